@@ -1,0 +1,539 @@
+"""While recording, each call leaves a note of itself; walking the notes backwards gives every gradient."""
+
+# Written from chapters/03_autograd.ipynb: edit the chapter, then run `minigluon export`.
+
+import threading
+from heapq import heappop, heappush
+from itertools import count
+
+import numpy as np
+
+from minigluon.base import MXNetError
+from minigluon.context import current_context
+from minigluon.ndarray.ndarray import NDArray, compute, require_same_dtype, with_scalars
+from minigluon.op import failure, interpreters, operator, summary
+
+__all__ = [
+    "Function",
+    "Leaf",
+    "Node",
+    "Output",
+    "Partial",
+    "Scope",
+    "State",
+    "assign",
+    "attach_grad",
+    "backpropagate",
+    "backward",
+    "backward_from",
+    "broadcast_like",
+    "clock",
+    "detach",
+    "grad",
+    "gradients",
+    "head_gradients",
+    "is_recording",
+    "is_training",
+    "leaf_grad",
+    "mark_variables",
+    "ones_like",
+    "pause",
+    "predict_mode",
+    "pull",
+    "pull_and_release",
+    "pull_recorded",
+    "record",
+    "remember",
+    "result",
+    "set_recording",
+    "set_training",
+    "state",
+    "sum_like",
+    "summed",
+    "train_mode",
+    "writable",
+    "zeros_like",
+]
+
+
+# --- Broadcast and sum are adjoint ----------------------------------------------------------------
+
+@operator(vjp=(lambda g, y, data, like: broadcast_like(g, data), None))
+def sum_like(data, like, /):
+    """Sum `data` down to the shape of `like`: what undoes a broadcast."""
+    if data.shape == like.shape:
+        return data
+    extra = data.ndim - like.ndim
+    ones = tuple(i + extra for i, n in enumerate(like.shape) if n == 1)
+    return data.sum(axis=tuple(range(extra)) + ones, keepdims=True).reshape(like.shape)
+
+
+@operator(vjp=(lambda g, y, lhs, rhs: sum_like(g, lhs), None), same_dtype=False)
+def broadcast_like(lhs, rhs, /):
+    """Repeat `lhs` along its axes of size 1 to the shape of `rhs`."""
+    return np.broadcast_to(lhs, rhs.shape)
+
+
+@operator(vjp=(None,))
+def zeros_like(data, /):
+    """Zeros in the shape and type of `data`."""
+    return np.zeros_like(data)
+
+
+@operator(vjp=(None,))
+def ones_like(data, /):
+    """Ones in the shape and type of `data`."""
+    return np.ones_like(data)
+
+
+# --- Recording ------------------------------------------------------------------------------------
+
+class State(threading.local):
+    """What this thread is doing."""
+
+    recording = False
+    training = False
+
+
+state = State()
+
+
+class Scope:
+    """A `with` block in which `state` has other values; None leaves one as it is."""
+
+    __slots__ = ("before", "recording", "training")
+
+    def __init__(self, recording, training):
+        self.recording, self.training = recording, training
+
+    def __enter__(self):
+        self.before = state.recording, state.training
+        if self.recording is not None:
+            state.recording = self.recording
+        if self.training is not None:
+            state.training = self.training
+
+    def __exit__(self, *_):
+        state.recording, state.training = self.before
+
+
+def record(train_mode=True):
+    """A `with` block whose operations can be differentiated; layers behave as in training."""
+    return Scope(True, train_mode)
+
+
+def pause(train_mode=False):
+    """A `with` block inside `record` whose operations leave no note."""
+    return Scope(False, train_mode)
+
+
+def train_mode():
+    """A `with` block in which layers behave as in training, whether recorded or not."""
+    return Scope(None, True)
+
+
+def predict_mode():
+    """A `with` block in which layers behave as in use: no dropout, running statistics."""
+    return Scope(None, False)
+
+
+def is_recording():
+    """Whether operations are being recorded."""
+    return state.recording
+
+
+def is_training():
+    """Whether layers behave as in training."""
+    return state.training
+
+
+def set_recording(is_recording):
+    """Switch recording on or off; return what it was."""
+    before, state.recording = state.recording, bool(is_recording)
+    return before
+
+
+def set_training(train_mode):
+    """Switch training behaviour on or off; return what it was."""
+    before, state.training = state.training, bool(train_mode)
+    return before
+
+
+# --- The tape -------------------------------------------------------------------------------------
+
+clock = count()
+
+
+class Node:
+    """One recorded call, `out = op(*args, **settings)` on raw arrays; `parents` made the `args`."""
+
+    __slots__ = ("args", "ctx", "op", "out", "parents", "settings", "time")
+
+    def __init__(self, op, args, settings, out, parents, ctx):
+        self.op, self.args, self.settings, self.out = op, args, settings, out
+        self.parents, self.ctx, self.time = parents, ctx, next(clock)
+
+
+class Output:
+    """One output of a node that has several."""
+
+    __slots__ = ("index", "parents", "time")
+
+    def __init__(self, node, index):
+        self.index, self.parents, self.time = index, (node,), next(clock)
+
+
+class Leaf:
+    """A marked variable: it holds the gradient that reaches it."""
+
+    __slots__ = ("fresh", "grad", "parents", "req", "time")
+
+    def __init__(self, grad, req):
+        self.grad, self.req, self.parents, self.time = grad, req, (), next(clock)
+        self.fresh = False  # whether a backward pass has written `grad` since the last update
+
+
+def remember(op, args, settings):
+    """Interpret `op` on NDArrays: compute, and while recording leave a node behind."""
+    if not state.recording:
+        return compute(op, args, settings)
+    raw, parents, dtype, plain, tracked = [], [], None, True, False
+    for a in args:
+        if type(a) is NDArray:
+            data, node = a._data, a._node
+            raw.append(data)
+            parents.append(node)
+            if node is not None:
+                tracked = True
+            if dtype is None:
+                dtype, ctx = data.dtype, a._ctx
+            elif data.dtype is not dtype and op.same_dtype:
+                require_same_dtype(op, args, settings)
+        else:
+            raw.append(a)
+            parents.append(None)
+            plain = False
+    if not plain:
+        raw = with_scalars(op, args, raw, dtype)
+    try:
+        out = op.kernel(*raw, **settings)
+    except Exception as error:
+        raise failure(error, op, raw, settings) from error
+    node = Node(op, raw, settings, out, parents, ctx) if tracked else None
+    if type(out) is not tuple:
+        return NDArray(out, ctx, node)
+    return [NDArray(o, ctx, node and Output(node, i)) for i, o in enumerate(out[: op.visible])]
+
+
+interpreters[NDArray] = remember
+
+
+# --- Backwards ------------------------------------------------------------------------------------
+
+def backpropagate(heads, pull, wanted=()):
+    """Send the gradients {node: g} of `heads` back in time; yield each leaf with its total.
+
+    The latest node goes first: by its turn all its consumers, which are younger, have contributed.
+    `pull(node, g)` computes the parents' shares. None stands for zero and travels at no cost. Nodes
+    in `wanted` are yielded as well.
+    """
+    grads = dict(heads)
+    pending = sorted((-node.time, node) for node in grads)
+    while pending:
+        node = heappop(pending)[1]
+        g = grads.pop(node)
+        parents = node.parents
+        if not parents or node in wanted:
+            yield node, g
+        shares = pull(node, g) if g is not None and parents else [None] * len(parents)
+        for parent, share in zip(parents, shares):
+            if parent is None:
+                continue
+            if parent not in grads:
+                grads[parent] = share
+                heappush(pending, (-parent.time, parent))
+            elif share is not None:
+                total = grads[parent]
+                grads[parent] = share if total is None else total + share
+
+
+class Partial(dict):
+    """Gradients of some outputs of a node, {index: gradient}."""
+
+    def __add__(self, other):
+        return Partial({**self, **other})
+
+
+def gradients(node, g, y, args):
+    """The gradient of each array of a recorded call, in whatever arrays `g`, `y`, `args` are."""
+    rules, settings = node.op.rules, node.settings
+    if node.op.defaults:
+        settings = {**node.op.defaults, **settings}
+    if type(rules) is tuple:
+        shares = [
+            None if parent is None or rule is None else rule(g, y, *args, **settings)
+            for rule, parent in zip(rules, node.parents)
+        ]
+    elif rules is None:
+        return [None] * len(args)
+    else:
+        shares = rules(g, y, *args, **settings)
+    return [
+        s if s is None or parent is None or s.shape == a.shape else sum_like(s, a)
+        for s, a, parent in zip(shares, args, node.parents)
+    ]
+
+
+def pull(node, g):
+    """Shares of the parents of `node`, computed on raw arrays."""
+    if type(node) is Output:
+        return (Partial({node.index: g}),)
+    args, y = node.args, node.out
+    if args is None:
+        raise MXNetError(
+            f"Cannot differentiate {node.op.name} because it is not in a computational graph any "
+            "more: a backward pass has used it up. Pass retain_graph=True to the first one."
+        )
+    if type(g) is Partial:
+        g = [g[i] if i in g else zeros_like(o) for i, o in enumerate(y[: node.op.visible])]
+    return gradients(node, g, y, args)
+
+
+def pull_and_release(node, g):
+    """The same, and let go of the arrays that the node kept."""
+    shares = pull(node, g)
+    if type(node) is Node:
+        node.args = node.out = None
+    return shares
+
+
+def pull_recorded(node, g):
+    """The same on NDArrays tied to the graph, so that the gradients are recorded in turn."""
+    if type(node) is Output or node.args is None:
+        return pull(node, g)
+    ctx, y = node.ctx, node.out
+    args = [
+        NDArray(a, ctx, p) if hasattr(a, "shape") else a for a, p in zip(node.args, node.parents)
+    ]
+    if type(g) is Partial:
+        y = [NDArray(o, ctx, Output(node, i)) for i, o in enumerate(y[: node.op.visible])]
+        g = [g[i] if i in g else zeros_like(o) for i, o in enumerate(y)]
+    else:
+        y = NDArray(y, ctx, node)
+    return gradients(node, g, y, args)
+
+
+# --- The public functions -------------------------------------------------------------------------
+
+def backward(heads, head_grads=None, retain_graph=False, train_mode=True):
+    """Compute the gradients of `heads` with respect to all marked variables they depend on.
+
+    `head_grads` are the gradients of the heads, by default ones. Raises MXNetError before any
+    gradient is written if a head was not recorded or has been used up.
+    """
+    start = summed((node, g._data) for node, g in head_gradients(heads, head_grads))
+    with Scope(False, train_mode):
+        found = list(backpropagate(start, pull if retain_graph else pull_and_release))
+    for leaf, g in found:
+        if leaf.req == "write":
+            leaf.grad._data[...] = 0 if g is None else g
+        elif leaf.req == "add" and g is not None:
+            leaf.grad._data += g
+        leaf.fresh = leaf.fresh or leaf.req != "null"
+
+
+def head_gradients(heads, head_grads):
+    """Pairs of node and gradient to start from; raises MXNetError for what was not recorded."""
+    heads = [heads] if isinstance(heads, NDArray) else list(heads)
+    if head_grads is None or isinstance(head_grads, NDArray):
+        head_grads = [head_grads] * len(heads)
+    if len(head_grads) != len(heads):
+        raise ValueError(f"{len(heads)} heads, but {len(head_grads)} head gradients")
+    for head, g in zip(heads, head_grads):
+        if head._node is None:
+            raise MXNetError(
+                f"Cannot differentiate {summary(head._data)} because it is not in a computational "
+                "graph: compute it inside `with autograd.record():` from arrays with attach_grad()"
+            )
+        if g is not None and g.shape != head.shape:
+            raise MXNetError(f"a head of shape {head.shape} with a gradient of shape {g.shape}")
+    return [
+        (head._node, NDArray(np.ones_like(head._data), head._ctx) if g is None else g)
+        for head, g in zip(heads, head_grads)
+    ]
+
+
+def summed(pairs):
+    """A dict of (key, value) pairs; the values of equal keys are added."""
+    total = {}
+    for key, value in pairs:
+        total[key] = total[key] + value if key in total else value
+    return total
+
+
+def grad(heads, variables, head_grads=None, retain_graph=None, create_graph=False, train_mode=True):
+    """The gradients of `heads` with respect to `variables`, as a list of new arrays.
+
+    With `create_graph` they are recorded in turn and can be differentiated again. The variables'
+    own `.grad` stays as it is. Raises MXNetError for a variable that the heads do not depend on.
+    """
+    variables = [variables] if isinstance(variables, NDArray) else list(variables)
+    for i, v in enumerate(variables):
+        if v._node is None:
+            raise MXNetError(
+                f"Cannot differentiate with respect to variable {i}, {summary(v._data)}: "
+                "call its attach_grad() before recording"
+            )
+    pairs, wanted = head_gradients(heads, head_grads), {v._node for v in variables}
+    retain_graph = create_graph if retain_graph is None else retain_graph
+    with Scope(create_graph, train_mode):
+        if create_graph:
+            found = dict(backpropagate(summed(pairs), pull_recorded, wanted))
+        else:
+            start = summed((node, g._data) for node, g in pairs)
+            found = dict(backpropagate(start, pull if retain_graph else pull_and_release, wanted))
+    return [result(v, found, i) for i, v in enumerate(variables)]
+
+
+def result(variable, found, i):
+    """What `grad` returns for one variable."""
+    if variable._node not in found:
+        raise MXNetError(
+            f"the heads do not depend on variable {i}, {summary(variable._data)}: "
+            "no operation recorded between them leads to it"
+        )
+    g = found[variable._node]
+    if g is None:
+        g = np.zeros_like(variable._data)
+    return g if isinstance(g, NDArray) else NDArray(np.array(g), variable._ctx)
+
+
+# --- Marked variables -----------------------------------------------------------------------------
+
+def mark_variables(variables, gradients, grad_reqs="write"):
+    """Make arrays variables: backward passes will leave their gradients in `gradients`.
+
+    `grad_reqs`, one for all or one each: 'write' replaces, 'add' accumulates, 'null' does nothing.
+    """
+    if isinstance(variables, NDArray):
+        variables, gradients = [variables], [gradients]
+    if isinstance(grad_reqs, str):
+        grad_reqs = [grad_reqs] * len(variables)
+    for variable, gradient, req in zip(variables, gradients, grad_reqs):
+        if req not in ("write", "add", "null"):
+            raise KeyError(f"grad_req {req!r}: it is 'write', 'add' or 'null'")
+        variable._node = Leaf(gradient, req)
+
+
+def attach_grad(self, grad_req="write", stype=None):
+    """Make this array a variable with a gradient of zeros; its own history is cut off."""
+    mark_variables(self, NDArray(np.zeros_like(self._data), self._ctx), grad_req)
+
+
+def detach(self):
+    """The same numbers, in the same memory, without a history."""
+    return NDArray(self._data, self._ctx)
+
+
+def backward_from(self, out_grad=None, retain_graph=False, train_mode=True):
+    """Compute the gradient of this array, `out_grad` being its own (by default ones)."""
+    backward([self], None if out_grad is None else [out_grad], retain_graph, train_mode)
+
+
+def leaf_grad(self):
+    """The gradient buffer of a marked variable; None for any other array."""
+    return self._node.grad if type(self._node) is Leaf else None
+
+
+NDArray.attach_grad = attach_grad
+NDArray.detach = detach
+NDArray.backward = backward_from
+NDArray.grad = property(leaf_grad)
+
+
+# --- Writing in place -----------------------------------------------------------------------------
+
+def writable(x):
+    """The raw array of `x`, to be written to.
+
+    Raises MXNetError while recording if `x` is part of the graph. Afterwards a computed array gets
+    memory of its own, so that the graph keeps the value it was recorded with.
+    """
+    if x._node is not None:
+        if state.recording:
+            raise MXNetError(
+                "Inplace operations (+=, -=, x[:]=, etc) are not supported when recording with "
+                f"autograd: this {summary(x._data)} is part of the graph. Make a new array instead"
+            )
+        if type(x._node) is not Leaf:
+            x._data = x._data.copy()
+    return x._data
+
+
+def assign(x, y):
+    """`x[...] = y`: the numbers of `y` into the memory of `x`, its history too while recording."""
+    if x.shape != y.shape:
+        raise MXNetError(f"cannot write {summary(y._data)} into {summary(x._data)}")
+    writable(x)[...] = y._data
+    if state.recording:
+        x._node = y._node
+    return x
+
+
+# --- Functions with their own derivative ----------------------------------------------------------
+
+class Function:
+    """An operation with a derivative of its own: override `forward` and `backward`.
+
+    Both work on NDArrays; `backward` gets one gradient an output and returns one an input. An
+    instance serves one call.
+    """
+
+    def __init__(self):
+        self.saved_tensors = ()
+        self._used = False
+
+    def save_for_backward(self, *arrays):
+        """Keep arrays for `backward`, where they are `self.saved_tensors`."""
+        self.saved_tensors = arrays
+
+    def forward(self, *inputs):
+        raise NotImplementedError
+
+    def backward(self, *output_grads):
+        raise NotImplementedError
+
+    def __call__(self, *inputs):
+        assert not self._used, "a Function instance serves one call: make another one"
+        self._used = True
+        with pause(train_mode=state.training):
+            out = self.forward(*inputs)
+        outs = list(out) if isinstance(out, tuple | list) else [out]
+        parents = [x._node for x in inputs]
+        if state.recording and any(p is not None for p in parents):
+            outs = self._recorded(inputs, outs, parents)
+        return outs if isinstance(out, tuple | list) else outs[0]
+
+    # --- Functions with their own derivative ------------------------------------------------------
+
+    def _recorded(self, inputs, outs, parents):
+        """The outputs with a node whose rule is this object's `backward`."""
+        ctx = outs[0]._ctx
+        raw = [x._data for x in inputs]
+        node = Node(self, raw, {}, tuple(o._data for o in outs), parents, ctx)
+        return [NDArray(o._data, ctx, Output(node, i)) for i, o in enumerate(outs)]
+
+    # What the tape asks of an operator.
+    name = property(lambda self: type(self).__name__)
+    defaults, visible = {}, None
+
+    def rules(self, g, y, *args):
+        """The gradients of all inputs, as raw arrays or NDArrays, like `g`."""
+        if isinstance(g[0], NDArray):
+            return self._shares(g)
+        shares = self._shares([NDArray(a, current_context()) for a in g])
+        return [None if s is None else s._data for s in shares]
+
+    def _shares(self, gs):
+        shares = self.backward(*gs)
+        return list(shares) if isinstance(shares, tuple | list) else [shares]

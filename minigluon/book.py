@@ -1,0 +1,369 @@
+"""Chapters in, modules out: the book's own tools, written in the book."""
+
+# Written from chapters/99_colophon.ipynb: edit the chapter, then run `minigluon export`.
+
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+from textwrap import dedent, indent
+
+__all__ = [
+    "BookError",
+    "CELL_METADATA",
+    "Module",
+    "NOTEBOOK_METADATA",
+    "banner",
+    "directives",
+    "export",
+    "exported_cells",
+    "extend",
+    "failed",
+    "functions_of",
+    "import_order",
+    "is_fragment",
+    "members",
+    "names_of",
+    "opening",
+    "origin",
+    "parse",
+    "read_notebook",
+    "run_chapters",
+    "tangle",
+    "tidy",
+    "trailing_comment",
+    "written_imports",
+    "written_names",
+]
+
+
+# --- Reading a chapter ----------------------------------------------------------------------------
+
+class BookError(Exception):
+    """A chapter that cannot be exported or run; the message names the chapter and the cell."""
+
+
+def directives(source):
+    """The leading ``#| key value`` lines of a cell as a dict, and the rest of its text."""
+    lines, found = source.splitlines(), {}
+    while lines and lines[0].startswith("#|"):
+        key, _, value = lines.pop(0)[2:].strip().partition(" ")
+        found[key] = value.strip()
+    return found, "\n".join(lines).strip("\n")
+
+
+def exported_cells(path):
+    """Yield ``(cell number, module, heading, code)`` of each exported cell of a chapter."""
+    default, heading = None, ""
+    for number, cell in enumerate(read_notebook(path)["cells"], start=1):
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            heading = ([heading] + re.findall(r"^## +(.+?)\s*$", source, re.M))[-1]
+        elif cell["cell_type"] == "code":
+            found, code = directives(source)
+            default = found.get("default_exp", default)
+            if "export" in found and code:
+                module = found["export"] or default
+                if not module:
+                    raise BookError(f"{path.name}, cell {number}: `#| export` without a module")
+                yield number, module, heading, code
+
+
+def read_notebook(path):
+    """The notebook at `path` as JSON; a file that is not one raises `BookError`."""
+    try:
+        notebook = json.loads(Path(path).read_text(encoding="utf-8"))
+        return {"cells": list(notebook["cells"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise BookError(f"{Path(path).name}: not a Jupyter notebook ({error})") from None
+
+
+def parse(path, number, code):
+    """The syntax tree of a cell; a syntax error names the chapter, the cell and the line."""
+    try:
+        return ast.parse(code)
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise BookError(f"{path.name}, cell {number}, line {error.lineno}: {error.msg}: {line}") from None
+
+
+# --- A class over several cells -------------------------------------------------------------------
+
+def extend(fragment):
+    """Class decorator for chapters: move the members of `fragment` into the class of that name.
+
+    The exporter writes the fragments as one class, so the decorator never reaches the package.
+    """
+    cls = sys._getframe(1).f_globals[fragment.__name__]
+    for name, value in vars(fragment).items():
+        if name in ("__module__", "__dict__", "__weakref__", "__doc__", "__qualname__"):
+            continue
+        for function in functions_of(value):
+            if "__class__" in function.__code__.co_freevars:  # so that super() works
+                cell = function.__code__.co_freevars.index("__class__")
+                function.__closure__[cell].cell_contents = cls
+        setattr(cls, name, value)
+    return cls
+
+
+def functions_of(member):
+    """The plain functions behind a class member: a method, property, class or static method."""
+    found = [getattr(member, name, None) for name in ("fget", "fset", "fdel", "__func__")]
+    return [f for f in [member, *found] if hasattr(f, "__code__")]
+
+
+# --- From cells to a module -----------------------------------------------------------------------
+
+class Module:
+    """The source of one module, grown cell by cell."""
+
+    def __init__(self, name):
+        self.name = name
+        self.chapters = []  # paths of the chapters that write it
+        self.summary = ""
+        self.imports = []  # syntax trees of import statements
+        self.chunks = []  # texts, in order
+        self.classes = {}  # name -> index of the chunk that holds it
+        self.names = []  # public names
+        self.heading = ""
+
+    def add(self, path, number, heading, code):
+        """Append one exported cell: its imports go up, its class fragments go home."""
+        lines, keep = code.splitlines(), []
+        tree, start = parse(path, number, code), 0
+        for node in tree.body:
+            first = min([node.lineno] + [d.lineno for d in getattr(node, "decorator_list", [])])
+            keep += lines[start : first - 1]
+            text = lines[first - 1 : node.end_lineno]
+            start = node.end_lineno
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                self.imports.append(node)
+            elif is_fragment(node):
+                comment = trailing_comment(keep)
+                self.continue_class(path, number, node, heading, comment, text)
+            else:
+                keep += text
+                self.names += [n for n in names_of(node) if n not in self.names and n[0] != "_"]
+        text = "\n".join(keep + lines[start:]).strip("\n")
+        if text:
+            if heading and heading != self.heading:
+                text = f"{banner(heading)}\n\n{text}"
+                self.heading = heading
+            for node in ast.parse(text).body:
+                if isinstance(node, ast.ClassDef):
+                    self.classes[node.name] = len(self.chunks)
+            self.chunks.append(text)
+
+    def continue_class(self, path, number, node, heading, comment, text):
+        """Write a fragment's members at the end of the class they belong to."""
+        if node.name not in self.classes:
+            raise BookError(
+                f"{path.name}, cell {number}: `@extend class {node.name}` continues a class "
+                f"that no earlier cell writes to {self.name}"
+            )
+        body = members(node, text)
+        index = self.classes[node.name]
+        lines = self.chunks[index].splitlines()
+        (cls,) = (n for n in ast.parse(self.chunks[index]).body if getattr(n, "name", 0) == node.name)
+        note = "\n".join(comment) or banner(heading, width=96)
+        added = f"\n{indent(note, '    ')}\n\n{indent(dedent(body), '    ')}".rstrip()
+        lines[cls.end_lineno : cls.end_lineno] = added.splitlines()
+        self.chunks[index] = "\n".join(lines)
+
+    def text(self):
+        """The whole file."""
+        chapters = ", ".join(f"chapters/{p.name}" for p in self.chapters)
+        verb = "edit the chapter, then run `minigluon export`."
+        head = f'"""{self.summary}"""\n\n# Written from {chapters}: {verb}\n'
+        names = list(self.names)
+        if self.name.split(".")[-1] == "__init__":
+            names += [a.asname or a.name for node in self.imports for a in node.names]
+        parts = [head]
+        if self.imports:
+            parts.append(written_imports(self.imports) + "\n")
+        if names := sorted({n for n in names if "." not in n}):
+            parts.append(written_names(names) + "\n")
+        body = "\n\n\n".join(self.chunks)
+        return "\n".join(parts) + (f"\n\n{body}\n" if body else "")
+
+
+def is_fragment(node):
+    """Whether `node` is a class continued under ``@extend``."""
+    return isinstance(node, ast.ClassDef) and any(
+        isinstance(d, ast.Name) and d.id == "extend" for d in node.decorator_list
+    )
+
+
+def trailing_comment(lines):
+    """Take the comment lines at the end of `lines` out of it: they belong to what follows."""
+    start = len(lines)
+    while start and lines[start - 1].startswith("#"):
+        start -= 1
+    comment, lines[start:] = lines[start:], []
+    return comment
+
+
+def members(node, text):
+    """The text of a class body without decorators, class line and docstring."""
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    first = min([body[0].lineno] + [d.lineno for d in getattr(body[0], "decorator_list", [])])
+    last_before = node.body[0].end_lineno if body is not node.body else node.lineno
+    skip = len(text) - (node.end_lineno - last_before)
+    lines = text[skip:]
+    assert first - last_before >= 1
+    return "\n".join(lines).strip("\n")
+
+
+def names_of(node):
+    """The names that a top-level statement defines."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    return [
+        name.id for target in targets if isinstance(target, ast.Name | ast.Tuple)
+        for name in ast.walk(target) if isinstance(name, ast.Name)
+    ]
+
+
+def banner(heading, width=100):
+    """A section comment."""
+    return f"# --- {heading} ".ljust(width, "-")
+
+
+def written_imports(nodes):
+    """Import statements, merged and in the order that ruff keeps: standard, others, ours."""
+    plain, named = set(), {}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            plain |= {(a.name, a.asname) for a in node.names}
+        else:
+            named.setdefault(node.module, set()).update((a.name, a.asname) for a in node.names)
+    groups = [[], [], []]
+    for name, alias in sorted(plain):
+        groups[origin(name)].append(f"import {name}" + (f" as {alias}" if alias else ""))
+    for module in sorted(named):
+        names = [f"{n} as {a}" if a else n for n, a in sorted(named[module], key=import_order)]
+        line = f"from {module} import {', '.join(names)}"
+        if len(line) > 100:
+            line = f"from {module} import (\n" + "".join(f"    {n},\n" for n in names) + ")"
+        groups[origin(module)].append(line)
+    return "\n\n".join("\n".join(group) for group in groups if group)
+
+
+def import_order(pair):
+    """Constants first, then classes, then the rest, as ruff's isort has it."""
+    name = pair[0]
+    kind = 0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2
+    return kind, name
+
+
+def origin(module):
+    """0 for the standard library, 1 for other packages, 2 for this one."""
+    top = module.split(".")[0]
+    return 2 if top == "minigluon" else 0 if top in sys.stdlib_module_names else 1
+
+
+def written_names(names):
+    """``__all__``, on one line where it fits."""
+    line = "__all__ = [" + ", ".join(f'"{n}"' for n in names) + "]"
+    if len(line) <= 100:
+        return line
+    return "__all__ = [\n" + "".join(f'    "{n}",\n' for n in names) + "]"
+
+
+# --- The whole book -------------------------------------------------------------------------------
+
+def tangle(chapters):
+    """The modules that the chapters write: ``{"ops/elementwise.py": text}``."""
+    modules = {}
+    for path in sorted(Path(chapters).glob("*.ipynb")):
+        title, promise = opening(path)
+        for number, name, heading, code in exported_cells(path):
+            module = modules.setdefault(name, Module(name))
+            if path not in module.chapters:
+                module.chapters.append(path)
+            module.summary = module.summary or promise or title
+            module.add(path, number, heading, code)
+    return {name.replace(".", "/") + ".py": module.text() for name, module in modules.items()}
+
+
+def opening(path):
+    """Title and one-line promise of a chapter: ``# title`` and ``> promise`` of its first cell."""
+    cells = read_notebook(path)["cells"]
+    text = "".join(cells[0]["source"]) if cells else ""
+    title = re.search(r"^# (.+)$", text, re.M)
+    promise = re.search(r"^> (.+)$", text, re.M)
+    if not title or not promise:
+        raise BookError(f"{path.name}: the first cell needs a `# title` and a `> promise`")
+    return title[1].strip(), promise[1].strip()
+
+
+def export(root, check=False):
+    """Write the package from the chapters; return what changed (with `check`: what would).
+
+    A Python file in the package that no chapter writes counts as well: code is born in a chapter.
+    """
+    package = Path(root) / "minigluon"
+    written = tangle(Path(root) / "chapters")
+    changed = []
+    for name, text in written.items():
+        path = package / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            changed.append(name)
+            if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8")
+    strays = {p.relative_to(package).as_posix() for p in package.rglob("*.py")} - set(written)
+    for name in sorted(strays):
+        changed.append(name)
+        if not check:
+            (package / name).unlink()
+    return changed
+
+
+# --- Running the chapters -------------------------------------------------------------------------
+
+CELL_METADATA = {"tags", "nbgrader", "mystnb"}
+NOTEBOOK_METADATA = {"kernelspec"}
+
+
+def run_chapters(paths, report=print):
+    """Execute chapters from top to bottom and store their outputs, tidied."""
+    try:
+        import nbformat
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError
+    except ImportError as error:
+        raise BookError(f"{error.name} is missing: pip install 'minigluon[write]'") from None
+    for path in map(Path, paths):
+        notebook = nbformat.read(path, as_version=4)
+        where = {"metadata": {"path": str(path.parent)}}
+        client = NotebookClient(notebook, record_timing=False, resources=where, timeout=600)
+        try:
+            client.execute()
+        except CellExecutionError as error:
+            number = next(i for i, c in enumerate(notebook.cells, 1) if failed(c))
+            raise BookError(f"{path.name}, cell {number} failed:\n{error}") from None
+        nbformat.write(tidy(notebook), path)
+        report(f"ran {path.name}")
+
+
+def failed(cell):
+    """Whether a cell's outputs end in an error."""
+    return any(out.get("output_type") == "error" for out in cell.get("outputs", []))
+
+
+def tidy(notebook):
+    """Keep only the metadata that the book uses; no execution counts, no editor's traces."""
+    notebook.metadata = {k: v for k, v in notebook.metadata.items() if k in NOTEBOOK_METADATA}
+    notebook.metadata["language_info"] = {"name": "python"}
+    for cell in notebook.cells:
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k in CELL_METADATA}
+        if cell.cell_type == "code":
+            cell.execution_count = None
+            for out in cell.outputs:
+                out.pop("transient", None)
+                if "execution_count" in out:
+                    out.execution_count = None
+    return notebook

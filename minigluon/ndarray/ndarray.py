@@ -1,0 +1,261 @@
+"""An NDArray is a block of numbers, a shape to read them by, and the place where they live."""
+
+# Written from chapters/02_arrays.ipynb: edit the chapter, then run `minigluon export`.
+
+import numpy as np
+
+from minigluon.base import MXNetError
+from minigluon.context import Context, current_context, put
+from minigluon.op import Operand, describe, failure, interpreters
+
+__all__ = [
+    "ArgumentError",
+    "NDArray",
+    "arange",
+    "array",
+    "compute",
+    "empty",
+    "full",
+    "number",
+    "ones",
+    "place",
+    "real_dtype",
+    "require_same_dtype",
+    "restored",
+    "waitall",
+    "with_scalars",
+    "zeros",
+]
+
+
+# --- The array ------------------------------------------------------------------------------------
+
+class NDArray(Operand):
+    """An array of numbers on a device, `_data`, that may remember how it was made, `_node`."""
+
+    __slots__ = ("__weakref__", "_ctx", "_data", "_node")
+    __array_priority__ = 1000.0  # so that NumPy's scalars leave `2.0 * x` to us
+    __hash__ = object.__hash__
+    stype = "default"
+
+    def __init__(self, data, ctx, node=None):
+        self._data, self._ctx, self._node = data, ctx, node
+
+    # --- The array --------------------------------------------------------------------------------
+
+    @property
+    def shape(self):
+        """Sizes of the axes, a tuple of ints."""
+        return self._data.shape
+
+    @property
+    def dtype(self):
+        """The type of the numbers, such as `numpy.float32`."""
+        return self._data.dtype.type
+
+    @property
+    def ndim(self):
+        """How many axes there are."""
+        return self._data.ndim
+
+    @property
+    def size(self):
+        """How many numbers there are."""
+        return self._data.size
+
+    @property
+    def context(self):
+        """The device that holds the numbers."""
+        return self._ctx
+
+    ctx = context
+
+    # --- Out to NumPy and Python ------------------------------------------------------------------
+
+    def asnumpy(self):
+        """A NumPy array with a copy of the numbers."""
+        data = self._data
+        return np.array(data) if isinstance(data, np.ndarray) else data.get()
+
+    def __array__(self, dtype=None, copy=None):
+        return self.asnumpy() if dtype is None else self.asnumpy().astype(dtype)
+
+    def asscalar(self):
+        """The only number of an array of size 1, as a NumPy scalar; otherwise ValueError."""
+        if self.size != 1:
+            raise ValueError(f"The current array is not a scalar: its shape is {self.shape}")
+        return self.asnumpy().reshape(-1)[0]
+
+    def item(self):
+        """The only number of an array of size 1, as a Python number."""
+        return self.asscalar().item()
+
+    def tolist(self):
+        """Nested Python lists of the numbers."""
+        return self.asnumpy().tolist()
+
+    def wait_to_read(self):
+        """Wait until the numbers are there; NumPy computes at once, so there is nothing to wait for."""
+        if not isinstance(self._data, np.ndarray):
+            self._data.device.synchronize()
+
+    wait_to_write = wait_to_read
+
+    # --- Out to NumPy and Python ------------------------------------------------------------------
+
+    def __bool__(self):
+        if self.size > 1:
+            raise ValueError(
+                f"The truth value of an NDArray with multiple elements is ambiguous: {self.shape}"
+            )
+        return bool(self.size and self.asscalar())
+
+    def __float__(self):
+        return float(self.asscalar())
+
+    def __int__(self):
+        return int(self.asscalar())
+
+    def __index__(self):
+        if self._data.dtype.kind not in "iu":
+            raise TypeError(f"only integer arrays can serve as an index, not {self.dtype.__name__}")
+        return int(self.asscalar())
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __repr__(self):
+        shape = "x".join(map(str, self.shape))
+        return f"\n{self.asnumpy()}\n<{type(self).__name__} {shape} @{self._ctx}>"
+
+    def __reduce__(self):
+        return restored, (self.asnumpy(), self._ctx)
+
+
+# --- The first interpreter ------------------------------------------------------------------------
+
+class ArgumentError(AssertionError, TypeError):
+    """Something that is no array stands where an array should.
+
+    MXNet raises AssertionError from functions and TypeError from `+` and its kin: this is both.
+    """
+
+
+def compute(op, args, settings):
+    """Interpret `op` on NDArrays: take the raw arrays, run the kernel, wrap what comes out."""
+    raw, dtype, plain = [], None, True
+    for a in args:
+        if type(a) is NDArray:
+            data = a._data
+            raw.append(data)
+            if dtype is None:
+                dtype, ctx = data.dtype, a._ctx
+            elif data.dtype is not dtype and op.same_dtype:
+                require_same_dtype(op, args, settings)
+        else:
+            raw.append(a)
+            plain = False
+    if not plain:
+        raw = with_scalars(op, args, raw, dtype)
+    try:
+        out = op.kernel(*raw, **settings)
+    except Exception as error:
+        raise failure(error, op, raw, settings) from error
+    return (
+        NDArray(out, ctx)
+        if type(out) is not tuple
+        else [NDArray(o, ctx) for o in out[: op.visible]]
+    )
+
+
+interpreters[NDArray] = compute
+
+
+def with_scalars(op, args, raw, dtype):
+    """The raw arguments of a call, its plain numbers fitted to the arrays' `dtype`."""
+    return [
+        data if data is not a or a is None else number(op, a, dtype) for a, data in zip(args, raw)
+    ]
+
+
+def number(op, a, dtype):
+    """`a` as a Python number that does not change the type of an array of `dtype`."""
+    a = a.item() if isinstance(a, np.generic) else a
+    if not isinstance(a, int | float):
+        raise ArgumentError(f"{op.name}: type {type(a)} not supported, give an NDArray or a number")
+    return int(a) if dtype.kind in "iu" else a
+
+
+def require_same_dtype(op, args, settings):
+    """Refuse arrays of different types: nothing is promoted behind the caller's back."""
+    raw = [a._data if isinstance(a, NDArray) else a for a in args]
+    if len({a.dtype for a in raw if isinstance(a, np.ndarray)}) > 1:
+        raise MXNetError(
+            f"in {describe(op, raw, settings)}: arrays of different types; "
+            "convert one with .astype(...)"
+        )
+
+
+# --- Making arrays --------------------------------------------------------------------------------
+
+def array(source_array, ctx=None, dtype=None):
+    """An array of the numbers in a list, a NumPy array or an NDArray.
+
+    Without a `dtype` it becomes float32; only an NDArray keeps its own.
+    """
+    if isinstance(source_array, NDArray):
+        dtype = source_array.dtype if dtype is None else dtype
+        source_array = source_array.asnumpy()
+    return place(np.array(source_array, real_dtype(dtype)), ctx)
+
+
+def place(raw, ctx):
+    """An NDArray of a fresh raw array, on `ctx` or the current context."""
+    ctx = current_context() if ctx is None else Context(ctx)
+    return NDArray(put(raw, ctx), ctx)
+
+
+def restored(raw, ctx):
+    """An unpickled array: on its old context, or on the CPU if that is not there."""
+    try:
+        return place(raw, ctx)
+    except MXNetError:
+        return place(raw, Context("cpu"))
+
+
+def real_dtype(dtype):
+    """The NumPy type of `dtype`, by default float32; TypeError for what is no number."""
+    found = np.dtype("float32" if dtype is None else dtype)
+    if found.kind not in "fiub":
+        raise TypeError(f"dtype {dtype!r}: an array holds real numbers, as float32 or int64")
+    return found
+
+
+def zeros(shape, ctx=None, dtype=None, **_):
+    """An array of zeros."""
+    return place(np.zeros(shape, real_dtype(dtype)), ctx)
+
+
+def ones(shape, ctx=None, dtype=None, **_):
+    """An array of ones."""
+    return place(np.ones(shape, real_dtype(dtype)), ctx)
+
+
+def full(shape, val, ctx=None, dtype=None):
+    """An array in which every number is `val`."""
+    return place(np.full(shape, val, real_dtype(dtype)), ctx)
+
+
+def empty(shape, ctx=None, dtype=None):
+    """An array whose numbers are whatever the memory held."""
+    return place(np.empty(shape, real_dtype(dtype)), ctx)
+
+
+def arange(start, stop=None, step=1.0, repeat=1, infer_range=None, ctx=None, dtype=None):
+    """Evenly spaced numbers from `start` up to `stop`, each `repeat` times."""
+    start, stop = (0, start) if stop is None else (start, stop)
+    return place(np.repeat(np.arange(start, stop, step), repeat).astype(real_dtype(dtype)), ctx)
+
+
+def waitall():
+    """Wait for all computations; NumPy computes at once, so there is nothing to wait for."""

@@ -1,0 +1,139 @@
+"""An operator is a function on arrays that does not know what an array is."""
+
+# Written from chapters/01_operators.ipynb: edit the chapter, then run `minigluon export`.
+
+import inspect
+import sys
+from functools import partial, update_wrapper
+
+from minigluon.base import MXNetError
+
+__all__ = [
+    "Operand",
+    "attach",
+    "bind",
+    "describe",
+    "failure",
+    "interpreters",
+    "operator",
+    "operators",
+    "read_signature",
+    "signature",
+    "summary",
+]
+
+
+# --- The dispatcher -------------------------------------------------------------------------------
+
+interpreters = {}  # type of array -> function(op, args, settings) that carries out a call
+operators = {}  # name -> operator
+
+
+class Operand:
+    """What every array-like type can do; the catalogue's chapters give it its methods."""
+
+    __slots__ = ()
+
+
+def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True):
+    """Make an operator of `kernel(arrays..., /, settings...)`, a function on raw arrays.
+
+    `vjp` is a tuple with one rule per array, or one function that returns all gradients; a rule
+    is called as `rule(g, y, *arrays, **settings)` and written with operators. `aliases` are further
+    names. `same_dtype=False` is for operators whose arrays may differ in type, such as indices.
+    """
+    if kernel is None:
+        return partial(operator, vjp=vjp, aliases=aliases, same_dtype=same_dtype)
+    interpreter_of = interpreters.get
+
+    def op(*args, **settings):
+        if settings or len(args) > op.most:
+            args, settings = bind(op, args, settings)
+        for a in args:
+            if (interpret := interpreter_of(type(a))) is not None:
+                return interpret(op, args, settings)
+        return op.kernel(*args, **settings)
+
+    update_wrapper(op, kernel)
+    op.kernel, op.rules, op.name, op.infer = kernel, vjp, kernel.__name__, None
+    op.aliases, op.same_dtype, op.visible = aliases, same_dtype, None
+    read_signature(op)
+    op.vjp = partial(attach, op, "rules")  # @multiply.vjp
+    op.shapes = partial(attach, op, "infer")  # @FullyConnected.shapes
+    for name in (op.name, *aliases):
+        operators[name] = op
+    return op
+
+
+def attach(op, attribute, function):
+    """Set an attribute of `op`, as a decorator."""
+    setattr(op, attribute, function)
+    return function
+
+
+# --- Arrays before the slash, settings after ------------------------------------------------------
+
+def read_signature(op):
+    """Note which of a kernel's parameters are arrays, and the defaults of its settings."""
+    parameters = inspect.signature(op.kernel).parameters.values()
+    arrays = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in arrays)
+    op.arrays = [p.name for p in arrays]
+    op.required = [
+        p.name for p in arrays if p.default is p.empty and p.kind is not p.VAR_POSITIONAL
+    ]
+    op.settings = [p.name for p in parameters if p not in arrays]
+    op.defaults = {
+        p.name: p.default for p in parameters if p not in arrays and p.default is not p.empty
+    }
+    op.most = sys.maxsize if variadic else len(arrays)  # of arrays in a call
+
+
+def bind(op, args, settings):
+    """Move arrays given by keyword and settings given by position to where they belong."""
+    if len(args) > op.most:
+        extra, args = args[op.most :], args[: op.most]
+        if len(extra) > len(op.settings) or not settings.keys().isdisjoint(
+            op.settings[: len(extra)]
+        ):
+            raise MXNetError(f"{op.name} takes {signature(op)}: too many positional arguments")
+        settings = {**dict(zip(op.settings, extra)), **settings}
+    if op.most < sys.maxsize and not settings.keys().isdisjoint(op.arrays):
+        settings = dict(settings)
+        args += tuple(settings.pop(name, None) for name in op.arrays[len(args) :])
+        while args and args[-1] is None and len(args) > len(op.required):
+            args = args[:-1]
+    if not settings.keys() <= set(op.settings):
+        unknown = ", ".join(sorted(settings.keys() - set(op.settings)))
+        raise MXNetError(f"{op.name} takes {signature(op)}: it has no argument {unknown}")
+    return args, settings
+
+
+def signature(op):
+    """The signature of an operator as its reader would write it."""
+    return f"{op.name}{inspect.signature(op.kernel)}"
+
+
+# --- Errors that name the call --------------------------------------------------------------------
+
+def describe(op, args, settings):
+    """The call as a reader would write it, with types and shapes in place of numbers."""
+    names = op.arrays if op.most < sys.maxsize else [f"{op.arrays[0]}{i}" for i in range(len(args))]
+    arrays = [f"{name}: {summary(a)}" for name, a in zip(names, args)]
+    return f"{op.name}({', '.join(arrays + [f'{k}={v!r}' for k, v in settings.items()])})"
+
+
+def summary(a):
+    """An array as `float32[2, 3]`, anything else as it prints."""
+    return f"{a.dtype}{list(a.shape)}" if hasattr(a, "shape") else repr(a)
+
+
+def failure(error, op, args, settings):
+    """The error to raise when a kernel has raised `error`: what was called, what came, what to do."""
+    if isinstance(error, MXNetError):
+        return MXNetError(f"in {describe(op, args, settings)}: {error}")
+    if isinstance(error, TypeError | ValueError | IndexError | OverflowError):
+        advice = inspect.getdoc(op) or ""
+        return MXNetError(f"in {describe(op, args, settings)}: {error}\n{op.name}: {advice}")
+    error.add_note(f"in {describe(op, args, settings)}")
+    return error
