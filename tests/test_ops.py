@@ -1,0 +1,166 @@
+"""Every operator against NumPy and its own derivatives: one row an operator, six checks a row."""
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+from minigluon.autograd import sum_like
+from minigluon.ndarray.ndarray import NDArray, place
+from minigluon.op import operators
+from tests.cases import ROWS
+from tests.standins import Duck, Traced, unwrap, wrap
+
+every = pytest.mark.parametrize("row", ROWS, ids=[row.id for row in ROWS])
+differentiable = pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.differentiable], ids=lambda row: row.id
+)
+
+
+def ours(a):
+    """An NDArray of the same type; a plain number as it is."""
+    return place(np.array(a), None) if isinstance(a, np.ndarray) else a
+
+
+def numbers(x):
+    """The NumPy arrays of one output or several."""
+    return [o.asnumpy() for o in (x if isinstance(x, list | tuple) else [x])]
+
+
+def listed(x):
+    return list(x) if isinstance(x, list | tuple) else [x]
+
+
+def call(row, *arrays):
+    return operators[row.op](*arrays, **row.settings)
+
+
+def weighted(row, arrays):
+    """A scalar of the outputs, by a fixed random weighting."""
+    total = 0
+    for i, y in enumerate(listed(call(row, *arrays))):
+        weight = ours(np.random.default_rng(i).normal(size=y.shape).astype(y.dtype))
+        total = total + (y * weight).sum()
+    return total
+
+
+def check_gradient(f, arrays, which, eps=1e-6, rtol=1e-5, atol=1e-7):
+    """The gradient of `f` against central differences, along one random direction an array."""
+    xs = [ours(a) for a in arrays]
+    for i in which:
+        xs[i].attach_grad()
+    with mx.autograd.record():
+        y = f(xs)
+    y.backward()
+    for i in which:
+        v = np.random.default_rng(i).normal(size=arrays[i].shape)
+
+        def moved(t, i=i, v=v):
+            at = [ours(a + t * v) if j == i else ours(a) for j, a in enumerate(arrays)]
+            return f(at).asscalar()
+
+        slope = (moved(eps) - moved(-eps)) / (2 * eps)
+        np.testing.assert_allclose((xs[i].grad.asnumpy() * v).sum(), slope, rtol=rtol, atol=atol)
+
+
+@every
+def test_forward(row):
+    want = row.reference(*row.arrays, **row.settings)
+    got = numbers(call(row, *map(ours, row.arrays)))
+    want = [np.atleast_1d(w) for w in (want if isinstance(want, list | tuple) else [want])]
+    assert len(got) == len(want)
+    for g, w in zip(got, want):
+        assert g.shape == w.shape
+        np.testing.assert_allclose(g, w, rtol=1e-12, atol=1e-12)
+
+
+@differentiable
+def test_gradient(row):
+    check_gradient(lambda xs: weighted(row, xs), row.arrays, row.differentiable)
+
+
+@differentiable
+def test_second_gradient(row):
+    def gradient_norm(xs):
+        for i in row.differentiable:
+            if xs[i]._node is None:
+                xs[i].attach_grad()
+        variables = [xs[i] for i in row.differentiable]
+        with mx.autograd.record():
+            grads = mx.autograd.grad(weighted(row, xs), variables, create_graph=True)
+            total = 0
+            for g, x in zip(grads, variables):
+                total = total + ((g + x) * (g + x)).sum()
+        return total
+
+    check_gradient(gradient_norm, row.arrays, row.differentiable, rtol=1e-4, atol=1e-6)
+
+
+def shares(op, g, y, args, settings):
+    """What the rules of `op` give for each array."""
+    settings = {**op.defaults, **settings}
+    if isinstance(op.rules, tuple):
+        return [rule and rule(g, y, *args, **settings) for rule in op.rules[: len(args)]]
+    return list(op.rules(g, y, *args, **settings))
+
+
+def run_rules(row, enter, leave):
+    """The gradients by the rules of a row, computed on arrays as `enter` makes them."""
+    op = operators[row.op]
+    y = op.kernel(*row.arrays, **row.settings)
+    g = [np.ones_like(o) for o in y] if isinstance(y, tuple) else np.ones_like(y)
+    args = [enter(a) if isinstance(a, np.ndarray) else a for a in row.arrays]
+    y = [enter(o) for o in y] if isinstance(y, tuple) else enter(y)
+    g = [enter(o) for o in g] if isinstance(g, list) else enter(g)
+    found = shares(op, g, y, args, row.settings)
+    return [
+        None if s is None else sum_like(np.asarray(leave(s)), a)
+        for i, (s, a) in enumerate(zip(found, row.arrays))
+        if i in row.differentiable
+    ]
+
+
+@differentiable
+def test_rules_can_be_traced(row):
+    plain = run_rules(row, lambda a: a, lambda a: a)
+    traced = run_rules(row, Traced, lambda t: t._hidden)
+    for p, t in zip(plain, traced):
+        np.testing.assert_array_equal(p, t)
+
+
+@every
+def test_stays_on_its_device(row):
+    args = [wrap(a) for a in row.arrays]
+    want = row.reference(*row.arrays, **row.settings)
+    got = operators[row.op](*args, **row.settings)
+    for g, w in zip(listed(got), listed(want)):
+        assert isinstance(g, Duck), f"{row.op} left its device"
+        np.testing.assert_allclose(unwrap(g), np.atleast_1d(w), rtol=1e-12, atol=1e-12)
+    if row.differentiable:
+        run_rules(row, Duck, unwrap)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.wrong], ids=lambda row: row.id)
+def test_wrong_input(row):
+    arrays, settings = row.wrong
+    xs = [ours(a) for a in arrays]
+    with pytest.raises(mx.MXNetError) as caught:
+        operators[row.op](*xs, **settings)
+    assert row.op in str(caught.value)
+    assert row.says in str(caught.value)
+
+
+@every
+def test_foreign_arrays_are_refused(row):
+    if len(row.arrays) > 1 and isinstance(row.arrays[1], np.ndarray):
+        xs = [ours(row.arrays[0]), *row.arrays[1:]]
+        with pytest.raises((AssertionError, TypeError)):
+            operators[row.op](*xs, **row.settings)
+
+
+def test_every_operator_has_a_row():
+    names = {op.name for op in operators.values() if op.__module__.startswith("minigluon")}
+    assert sorted(names - {row.op for row in ROWS}) == []
+
+
+def test_ndarray_methods_are_operators():
+    assert NDArray.exp is operators["exp"]
