@@ -58,6 +58,7 @@ __all__ = [
 
 # --- Broadcast and sum are adjoint ----------------------------------------------------------------
 
+
 @operator(vjp=(lambda g, y, data, like: broadcast_like(g, data), None))
 def sum_like(data, like, /):
     """Sum `data` down to the shape of `like`: what undoes a broadcast."""
@@ -87,6 +88,7 @@ def ones_like(data, /):
 
 
 # --- Recording ------------------------------------------------------------------------------------
+
 
 class State(threading.local):
     """What this thread is doing."""
@@ -230,6 +232,7 @@ interpreters[NDArray] = remember
 
 # --- Backwards ------------------------------------------------------------------------------------
 
+
 def backpropagate(heads, pull, wanted=()):
     """Send the gradients {node: g} of `heads` back in time; yield each leaf with its total.
 
@@ -325,6 +328,7 @@ def pull_recorded(node, g):
 
 # --- The public functions -------------------------------------------------------------------------
 
+
 def backward(heads, head_grads=None, retain_graph=False, train_mode=True):
     """Compute the gradients of `heads` with respect to all marked variables they depend on.
 
@@ -410,6 +414,7 @@ def result(variable, found, i):
 
 # --- Marked variables -----------------------------------------------------------------------------
 
+
 def mark_variables(variables, gradients, grad_reqs="write"):
     """Make arrays variables: backward passes will leave their gradients in `gradients`.
 
@@ -453,6 +458,7 @@ NDArray.grad = property(leaf_grad)
 
 # --- Writing in place -----------------------------------------------------------------------------
 
+
 def writable(x):
     """The raw array of `x`, to be written to.
 
@@ -481,6 +487,7 @@ def assign(x, y):
 
 
 # --- Functions with their own derivative ----------------------------------------------------------
+
 
 class Function:
     """An operation with a derivative of its own: override `forward` and `backward`.

@@ -40,6 +40,7 @@ __all__ = [
 
 # --- Reading a chapter ----------------------------------------------------------------------------
 
+
 class BookError(Exception):
     """A chapter that cannot be exported or run; the message names the chapter and the cell."""
 
@@ -85,10 +86,13 @@ def parse(path, number, code):
         return ast.parse(code)
     except SyntaxError as error:
         line = (error.text or "").strip()
-        raise BookError(f"{path.name}, cell {number}, line {error.lineno}: {error.msg}: {line}") from None
+        raise BookError(
+            f"{path.name}, cell {number}, line {error.lineno}: {error.msg}: {line}"
+        ) from None
 
 
 # --- A class over several cells -------------------------------------------------------------------
+
 
 def extend(fragment):
     """Class decorator for chapters: move the members of `fragment` into the class of that name.
@@ -114,6 +118,7 @@ def functions_of(member):
 
 
 # --- From cells to a module -----------------------------------------------------------------------
+
 
 class Module:
     """The source of one module, grown cell by cell."""
@@ -148,7 +153,8 @@ class Module:
         text = "\n".join(keep + lines[start:]).strip("\n")
         if text:
             if heading and heading != self.heading:
-                text = f"{banner(heading)}\n\n{text}"
+                gap = "\n\n" if text.startswith(("def ", "class ", "@", "async ")) else "\n"
+                text = f"{banner(heading)}\n{gap}{text}"
                 self.heading = heading
             for node in ast.parse(text).body:
                 if isinstance(node, ast.ClassDef):
@@ -165,7 +171,9 @@ class Module:
         body = members(node, text)
         index = self.classes[node.name]
         lines = self.chunks[index].splitlines()
-        (cls,) = (n for n in ast.parse(self.chunks[index]).body if getattr(n, "name", 0) == node.name)
+        (cls,) = (
+            n for n in ast.parse(self.chunks[index]).body if getattr(n, "name", 0) == node.name
+        )
         note = "\n".join(comment) or banner(heading, width=96)
         added = f"\n{indent(note, '    ')}\n\n{indent(dedent(body), '    ')}".rstrip()
         lines[cls.end_lineno : cls.end_lineno] = added.splitlines()
@@ -177,7 +185,7 @@ class Module:
         verb = "edit the chapter, then run `minigluon export`."
         head = f'"""{self.summary}"""\n\n# Written from {chapters}: {verb}\n'
         names = list(self.names)
-        if self.name.split(".")[-1] == "__init__":
+        if self.name.split(".")[-1] == "__init__" or not self.chunks:
             names += [a.asname or a.name for node in self.imports for a in node.names]
         parts = [head]
         if self.imports:
@@ -221,8 +229,11 @@ def names_of(node):
         return [node.name]
     targets = getattr(node, "targets", [getattr(node, "target", None)])
     return [
-        name.id for target in targets if isinstance(target, ast.Name | ast.Tuple)
-        for name in ast.walk(target) if isinstance(name, ast.Name)
+        name.id
+        for target in targets
+        if isinstance(target, ast.Name | ast.Tuple)
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
     ]
 
 
@@ -273,6 +284,7 @@ def written_names(names):
 
 
 # --- The whole book -------------------------------------------------------------------------------
+
 
 def tangle(chapters):
     """The modules that the chapters write: ``{"ops/elementwise.py": text}``."""

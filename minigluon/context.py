@@ -23,6 +23,7 @@ __all__ = [
 
 # --- Contexts -------------------------------------------------------------------------------------
 
+
 class Context:
     """A device: `Context('cpu', 0)`; as a `with` block it becomes the default for new arrays."""
 

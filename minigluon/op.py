@@ -73,6 +73,7 @@ def attach(op, attribute, function):
 
 # --- Arrays before the slash, settings after ------------------------------------------------------
 
+
 def read_signature(op):
     """Note which of a kernel's parameters are arrays, and the defaults of its settings."""
     parameters = inspect.signature(op.kernel).parameters.values()
@@ -115,6 +116,7 @@ def signature(op):
 
 
 # --- Errors that name the call --------------------------------------------------------------------
+
 
 def describe(op, args, settings):
     """The call as a reader would write it, with types and shapes in place of numbers."""

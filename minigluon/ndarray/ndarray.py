@@ -30,6 +30,7 @@ __all__ = [
 
 # --- The array ------------------------------------------------------------------------------------
 
+
 class NDArray(Operand):
     """An array of numbers on a device, `_data`, that may remember how it was made, `_node`."""
 
@@ -134,6 +135,7 @@ class NDArray(Operand):
 
 # --- The first interpreter ------------------------------------------------------------------------
 
+
 class ArgumentError(AssertionError, TypeError):
     """Something that is no array stands where an array should.
 
@@ -197,6 +199,7 @@ def require_same_dtype(op, args, settings):
 
 
 # --- Making arrays --------------------------------------------------------------------------------
+
 
 def array(source_array, ctx=None, dtype=None):
     """An array of the numbers in a list, a NumPy array or an NDArray.

@@ -61,6 +61,7 @@ __all__ = [
 
 # --- Arithmetic -----------------------------------------------------------------------------------
 
+
 @operator(
     vjp=(lambda g, y, a, b: g, lambda g, y, a, b: g),
     aliases=("broadcast_add", "broadcast_plus", "elemwise_add", "_plus"),
@@ -132,6 +133,7 @@ def power(base, exp, /):
 
 # --- Comparisons ----------------------------------------------------------------------------------
 
+
 def comparison(compare, name, sign, aliases):
     """The operator that compares two arrays and answers 0 or 1 in their type."""
 
@@ -176,6 +178,7 @@ def minimum(lhs, rhs, /):
 
 
 # --- Functions ------------------------------------------------------------------------------------
+
 
 @operator(vjp=(lambda g, y, x: g * y,))
 def exp(data, /):
@@ -281,6 +284,7 @@ def clip(data, /, a_min, a_max):
 
 # --- Copies and types -----------------------------------------------------------------------------
 
+
 @operator(vjp=(lambda g, y, x: g,), aliases=("_copy",))
 def identity(data, /):
     """The same numbers in new memory."""
@@ -336,6 +340,7 @@ for op in [
 
 
 # --- In place -------------------------------------------------------------------------------------
+
 
 def in_place(op):
     """The method for `x op= y`."""

@@ -30,6 +30,7 @@ __all__ = [
 
 # --- Axes -----------------------------------------------------------------------------------------
 
+
 def axes(data, axis, exclude):
     """The axes to reduce, as a tuple; None and () mean all of them."""
     if axis is None or axis == ():
@@ -53,6 +54,7 @@ def at_least_1d(y):
 
 
 # --- The adjoint of a reduction -------------------------------------------------------------------
+
 
 @operator(
     vjp=(lambda g, y, x, like, **settings: sum(g, **settings), None),
@@ -94,6 +96,7 @@ def count_along(data, /, axis=None, keepdims=False, exclude=False):
 
 
 # --- Extremes -------------------------------------------------------------------------------------
+
 
 @operator(
     vjp=(
@@ -140,6 +143,7 @@ def place_of(find, data, axis, keepdims):
 
 
 # --- Softmax --------------------------------------------------------------------------------------
+
 
 @operator(
     vjp=(

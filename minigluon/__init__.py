@@ -1,0 +1,56 @@
+"""Chapters in, modules out: the book's own tools, written in the book."""
+
+# Written from chapters/99_colophon.ipynb: edit the chapter, then run `minigluon export`.
+
+import difflib
+import importlib
+
+__all__ = ["MEMBERS", "MODULES", "difflib", "importlib"]
+
+
+# --- The package's face ---------------------------------------------------------------------------
+
+__version__ = "0.1.0"
+
+MODULES = {
+    "autograd": "autograd",
+    "base": "base",
+    "context": "context",
+    "gluon": "gluon",
+    "init": "initializer",
+    "initializer": "initializer",
+    "metric": "metric",
+    "nd": "ndarray",
+    "ndarray": "ndarray",
+    "optimizer": "optimizer",
+    "random": "random",
+}
+MEMBERS = {
+    "Context": "context",
+    "cpu": "context",
+    "cpu_pinned": "context",
+    "current_context": "context",
+    "gpu": "context",
+    "num_gpus": "context",
+    "MXNetError": "base",
+}
+
+
+def __getattr__(name):
+    """Load a part of the package on first use."""
+    if name in MODULES:
+        found = importlib.import_module(f"{__name__}.{MODULES[name]}")
+        if name in ("nd", "ndarray"):
+            dir(found)  # loads the catalogue, and so gives arrays their methods
+    elif name in MEMBERS:
+        found = getattr(importlib.import_module(f"{__name__}.{MEMBERS[name]}"), name)
+    else:
+        close = difflib.get_close_matches(name, [*MODULES, *MEMBERS], n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
+    globals()[name] = found  # the next look-up costs nothing
+    return found
+
+
+def __dir__():
+    return sorted({*globals(), *MODULES, *MEMBERS})

@@ -1,0 +1,7 @@
+"""One seed, one stream; and the namespace through which all operators are seen."""
+
+# Written from chapters/15_random.ipynb: edit the chapter, then run `minigluon export`.
+
+from minigluon.random import normal, randint, randn, shuffle, uniform
+
+__all__ = ["normal", "randint", "randn", "shuffle", "uniform"]

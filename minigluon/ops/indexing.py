@@ -1,0 +1,227 @@
+"""Taking numbers out and adding numbers in are adjoint: gather and scatter."""
+
+# Written from chapters/13_indexing.ipynb: edit the chapter, then run `minigluon export`.
+
+import numpy as np
+
+from minigluon.autograd import state, writable
+from minigluon.ndarray.ndarray import ArgumentError, NDArray
+from minigluon.op import operator
+from minigluon.ops.reduce import at_least_1d, one_axis
+
+__all__ = [
+    "at",
+    "gather",
+    "getitem",
+    "is_basic",
+    "one_hot",
+    "pick",
+    "raw_key",
+    "replaced",
+    "scatter",
+    "setitem",
+    "take",
+    "unpick",
+    "untake",
+    "where",
+    "whole",
+]
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+@operator(vjp=(lambda g, y, x, key: scatter(g, x, key=key),))
+def gather(data, /, key):
+    """`data[key]`, for every key that NumPy takes."""
+    return at_least_1d(data[key])
+
+
+@operator(vjp=(lambda g, y, x, like, key: gather(g, key=key), None))
+def scatter(data, like, /, key):
+    """Undo `gather`: zeros in the shape of `like`, with `data` added at `key`."""
+    out = np.zeros_like(like)
+    if is_basic(key):
+        out[key] = data.reshape(out[key].shape)
+    else:
+        np.add.at(out, key, data)
+    return out
+
+
+def is_basic(key):
+    """Whether a key is made of numbers and slices only, so that no place comes twice."""
+    parts = key if type(key) is tuple else (key,)
+    return all(isinstance(p, int | slice | np.integer) or p is None or p is ... for p in parts)
+
+
+def raw_key(key):
+    """An index as NumPy wants it: arrays as whole numbers, lists as arrays."""
+    if type(key) is int or type(key) is slice:
+        return key
+    if isinstance(key, tuple):
+        return tuple(raw_key(part) for part in key)
+    if isinstance(key, NDArray):
+        key = key._data
+        return key if key.dtype.kind in "iu" else key.astype("int64")
+    if isinstance(key, list):
+        return np.array(key, "int64")
+    if isinstance(key, np.ndarray):
+        return key.astype("int64") if key.dtype.kind == "b" else key
+    if key is None or key is ... or isinstance(key, int | slice | np.integer):
+        return key
+    raise ValueError(f"an index of {type(key).__name__}: use numbers, slices, lists or arrays")
+
+
+def getitem(self, key):
+    """`x[key]`: a view for numbers and slices in steps of 1, otherwise a copy."""
+    try:
+        return gather(self, key=raw_key(key))
+    except RuntimeError as error:
+        if isinstance(error.__cause__, IndexError):
+            raise IndexError(str(error)) from None
+        raise
+
+
+NDArray.__getitem__ = getitem
+NDArray.__iter__ = lambda self: (self[i] for i in range(len(self)))
+
+
+# --- Writing --------------------------------------------------------------------------------------
+
+
+@operator(vjp=(None, lambda g, y, x, value, key: gather(g, key=key)))
+def replaced(data, value, /, key):
+    """A copy of `data` with `value` at `key`."""
+    out = data.copy()
+    out[key] = value
+    return out
+
+
+def setitem(self, key, value):
+    """`x[key] = value`, an array, a number or a nested list, broadcast to what `x[key]` is."""
+    key = raw_key(key)
+    raw = writable(self)
+    if isinstance(value, NDArray):
+        if state.recording and value._node is not None:
+            self._node = replaced(self, value, key=key)._node
+        value = value._data
+    elif not isinstance(value, np.ndarray | int | float | bool | list | tuple | np.generic):
+        raise ArgumentError(f"type {type(value)} cannot be written into an array")
+    raw[key] = value
+
+
+NDArray.__setitem__ = setitem
+
+
+# --- Choosing one a row ---------------------------------------------------------------------------
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, index, axis, keepdims, mode: unpick(
+            g, x, index, axis=axis, keepdims=keepdims, mode=mode
+        ),
+        None,
+    ),
+    same_dtype=False,
+)
+def pick(data, index, /, axis=-1, keepdims=False, mode="clip"):
+    """The number at `index` of each row along `axis`.
+
+    index: whole numbers of data's shape without `axis` (or with size 1 there); out of range they are
+    clipped, or wrapped around with mode='wrap'.
+    """
+    out = at(data, index, axis, mode)
+    picked = data[out]
+    return picked if keepdims else at_least_1d(picked.squeeze(axis))
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, like, index, axis, keepdims, mode: pick(
+            g, index, axis=axis, keepdims=keepdims, mode=mode
+        ),
+        None,
+        None,
+    ),
+    same_dtype=False,
+)
+def unpick(data, like, index, /, axis=-1, keepdims=False, mode="clip"):
+    """Undo `pick`: zeros in the shape of `like`, with `data` at the picked places."""
+    out = np.zeros_like(like)
+    where = at(like, index, axis, mode)
+    out[where] = data.reshape(where[axis].shape)
+    return out
+
+
+def at(data, index, axis, mode):
+    """The index of `data` that picks one number a row along `axis`, which stays with size 1."""
+    size, axis = data.shape[one_axis(data, axis)], one_axis(data, axis)
+    kept = data.shape[:axis] + (1,) + data.shape[axis + 1 :]
+    chosen = index.astype("int64").reshape(kept)
+    chosen = chosen % size if mode == "wrap" else chosen.clip(0, size - 1)
+    rows = [
+        np.arange(n).reshape([-1 if b == a else 1 for b in range(data.ndim)])
+        for a, n in enumerate(kept)
+    ]
+    rows[axis] = chosen
+    return tuple(rows)
+
+
+# --- Rows of a table ------------------------------------------------------------------------------
+
+
+@operator(
+    vjp=(lambda g, y, a, indices, axis, mode: untake(g, a, indices, axis=axis, mode=mode), None),
+    same_dtype=False,
+)
+def take(a, indices, /, axis=0, mode="clip"):
+    """The slices of `a` along `axis` that `indices` name, in the shape of `indices`.
+
+    Out of range they are clipped (mode='clip'), wrapped around ('wrap') or refused ('raise').
+    """
+    return np.take(a, whole(a, indices, axis, mode), axis=axis)
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, like, indices, axis, mode: take(g, indices, axis=axis, mode=mode),
+        None,
+        None,
+    ),
+    same_dtype=False,
+)
+def untake(data, like, indices, /, axis=0, mode="clip"):
+    """Undo `take`: zeros in the shape of `like`, with the slices of `data` added where they came from."""
+    out = np.zeros_like(like)
+    axis = one_axis(like, axis)
+    np.add.at(out, (slice(None),) * axis + (whole(like, indices, axis, mode),), data)
+    return out
+
+
+def whole(a, indices, axis, mode):
+    """Indices as whole numbers within range."""
+    size, indices = a.shape[one_axis(a, axis)], indices.astype("int64")
+    if mode == "raise" and ((indices < 0) | (indices >= size)).any():
+        raise IndexError(f"an index is out of range for axis {axis} of size {size}")
+    return indices % size if mode == "wrap" else indices.clip(0, size - 1)
+
+
+@operator(vjp=(None,))
+def one_hot(indices, /, depth, on_value=1.0, off_value=0.0, dtype="float32"):
+    """Rows of `depth` numbers: `on_value` at the index, `off_value` elsewhere."""
+    places = np.arange(depth) == indices.astype("int64")[..., None]
+    return np.where(places, on_value, off_value).astype(dtype)
+
+
+@operator(
+    vjp=(
+        None,
+        lambda g, y, condition, a, b: where(condition, g, g * 0),
+        lambda g, y, condition, a, b: where(condition, g * 0, g),
+    ),
+    same_dtype=False,
+)
+def where(condition, x, y, /):
+    """Numbers of `x` where `condition` is not 0, of `y` elsewhere; three arrays of one shape."""
+    return np.where(condition != 0, x, y)

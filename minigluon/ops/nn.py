@@ -1,0 +1,120 @@
+"""An affine map, a bend, and a way to stack them: the layers of every perceptron."""
+
+# Written from chapters/40_basic_layers.ipynb: edit the chapter, then run `minigluon export`.
+
+import math
+
+import numpy as np
+
+from minigluon.base import MXNetError
+from minigluon.op import operator
+from minigluon.ops.elementwise import exp, relu, sigmoid, tanh
+from minigluon.ops.linalg import dot
+from minigluon.ops.reduce import sum
+from minigluon.ops.shape import reshape_like
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "FullyConnected",
+    "check_sizes",
+    "rows",
+    "softrelu",
+    "softsign",
+]
+
+
+# --- Fully connected ------------------------------------------------------------------------------
+
+
+@operator(vjp=(lambda g, y, data, flatten: reshape_like(g, data),))
+def rows(data, /, flatten=True):
+    """`data` as a matrix: all axes but the first become one, or without `flatten` all but the last."""
+    if data.ndim == 2:
+        return data
+    if flatten:
+        return data.reshape(data.shape[0], math.prod(data.shape[1:]))
+    return data.reshape(math.prod(data.shape[:-1]), data.shape[-1])
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, w, b=None, *, flatten, **_: reshape_like(dot(rows(g, flatten=False), w), x),
+        lambda g, y, x, w, b=None, *, flatten, **_: dot(
+            rows(g, flatten=False), rows(x, flatten=flatten), transpose_a=True
+        ),
+        lambda g, y, x, w, b=None, **_: sum(rows(g, flatten=False), axis=0),
+    )
+)
+def FullyConnected(data, weight, bias=None, /, num_hidden=None, no_bias=False, flatten=True):
+    """Affine map of the rows of `data`, $Y = XW^T + b$.
+
+    data: (batch, …), flattened to (batch, in_units), or (…, in_units) with flatten=False;
+    weight: (num_hidden, in_units); bias: (num_hidden,), absent with no_bias=True.
+    """
+    check_sizes(data, weight, bias, num_hidden, no_bias, flatten)
+    y = rows.kernel(data, flatten) @ weight.T
+    if bias is not None:
+        y += bias
+    return y if flatten or data.ndim == 2 else y.reshape(*data.shape[:-1], y.shape[1])
+
+
+def check_sizes(data, weight, bias, num_hidden, no_bias, flatten):
+    """Raise MXNetError where the arrays of a FullyConnected do not fit together."""
+    units = num_hidden or weight.shape[0]
+    if data.ndim == 2:
+        inputs = data.shape[1]
+    elif data.ndim < 2:
+        raise MXNetError("data needs a batch axis and at least one more")
+    else:
+        inputs = math.prod(data.shape[1:]) if flatten else data.shape[-1]
+    if weight.shape != (units, inputs):
+        raise MXNetError(
+            f"{units} units of {inputs} inputs each need a weight of shape {(units, inputs)}, "
+            f"this one has {weight.shape}"
+        )
+    if bias is None:
+        if not no_bias:
+            raise MXNetError("bias is missing: give one, or no_bias=True")
+    elif bias.shape != (units,):
+        raise MXNetError(
+            f"{units} units need a bias of shape {(units,)}, this one has {bias.shape}"
+        )
+
+
+@FullyConnected.shapes
+def _(data, weight, bias=None, num_hidden=None, no_bias=False, flatten=True):
+    inputs = math.prod(data[1:]) if flatten else data[-1]
+    return data, (num_hidden, inputs), (num_hidden,)
+
+
+# --- Activations ----------------------------------------------------------------------------------
+
+
+@operator(vjp=(lambda g, y, x: g * (1 - exp(-y)),))
+def softrelu(data, /):
+    """A smooth relu, $\\ln(1+e^x)$, also called softplus."""
+    return np.logaddexp(data, 0)
+
+
+@operator(vjp=(lambda g, y, x: g * (1 - abs(y)) * (1 - abs(y)),))
+def softsign(data, /):
+    """$x/(1+|x|)$, elementwise: between -1 and 1 like tanh, but with slower tails."""
+    return data / (1 + abs(data))
+
+
+ACTIVATIONS = {
+    "relu": relu,
+    "sigmoid": sigmoid,
+    "softrelu": softrelu,
+    "softsign": softsign,
+    "tanh": tanh,
+}
+
+
+@operator(vjp=(lambda g, y, x, act_type: ACTIVATIONS[act_type].rules[0](g, y, x),))
+def Activation(data, /, act_type):
+    """The elementwise function named by `act_type`: relu, sigmoid, softrelu, softsign or tanh."""
+    if act_type not in ACTIVATIONS:
+        raise MXNetError(f"unknown act_type {act_type!r}; known are {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[act_type].kernel(data)
