@@ -1,0 +1,35 @@
+"""A dataset answers "give me sample i"; a sampler says which i come next; a loader makes batches of the answers."""
+
+# Written from chapters/80_data.ipynb: edit the chapter, then run `minigluon export`.
+
+import importlib
+
+__all__ = ["CLASSES", "PARTS", "importlib"]
+
+
+# --- The package gluon ----------------------------------------------------------------------------
+
+PARTS = ("block", "data", "loss", "nn", "parameter", "trainer")
+CLASSES = {
+    "Block": "block",
+    "Constant": "parameter",
+    "DeferredInitializationError": "parameter",
+    "HybridBlock": "block",
+    "Parameter": "parameter",
+    "ParameterDict": "parameter",
+    "Trainer": "trainer",
+}
+
+
+def __getattr__(name):
+    """Load a part on first use."""
+    if name in PARTS:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in CLASSES:
+        return getattr(importlib.import_module(f"{__name__}.{CLASSES[name]}"), name)
+    known = ", ".join((*CLASSES, *PARTS))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {known}")
+
+
+def __dir__():
+    return sorted((*CLASSES, *PARTS))

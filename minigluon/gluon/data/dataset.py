@@ -1,0 +1,118 @@
+"""A dataset answers "give me sample i"; a sampler says which i come next; a loader makes batches of the answers."""
+
+# Written from chapters/80_data.ipynb: edit the chapter, then run `minigluon export`.
+
+from minigluon.ndarray.ndarray import NDArray
+
+__all__ = ["ArrayDataset", "Chosen", "Dataset", "FirstTransform", "SimpleDataset", "Transformed"]
+
+
+# --- Datasets -------------------------------------------------------------------------------------
+
+
+class Dataset:
+    """Samples by number: override `__getitem__` and `__len__`."""
+
+    def __getitem__(self, idx):
+        raise NotImplementedError
+
+    def __len__(self):
+        raise NotImplementedError
+
+    def transform(self, fn, lazy=True):
+        """The dataset of `fn(sample)`, or `fn(*sample)` for tuples; computed when asked for if `lazy`."""
+        found = Transformed(self, fn)
+        return found if lazy else SimpleDataset([found[i] for i in range(len(found))])
+
+    def transform_first(self, fn, lazy=True):
+        """The dataset with `fn` applied to the first element of each sample."""
+        return self.transform(FirstTransform(fn), lazy)
+
+    def filter(self, fn):
+        """The samples for which `fn(sample)` is true."""
+        return SimpleDataset([self[i] for i in range(len(self)) if fn(self[i])])
+
+    def take(self, count):
+        """The first `count` samples; None takes all."""
+        size = len(self) if count is None else min(count, len(self))
+        return Chosen(self, range(size))
+
+    def sample(self, sampler):
+        """The samples that a sampler names, in its order."""
+        return Chosen(self, list(sampler))
+
+    def shard(self, num_shards, index):
+        """Part `index` of `num_shards` nearly equal parts; the first ones are one longer."""
+        assert index < num_shards, f"shard {index} of {num_shards}: numbers start from 0"
+        size, rest = divmod(len(self), num_shards)
+        start = size * index + min(index, rest)
+        return Chosen(self, range(start, start + size + (index < rest)))
+
+
+class SimpleDataset(Dataset):
+    """A list, or anything with a length and elements, as a dataset."""
+
+    def __init__(self, data):
+        self._data = data
+
+    def __len__(self):
+        return len(self._data)
+
+    def __getitem__(self, idx):
+        return self._data[idx]
+
+
+class Chosen(Dataset):
+    """Some samples of another dataset."""
+
+    def __init__(self, dataset, numbers):
+        self._dataset, self._numbers = dataset, numbers
+
+    def __len__(self):
+        return len(self._numbers)
+
+    def __getitem__(self, idx):
+        return self._dataset[self._numbers[idx]]
+
+
+class Transformed(Dataset):
+    """The samples of another dataset, changed by a function."""
+
+    def __init__(self, dataset, fn):
+        self._dataset, self._fn = dataset, fn
+
+    def __len__(self):
+        return len(self._dataset)
+
+    def __getitem__(self, idx):
+        item = self._dataset[idx]
+        return self._fn(*item) if isinstance(item, tuple) else self._fn(item)
+
+
+class FirstTransform:
+    """A function of the first element of a sample; a class, so that it can be pickled."""
+
+    def __init__(self, fn):
+        self._fn = fn
+
+    def __call__(self, first, *rest):
+        return (self._fn(first), *rest) if rest else self._fn(first)
+
+
+class ArrayDataset(Dataset):
+    """Several arrays or lists of one length; sample i has the i-th of each."""
+
+    def __init__(self, *args):
+        assert args, "ArrayDataset needs at least one array"
+        lengths = [len(a) for a in args]
+        assert len(set(lengths)) == 1, f"All arrays must have the same length, got {lengths}"
+        self._length = lengths[0]
+        self._data = [a.asnumpy() if isinstance(a, NDArray) and a.ndim == 1 else a for a in args]
+
+    def __len__(self):
+        return self._length
+
+    def __getitem__(self, idx):
+        if len(self._data) == 1:
+            return self._data[0][idx]
+        return tuple(data[idx] for data in self._data)
