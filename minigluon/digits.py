@@ -24,6 +24,7 @@ __all__ = [
     "next_step",
     "parser",
     "positive",
+    "rescanned",
     "train_epoch",
 ]
 
@@ -49,6 +50,11 @@ def load(seed=0, held_out=450):
 def missing(package):
     """The error for a package that the core does not need but this program does."""
     return SystemExit(f"{package} is missing. Run: pip install 'minigluon[learn]'")
+
+
+def rescanned(x, noise=0.3):
+    """The pixels with fresh normal noise, as from another scan."""
+    return (x + noise * np.random.normal(size=x.shape)).astype("float32")
 
 
 # --- The network ----------------------------------------------------------------------------------
@@ -91,7 +97,7 @@ def accuracy(net, dataset):
     return metric.get()[1]
 
 
-def learn(epochs=30, batch_size=64, lr=0.1, seed=0, progress=lambda steps: steps):
+def learn(epochs=60, batch_size=64, lr=0.1, seed=0, progress=lambda steps: steps):
     """Train a Reader; the network, the held-out dataset, and (loss, accuracy) of each epoch."""
     mx.random.seed(seed)
     np.random.seed(seed)  # the order of the batches
@@ -101,9 +107,10 @@ def learn(epochs=30, batch_size=64, lr=0.1, seed=0, progress=lambda steps: steps
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
     settings = {"learning_rate": lr, "momentum": 0.9}
     trainer = gluon.Trainer(net.collect_params(), "sgd", settings)
-    batches = gluon.data.DataLoader(train, batch_size, shuffle=True)
+    batches = gluon.data.DataLoader(train.transform_first(rescanned), batch_size, shuffle=True)
     history = []
-    for _ in progress(range(epochs)):
+    for epoch in progress(range(epochs)):
+        trainer.set_learning_rate(lr * (1 - epoch / epochs))
         mean_loss = train_epoch(net, batches, trainer, loss)
         history.append((mean_loss, accuracy(net, held_out)))
     return net, held_out, history
@@ -180,7 +187,7 @@ def parser():
     top = argparse.ArgumentParser(
         "minigluon digits", description="Learn to read handwritten digits."
     )
-    top.add_argument("--epochs", type=positive(int), default=30)
+    top.add_argument("--epochs", type=positive(int), default=60)
     top.add_argument("--batch-size", type=positive(int), default=64)
     top.add_argument("--lr", type=positive(float), default=0.1, help="learning rate")
     top.add_argument("--seed", type=int, default=0)

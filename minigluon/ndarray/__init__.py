@@ -6,7 +6,16 @@ import difflib
 import importlib
 from functools import update_wrapper
 
-__all__ = ["NAMES", "PLACES", "difflib", "importlib", "seen_by_ndarray", "update_wrapper"]
+__all__ = [
+    "NAMES",
+    "PLACES",
+    "difflib",
+    "importlib",
+    "seen_by_ndarray",
+    "submodule",
+    "update_wrapper",
+    "written",
+]
 
 
 # --- The namespace --------------------------------------------------------------------------------
@@ -17,13 +26,17 @@ NAMES = "NDArray array zeros ones full empty arange waitall zeros_like ones_like
 
 def __getattr__(name):
     """Find `name` on first use and keep it: a submodule, a function, or an operator."""
-    if name in ("random", "ndarray"):
-        return importlib.import_module(f"{__name__}.{name}")
+    if name == "ndarray" or name.startswith("__"):
+        return submodule(name)
     importlib.import_module("minigluon.ops").load()
+    if name == "random":
+        return submodule(name)
     from minigluon.op import operators
 
     if name in operators:
-        found = seen_by_ndarray(operators[name])
+        op = operators[name]
+        found = globals().get(op.name) or seen_by_ndarray(op)  # aliases share one function
+        globals()[op.name] = found
     elif name in NAMES:
         found = getattr(importlib.import_module(PLACES[0]), name)
     else:
@@ -32,6 +45,13 @@ def __getattr__(name):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     globals()[name] = found  # the next look-up costs nothing
     return found
+
+
+def submodule(name):
+    """A module of this package; AttributeError for the dunder names that Python asks for."""
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def __dir__():
@@ -43,7 +63,6 @@ def __dir__():
 
 def seen_by_ndarray(op):
     """The function `mx.nd.f` of an operator."""
-    from minigluon.autograd import assign
     from minigluon.ndarray.ndarray import ArgumentError
     from minigluon.op import bind, interpreters
 
@@ -58,11 +77,20 @@ def seen_by_ndarray(op):
         for a in args:
             if (interpret := interpreter_of(type(a))) is not None:
                 y = interpret(op, args, settings)
-                return y if out is None else assign(out, y)
+                return y if out is None else written(out, y)
         given = ", ".join(type(a).__name__ for a in args) or "nothing"
         raise ArgumentError(
-            f"{op.name}: argument {op.arrays[0]} must be an NDArray, but got {given}"
+            f"{op.name}: Argument {op.arrays[0]} must have NDArray type, but got {given}"
         )
 
     update_wrapper(function, op.kernel).__module__ = __name__
     return function
+
+
+def written(out, y):
+    """`y` written into `out`; a list of results into a list of arrays."""
+    from minigluon.autograd import assign
+
+    if not isinstance(y, list):
+        return assign(out, y)
+    return [assign(o, part) for o, part in zip(out, y, strict=True)]

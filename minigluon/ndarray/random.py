@@ -2,6 +2,6 @@
 
 # Written from chapters/15_random.ipynb: edit the chapter, then run `minigluon export`.
 
-from minigluon.random import normal, randint, randn, shuffle, uniform
+from minigluon.random import bernoulli, exponential, normal, randint, randn, shuffle, uniform
 
-__all__ = ["normal", "randint", "randn", "shuffle", "uniform"]
+__all__ = ["bernoulli", "exponential", "normal", "randint", "randn", "shuffle", "uniform"]

@@ -4,14 +4,18 @@
 
 import numpy as np
 
-from minigluon.autograd import state, writable
+from minigluon.autograd import state, writable, zeros_like
+from minigluon.context import put
 from minigluon.ndarray.ndarray import ArgumentError, NDArray
-from minigluon.op import operator
+from minigluon.op import Operand, operator
 from minigluon.ops.reduce import at_least_1d, one_axis
 
 __all__ = [
+    "Embedding",
+    "Operand",
     "at",
     "gather",
+    "gather_nd",
     "getitem",
     "is_basic",
     "one_hot",
@@ -19,6 +23,7 @@ __all__ = [
     "raw_key",
     "replaced",
     "scatter",
+    "scatter_like",
     "setitem",
     "take",
     "unpick",
@@ -34,7 +39,10 @@ __all__ = [
 @operator(vjp=(lambda g, y, x, key: scatter(g, x, key=key),))
 def gather(data, /, key):
     """`data[key]`, for every key that NumPy takes."""
-    return at_least_1d(data[key])
+    y = data[key]
+    if isinstance(y, np.generic):  # NumPy gives a copy for x[2], and a view for x[2, ...]
+        y = data[(*key, ...) if type(key) is tuple else (key, ...)]
+    return at_least_1d(y if y.flags.c_contiguous else y.copy())
 
 
 @operator(vjp=(lambda g, y, x, like, key: gather(g, key=key), None))
@@ -55,30 +63,33 @@ def is_basic(key):
 
 
 def raw_key(key):
-    """An index as NumPy wants it: arrays as whole numbers, lists as arrays."""
-    if type(key) is int or type(key) is slice:
+    """An index as NumPy wants it: whole numbers, in arrays too; a mask counts as zeros and ones."""
+    kind = type(key)
+    if kind is int or kind is slice or key is None or key is ...:
         return key
-    if isinstance(key, tuple):
-        return tuple(raw_key(part) for part in key)
+    if kind is tuple:
+        return tuple([raw_key(part) for part in key])
     if isinstance(key, NDArray):
         key = key._data
-        return key if key.dtype.kind in "iu" else key.astype("int64")
-    if isinstance(key, list):
-        return np.array(key, "int64")
-    if isinstance(key, np.ndarray):
-        return key.astype("int64") if key.dtype.kind == "b" else key
-    if key is None or key is ... or isinstance(key, int | slice | np.integer):
-        return key
-    raise ValueError(f"an index of {type(key).__name__}: use numbers, slices, lists or arrays")
+    elif kind is list:
+        key = np.array(key)
+    elif isinstance(key, bool | int | np.integer | np.bool_):
+        return int(key)
+    if not hasattr(key, "astype") or not key.ndim:
+        raise ValueError(f"an index of {kind.__name__}: use numbers, slices, lists or arrays")
+    return key if key.dtype.kind in "iu" else key.astype("int64")
 
 
 def getitem(self, key):
-    """`x[key]`: a view for numbers and slices in steps of 1, otherwise a copy."""
+    """`x[key]`: a view where the numbers lie side by side, otherwise a copy."""
+    key = raw_key(key)
+    if self._node is None or not state.recording:
+        return NDArray(gather.kernel(self._data, key), self._ctx)
     try:
-        return gather(self, key=raw_key(key))
-    except RuntimeError as error:
-        if isinstance(error.__cause__, IndexError):
-            raise IndexError(str(error)) from None
+        return gather(self, key=key)
+    except RuntimeError as error:  # Python's loops and users expect these two from `x[key]`
+        if isinstance(error.__cause__, IndexError | ValueError):
+            raise type(error.__cause__)(str(error)) from None
         raise
 
 
@@ -105,7 +116,9 @@ def setitem(self, key, value):
         if state.recording and value._node is not None:
             self._node = replaced(self, value, key=key)._node
         value = value._data
-    elif not isinstance(value, np.ndarray | int | float | bool | list | tuple | np.generic):
+    elif isinstance(value, list | tuple | np.ndarray):
+        value = put(np.array(value, raw.dtype), self._ctx)
+    elif not isinstance(value, int | float | np.generic):
         raise ArgumentError(f"type {type(value)} cannot be written into an array")
     raw[key] = value
 
@@ -207,6 +220,37 @@ def whole(a, indices, axis, mode):
     return indices % size if mode == "wrap" else indices.clip(0, size - 1)
 
 
+@operator(
+    vjp=(
+        None,
+        lambda g, y, data, w, **settings: untake(g, w, data),
+    ),
+    same_dtype=False,
+)
+def Embedding(data, weight, /, input_dim=None, output_dim=None, dtype="float32", sparse_grad=False):
+    """The rows of `weight`, of shape (input_dim, output_dim), that the numbers in `data` name."""
+    if (input_dim or len(weight), output_dim or weight.shape[1]) != weight.shape:
+        raise ValueError(f"need a weight of shape ({input_dim}, {output_dim})")
+    return np.take(weight, whole(weight, data, 0, "clip"), axis=0)
+
+
+@operator(vjp=(lambda g, y, x, i: scatter_like(g, x, i), None), same_dtype=False)
+def gather_nd(data, indices, /):
+    """`data[indices[0], indices[1], …]`: the first axis of `indices` counts axes of `data`."""
+    return data[tuple(indices.astype("int64"))]
+
+
+@operator(
+    vjp=(lambda g, y, x, like, i: gather_nd(g, i), None, None),
+    same_dtype=False,
+)
+def scatter_like(data, like, indices, /):
+    """Undo `gather_nd`: zeros in the shape of `like`, with `data` added where it came from."""
+    out = np.zeros_like(like)
+    np.add.at(out, tuple(indices.astype("int64")), data)
+    return out
+
+
 @operator(vjp=(None,))
 def one_hot(indices, /, depth, on_value=1.0, off_value=0.0, dtype="float32"):
     """Rows of `depth` numbers: `on_value` at the index, `off_value` elsewhere."""
@@ -217,11 +261,21 @@ def one_hot(indices, /, depth, on_value=1.0, off_value=0.0, dtype="float32"):
 @operator(
     vjp=(
         None,
-        lambda g, y, condition, a, b: where(condition, g, g * 0),
-        lambda g, y, condition, a, b: where(condition, g * 0, g),
+        lambda g, y, condition, a, b: where(condition, g, zeros_like(g)),
+        lambda g, y, condition, a, b: where(condition, zeros_like(g), g),
     ),
     same_dtype=False,
 )
 def where(condition, x, y, /):
-    """Numbers of `x` where `condition` is not 0, of `y` elsewhere; three arrays of one shape."""
-    return np.where(condition != 0, x, y)
+    """Numbers of `x` where `condition` is not 0, of `y` elsewhere; three arrays of one shape.
+
+    A condition of one axis chooses whole rows.
+    """
+    chosen = condition != 0
+    if condition.ndim == 1:
+        axes = max(getattr(a, "ndim", 1) for a in (x, y))
+        chosen = chosen.reshape(-1, *(1,) * (axes - 1))
+    return np.where(chosen, x, y)
+
+
+Operand.take, Operand.pick, Operand.one_hot = take, pick, one_hot

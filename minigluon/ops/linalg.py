@@ -2,6 +2,8 @@
 
 # Written from chapters/14_linalg.ipynb: edit the chapter, then run `minigluon export`.
 
+import numpy as np
+
 from minigluon.op import Operand, operator
 
 __all__ = [
@@ -11,7 +13,9 @@ __all__ = [
     "dot_right",
     "left_gradient",
     "left_matrix",
+    "linalg_gemm2",
     "product_shape",
+    "products",
     "right_gradient",
     "right_matrix",
 ]
@@ -55,7 +59,8 @@ def dot(lhs, rhs, /, transpose_a=False, transpose_b=False):
     a, b = left_matrix(lhs, transpose_a), right_matrix(rhs, transpose_b)
     if a.shape[1] != b.shape[0]:
         raise ValueError(
-            f"the summed axes have sizes {a.shape[1]} and {b.shape[0]}, not equal ones"
+            f"the {'first' if transpose_a else 'last'} axis of lhs, of size {a.shape[1]}, and the "
+            f"{'last' if transpose_b else 'first'} axis of rhs, of size {b.shape[0]}, must agree"
         )
     y = a @ b
     if lhs.ndim == rhs.ndim == 2:
@@ -94,37 +99,60 @@ def dot_right(lhs, data, like, /, transpose_a=False, transpose_b=False):
 # --- Batches of products --------------------------------------------------------------------------
 
 
-def left_gradient(g, b, transpose_a, transpose_b):
+def left_gradient(product, g, b, transpose_a, transpose_b, **settings):
     """The gradient of the left factors."""
     if transpose_a:
-        return batch_dot(b, g, transpose_a=transpose_b, transpose_b=True)
-    return batch_dot(g, b, transpose_b=not transpose_b)
+        return product(b, g, transpose_a=transpose_b, transpose_b=True, **settings)
+    return product(g, b, transpose_a=False, transpose_b=not transpose_b, **settings)
 
 
-def right_gradient(g, a, transpose_a, transpose_b):
+def right_gradient(product, g, a, transpose_a, transpose_b, **settings):
     """The gradient of the right factors."""
     if transpose_b:
-        return batch_dot(g, a, transpose_a=True, transpose_b=transpose_a)
-    return batch_dot(a, g, transpose_a=not transpose_a)
+        return product(g, a, transpose_a=True, transpose_b=transpose_a, **settings)
+    return product(a, g, transpose_a=not transpose_a, transpose_b=False, **settings)
 
 
 @operator(
     vjp=(
-        lambda g, y, a, b, **t: left_gradient(g, b, **t),
-        lambda g, y, a, b, **t: right_gradient(g, a, **t),
+        lambda g, y, a, b, **t: left_gradient(batch_dot, g, b, **t),
+        lambda g, y, a, b, **t: right_gradient(batch_dot, g, a, **t),
     )
 )
 def batch_dot(lhs, rhs, /, transpose_a=False, transpose_b=False):
-    """Products of the matrices (batch, m, k) and (batch, k, n), each transposed first if asked."""
-    if lhs.ndim != 3 or rhs.ndim != 3 or len(lhs) != len(rhs):
-        raise ValueError("batch_dot takes two arrays of 3 axes with equal first sizes")
-    a = lhs.swapaxes(1, 2) if transpose_a else lhs
-    b = rhs.swapaxes(1, 2) if transpose_b else rhs
-    if a.shape[2] != b.shape[1]:
-        raise ValueError(
-            f"the summed axes have sizes {a.shape[2]} and {b.shape[1]}, not equal ones"
-        )
+    """Products of the matrices (…, m, k) and (…, k, n), each transposed first if asked.
+
+    The axes before the last two, at least one, are equal.
+    """
+    if lhs.ndim < 3:
+        raise ValueError("lhs has no batch axis: for two matrices there is dot")
+    return products(lhs, rhs, transpose_a, transpose_b)
+
+
+def products(a, b, transpose_a, transpose_b):
+    """Matrix products over the last two axes."""
+    if a.ndim != b.ndim or a.shape[:-2] != b.shape[:-2]:
+        raise ValueError("the axes before the last two must agree: nothing is broadcast here")
+    a = a.swapaxes(-1, -2) if transpose_a else a
+    b = b.swapaxes(-1, -2) if transpose_b else b
+    if a.shape[-1] != b.shape[-2]:
+        raise ValueError(f"the summed axes, of sizes {a.shape[-1]} and {b.shape[-2]}, must agree")
     return a @ b
+
+
+@operator(
+    vjp=(
+        lambda g, y, a, b, **t: left_gradient(linalg_gemm2, g, b, **t),
+        lambda g, y, a, b, **t: right_gradient(linalg_gemm2, g, a, **t),
+    ),
+    aliases=("_linalg_gemm2",),
+)
+def linalg_gemm2(A, B, /, transpose_a=False, transpose_b=False, alpha=1.0, axis=-2):
+    """`alpha` times the product of the matrices in two axes, `axis` and the last; others are equal."""
+    if axis == -2:
+        return alpha * products(A, B, transpose_a, transpose_b)
+    a, b = np.moveaxis(A, axis, -2), np.moveaxis(B, axis, -2)
+    return np.moveaxis(alpha * products(a, b, transpose_a, transpose_b), -2, axis).copy()
 
 
 # --- Methods --------------------------------------------------------------------------------------

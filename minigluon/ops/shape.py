@@ -3,6 +3,7 @@
 # Written from chapters/12_shape.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
+from builtins import slice as span
 
 import numpy as np
 
@@ -28,19 +29,26 @@ __all__ = [
     "inferred",
     "inverse",
     "op",
+    "place",
     "place_axis",
+    "repeat",
     "reshape",
     "reshape_like",
     "reshape_method",
+    "slice",
     "slice_axis",
+    "spans",
     "split",
     "split_like",
     "squeeze",
     "stack",
     "swapaxes",
+    "tile",
     "transpose",
     "transpose_method",
+    "unrepeat",
     "unstacked",
+    "untile",
 ]
 
 
@@ -134,15 +142,14 @@ def flatten(data, /):
 @operator(vjp=(lambda g, y, x, axis: reshape_like(g, x),))
 def expand_dims(data, /, axis):
     """A new axis of size 1 at position `axis`."""
-    return np.expand_dims(data, axis)
+    return np.expand_dims(data, axis).copy()
 
 
 @operator(vjp=(lambda g, y, x, axis: reshape_like(g, x),))
 def squeeze(data, /, axis=None):
     """The array without its axes of size 1, or without those named in `axis`."""
-    return at_least_1d(
-        np.squeeze(data, axis if axis is None or isinstance(axis, int) else tuple(axis))
-    )
+    axis = axis if axis is None or isinstance(axis, int) else tuple(axis)
+    return at_least_1d(np.squeeze(data, axis)).copy()
 
 
 # --- Transposition --------------------------------------------------------------------------------
@@ -151,7 +158,7 @@ def squeeze(data, /, axis=None):
 @operator(vjp=(lambda g, y, x, axes: transpose(g, axes=inverse(axes)),))
 def transpose(data, /, axes=None):
     """The axes in the order `axes`, by default reversed."""
-    return data.transpose(axes or None)
+    return data.transpose(axes or None).copy()
 
 
 def inverse(axes):
@@ -164,7 +171,7 @@ def inverse(axes):
 )
 def swapaxes(data, /, dim1=0, dim2=0):
     """Two axes exchanged."""
-    return data.swapaxes(dim1, dim2)
+    return data.swapaxes(dim1, dim2).copy()
 
 
 # --- Repeating ------------------------------------------------------------------------------------
@@ -190,10 +197,40 @@ def broadcast_axis(data, /, axis=(), size=()):
     return np.broadcast_to(data, shape).copy()
 
 
+@operator(vjp=(lambda g, y, x, reps: untile(g, x, reps=reps),))
+def tile(data, /, reps):
+    """The whole array `reps` times along each axis, counted from the last."""
+    return np.tile(data, reps)
+
+
+@operator(vjp=(lambda g, y, x, like, reps: tile(g, reps=reps), None))
+def untile(data, like, /, reps):
+    """Undo `tile`: the sum of all copies, in the shape of `like`."""
+    reps = (reps,) if isinstance(reps, int) else tuple(reps)
+    axes = max(len(reps), like.ndim)
+    sizes = (1,) * (axes - like.ndim) + like.shape
+    reps = (1,) * (axes - len(reps)) + reps
+    opened = data.reshape([n for pair in zip(reps, sizes) for n in pair])
+    return opened.sum(axis=tuple(range(0, 2 * axes, 2))).reshape(like.shape)
+
+
+@operator(vjp=(lambda g, y, x, repeats, axis: unrepeat(g, x, repeats=repeats, axis=axis),))
+def repeat(data, /, repeats, axis=None):
+    """Each number `repeats` times in a row along `axis`; without an axis, of the array laid flat."""
+    return np.repeat(data, repeats, axis)
+
+
+@operator(vjp=(lambda g, y, x, like, repeats, axis: repeat(g, repeats=repeats, axis=axis), None))
+def unrepeat(data, like, /, repeats, axis=None):
+    """Undo `repeat`: the sum of all copies, in the shape of `like`."""
+    after = 1 if axis is None else math.prod(like.shape[one_axis(like, axis) + 1 :])
+    return data.reshape(-1, repeats, after).sum(axis=1).reshape(like.shape)
+
+
 # --- Joining and cutting --------------------------------------------------------------------------
 
 
-@operator
+@operator(aliases=("Concat",))
 def concat(*data, dim=1):
     """Arrays joined along axis `dim`; all other sizes are equal."""
     return np.concatenate(data, axis=dim)
@@ -209,8 +246,8 @@ def split_like(data, /, *like, dim=1):
     """Undo `concat`: cut `data` along `dim` into pieces as long as the arrays `like`."""
     pieces, start = [], 0
     for a in like:
-        where = (slice(None),) * (dim % data.ndim) + (slice(start, start + a.shape[dim]),)
-        pieces.append(data[where])
+        where = (span(None),) * (dim % data.ndim) + (span(start, start + a.shape[dim]),)
+        pieces.append(data[where].copy())
         start += a.shape[dim]
     return tuple(pieces)
 
@@ -243,7 +280,7 @@ def split(data, /, num_outputs, axis=1, squeeze_axis=False):
     if data.shape[one_axis(data, axis)] % num_outputs:
         raise ValueError(f"axis {axis} of size {data.shape[axis]} has no {num_outputs} equal parts")
     parts = np.split(data, num_outputs, axis)
-    parts = [np.squeeze(p, axis) for p in parts] if squeeze_axis else parts
+    parts = [(np.squeeze(p, axis) if squeeze_axis else p).copy() for p in parts]
     return tuple(parts) if num_outputs > 1 else parts[0]
 
 
@@ -262,7 +299,7 @@ def _(g, y, data, num_outputs, axis, squeeze_axis):
 )
 def slice_axis(data, /, axis, begin, end):
     """The part of `data` from `begin` up to `end` (None: to the end) along `axis`."""
-    return data[along(data, axis, begin, end)]
+    return data[along(data, axis, begin, end)].copy()
 
 
 @operator(
@@ -280,13 +317,41 @@ def place_axis(data, like, /, axis, begin, end):
 
 def along(data, axis, begin, end):
     """The index of a range along one axis."""
-    return (slice(None),) * one_axis(data, axis) + (slice(begin, end),)
+    size = data.shape[one_axis(data, axis)]
+    if not (-size <= (begin or 0) <= size and -size <= (size if end is None else end) <= size):
+        raise ValueError(f"{begin}:{end} is out of range for axis {axis} of size {size}")
+    return (span(None),) * one_axis(data, axis) + (span(begin, end),)
+
+
+@operator(
+    vjp=(lambda g, y, x, begin, end, step: place(g, x, begin=begin, end=end, step=step),),
+    aliases=("crop",),
+)
+def slice(data, /, begin, end, step=()):
+    """The part `begin:end:step` of the first axes, a number (or None) an axis in each of the three."""
+    return data[spans(begin, end, step)].copy()
+
+
+@operator(
+    vjp=(lambda g, y, x, like, begin, end, step: slice(g, begin=begin, end=end, step=step), None)
+)
+def place(data, like, /, begin, end, step=()):
+    """Undo `slice`: zeros in the shape of `like`, with `data` in its old place."""
+    out = np.zeros_like(like)
+    out[spans(begin, end, step)] = data
+    return out
+
+
+def spans(begin, end, step):
+    """The index made of three numbers an axis."""
+    begin, end, step = [(n,) if isinstance(n, int) else tuple(n or ()) for n in (begin, end, step)]
+    return tuple(map(span, begin, end, step + (None,) * (len(begin) - len(step))))
 
 
 @operator(vjp=(lambda g, y, x, axis: flip(g, axis=axis),), aliases=("reverse",))
 def flip(data, /, axis):
     """The numbers in reverse order along `axis`, an int or several."""
-    return np.flip(data, axis)
+    return np.flip(data, axis).copy()
 
 
 # --- Methods --------------------------------------------------------------------------------------
@@ -321,6 +386,6 @@ Operand.transpose = transpose_method
 Operand.T = property(lambda self: transpose(self))
 for op in [reshape_like, flatten, expand_dims, squeeze, swapaxes, broadcast_to, broadcast_like]:
     setattr(Operand, op.name, op)
-for op in [split, slice_axis, flip, broadcast_axis]:
+for op in [split, slice, slice_axis, flip, tile, repeat, broadcast_axis]:
     setattr(Operand, op.name, op)
 Operand.broadcast_axes = broadcast_axis
