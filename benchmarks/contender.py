@@ -12,7 +12,8 @@ A, B = (RNG.normal(size=16).astype("float32") for _ in range(2))
 X = RNG.normal(size=(64, 64)).astype("float32")
 LABELS = RNG.integers(0, 10, 64)
 WEIGHTS = [
-    (RNG.normal(size=shape) * 0.1).astype("float32") for shape in [(128, 64), (128,), (10, 128), (10,)]
+    (RNG.normal(size=shape) * 0.1).astype("float32")
+    for shape in [(128, 64), (128,), (10, 128), (10,)]
 ]
 CHAIN = 100
 

@@ -48,19 +48,20 @@ def register(klass):
     return klass
 
 
-def create(initializer, **kwargs):
+def create(initializer, *args, **kwargs):
     """An initializer from an object, a name such as 'xavier', or what `dumps` wrote."""
     if isinstance(initializer, Initializer):
+        assert not args and not kwargs, f"{initializer} is made already: it takes no arguments"
         return initializer
     if isinstance(initializer, type) and issubclass(initializer, Initializer):
-        return initializer(**kwargs)
+        return initializer(*args, **kwargs)
     name = initializer
     if isinstance(name, str) and name.startswith("["):
         name, kwargs = json.loads(name)
     assert isinstance(name, str) and name.lower() in registry, (
         f"unknown initializer {initializer!r}; known are {', '.join(sorted(registry))}"
     )
-    return registry[name.lower()](**kwargs)
+    return registry[name.lower()](*args, **kwargs)
 
 
 class Initializer:
@@ -71,6 +72,8 @@ class Initializer:
 
     def __call__(self, desc, arr):
         """Fill `arr`; `desc` is an InitDesc, or a plain name."""
+        if not isinstance(desc, str):
+            raise TypeError(f"the name of a parameter is a string or an InitDesc, not {desc!r}")
         own = getattr(desc, "attrs", {}).get("__init__")
         if own:
             create(own)._init_weight(desc, arr)
@@ -83,7 +86,7 @@ class Initializer:
 
     def dumps(self):
         """The initializer as JSON that `create` reads."""
-        return json.dumps([type(self).__name__.lower(), self._kwargs])
+        return json.dumps([type(self).__name__.lower(), self._kwargs], default=lambda a: a.tolist())
 
     def __eq__(self, other):
         return type(self) is type(other) and self._kwargs == other._kwargs

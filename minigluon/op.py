@@ -134,7 +134,7 @@ def failure(error, op, args, settings):
     """The error to raise when a kernel has raised `error`: what was called, what came, what to do."""
     if isinstance(error, MXNetError):
         return MXNetError(f"in {describe(op, args, settings)}: {error}")
-    if isinstance(error, TypeError | ValueError | IndexError | OverflowError):
+    if isinstance(error, TypeError | ValueError | IndexError | OverflowError | AttributeError):
         advice = inspect.getdoc(op) or ""
         return MXNetError(f"in {describe(op, args, settings)}: {error}\n{op.name}: {advice}")
     error.add_note(f"in {describe(op, args, settings)}")

@@ -7,11 +7,14 @@ import threading
 
 import numpy as np
 
+from minigluon import ops
 from minigluon.autograd import assign
 from minigluon.base import MXNetError
 from minigluon.context import Context, current_context
 from minigluon.ndarray.ndarray import ArgumentError, NDArray, place, real_dtype
-from minigluon.ops import elementwise, indexing, linalg, reduce, shape
+from minigluon.ops.elementwise import add, multiply, subtract
+from minigluon.ops.indexing import getitem
+from minigluon.ops.shape import reshape
 
 __all__ = [
     "any_array",
@@ -63,6 +66,7 @@ def stream(entropy, ctx):
 def generator(ctx):
     """The generator of a context; without a seed it starts from the system's randomness."""
     if ctx not in generators:
+        ops.load()  # once: what is drawn shall have all its methods
         generators[ctx] = stream(generators.get(None), ctx)
     return generators[ctx]
 
@@ -122,7 +126,7 @@ def stretched(loc, scale, noise, shape, dtype, out):
     tail = () if shape is None else sizes(shape)
     column = loc.shape + (1,) * len(tail)
     eps = noise(shape=loc.shape + tail, dtype=dtype or loc.dtype, ctx=loc.context)
-    y = loc.reshape(column) + scale.reshape(column) * eps
+    y = add(reshape(loc, shape=column), multiply(reshape(scale, shape=column), eps))
     return y if out is None else assign(out, y)
 
 
@@ -140,7 +144,7 @@ def uniform(low=0, high=1, shape=None, dtype=None, ctx=None, out=None, **_):
     if not holds(low <= high):
         raise MXNetError(f"uniform(low={low}, high={high}): low must be less than or equal to high")
     if arrays:
-        return stretched(low, high - low, uniform, shape, dtype, out)
+        return stretched(low, subtract(high, low), uniform, shape, dtype, out)
     width = float(high - low)
 
     def sample(r, n, t):
@@ -214,4 +218,4 @@ def shuffle(data, **_):
         raise ArgumentError(f"shuffle: Argument data must have NDArray type, but got {data}")
     with lock:
         order = generator(data.context).permutation(len(data))
-    return data[order]
+    return getitem(data, order)

@@ -54,6 +54,9 @@ class Duck(np.lib.mixins.NDArrayOperatorsMixin):
     def __len__(self):
         return len(self.x)
 
+    def __bool__(self):  # allowed on a device as well, at the price of waiting for it
+        return bool(self.x)
+
     def __getitem__(self, key):
         return wrap(self.x[unwrap(key)])
 

@@ -175,8 +175,10 @@ interpreters[NDArray] = compute
 
 def with_scalars(op, args, raw, dtype):
     """The raw arguments of a call, its plain numbers fitted to the arrays' `dtype`."""
+    required = len(op.required)  # later arrays may be absent, None
     return [
-        data if data is not a or a is None else number(op, a, dtype) for a, data in zip(args, raw)
+        data if data is not a or (a is None and i >= required) else number(op, a, dtype)
+        for i, (a, data) in enumerate(zip(args, raw))
     ]
 
 

@@ -13,6 +13,7 @@ from minigluon.ops.reduce import at_least_1d, one_axis
 __all__ = [
     "Embedding",
     "Operand",
+    "alone",
     "at",
     "gather",
     "gather_nd",
@@ -104,8 +105,13 @@ NDArray.__iter__ = lambda self: (self[i] for i in range(len(self)))
 def replaced(data, value, /, key):
     """A copy of `data` with `value` at `key`."""
     out = data.copy()
-    out[key] = value
+    out[key] = alone(value)
     return out
+
+
+def alone(value):
+    """An array of one number without its axes, so that it fits a single place."""
+    return value.reshape(()) if getattr(value, "size", 0) == 1 else value
 
 
 def setitem(self, key, value):
@@ -120,7 +126,7 @@ def setitem(self, key, value):
         value = put(np.array(value, raw.dtype), self._ctx)
     elif not isinstance(value, int | float | np.generic):
         raise ArgumentError(f"type {type(value)} cannot be written into an array")
-    raw[key] = value
+    raw[key] = alone(value)
 
 
 NDArray.__setitem__ = setitem

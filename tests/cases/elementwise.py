@@ -1,0 +1,86 @@
+"""Operators of chapter 10: one number in, one number out."""
+
+import numpy as np
+
+from tests.rows import Row, positive, signed
+
+A, B = signed(3, 4), signed(4, seed=1)
+P, Q = positive(3, 4), positive(3, 1, seed=1)
+MISFIT = ((signed(2, 3), signed(4)), {})
+
+
+def binary(name, a, b, reference, **more):
+    return Row(name, (a, b), reference=reference, wrong=MISFIT, says="float64[2, 3]", **more)
+
+
+ROWS = [
+    binary("add", A, B, np.add),
+    binary("subtract", A, B, np.subtract),
+    binary("multiply", A, B, np.multiply),
+    binary("divide", A, Q, np.divide),
+    binary("power", P, Q, np.power),
+    binary("modulo", P * 5, Q, np.mod),
+    binary("maximum", A, B, np.maximum),
+    binary("minimum", A, B, np.minimum),
+    Row(
+        "subtract", (2.0, A), reference=np.subtract, differentiable=(1,), note="number on the left"
+    ),
+    Row("power", (A, 3), reference=np.power, differentiable=(0,), note="whole exponent"),
+    Row("power", (2.0, A), reference=np.power, differentiable=(1,), note="number as base"),
+    *(
+        binary(name, np.round(A), np.round(B), compare, differentiable=())
+        for name, compare in {
+            "equal": np.equal,
+            "not_equal": np.not_equal,
+            "greater": np.greater,
+            "greater_equal": np.greater_equal,
+            "lesser": np.less,
+            "lesser_equal": np.less_equal,
+        }.items()
+    ),
+    *(
+        Row(name, (A,), reference=reference, wrong=((A,), {"bend": 1}), says="no argument bend")
+        for name, reference in {
+            "negative": np.negative,
+            "exp": np.exp,
+            "expm1": np.expm1,
+            "square": np.square,
+            "reciprocal": np.reciprocal,
+            "sin": np.sin,
+            "cos": np.cos,
+            "tanh": np.tanh,
+            "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+            "relu": lambda x: np.maximum(x, 0),
+            "abs": np.abs,
+            "identity": np.copy,
+        }.items()
+    ),
+    *(
+        Row(name, (P,), reference=reference)
+        for name, reference in {
+            "log": np.log,
+            "log1p": np.log1p,
+            "sqrt": np.sqrt,
+            "rsqrt": lambda x: 1 / np.sqrt(x),
+        }.items()
+    ),
+    Row("sign", (A,), reference=np.sign, differentiable=()),
+    Row("floor", (A * 3,), reference=np.floor, differentiable=()),
+    Row("stop_gradient", (A,), reference=np.copy, differentiable=()),
+    Row(
+        "clip",
+        (A,),
+        {"a_min": -0.5, "a_max": 0.5},
+        lambda x, a_min, a_max: np.clip(x, a_min, a_max),
+    ),
+    Row(
+        "cast",
+        (np.round(A),),
+        {"dtype": "int32"},
+        lambda x, dtype: x.astype(dtype),
+        differentiable=(),
+        wrong=((A,), {"dtype": "complex64"}),
+        says="real numbers",
+    ),
+    Row("cast_like", (A, np.ones(3)), reference=lambda a, b: a, differentiable=(0,)),
+]

@@ -1,0 +1,35 @@
+"""Operators of chapter 50: losses."""
+
+import numpy as np
+
+from tests.rows import Row, signed
+
+
+def cross_entropy(z, label, axis=-1):
+    z = np.moveaxis(z, axis, -1)
+    rows = z.reshape(-1, z.shape[-1])
+    values = np.log(np.exp(rows).sum(1)) - rows[np.arange(len(rows)), label.ravel().astype(int)]
+    return np.moveaxis(values.reshape(*z.shape[:-1], 1), -1, axis)
+
+
+ROWS = [
+    Row(
+        "sparse_softmax_cross_entropy",
+        (signed(4, 3) * 5, np.array([0, 2, 1, 1])),
+        {},
+        cross_entropy,
+        differentiable=(0,),
+        wrong=((signed(2, 3), np.array([0, 3])), {}),
+        says="label 3 is not a class: labels are whole numbers from 0 to 2",
+    ),
+    Row(
+        "sparse_softmax_cross_entropy",
+        (signed(2, 3, 4), np.array([[0, 1, 2, 0], [2, 2, 1, 0]])),
+        {"axis": 1},
+        cross_entropy,
+        differentiable=(0,),
+        wrong=((signed(2, 3), np.array([0.5, 1])), {}),
+        says="label 0.5 is not a class",
+        note="middle axis",
+    ),
+]

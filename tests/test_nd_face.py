@@ -1,0 +1,107 @@
+"""The namespace mx.nd: every operator, made on first use, with MXNet's manners."""
+
+import inspect
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+from minigluon import autograd, nd
+from minigluon.op import operators
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+
+
+def test_every_operator_is_there():
+    assert set(operators) <= set(dir(nd))
+    for name in operators:
+        assert callable(getattr(nd, name))
+
+
+def test_made_once():
+    assert nd.relu is nd.relu is vars(nd)["relu"]
+    from minigluon.ndarray import relu
+
+    assert relu is nd.relu
+
+
+def test_aliases_share_one_function():
+    for name, op in operators.items():
+        assert getattr(nd, name) is getattr(nd, op.name)
+
+
+def test_pickled_by_name():
+    assert pickle.loads(pickle.dumps(nd.relu)) is nd.relu
+    assert pickle.loads(pickle.dumps(nd.broadcast_add)) is nd.broadcast_add
+
+
+def test_help():
+    assert "data" in inspect.signature(nd.relu).parameters
+    assert nd.relu.__doc__ == operators["relu"].__doc__
+    assert nd.relu.__module__ == "minigluon.ndarray"
+
+
+def test_misspelt_name():
+    with pytest.raises(
+        AttributeError, match="'minigluon.ndarray' has no attribute 'rellu'.*'relu'"
+    ):
+        nd.rellu
+    assert not hasattr(nd, "__wrapped__")
+    with pytest.raises(ImportError):
+        exec("from minigluon.ndarray import rellu")
+
+
+@pytest.mark.parametrize("wrong", [np.ones(3), [1], 1])
+def test_not_an_array(wrong):
+    for error in (AssertionError, TypeError):
+        with pytest.raises(error, match="Argument data must have NDArray type"):
+            nd.relu(wrong)
+    with pytest.raises(AssertionError):
+        nd.sum(data=wrong)
+    with pytest.raises(AssertionError):
+        nd.dot(nd.ones((1,)), [wrong])
+
+
+def test_out_and_name():
+    x, y = nd.array([-1, 2]), nd.zeros((2,))
+    assert nd.relu(x, out=y, name="any") is y
+    assert y.tolist() == [0, 2]
+    with pytest.raises(mx.MXNetError, match="cannot write"):
+        nd.relu(x, out=nd.zeros((3,)))
+    a, b = nd.zeros((1, 2)), nd.zeros((1, 2))
+    got = nd.split(nd.array([[1, 2], [3, 4]]), 2, axis=0, out=[a, b])
+    assert got[0] is a
+    assert (a.tolist(), b.tolist()) == ([[1, 2]], [[3, 4]])
+
+
+def test_out_carries_history():
+    x, y = nd.array([1, 2]), nd.zeros((2,))
+    x.attach_grad()
+    with autograd.record():
+        nd.square(x, out=y)
+    y.backward()
+    assert x.grad.tolist() == [2, 4]
+
+
+def test_settings_by_position_and_arrays_by_name():
+    x = nd.array([[1, 2], [3, 4]])
+    assert nd.sum(x, 1).tolist() == nd.sum(data=x, axis=1).tolist() == [3, 7]
+    assert nd.add(lhs=x, rhs=x).tolist() == [[2, 4], [6, 8]]
+
+
+def test_core_stays_light():
+    python(
+        "import sys, minigluon.ndarray.ndarray\n"
+        "assert not [m for m in sys.modules if m.startswith('minigluon.ops')]\n"
+        "assert 'minigluon.autograd' not in sys.modules"
+    )
+
+
+@pytest.mark.parametrize("first", ["mx.nd.array([1, 2])", "mx.nd.random.uniform(shape=2)"])
+def test_first_array_has_all_methods(first):
+    python(f"import minigluon as mx; x = {first}; (x + x).exp().reshape((2, 1)).sum()")
