@@ -1,0 +1,193 @@
+"""The book and the package: the same code, in the right order, and tidy."""
+
+import ast
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from minigluon.__main__ import main
+from minigluon.book import BookError, Module, export, exported_cells, run_chapters
+
+ROOT = Path(__file__).parent.parent
+CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+BOOK = yaml.safe_load((ROOT / "book.yml").read_text())
+each = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+
+
+def listed():
+    """The chapters of book.yml, in its order."""
+    return [BOOK["root"]] + [c["file"] for part in BOOK["parts"] for c in part["chapters"]]
+
+
+def test_the_package_equals_the_chapters():
+    assert export(ROOT, check=True) == []
+
+
+def test_book_lists_every_chapter_once_in_order():
+    assert listed() == [f"chapters/{path.stem}" for path in CHAPTERS]
+
+
+def test_book_names_the_modules_each_chapter_writes():
+    for path in CHAPTERS:
+        written = {module for _, module, _, _ in exported_cells(path)}
+        assert written == set(BOOK["meta"][f"chapters/{path.stem}"]), path.stem
+
+
+def test_a_module_imports_only_modules_of_earlier_chapters():
+    chapter_of, modules = {}, set()
+    for n, name in enumerate(listed()):
+        for module in BOOK["meta"][name]:
+            chapter_of.setdefault(module.removesuffix(".__init__"), n)
+            modules.add(module.removesuffix(".__init__"))
+    for n, name in enumerate(listed()):
+        for number, module, _, code in exported_cells(ROOT / f"{name}.ipynb"):
+            if module in ("__init__", "__main__") or module.endswith(".__init__"):
+                continue  # faces load what they show when it is asked for
+            for used in imports(code, modules):
+                assert chapter_of[used] <= n, f"{name}, cell {number} imports {used}"
+
+
+def imports(code, modules):
+    """The modules of ours that a cell imports."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("minigluon"):
+            base = node.module.removeprefix("minigluon").removeprefix(".")
+            found = [f"{base}.{a.name}".strip(".") for a in node.names] + [base]
+        elif isinstance(node, ast.Import):
+            found = [
+                a.name.removeprefix("minigluon.") for a in node.names if "minigluon." in a.name
+            ]
+        else:
+            continue
+        yield from (name for name in found if name in modules)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the book and its package."""
+    for folder in ("chapters", "minigluon"):
+        shutil.copytree(
+            ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    return tmp_path
+
+
+def test_hand_edited_and_stray_files_are_found(copy, capsys):
+    edited = copy / "minigluon" / "metric.py"
+    text = edited.read_text()
+    edited.write_text(text + "\nextra = 1\n")
+    (copy / "minigluon" / "stray.py").write_text("")
+    assert sorted(export(copy, check=True)) == ["metric.py", "stray.py"]
+    assert main(["export", "--check", "--root", str(copy)]) == 1
+    assert "metric.py" in capsys.readouterr().out
+    export(copy)
+    assert edited.read_text() == text and export(copy) == []
+    assert main(["export", "--check", "--root", str(copy)]) == 0
+
+
+def notebook(path, *sources):
+    """Write a chapter of code cells after a first cell with title and promise."""
+    cells = [{"cell_type": "markdown", "id": "top", "metadata": {}, "source": "# T\n\n> P."}]
+    cells += [
+        {
+            "cell_type": "code",
+            "id": f"c{i}",
+            "metadata": {},
+            "source": s,
+            "outputs": [],
+            "execution_count": None,
+        }
+        for i, s in enumerate(sources)
+    ]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    )
+    return path
+
+
+def test_a_broken_chapter_is_named(tmp_path, capsys):
+    path = notebook(
+        tmp_path / "chapters" / "05_broken.ipynb", "#| default_exp m", "#| export\nx = ("
+    )
+    with pytest.raises(BookError, match="05_broken.ipynb, cell 3, line 1"):
+        export(tmp_path)
+    assert main(["export", "--root", str(tmp_path)]) == 1
+    assert "05_broken.ipynb, cell 3" in capsys.readouterr().err
+    before = path.read_text()
+    notebook(path, "1 + 1", "1 / 0")
+    before = path.read_text()
+    with pytest.raises(BookError, match="05_broken.ipynb, cell 3 failed"):
+        run_chapters([path])
+    assert path.read_text() == before
+
+
+FIRST = '''class A:
+    """An A."""
+
+    def one(self):
+        return 1
+
+
+def after():
+    return 2'''
+SECOND = """# Twos.
+@extend
+class A:
+    @property
+    def two(self):
+        return 2
+
+    def one_more(self):
+        return super().__repr__()"""
+
+
+def test_classes_are_folded_whole():
+    module = Module("m")
+    module.add(Path("c.ipynb"), 1, "First", FIRST)
+    module.add(Path("c.ipynb"), 2, "Second", SECOND)
+    text = module.text()
+    scope = {}
+    exec(text, scope)
+    assert scope["A"]().two == 2 and "object" in scope["A"]().one_more()
+    assert text.count("class A") == 1 and "    # Twos." in text and "@extend" not in text
+    assert text.index("def two") < text.index("def after")
+    with pytest.raises(BookError, match="cell 3.*class B"):
+        module.add(Path("c.ipynb"), 3, "", "@extend\nclass B:\n    x = 1")
+
+
+@each
+def test_chapters_are_whole(path):
+    cells = json.loads(path.read_text())["cells"]
+    prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    assert re.search(r"^# .+\n+> .+", prose)
+    for part in ("## Summary", "## Exercise"):
+        assert part in prose, f"{path.stem} has no {part}"
+
+
+@each
+def test_chapters_are_tidy(path):
+    book = json.loads(path.read_text())
+    assert set(book["metadata"]) <= {"kernelspec", "language_info"}
+    for number, cell in enumerate(book["cells"], 1):
+        where = f"{path.stem}, cell {number}"
+        assert set(cell["metadata"]) <= {"tags", "nbgrader", "mystnb"}, where
+        for out in cell.get("outputs", []):
+            assert out["output_type"] != "error", where
+            assert len(json.dumps(out)) < 80_000, f"{where}: a large output"
+        assert cell.get("execution_count") is None, where
+    assert not re.search(r"/(tmp|work|root|home)/", path.read_text()), (
+        f"{path.stem}: a machine's path"
+    )
+
+
+def test_readme_names_the_command_that_ci_runs():
+    commands = re.findall(r"^pip install .*$", (ROOT / "README.md").read_text(), re.M)
+    assert commands == [
+        "pip install -e '.[learn]' && python -m minigluon",
+        "pip install -e '.[test]' && pytest",
+    ]
