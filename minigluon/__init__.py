@@ -5,7 +5,7 @@
 import difflib
 import importlib
 
-__all__ = ["MEMBERS", "MODULES", "difflib", "importlib"]
+__all__ = ["MEMBERS", "MODULES"]
 
 
 # --- The package's face ---------------------------------------------------------------------------

@@ -7,6 +7,9 @@ import numpy as np
 __all__ = ["MXNetError", "numeric_types", "string_types"]
 
 
+# --- Mathematics ----------------------------------------------------------------------------------
+
+
 class MXNetError(RuntimeError):
     """An operator was called with something it cannot work on; the name is MXNet's, for old code."""
 

@@ -186,7 +186,8 @@ class Module:
         head = f'"""{self.summary}"""\n\n# Written from {chapters}: {verb}\n'
         names = list(self.names)
         if self.name.split(".")[-1] == "__init__" or not self.chunks:
-            names += [a.asname or a.name for node in self.imports for a in node.names]
+            shown = [n for n in self.imports if isinstance(n, ast.ImportFrom)]
+            names += [a.asname or a.name for node in shown for a in node.names]
         parts = [head]
         if self.imports:
             parts.append(written_imports(self.imports) + "\n")

@@ -4,7 +4,7 @@
 
 import importlib
 
-__all__ = ["CLASSES", "PARTS", "importlib"]
+__all__ = ["CLASSES", "PARTS"]
 
 
 # --- The package gluon ----------------------------------------------------------------------------

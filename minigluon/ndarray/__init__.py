@@ -6,16 +6,7 @@ import difflib
 import importlib
 from functools import update_wrapper
 
-__all__ = [
-    "NAMES",
-    "PLACES",
-    "difflib",
-    "importlib",
-    "seen_by_ndarray",
-    "submodule",
-    "update_wrapper",
-    "written",
-]
+__all__ = ["NAMES", "PLACES", "seen_by_ndarray", "submodule", "update_wrapper", "written"]
 
 
 # --- The namespace --------------------------------------------------------------------------------

@@ -5,7 +5,7 @@
 import importlib
 import pkgutil
 
-__all__ = ["importlib", "load", "pkgutil"]
+__all__ = ["load"]
 
 
 # --- The namespace --------------------------------------------------------------------------------
