@@ -4,10 +4,10 @@
 
 import numpy as np
 
-from minigluon.autograd import assign, sum_like, writable
+from minigluon.autograd import assign, writable
 from minigluon.base import MXNetError
 from minigluon.context import Context, put
-from minigluon.ndarray.ndarray import NDArray, place, real_dtype
+from minigluon.ndarray.ndarray import NDArray, real_dtype
 from minigluon.op import Operand, operator
 
 __all__ = [
