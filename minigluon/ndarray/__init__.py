@@ -12,7 +12,18 @@ __all__ = ["NAMES", "PLACES", "seen_by_ndarray", "submodule", "update_wrapper", 
 # --- The namespace --------------------------------------------------------------------------------
 
 PLACES = ["minigluon.ndarray.ndarray", "minigluon.autograd"]  # where plain functions come from
-NAMES = ["NDArray", "array", "zeros", "ones", "full", "empty", "arange", "waitall", "zeros_like", "ones_like"]
+NAMES = [
+    "NDArray",
+    "array",
+    "zeros",
+    "ones",
+    "full",
+    "empty",
+    "arange",
+    "waitall",
+    "zeros_like",
+    "ones_like",
+]
 
 
 def __getattr__(name):
