@@ -87,11 +87,14 @@ def read_signature(op):
     op.defaults = {
         p.name: p.default for p in parameters if p not in arrays and p.default is not p.empty
     }
+    op.known = frozenset(op.settings)
     op.most = sys.maxsize if variadic else len(arrays)  # of arrays in a call
 
 
 def bind(op, args, settings):
     """Move arrays given by keyword and settings given by position to where they belong."""
+    if len(args) <= op.most and settings.keys() <= op.known:
+        return args, settings  # nothing to move: the usual case
     if len(args) > op.most:
         extra, args = args[op.most :], args[: op.most]
         if len(extra) > len(op.settings) or not settings.keys().isdisjoint(
@@ -104,8 +107,8 @@ def bind(op, args, settings):
         args += tuple(settings.pop(name, None) for name in op.arrays[len(args) :])
         while args and args[-1] is None and len(args) > len(op.required):
             args = args[:-1]
-    if not settings.keys() <= set(op.settings):
-        unknown = ", ".join(sorted(settings.keys() - set(op.settings)))
+    if not settings.keys() <= op.known:
+        unknown = ", ".join(sorted(settings.keys() - op.known))
         raise MXNetError(f"{op.name} takes {signature(op)}: it has no argument {unknown}")
     return args, settings
 
