@@ -66,8 +66,8 @@ def exported_cells(path):
             default = found.get("default_exp", default)
             if "export" in found and code:
                 module = found["export"] or default
-                if not module:
-                    raise BookError(f"{path.name}, cell {number}: `#| export` without a module")
+                if not re.fullmatch(r"\w+(\.\w+)*", module or ""):
+                    raise BookError(f"{path.name}, cell {number}: no module is named {module!r}")
                 yield number, module, heading, code
 
 

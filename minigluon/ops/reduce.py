@@ -14,7 +14,6 @@ __all__ = [
     "axes",
     "broadcast_along",
     "centred",
-    "count_along",
     "log_softmax",
     "max",
     "mean",
@@ -24,6 +23,7 @@ __all__ = [
     "place_of",
     "scaled",
     "softmax",
+    "spread_along",
     "sum",
 ]
 
@@ -75,24 +75,18 @@ def sum(data, /, axis=None, keepdims=False, exclude=False):
     return at_least_1d(data.sum(axis=where, keepdims=keepdims, dtype=data.dtype))
 
 
-@operator(
-    vjp=(
-        lambda g, y, x, **settings: broadcast_along(g, x, **settings) / count_along(x, **settings),
-    )
-)
+@operator(vjp=(lambda g, y, x, **settings: spread_along(g, x, **settings),))
 def mean(data, /, axis=None, keepdims=False, exclude=False):
     """Mean along `axis` (None: all, an int or several), or with `exclude` along all the others."""
     where = axes(data, axis, exclude)
     return at_least_1d(data.mean(axis=where, keepdims=keepdims)).astype(data.dtype, copy=False)
 
 
-@operator(vjp=(None,))
-def count_along(data, /, axis=None, keepdims=False, exclude=False):
-    """How many numbers a reduction takes together, as an array of shape (1,) in data's type."""
-    count = 1
-    for a in axes(data, axis, exclude):
-        count *= data.shape[a]
-    return np.full_like(data, count, shape=(1,))
+@operator(vjp=(lambda g, y, x, like, **settings: mean(g, **settings), None))
+def spread_along(data, like, /, axis=None, keepdims=False, exclude=False):
+    """Undo a mean: share `data` out evenly along the reduced axes to the shape of `like`."""
+    out = broadcast_along.kernel(data, like, axis, keepdims, exclude)
+    return out * (data.size / like.size)
 
 
 # --- Extremes -------------------------------------------------------------------------------------

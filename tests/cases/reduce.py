@@ -39,7 +39,13 @@ ROWS = [
         lambda y, x, axis: np.broadcast_to(y[:, None], x.shape),
         differentiable=(0,),
     ),
-    Row("count_along", (X,), {"axis": (0, 2)}, lambda x, axis: np.array([8.0]), differentiable=()),
+    Row(
+        "spread_along",
+        (signed(2, 4), X),
+        {"axis": 1},
+        lambda y, x, axis: np.broadcast_to(y[:, None], x.shape) / 3,
+        differentiable=(0,),
+    ),
     *(
         Row(name, (DISTINCT,), settings, f, differentiable=(), note=str(i), **BAD_AXIS)
         for name, f in {"argmax": np.argmax, "argmin": np.argmin}.items()
