@@ -1,4 +1,4 @@
-"""One seed, one stream; and the namespace through which all operators are seen."""
+"""One seed, one stream, and a gradient through chance."""
 
 # Written from chapters/15_random.ipynb: edit the chapter, then run `minigluon export`.
 

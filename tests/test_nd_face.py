@@ -97,7 +97,7 @@ def test_settings_by_position_and_arrays_by_name():
 def test_core_stays_light():
     python(
         "import sys, minigluon.ndarray.ndarray\n"
-        "assert not [m for m in sys.modules if m.startswith('minigluon.ops')]\n"
+        "assert not [m for m in sys.modules if m.startswith('minigluon.ops.')]\n"
         "assert 'minigluon.autograd' not in sys.modules"
     )
 

@@ -1,6 +1,6 @@
-"""One seed, one stream; and the namespace through which all operators are seen."""
+"""An operator is a function on arrays that does not know what an array is."""
 
-# Written from chapters/15_random.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/01_operators.ipynb: edit the chapter, then run `minigluon export`.
 
 import importlib
 import pkgutil
@@ -8,7 +8,7 @@ import pkgutil
 __all__ = ["load"]
 
 
-# --- The namespace --------------------------------------------------------------------------------
+# --- The catalogue --------------------------------------------------------------------------------
 
 
 def load():

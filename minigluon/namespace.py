@@ -1,0 +1,111 @@
+"""One table of operators, seen through the eyes of one kind of array, and made when somebody looks."""
+
+# Written from chapters/19_namespace.ipynb: edit the chapter, then run `minigluon export`.
+
+import difflib
+import importlib
+import sys
+from functools import update_wrapper
+from importlib.util import find_spec
+
+from minigluon import ops
+from minigluon.op import bind, interpreters, operators
+
+__all__ = ["Namespace", "seen_by_ndarray", "written"]
+
+
+# --- How an operator is seen ----------------------------------------------------------------------
+
+
+def seen_by_ndarray(op):
+    """The function `mx.nd.f` of an operator."""
+    from minigluon.ndarray.ndarray import ArgumentError  # its package imports this module
+
+    interpreter_of = interpreters.get
+
+    def function(*args, **settings):
+        out = None
+        if settings or len(args) > op.most:
+            settings.pop("name", None)
+            out = settings.pop("out", None)
+            args, settings = bind(op, args, settings)
+        for a in args:
+            if (interpret := interpreter_of(type(a))) is not None:
+                y = interpret(op, args, settings)
+                return y if out is None else written(out, y)
+        given = ", ".join(type(a).__name__ for a in args) or "nothing"
+        raise ArgumentError(
+            f"{op.name}: Argument {op.arrays[0]} must have NDArray type, but got {given}"
+        )
+
+    return update_wrapper(function, op.kernel)
+
+
+def written(out, y):
+    """`y` written into `out`; a list of results into a list of arrays."""
+    from minigluon.autograd import assign
+
+    if not isinstance(y, list):
+        return assign(out[0] if isinstance(out, list | tuple) else out, y)
+    return [assign(o, part) for o, part in zip(out, y, strict=True)]
+
+
+# --- Namespaces -----------------------------------------------------------------------------------
+
+
+class Namespace:
+    """The attributes of module `name`: every operator, as `seen(op)` makes it, and some plain functions.
+
+    With a `prefix` it shows the operators whose names begin so, without the prefix. `places` tells for
+    each module which of its names are shown: {module: names}.
+    """
+
+    def __init__(self, name, seen, prefix="", places=None):
+        self.name, self.seen, self.prefix = name, seen, prefix
+        self.home = {n: module for module, names in (places or {}).items() for n in names}
+
+    def find(self, name):
+        """What the module shows as `name`, made on first use and kept: its `__getattr__`."""
+        module = sys.modules[self.name]
+        if name.startswith("__") or (self.has_part(name) and name not in operators):
+            return self.part(name)
+        ops.load()
+        if self.prefix + name in operators:
+            op = operators[self.prefix + name]
+            own = op.name.removeprefix(self.prefix)  # aliases share one function
+            found = vars(module).get(own) or self.seen(op)
+            found.__module__, found.__name__, found.__qualname__ = self.name, own, own
+            setattr(module, own, found)
+        elif name in self.home:
+            found = getattr(importlib.import_module(self.home[name]), name)
+        else:
+            raise AttributeError(self.unknown(name))
+        setattr(module, name, found)  # the next look-up costs nothing
+        return found
+
+    # --- Namespaces -------------------------------------------------------------------------------
+
+    def has_part(self, name):
+        """Whether the module is a package with a submodule of this name."""
+        return (
+            hasattr(sys.modules[self.name], "__path__")
+            and find_spec(f"{self.name}.{name}") is not None
+        )
+
+    def part(self, name):
+        """A submodule; AttributeError for the dunder names that Python asks for."""
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.name!r} has no attribute {name!r}")
+        return importlib.import_module(f"{self.name}.{name}")
+
+    def names(self):
+        """All that is shown, sorted: the module's `__dir__`."""
+        ops.load()
+        shown = {n.removeprefix(self.prefix) for n in operators if n.startswith(self.prefix)}
+        return sorted(shown | {*self.home, *vars(sys.modules[self.name])})
+
+    def unknown(self, name):
+        """The message for a name that nothing has."""
+        close = difflib.get_close_matches(name, self.names(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"module {self.name!r} has no attribute {name!r}{hint}"
