@@ -92,9 +92,10 @@ class Optimizer:
         return given.get(index, given.get(self.idx2name.get(index), 1.0))
 
     def _update_count(self, index):
-        count = self._counts.get((self._device, index), self.begin_num_update) + 1
-        self._counts[self._device, index] = count
-        self.num_update = max(count, self.num_update)
+        key = self._device, index
+        count = self._counts[key] = self._counts.get(key, self.begin_num_update) + 1
+        if count > self.num_update:
+            self.num_update = count
 
     def _get_lr(self, index):
         return self.learning_rate * self._multiplier("lr_mult", index)
@@ -136,9 +137,8 @@ class SGD(Optimizer):
     def update(self, index, weight, grad, state):
         """Change `weight`, and the velocity `state`, in place."""
         self._update_count(index)
-        w, wd = writable(weight), self._get_wd(index)
-        step = descent(w, grad._data, wd, self.rescale_grad, self.clip_gradient)
-        step *= self._get_lr(index)
+        w, lr, wd = writable(weight), self._get_lr(index), self._get_wd(index)
+        step = descent(w, grad._data, lr, wd, self.rescale_grad, self.clip_gradient)
         if state is not None:
             velocity = state._data
             velocity *= self.momentum
