@@ -21,7 +21,6 @@ __all__ = [
     "mean",
     "min",
     "one_axis",
-    "op",
     "place_of",
     "scaled",
     "softmax",
