@@ -128,7 +128,9 @@ def test_a_broken_chapter_is_named(tmp_path, capsys):
 
 def test_a_magic_is_refused(tmp_path):
     for magic in ("%timeit f()", "!ls"):
-        notebook(tmp_path / "chapters" / "05_magic.ipynb", "#| default_exp m", f"#| export\n{magic}")
+        notebook(
+            tmp_path / "chapters" / "05_magic.ipynb", "#| default_exp m", f"#| export\n{magic}"
+        )
         with pytest.raises(BookError, match="05_magic.ipynb, cell 3: .* works in notebooks only"):
             export(tmp_path)
 
