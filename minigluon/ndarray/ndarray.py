@@ -22,6 +22,7 @@ __all__ = [
     "real_dtype",
     "require_same_dtype",
     "restored",
+    "shown",
     "waitall",
     "with_scalars",
     "zeros",
@@ -163,11 +164,14 @@ def compute(op, args, settings):
         out = op.kernel(*raw, **settings)
     except Exception as error:
         raise failure(error, op, raw, settings) from error
-    return (
-        NDArray(out, ctx)
-        if type(out) is not tuple
-        else [NDArray(o, ctx) for o in out[: op.visible]]
-    )
+    if type(out) is not tuple:
+        return NDArray(out, ctx)
+    return shown(op, [NDArray(o, ctx) for o in out[: op.visible]])
+
+
+def shown(op, outputs):
+    """The outputs of a call as its caller sees them: a list, or the only visible one."""
+    return outputs[0] if op.visible == 1 else outputs
 
 
 interpreters[NDArray] = compute

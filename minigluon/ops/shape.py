@@ -28,7 +28,6 @@ __all__ = [
     "halves",
     "inferred",
     "inverse",
-    "op",
     "place",
     "place_axis",
     "repeat",
