@@ -86,7 +86,7 @@ def test_split():
     train, held_out = digits.load(seed=1)
     assert (len(train), len(held_out)) == (1347, 450)
     x, y = train[0]
-    assert x.shape == (64,) and x.dtype == np.float32 and 0 <= x.min() and x.max() <= 1
+    assert x.shape == (64,) and x.dtype == np.float32 and x.min() >= 0 and x.max() <= 1
     assert y in range(10)
 
 
