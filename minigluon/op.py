@@ -58,6 +58,7 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True):
     update_wrapper(op, kernel)
     op.kernel, op.rules, op.name, op.infer = kernel, vjp, kernel.__name__, None
     op.aliases, op.same_dtype, op.visible = aliases, same_dtype, None
+    op.inputs, op.outputs = None, None  # functions of the settings, for who must know before a call
     read_signature(op)
     most, known = op.most, op.known
     op.vjp = partial(attach, op, "rules")  # @multiply.vjp

@@ -114,6 +114,9 @@ def _(data, weight, bias=None, num_hidden=None, no_bias=False, flatten=True):
     return data, (num_hidden, inputs), (num_hidden,)
 
 
+FullyConnected.inputs = lambda no_bias, **_: ["data", "weight"] + ["bias"] * (not no_bias)
+
+
 # --- Activations ----------------------------------------------------------------------------------
 
 

@@ -100,6 +100,9 @@ def split(data, /, num_outputs, axis=1, squeeze_axis=False):
     return tuple(parts) if num_outputs > 1 else parts[0]
 
 
+split.outputs = lambda num_outputs, **_: num_outputs
+
+
 @split.vjp
 def _(g, y, data, num_outputs, axis, squeeze_axis):
     return (rejoined(g, data, axis, squeeze_axis),)
@@ -124,6 +127,11 @@ def split_v2(ary, /, indices_or_sections, axis=0, squeeze_axis=False):
     ends = [*indices_or_sections, ary.shape[one_axis(ary, axis)]]
     parts = cut(ary, ends, axis, squeeze_axis)
     return tuple(parts) if len(parts) > 1 else parts[0]
+
+
+split_v2.outputs = lambda indices_or_sections, **_: (
+    indices_or_sections if isinstance(indices_or_sections, int) else len(indices_or_sections) + 1
+)
 
 
 @split_v2.vjp

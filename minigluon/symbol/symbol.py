@@ -1,0 +1,601 @@
+"""A Symbol is a value still to be computed: an expression that is remembered instead of evaluated."""
+
+# Written from chapters/20_symbols.ipynb: edit the chapter, then run `minigluon export`.
+
+import ast
+
+import numpy as np
+
+from minigluon import attribute, name as naming
+from minigluon.base import MXNetError
+from minigluon.ndarray.ndarray import ArgumentError, real_dtype
+from minigluon.op import Operand, bind, failure, interpreters, operators, signature
+
+__all__ = [
+    "Facts",
+    "Group",
+    "INFIX",
+    "Node",
+    "NotImplementedForSymbol",
+    "OWN_TYPES",
+    "Symbol",
+    "TYPE_CODES",
+    "Variable",
+    "attributes",
+    "complete",
+    "compose",
+    "hint_of",
+    "in_order",
+    "moved",
+    "no_such",
+    "output_names",
+    "refuse",
+    "require_symbols",
+    "states_of",
+    "substituted",
+    "text",
+    "type_of_call",
+    "var",
+    "wanted",
+]
+
+
+# --- Nodes ----------------------------------------------------------------------------------------
+
+
+class Node:
+    """A call still to be made, `op(*inputs, **settings)`; a variable if `op` is None.
+
+    Each input is a pair (node, number of its output), a number, or None. `attrs` are texts for others.
+    """
+
+    __slots__ = ("attrs", "called", "inputs", "name", "op", "outputs", "settings")
+
+    def __init__(self, name, op=None, inputs=(), settings=None, attrs=None, called=None):
+        self.name, self.op, self.inputs = name, op, list(inputs)
+        self.settings, self.attrs = settings or {}, attrs or {}
+        self.called = called or (op and op.name)
+        self.outputs = output_names(self)
+
+    def __reduce__(self):
+        raise TypeError("a node is not pickled: pickle its Symbol")
+
+
+def output_names(node):
+    """What the outputs of a node are called: `x` of a variable, else `f_output` or `f_output0` …"""
+    if node.op is None:
+        return [node.name]
+    found = node.op.outputs
+    if callable(found):
+        found = found(**{**node.op.defaults, **node.settings})
+    found = node.op.visible or 1 if found is None else found
+    if isinstance(found, int):
+        found = ["output"] if found == 1 else [f"output{i}" for i in range(found)]
+    return [f"{node.name}_{output}" for output in found]
+
+
+def in_order(entries):
+    """All nodes that `entries` need, each after its inputs: depth first, the first input first."""
+    found, seen, stack = [], set(), [(node, False) for node, _ in reversed(entries)]
+    while stack:
+        node, visited = stack.pop()
+        if visited:
+            found.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((a[0], False) for a in reversed(node.inputs) if type(a) is tuple)
+    return found
+
+
+# --- The Symbol -----------------------------------------------------------------------------------
+
+
+class NotImplementedForSymbol(MXNetError):
+    """Something that needs numbers was asked of a Symbol, which has none yet."""
+
+
+class Symbol(Operand):
+    """Values still to be computed: outputs of nodes, `_entries`, pairs (node, number of the output)."""
+
+    __slots__ = ("__weakref__", "_entries")
+    __array_priority__ = 1000.0
+    __hash__ = object.__hash__
+
+    def __init__(self, entries):
+        self._entries = tuple(entries)
+
+    @property
+    def name(self):
+        """The name of its node; None for a group of several."""
+        nodes = {node for node, _ in self._entries}
+        return nodes.pop().name if len(nodes) == 1 else None
+
+    def __repr__(self):
+        if self.name is None:
+            return f"<{type(self).__name__} group [{', '.join(s.name for s in self)}]>"
+        return f"<{type(self).__name__} {self.name}>"
+
+    def __len__(self):
+        return len(self._entries)
+
+    def __iter__(self):
+        return (Symbol([entry]) for entry in self._entries)
+
+    def __getitem__(self, index):
+        """Output number `index`, or the one that is called so, or a slice of them."""
+        if isinstance(index, str):
+            matches = [i for i, n in enumerate(self.list_outputs()) if n == index]
+            if len(matches) != 1:
+                problem = (
+                    "There are multiple outputs with"
+                    if matches
+                    else "Cannot find output that matches"
+                )
+                raise ValueError(
+                    f'{problem} name "{index}": there are {", ".join(self.list_outputs())}'
+                )
+            index = matches[0]
+        if isinstance(index, slice):
+            return Symbol(self._entries[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self!r} has {len(self)} outputs, there is no number {index}")
+        return Symbol([self._entries[index]])
+
+    # --- The Symbol -------------------------------------------------------------------------------
+
+    def _variables(self):
+        """The variables that are needed: (arguments, auxiliary states)."""
+        nodes = in_order(self._entries)
+        states = {n for node in nodes for n in states_of(node)}
+        variables = [node for node in nodes if node.op is None]
+        return [v for v in variables if v not in states], [v for v in variables if v in states]
+
+    def list_arguments(self):
+        """Names of the variables, in the order in which they are needed."""
+        return [node.name for node in self._variables()[0]]
+
+    def list_auxiliary_states(self):
+        """Names of the variables that operators change by themselves."""
+        return [node.name for node in self._variables()[1]]
+
+    def list_inputs(self):
+        """Names of all variables, arguments and auxiliary states."""
+        return [node.name for node in in_order(self._entries) if node.op is None]
+
+    def list_outputs(self):
+        """Names of the outputs."""
+        return [node.outputs[i] for node, i in self._entries]
+
+    def get_internals(self):
+        """The outputs of all nodes, in order, as one group."""
+        nodes = in_order(self._entries)
+        return Symbol([(node, i) for node in nodes for i in range(len(node.outputs))])
+
+    def get_children(self):
+        """What the nodes of this Symbol take as inputs, as one group; None for a variable."""
+        nodes = dict.fromkeys(node for node, _ in self._entries)
+        found = [a for node in nodes for a in node.inputs if type(a) is tuple]
+        return Symbol(found) if found else None
+
+    # --- The Symbol -------------------------------------------------------------------------------
+
+    def attr(self, key):
+        """The attribute or setting `key` of its node as a text; None if there is none."""
+        return self.list_attr().get(key)
+
+    def list_attr(self, recursive=False):
+        """Attributes and settings of its node, as texts."""
+        if recursive:
+            raise DeprecationWarning("Symbol.list_attr with recursive=True: use attr_dict instead")
+        return attributes(self._entries[0][0]) if self.name is not None else {}
+
+    def attr_dict(self):
+        """{name: attributes} of all nodes that have some."""
+        found = {node.name: attributes(node) for node in in_order(self._entries)}
+        return {name: attrs for name, attrs in found.items() if attrs}
+
+    def _set_attr(self, **kwargs):
+        """Give its node further attributes, which are texts."""
+        for key, value in kwargs.items():
+            if not isinstance(value, str):
+                raise ValueError(f"Set Attr only accepts string values: {key}={value!r}")
+            self._entries[0][0].attrs[attribute.hidden(key)] = value
+
+    # --- Shapes and types -------------------------------------------------------------------------
+
+    def _facts(self, shapes, types):
+        facts = Facts(shapes, types)
+        for node in in_order(self._entries):
+            facts.visit(node)
+        return facts
+
+    def _given(self, args, kwargs, what):
+        """{name: value} of what was given by position or by name."""
+        names = self.list_arguments()
+        if args and kwargs:
+            raise ValueError(
+                f"Can only specify known argument {what} by position or by name, not both"
+            )
+        unknown = kwargs.keys() - {*self.list_inputs()}
+        if unknown or len(args) > len(names):
+            raise MXNetError(
+                f"infer_{what}: {', '.join(sorted(unknown)) or args} is not among the arguments "
+                f"{', '.join(self.list_inputs())}"
+            )
+        return {k: v for k, v in (kwargs or dict(zip(names, args))).items() if v is not None}
+
+    def infer_shape_partial(self, *args, **kwargs):
+        """As `infer_shape`, with () for what is unknown."""
+        known = self._given(args, kwargs, "shape")
+        facts = self._facts({k: tuple(v) for k, v in known.items()}, {})
+        arguments, states = self._variables()
+        parts = [(n, 0) for n in arguments], self._entries, [(n, 0) for n in states]
+        return tuple([facts.shapes.get(entry) or () for entry in part] for part in parts)
+
+    def infer_shape(self, *args, **kwargs):
+        """Shapes of arguments, outputs and auxiliary states, from those of some arguments.
+
+        Three lists, in the order of `list_arguments` and the others; (None, None, None) if some remain
+        unknown. MXNetError where shapes contradict each other.
+        """
+        found = self.infer_shape_partial(*args, **kwargs)
+        known = all(shape and complete(shape) for part in found for shape in part)
+        return found if known else (None, None, None)
+
+    # --- Shapes and types -------------------------------------------------------------------------
+
+    def infer_type(self, *args, **kwargs):
+        """Types of arguments, outputs and auxiliary states, from those of some arguments.
+
+        Three lists; (None, None, None) if nothing was given.
+        """
+        given, types = self._given(args, kwargs, "type"), {}
+        for node in in_order(self._entries):
+            if node.op is None:
+                code = node.attrs.get("__dtype__")
+                own = TYPE_CODES[int(code)] if code else None
+                found = given.get(node.name, own)
+                types[node, 0] = None if found is None else real_dtype(found)
+                continue
+            entries = [a for a in node.inputs if type(a) is tuple]
+            first = next((types[a] for a in entries if types[a] is not None), None)
+            for a in entries:
+                if types[a] is None and node.op.same_dtype:
+                    types[a] = first
+            for i in range(len(node.outputs)):
+                types[node, i] = type_of_call(node, [types[a] for a in entries])
+        arguments, states = self._variables()
+        parts = [(n, 0) for n in arguments], self._entries, [(n, 0) for n in states]
+        found = tuple([types[e] and types[e].type for e in part] for part in parts)
+        return (None, None, None) if any(t is None for part in found for t in part) else found
+
+    # --- Putting graphs together ------------------------------------------------------------------
+
+    def __call__(self, *args, name=None, **kwargs):
+        """The graph with Symbols in the place of its variables, by position or by name."""
+        variables = {node.name: node for node in in_order(self._entries) if node.op is None}
+        given = {**dict(zip(variables, args)), **kwargs}
+        if len(args) > len(variables) or not given.keys() <= variables.keys():
+            raise MXNetError(
+                f"{self!r} has the variables {', '.join(variables)}, not {', '.join(map(str, given))}"
+            )
+        if not all(isinstance(s, Symbol) and len(s) == 1 for s in given.values()):
+            raise TypeError("Compose expect Symbol as arguments, each with one output")
+        return Symbol(
+            substituted(self._entries, {variables[k]: s._entries[0] for k, s in given.items()})
+        )
+
+    def __copy__(self):
+        return Symbol(self._entries)
+
+    def __deepcopy__(self, memo):
+        return Symbol(substituted(self._entries, {}))
+
+
+def states_of(node):
+    """The variables among the inputs of a node that the operator changes by itself."""
+    names = getattr(node.op, "states", ())
+    pairs = zip(node.op.arrays, node.inputs) if names else ()
+    return [a[0] for array, a in pairs if array in names and type(a) is tuple and a[0].op is None]
+
+
+def text(value):
+    """A setting as MXNet writes it: `(2, 3)`, `True`, `float32`."""
+    if isinstance(value, type | np.dtype):
+        return np.dtype(value).name
+    if isinstance(value, list | tuple):
+        return str(tuple(v.item() if isinstance(v, np.generic) else v for v in value))
+    return str(value)
+
+
+
+
+def attributes(node):
+    """Settings and attributes of a node as texts, MXNet's own ones under both of their forms."""
+    found = {key: text(value) for key, value in node.settings.items()} | node.attrs
+    for key in attribute.HIDDEN:
+        if f"__{key}__" in found:
+            found[key] = found[f"__{key}__"]
+    return found
+
+
+# --- Making symbols -------------------------------------------------------------------------------
+
+TYPE_CODES = ["float32", "float64", "float16", "uint8", "int32", "int8", "int64", "bool"]
+
+
+def var(
+    name,
+    attr=None,
+    shape=None,
+    lr_mult=None,
+    wd_mult=None,
+    dtype=None,
+    init=None,
+    stype=None,
+    **kwargs,
+):
+    """A variable: an input of the graph. Sizes of `shape` that are unknown are 0.
+
+    Further attributes begin and end with double underscores.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"Expect a string for variable `name`, not {name!r}")
+    for key in kwargs:
+        if not (key.startswith("__") and key.endswith("__")):
+            raise ValueError(
+                f"Attribute name={key} is not supported. Additional attributes must start and end "
+                "with double underscores, e.g. __yourattr__"
+            )
+    if init is not None and not isinstance(init, str):
+        init = init.dumps()
+    known = {
+        "shape": None if shape is None else text(tuple(np.atleast_1d(shape).tolist())),
+        "lr_mult": lr_mult,
+        "wd_mult": wd_mult,
+        "dtype": None if dtype is None else TYPE_CODES.index(np.dtype(dtype).name),
+        "init": init,
+        "storage_type": None if stype is None else {"default": 0, "row_sparse": 1, "csr": 2}[stype],
+    }
+    attrs = attribute.current().get(attr)
+    attrs |= {f"__{key}__": str(value) for key, value in known.items() if value is not None}
+    attrs |= {key: str(value) for key, value in kwargs.items()}
+    return Symbol([(Node(name, attrs=attrs), 0)])
+
+
+Variable = var
+
+
+def Group(symbols, create_fn=Symbol):
+    """Several Symbols as one that has all their outputs."""
+    symbols = list(symbols)
+    if not symbols or not all(isinstance(s, Symbol) for s in symbols):
+        raise TypeError("Expected a list of symbols as input")
+    return create_fn([entry for s in symbols for entry in s._entries])
+
+
+INFIX = {  # operator -> what MXNet calls it: between arrays, with a number at the right, at the left
+    "add": ("_plus", "_plusscalar", "_plusscalar"),
+    "subtract": ("_minus", "_minusscalar", "_rminusscalar"),
+    "multiply": ("_mul", "_mulscalar", "_mulscalar"),
+    "divide": ("_div", "_divscalar", "_rdivscalar"),
+    "modulo": ("_mod", "_modscalar", "_rmodscalar"),
+    "power": ("_power", "_powerscalar", "_rpower_scalar"),
+    "maximum": ("_maximum", "_maximumscalar", "_maximumscalar"),
+    "minimum": ("_minimum", "_minimumscalar", "_minimumscalar"),
+    "hypot": ("_hypot", "_hypotscalar", "_hypotscalar"),
+    "equal": ("_equal", "_equal_scalar", "_equal_scalar"),
+    "not_equal": ("_not_equal", "_not_equal_scalar", "_not_equal_scalar"),
+    "greater": ("_greater", "_greater_scalar", "_lesser_scalar"),
+    "greater_equal": ("_greater_equal", "_greater_equal_scalar", "_lesser_equal_scalar"),
+    "lesser": ("_lesser", "_lesser_scalar", "_greater_scalar"),
+    "lesser_equal": ("_lesser_equal", "_lesser_equal_scalar", "_greater_equal_scalar"),
+    "negative": ("_mulscalar",),
+}
+
+
+def hint_of(op, args, called):
+    """What the name of a call's node begins with."""
+    if op.name in INFIX and called in (None, op.name):
+        numbers = [not isinstance(a, Symbol) for a in args]
+        return INFIX[op.name][numbers.index(True) and 1 or 2 if True in numbers else 0]
+    return (called or op.name).lower()
+
+
+def compose(op, args, settings, called=None, name=None, attr=None):
+    """The Symbol of a call. Arrays that are missing become variables, named after the call."""
+    args, settings = bind(op, tuple(args), settings)
+    require_symbols(op, args)
+    missing = [s for s in op.settings if s not in op.defaults and s not in settings]
+    if missing:
+        raise MXNetError(f"{op.name} takes {signature(op)}: {', '.join(missing)} is not given")
+    name = naming.current().get(name, hint_of(op, args, called))
+    attrs = attribute.current().get(attr)
+    inputs = [a._entries[0] if isinstance(a, Symbol) else a for a in args]
+    for i, array in enumerate(op.arrays if op.most == len(op.arrays) else ()):
+        if (i >= len(inputs) or inputs[i] is None) and array in wanted(op, settings):
+            inputs += [None] * (i + 1 - len(inputs))
+            notes = {key: text(value) for key, value in settings.items()} | attrs
+            inputs[i] = (Node(f"{name}_{array}", attrs=notes), 0)
+    node = Node(name, op, inputs, settings, attrs, called)
+    return Symbol([(node, i) for i in range(len(node.outputs))])
+
+
+def wanted(op, settings):
+    """Names of the arrays that a call needs: the required ones, or what the operator says."""
+    return op.inputs(**{**op.defaults, **settings}) if op.inputs else op.required
+
+
+def require_symbols(op, args):
+    """Refuse what is neither a Symbol with one output nor a number."""
+    for i, a in enumerate(args):
+        array = op.arrays[min(i, len(op.arrays) - 1)]
+        if isinstance(a, Symbol):
+            if len(a) != 1:
+                raise MXNetError(
+                    f"{op.name}: argument {array} is {a!r} with {len(a)} outputs: pick one, as in s[0]"
+                )
+        elif a is not None and not isinstance(a, int | float | np.number):
+            raise ArgumentError(
+                f"{op.name}: Argument {array} must be Symbol instances, but got {type(a).__name__}"
+            )
+
+
+interpreters[Symbol] = compose
+
+
+# --- Shapes and types -----------------------------------------------------------------------------
+
+
+def complete(shape):
+    """Whether a shape is known, in all its sizes."""
+    return shape is not None and 0 not in shape
+
+
+class Facts:
+    """Shapes and types of the outputs of nodes, as far as they are known: {(node, number): …}."""
+
+    def __init__(self, shapes, types):
+        self.by_name, self.type_by_name = shapes, types
+        self.shapes, self.types = {}, {}
+
+    def begin(self, node):
+        """What is known of a variable."""
+        shape = self.by_name.get(node.name)
+        if shape is None and "__shape__" in node.attrs:
+            shape = ast.literal_eval(node.attrs["__shape__"])
+        code = node.attrs.get("__dtype__", "0")
+        own = TYPE_CODES[int(code)] if code.isdigit() else code
+        self.shapes[node, 0] = None if shape is None else tuple(shape)
+        self.types[node, 0] = np.dtype(self.type_by_name.get(node.name, own))
+
+    def learn(self, node, entry, shape):
+        """Write down the shape of an input; MXNetError if another one is known."""
+        known, shape = self.shapes.get(entry), tuple(shape)
+        if known and (
+            len(known) != len(shape) or any(a and b and a != b for a, b in zip(known, shape))
+        ):
+            raise MXNetError(
+                f"Error in operator {node.name}: Shape inconsistent, Provided = {known}, "
+                f"inferred shape={shape} for {entry[0].name}"
+            )
+        self.shapes[entry] = shape
+
+    # --- Shapes and types -------------------------------------------------------------------------
+
+    def visit(self, node):
+        """Find the shapes of a node's outputs, and those of its parameters on the way."""
+        if node.op is None:
+            return self.begin(node)
+        shapes = [self.shapes.get(a) if type(a) is tuple else None for a in node.inputs]
+        for entry, shape in zip(node.inputs, self.guessed(node, shapes)):
+            if type(entry) is tuple and shape is not None and 0 not in shape:
+                self.learn(node, entry, shape)
+        entries = [a for a in node.inputs if type(a) is tuple]
+        if all(complete(self.shapes.get(a)) for a in entries):
+            for i, out in enumerate(self.outlined(node)):
+                self.shapes[node, i], self.types[node, i] = out.shape, out.dtype
+
+    def guessed(self, node, shapes):
+        """The shapes of the inputs that the operator asks for."""
+        if node.op.infer is not None and complete(shapes[0]):
+            return node.op.infer(*shapes, **{**node.op.defaults, **node.settings})
+        same = node.op.name in INFIX and (node.called == node.op.name or "elemwise" in node.called)
+        known = [s for s in shapes if complete(s)]
+        return [s or known[0] for s in shapes] if same and known else shapes
+
+    def outlined(self, node):
+        """The outputs of the node's kernel, run on zeros."""
+        raw = [
+            np.zeros(self.shapes[a], self.types[a]) if type(a) is tuple else a for a in node.inputs
+        ]
+        try:
+            out = node.op.kernel(*raw, **node.settings)
+        except Exception as error:
+            found = failure(error, node.op, raw, node.settings)
+            raise MXNetError(f"Error in operator {node.name}: {found}") from error
+        return out[: len(node.outputs)] if isinstance(out, tuple) else [out]
+
+
+OWN_TYPES = {
+    "argmax": "float32",
+    "argmin": "float32",
+    "argmax_channel": "float32",
+    "shape_array": "int64",
+    "size_array": "int64",
+}
+
+
+def type_of_call(node, types):
+    """The type of a node's outputs, from those of its inputs; None if unknown."""
+    settings = {**node.op.defaults, **node.settings}
+    if node.op.name in OWN_TYPES:
+        return np.dtype(OWN_TYPES[node.op.name])
+    if settings.get("dtype") is not None:
+        return np.dtype(settings["dtype"])
+    return next((t for t in types if t is not None), None)
+
+
+# --- Putting graphs together ----------------------------------------------------------------------
+
+
+def substituted(entries, replacement):
+    """The same graph with variables replaced: {node of a variable: entry}."""
+    made = dict(replacement)
+    for node in in_order(entries):
+        if node not in made:
+            inputs = [moved(a, made) for a in node.inputs]
+            new = Node(node.name, node.op, inputs, node.settings, dict(node.attrs), node.called)
+            made[node] = (new, None)
+    return [moved(entry, made) for entry in entries]
+
+
+def moved(entry, made):
+    """An input of a node, in the new graph."""
+    if type(entry) is not tuple:
+        return entry
+    node, i = made[entry[0]]
+    return (node, entry[1] if i is None else i)
+
+
+# --- What a Symbol refuses ------------------------------------------------------------------------
+
+
+def refuse(name):
+    """The method for something that only arrays can do."""
+
+    def method(self, *_, **__):
+        raise NotImplementedForSymbol(
+            f"Function {name} is not implemented for Symbol and only available in NDArray: {self!r} "
+            "stands for numbers that are not computed yet"
+        )
+
+    return method
+
+
+for name in (
+    ["asnumpy", "asscalar", "item", "tolist", "copyto", "as_in_context", "wait_to_read", "backward"]
+    + ["attach_grad", "detach", "__bool__", "__float__", "__int__", "__index__", "__setitem__"]
+    + ["__iadd__", "__isub__", "__imul__", "__itruediv__", "__imod__", "__ipow__"]
+):
+    setattr(Symbol, name, refuse(name))
+Symbol.astype = lambda self, dtype, copy=True: operators["cast"](self, dtype=dtype)
+Symbol.as_nd_ndarray = lambda self: self
+
+
+def no_such(name):
+    """The property for an attribute that only arrays have."""
+
+    def get(self):
+        raise AttributeError(
+            f"'Symbol' object has no attribute '{name}': a graph is written before the first batch is "
+            "seen. Use operators that do not ask, such as reshape(shape=(0, -1)), reshape_like or "
+            "slice_like, or leave the block unhybridized"
+        )
+
+    return property(get)
+
+
+for name in ("shape", "dtype", "size", "ndim", "context", "ctx", "grad", "T", "stype"):
+    setattr(Symbol, name, no_such(name))
