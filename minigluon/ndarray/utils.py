@@ -1,0 +1,350 @@
+"""A file is a promise about bytes: write it whole, and believe nothing that you read."""
+
+# Written from chapters/18_files.ipynb: edit the chapter, then run `minigluon export`.
+
+import io
+import math
+import os
+import secrets
+import shutil
+import struct
+from contextlib import suppress
+
+import numpy as np
+
+from minigluon.base import MXNetError
+from minigluon.context import Context
+from minigluon.ndarray.ndarray import restored
+
+__all__ = [
+    "LIST",
+    "PLACES",
+    "Reader",
+    "STORAGE",
+    "TYPES",
+    "V1",
+    "V2",
+    "V3",
+    "array_chunks",
+    "code",
+    "file_chunks",
+    "fits_csr",
+    "fits_rows",
+    "is_array",
+    "load",
+    "load_frombuffer",
+    "located",
+    "named",
+    "packed_shape",
+    "path_of",
+    "raw_numbers",
+    "replace_file",
+    "save",
+    "sparse_array",
+    "within",
+]
+
+
+# --- The layout -----------------------------------------------------------------------------------
+
+LIST, V1, V2, V3 = 0x112, 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+TYPES = ("f4", "f8", "f2", "u1", "i4", "i1", "i8", "b1")  # the number of a type is its place here
+PLACES = {"default": (), "row_sparse": ("indices",), "csr": ("indptr", "indices")}
+STORAGE = tuple(PLACES)  # and the same for the kinds of storage
+
+
+# --- Writing --------------------------------------------------------------------------------------
+
+
+def file_chunks(names, arrays):
+    """The bytes of a file with `arrays`, piece by piece; `names` are as many, or none."""
+    yield struct.pack("<QQQ", LIST, 0, len(arrays))
+    for a in arrays:
+        yield from array_chunks(a)
+    yield struct.pack("<Q", len(names))
+    for name in (n.encode() for n in names):
+        yield struct.pack("<Q", len(name)) + name
+
+
+def array_chunks(a):
+    """The bytes of one array, dense or sparse."""
+    values = a if a.stype == "default" else a.data
+    places = [getattr(a, name) for name in PLACES[a.stype]]
+    yield struct.pack("<Ii", V2 if a.shape else V3, STORAGE.index(a.stype))
+    if places:
+        yield packed_shape(values)
+    yield packed_shape(a)
+    yield struct.pack("<iii", values.context.device_typeid, values.context.device_id, code(values))
+    for p in places:
+        yield struct.pack("<i", code(p)) + packed_shape(p)
+    for part in (values, *places):
+        yield raw_numbers(part)
+
+
+def packed_shape(a):
+    """The shape of an array: how many axes, and their sizes."""
+    return struct.pack(f"<I{len(a.shape)}q", len(a.shape), *a.shape)
+
+
+def code(a):
+    """The number of an array's type; MXNetError for a type that the format does not know."""
+    dtype = np.dtype(a.dtype)
+    if (name := f"{dtype.kind}{dtype.itemsize}") not in TYPES:
+        known = ", ".join(np.dtype(t).name for t in TYPES)
+        raise MXNetError(f"a file of arrays cannot hold {dtype}; convert it to one of {known}")
+    return TYPES.index(name)
+
+
+def raw_numbers(a):
+    """The numbers of a dense array on the host, side by side, the least significant byte first."""
+    raw = a._data if isinstance(a._data, np.ndarray) else a._data.get()
+    return np.ascontiguousarray(raw.reshape(-1), raw.dtype.newbyteorder("<"))
+
+
+def replace_file(path, chunks):
+    """Write a file whole or not at all: beside `path` first, then in its place."""
+    path = os.path.realpath(path)  # a link goes on to point where it does
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as file:
+            return file.writelines(chunks)
+    part = f"{path}.{secrets.token_hex(4)}.part"
+    try:
+        with open(part, "xb") as file:
+            file.writelines(chunks)
+        if os.path.exists(path):
+            shutil.copymode(path, part)
+        os.replace(part, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(part)
+        raise
+
+
+def save(fname, data):
+    """Write an array, a list of arrays or a dict `{name: array}` to the file `fname`.
+
+    Arrays may be dense or sparse. The file is MXNet's `.params`. If anything fails, what stood there
+    before stays: TypeError for what is no array or no name, MXNetError if it cannot be written.
+    """
+    names, arrays = named(data)
+    path = path_of(fname)
+    try:
+        replace_file(path, file_chunks(names, arrays))
+    except OSError as error:
+        raise MXNetError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def named(data):
+    """The names and the arrays of `data`; a list has no names."""
+    if isinstance(data, dict):
+        names, arrays = list(data), list(data.values())
+    elif isinstance(data, list) or is_array(data):
+        names, arrays = [], data if isinstance(data, list) else [data]
+    else:
+        raise ValueError(f"save takes an NDArray, a list or a dict of them, not {type(data)}")
+    if not all(isinstance(n, str) for n in names) or not all(map(is_array, arrays)):
+        raise TypeError(
+            "save takes lists of NDArrays and dicts {str: NDArray}, nothing else inside"
+        )
+    return names, arrays
+
+
+def is_array(a):
+    """Whether `a` is an NDArray, dense or sparse."""
+    return getattr(a, "stype", "") in PLACES and hasattr(a, "context")
+
+
+def path_of(fname):
+    """A path as text, from a str, bytes or a path object."""
+    try:
+        return os.fsdecode(fname)
+    except TypeError:
+        raise TypeError(f"fname is the path of a file, not {fname!r}") from None
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Reads a file of arrays from front to back; MXNetError names the byte where it makes no sense."""
+
+    def __init__(self, file, size, name):
+        self.file, self.left, self.size, self.name, self.at = file, size, size, name, 0
+
+    def fail(self, why):
+        """Give up: the part read last, or about to be read, is wrong."""
+        raise MXNetError(f"{self.name} is no whole file of arrays: at byte {self.at}, {why}")
+
+    def claim(self, length, what):
+        """Count `length` bytes as read, or fail if the file has no more so many."""
+        self.at = self.size - self.left
+        if length > self.left:
+            self.fail(f"{what} takes {length} bytes, but only {self.left} are left")
+        self.left -= length
+
+    def fill(self, buffer, length):
+        """Read `length` bytes, claimed before, into `buffer`."""
+        if self.file.readinto(buffer) != length:
+            self.fail("the file became shorter while it was read")
+        return buffer
+
+    def fields(self, form, what):
+        """A few numbers, packed as `form` says."""
+        length = struct.calcsize(form)
+        self.claim(length, what)
+        return struct.unpack(form, self.fill(bytearray(length), length))
+
+    # --- Reading ----------------------------------------------------------------------------------
+
+    def shape(self, size="q"):
+        """A shape: how many axes, at most 32, and the size of each."""
+        (axes,) = self.fields("<i", "the number of axes")
+        if not 0 <= axes <= 32:
+            self.fail(f"an array of {axes} axes")
+        return self.sizes(axes, size)
+
+    def sizes(self, axes, size):
+        """The sizes of so many axes."""
+        shape = self.fields(f"<{axes}{size}", "the shape")
+        if min(shape, default=0) < 0:
+            self.fail(f"the shape {shape}")
+        return shape
+
+    def numbers(self, shape, number):
+        """As many numbers as `shape` says, of type `number`, as an array of NumPy."""
+        if not 0 <= number < len(TYPES):
+            self.fail(f"type {number} is unknown")
+        dtype = np.dtype("<" + TYPES[number])
+        length = math.prod(shape) * dtype.itemsize
+        self.claim(length, f"{dtype.name}{list(shape)}")
+        try:
+            raw = np.empty(shape, dtype)  # an axis of size 0 does not make the others small
+        except ValueError as error:
+            self.fail(f"the shape {shape}: {error}")
+        self.fill(raw.reshape(-1).view("u1"), length)
+        native = raw.astype(dtype.newbyteorder("="), copy=False)
+        return native.view("u1") != 0 if dtype.kind == "b" else native
+
+    # --- Reading ----------------------------------------------------------------------------------
+
+    def array(self):
+        """One array, dense or sparse, of any version."""
+        (magic,) = self.fields("<I", "an array")
+        storage = self.fields("<i", "the kind of storage")[0] if magic in (V2, V3) else 0
+        if not 0 <= storage < len(STORAGE):
+            self.fail(f"storage {storage} is unknown")
+        if storage:
+            return self.sparse(STORAGE[storage])
+        if magic not in (V1, V2, V3) and magic > 32:
+            self.fail(f"{magic:#x} begins no array")
+        shape = self.shape() if magic in (V1, V2, V3) else self.sizes(magic, "I")
+        if not shape and magic != V3:
+            self.fail("an array without a shape: it was saved before it had numbers")
+        device, number, kind = self.fields("<iii", "device and type")
+        raw = self.numbers(shape, kind)
+        return located(raw if shape else raw.reshape(1), device, number)
+
+    # --- Reading ----------------------------------------------------------------------------------
+
+    def sparse(self, stype):
+        """A sparse array: the shape of its values, its own, and the types of everything; then numbers."""
+        stored, shape = self.shape(), self.shape()
+        device, number, kind = self.fields("<iii", "device and type")
+        forms = [(self.fields("<i", "a type")[0], self.shape()) for _ in PLACES[stype]]
+        data = self.numbers(stored, kind)
+        places = {n: self.numbers(s, t) for n, (t, s) in zip(PLACES[stype], forms)}
+        fits = fits_csr if stype == "csr" else fits_rows
+        if any(p.dtype.kind not in "iu" or p.ndim != 1 for p in places.values()) or not fits(
+            data, shape, **places
+        ):
+            self.fail(f"the parts of a {stype} array of shape {shape} contradict each other")
+        return sparse_array(stype, shape, located(data, device, number), places)
+
+    # --- Reading ----------------------------------------------------------------------------------
+
+    def everything(self):
+        """All arrays: a list, or a dict if they have names."""
+        magic, _, count = self.fields("<QQQ", "the header")
+        if magic != LIST:
+            self.at = 0
+            self.fail(f"it begins with {magic:#x}, not with {LIST:#x}")
+        arrays = [self.array() for _ in range(count)]
+        (named,) = self.fields("<Q", "the number of names")
+        if named not in (0, count):
+            self.fail(f"{named} names for {count} arrays")
+        names = [self.text() for _ in range(named)]
+        if self.left:
+            self.at = self.size - self.left
+            self.fail(f"{self.left} bytes follow the end")
+        return dict(zip(names, arrays)) if names else arrays
+
+    def text(self):
+        """A name."""
+        (length,) = self.fields("<Q", "the length of a name")
+        self.claim(length, "a name")
+        try:
+            return self.fill(bytearray(length), length).decode()
+        except UnicodeDecodeError as error:
+            self.fail(f"a name is not UTF-8: {error}")
+
+
+def located(raw, device, number):
+    """An NDArray on the GPU that it was saved from, or else on the CPU."""
+    on_gpu = device == Context.devstr2type["gpu"] and number >= 0
+    return restored(raw, Context("gpu", number) if on_gpu else Context("cpu"))
+
+
+def fits_rows(data, shape, indices):
+    """Whether `data` has one row of an array of `shape` for each index."""
+    return (
+        data.ndim > 0 and data.shape == (*indices.shape, *shape[1:]) and within(indices, shape[0])
+    )
+
+
+def fits_csr(data, shape, indptr, indices):
+    """Whether values, columns and beginnings of rows make a matrix of `shape`."""
+    return (
+        len(shape) == 2
+        and data.shape == indices.shape
+        and indptr.size - 1 == shape[0]
+        and (indptr[0], indptr[-1]) == (0, data.size)
+        and bool((indptr[1:] >= indptr[:-1]).all())
+        and within(indices, shape[1])
+    )
+
+
+def within(indices, size):
+    """Whether all indices count from 0 to `size` - 1."""
+    return not indices.size or bool(0 <= indices.min() and indices.max() < size)
+
+
+def sparse_array(stype, shape, data, places):
+    """A sparse NDArray of its parts."""
+    from minigluon.ndarray.sparse import CSRNDArray, RowSparseNDArray
+
+    places = {name: restored(raw, data.context) for name, raw in places.items()}
+    make = CSRNDArray if stype == "csr" else RowSparseNDArray
+    return make(data=data, shape=shape, **places)
+
+
+def load(fname):
+    """The arrays in the file `fname`, as `save` or MXNet wrote them: a list, or a dict by name.
+
+    MXNetError with the path and the place if the file is not there, damaged or no such file.
+    """
+    path = path_of(fname)
+    try:
+        with open(path, "rb") as file:
+            return Reader(file, os.fstat(file.fileno()).st_size, path).everything()
+    except OSError as error:
+        raise MXNetError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def load_frombuffer(buf):
+    """The arrays in `buf`, the bytes of a file that `save` or MXNet wrote."""
+    if not isinstance(buf, bytes | bytearray | memoryview):
+        raise TypeError(
+            f"buf holds the bytes of a file of arrays, it is not a {type(buf).__name__}"
+        )
+    file = io.BytesIO(buf)
+    return Reader(file, file.getbuffer().nbytes, "the buffer").everything()
