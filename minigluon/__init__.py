@@ -13,19 +13,25 @@ __all__ = ["MEMBERS", "MODULES"]
 __version__ = "0.1.0"
 
 MODULES = {
+    "attribute": "attribute",
     "autograd": "autograd",
     "base": "base",
     "context": "context",
+    "executor": "executor",
     "gluon": "gluon",
     "init": "initializer",
     "initializer": "initializer",
     "metric": "metric",
+    "name": "name",
     "nd": "ndarray",
     "ndarray": "ndarray",
     "optimizer": "optimizer",
     "random": "random",
+    "sym": "symbol",
+    "symbol": "symbol",
 }
 MEMBERS = {
+    "AttrScope": "attribute",
     "Context": "context",
     "cpu": "context",
     "cpu_pinned": "context",
@@ -40,7 +46,7 @@ def __getattr__(name):
     """Load a part of the package on first use."""
     if name in MODULES:
         found = importlib.import_module(f"{__name__}.{MODULES[name]}")
-        if name in ("nd", "ndarray"):
+        if name in ("nd", "ndarray", "sym", "symbol"):
             dir(found)  # loads the catalogue, and so gives arrays their methods
     elif name in MEMBERS:
         found = getattr(importlib.import_module(f"{__name__}.{MEMBERS[name]}"), name)

@@ -386,8 +386,9 @@ def viewing(op):
 
 Operand.reshape, NDArray.reshape = reshape_method, reshape_view
 Operand.transpose, Operand.T = transpose_method, property(transpose_method)
-Operand.broadcast_to = broadcast_to_method
-Operand.broadcast_like = lambda self, other: broadcast_to_method(self, other.shape)
+Operand.broadcast_to, NDArray.broadcast_to = broadcast_to, broadcast_to_method
+Operand.broadcast_like = broadcast_like
+NDArray.broadcast_like = lambda self, other: broadcast_to_method(self, other.shape)
 Operand.broadcast_axes = broadcast_axis
 for op in [flatten, expand_dims, squeeze]:
     setattr(Operand, op.name, viewing(op))

@@ -6,8 +6,9 @@ import ast
 
 import numpy as np
 
-from minigluon import attribute, name as naming
+from minigluon import attribute
 from minigluon.base import MXNetError
+from minigluon.name import current as current_manager
 from minigluon.ndarray.ndarray import ArgumentError, real_dtype
 from minigluon.op import Operand, bind, failure, interpreters, operators, signature
 
@@ -309,8 +310,6 @@ def text(value):
     return str(value)
 
 
-
-
 def attributes(node):
     """Settings and attributes of a node as texts, MXNet's own ones under both of their forms."""
     found = {key: text(value) for key, value in node.settings.items()} | node.attrs
@@ -391,7 +390,6 @@ INFIX = {  # operator -> what MXNet calls it: between arrays, with a number at t
     "greater_equal": ("_greater_equal", "_greater_equal_scalar", "_lesser_equal_scalar"),
     "lesser": ("_lesser", "_lesser_scalar", "_greater_scalar"),
     "lesser_equal": ("_lesser_equal", "_lesser_equal_scalar", "_greater_equal_scalar"),
-    "negative": ("_mulscalar",),
 }
 
 
@@ -400,7 +398,7 @@ def hint_of(op, args, called):
     if op.name in INFIX and called in (None, op.name):
         numbers = [not isinstance(a, Symbol) for a in args]
         return INFIX[op.name][numbers.index(True) and 1 or 2 if True in numbers else 0]
-    return (called or op.name).lower()
+    return "_split_v2" if called == "split_v2" else (called or op.name).lower()
 
 
 def compose(op, args, settings, called=None, name=None, attr=None):
@@ -410,7 +408,7 @@ def compose(op, args, settings, called=None, name=None, attr=None):
     missing = [s for s in op.settings if s not in op.defaults and s not in settings]
     if missing:
         raise MXNetError(f"{op.name} takes {signature(op)}: {', '.join(missing)} is not given")
-    name = naming.current().get(name, hint_of(op, args, called))
+    name = current_manager().get(name, hint_of(op, args, called))
     attrs = attribute.current().get(attr)
     inputs = [a._entries[0] if isinstance(a, Symbol) else a for a in args]
     for i, array in enumerate(op.arrays if op.most == len(op.arrays) else ()):
@@ -485,9 +483,14 @@ class Facts:
     # --- Shapes and types -------------------------------------------------------------------------
 
     def visit(self, node):
-        """Find the shapes of a node's outputs, and those of its parameters on the way."""
+        """Find the shapes of a node's outputs."""
         if node.op is None:
-            return self.begin(node)
+            self.begin(node)
+        else:
+            self.call(node)
+
+    def call(self, node):
+        """Find the shapes of a call's outputs, and those of its parameters on the way."""
         shapes = [self.shapes.get(a) if type(a) is tuple else None for a in node.inputs]
         for entry, shape in zip(node.inputs, self.guessed(node, shapes)):
             if type(entry) is tuple and shape is not None and 0 not in shape:
@@ -580,6 +583,7 @@ for name in (
     + ["__iadd__", "__isub__", "__imul__", "__itruediv__", "__imod__", "__ipow__"]
 ):
     setattr(Symbol, name, refuse(name))
+Symbol.__neg__ = lambda self: operators["multiply"](self, -1.0)  # as MXNet writes it down
 Symbol.astype = lambda self, dtype, copy=True: operators["cast"](self, dtype=dtype)
 Symbol.as_nd_ndarray = lambda self: self
 

@@ -1,0 +1,33 @@
+"""A graph is a program that is data: it can be run on arrays, stored as JSON, and read by MXNet."""
+
+# Written from chapters/21_graphs.ipynb: edit the chapter, then run `minigluon export`.
+
+from minigluon import executor
+from minigluon.symbol import files
+from minigluon.symbol.space import SymbolSpace
+
+__all__ = ["PARTS", "PLACES", "SymbolSpace", "executor", "files", "space"]
+
+
+# --- The face `mx.sym` ----------------------------------------------------------------------------
+
+PARTS = (executor, files)  # they give Symbol its methods
+PLACES = {
+    "minigluon.symbol.symbol": ("Group", "NotImplementedForSymbol", "Symbol", "Variable", "var"),
+    "minigluon.symbol.space": (
+        "arange",
+        "eye",
+        "full",
+        "linspace",
+        "maximum",
+        "minimum",
+        "modulo",
+        "ones",
+        "pow",
+        "power",
+        "zeros",
+    ),
+    "minigluon.symbol.files": ("load", "load_json", "fromjson"),
+}
+space = SymbolSpace(__name__, places=PLACES)
+__getattr__, __dir__ = space.find, space.names

@@ -1,0 +1,296 @@
+"""A graph is a program that is data: it can be run on arrays, stored as JSON, and read by MXNet."""
+
+# Written from chapters/21_graphs.ipynb: edit the chapter, then run `minigluon export`.
+
+import ast
+import json
+import re
+from contextlib import suppress
+
+from minigluon import ops
+from minigluon.base import MXNetError
+from minigluon.ndarray.utils import replace_file
+from minigluon.op import operators
+from minigluon.symbol.symbol import INFIX, Node, Symbol, in_order, text
+
+__all__ = [
+    "BETWEEN",
+    "CANONICAL",
+    "NUMBERS",
+    "ONLY_THERE",
+    "READ",
+    "Symbol",
+    "VERSION",
+    "WITH_NUMBER",
+    "as_json",
+    "entry_of",
+    "fromjson",
+    "listed",
+    "load",
+    "load_json",
+    "parsed",
+    "read_call",
+    "read_node",
+    "save",
+    "split_read",
+    "split_settings",
+    "tojson",
+    "written_name",
+]
+
+
+# --- In a file ------------------------------------------------------------------------------------
+
+VERSION = 10901
+BETWEEN = {
+    "add": "elemwise_add",
+    "subtract": "elemwise_sub",
+    "multiply": "elemwise_mul",
+    "divide": "elemwise_div",
+} | {
+    name: hints[0]
+    for name, hints in INFIX.items()
+    if name not in ("add", "subtract", "multiply", "divide", "negative")
+}
+WITH_NUMBER = {  # operator -> its names with a number at the right, at the left
+    name: tuple(re.sub(r"(?<!_)scalar$", "_scalar", hint) for hint in hints[1:])
+    for name, hints in INFIX.items()
+}
+CANONICAL = {  # names that MXNet writes for others
+    "stop_gradient": "BlockGrad",
+    "cast": "Cast",
+    "concat": "Concat",
+    "ElementWiseSum": "add_n",
+    "flatten": "Flatten",
+    "pad": "Pad",
+    "reshape": "Reshape",
+    "split": "SliceChannel",
+    "swapaxes": "SwapAxis",
+    "Softmax": "SoftmaxOutput",
+    "identity": "_copy",
+    "flip": "reverse",
+    "sum_axis": "sum",
+    "max_axis": "max",
+    "min_axis": "min",
+    "broadcast_axes": "broadcast_axis",
+    "broadcast_plus": "broadcast_add",
+    "broadcast_minus": "broadcast_sub",
+    "crop": "slice",
+    "cumsum": "_np_cumsum",
+    "split_v2": "_split_v2",
+    "choose_element_0index": "pick",
+    "ravel_multi_index": "_ravel_multi_index",
+    "unravel_index": "_unravel_index",
+}
+
+
+def written_name(node):
+    """The name of a node's operator in a file, and its settings there."""
+    numbers = [not isinstance(a, tuple) and a is not None for a in node.inputs]
+    settings = {key: text(value) for key, value in node.settings.items()}
+    if True in numbers:
+        side = 0 if numbers.index(True) else 1
+        if node.op.name not in WITH_NUMBER:
+            raise MXNetError(
+                f"{node.name}: {node.op.name} with a number among its arrays has no name in MXNet's files"
+            )
+        return WITH_NUMBER[node.op.name][side], {"scalar": str(node.inputs[1 - side])}
+    if node.called == node.op.name and node.op.name in BETWEEN:
+        return BETWEEN[node.op.name], settings
+    if node.op.name == "split_v2":
+        settings = split_settings(node.settings)
+    if node.op.most > len(node.op.arrays):
+        settings["num_args"] = str(len(node.inputs))
+    if node.called.startswith(("linalg_", "contrib_")):
+        return f"_{node.called}", settings
+    return CANONICAL.get(node.called, node.called), settings
+
+
+def split_settings(settings):
+    """The settings of `split_v2` as MXNet keeps them."""
+    where = settings["indices_or_sections"]
+    equal = isinstance(where, int)
+    return {
+        "indices": "[]" if equal else str([0, *where]),
+        "sections": str(where if equal else 0),
+        "axis": str(settings.get("axis", 0)),
+        "squeeze_axis": str(settings.get("squeeze_axis", False)),
+    }
+
+
+def tojson(self, remove_amp_cast=True):
+    """The graph as MXNet's JSON, a text."""
+    nodes = in_order(self._entries)
+    number = {node: i for i, node in enumerate(nodes)}
+    starts = [0]
+    for node in nodes:
+        starts.append(starts[-1] + len(node.outputs))
+    return json.dumps(
+        {
+            "nodes": [as_json(node, number) for node in nodes],
+            "arg_nodes": [i for i, node in enumerate(nodes) if node.op is None],
+            "node_row_ptr": starts,
+            "heads": [[number[node], i, 0] for node, i in self._entries],
+            "attrs": {"mxnet_version": ["int", VERSION]},
+        },
+        indent=2,
+    )
+
+
+def as_json(node, number):
+    """A node as it stands in the file; `number` tells which one each node is."""
+    name, settings = ("null", {}) if node.op is None else written_name(node)
+    attrs = dict(sorted({**settings, **node.attrs}.items()))
+    inputs = [[number[a[0]], a[1], 0] for a in node.inputs if type(a) is tuple]
+    found = {"op": name, "name": node.name, "inputs": inputs}
+    return found | {"attrs": attrs} if attrs else found
+
+
+def save(self, fname, remove_amp_cast=True):
+    """Write the graph as JSON; the file is complete or not there."""
+    replace_file(fname, [self.tojson().encode()])
+
+
+Symbol.tojson, Symbol.save = tojson, save
+
+
+READ = {"_copy": "identity", "_np_cumsum": "cumsum", "_split_v2": "split_v2"}
+READ |= {written: name for name, written in BETWEEN.items()}
+NUMBERS = {
+    written: (name, side)
+    for name, both in reversed(WITH_NUMBER.items())
+    for side, written in enumerate(both)
+}
+ONLY_THERE = {"num_args", "cudnn_tune", "cudnn_off", "workspace", "cudnn_algo_verbose", "ctx"}
+
+
+def load(fname):
+    """The graph in a JSON file."""
+    if not isinstance(fname, str):
+        raise TypeError("fname need to be string")
+    with open(fname, encoding="utf-8") as file:
+        return load_json(file.read())
+
+
+def load_json(json_str):
+    """The graph in a JSON text; MXNetError where it is not one."""
+    if not isinstance(json_str, str):
+        raise TypeError("json_str required to be string")
+    try:
+        graph = json.loads(json_str)
+    except (ValueError, RecursionError) as error:
+        raise MXNetError(f"load_json: this is no JSON: {error}") from None
+    if not isinstance(graph, dict) or not isinstance(graph.get("nodes"), list):
+        raise MXNetError("load_json: a graph is an object with a list of nodes")
+    ops.load()
+    nodes = []
+    for i, record in enumerate(graph["nodes"]):
+        nodes.append(read_node(record, i, nodes))
+    heads = [entry_of(head, nodes, "heads") for head in listed(graph, "heads", "the graph")]
+    if not heads:
+        raise MXNetError("load_json: the graph has no heads")
+    return Symbol(heads)
+
+
+fromjson = load_json
+Symbol.__reduce__ = lambda self: (load_json, (self.tojson(),))
+
+
+def listed(record, key, where):
+    """The list `record[key]`, empty if absent."""
+    found = record.get(key, [])
+    if not isinstance(found, list):
+        raise MXNetError(f"load_json: {key} of {where} is no list")
+    return found
+
+
+def entry_of(found, nodes, where):
+    """The pair (node, output) that `[number, output, version]` stands for."""
+    good = isinstance(found, list) and len(found) >= 2 and all(type(n) is int for n in found[:2])
+    if not good or not 0 <= found[0] < len(nodes):
+        raise MXNetError(f"load_json: {found!r} in {where} names no node that stands before it")
+    node = nodes[found[0]]
+    if not 0 <= found[1] < len(node.outputs):
+        raise MXNetError(
+            f"load_json: {where} wants output {found[1]} of {node.name}, which has {len(node.outputs)}"
+        )
+    return node, found[1]
+
+
+def read_node(record, number, nodes):
+    """The node that a record stands for; `nodes` are those before it."""
+    if (
+        not isinstance(record, dict)
+        or not isinstance(record.get("op"), str)
+        or not isinstance(record.get("name"), str)
+    ):
+        raise MXNetError(f"load_json: node {number} has no op and name")
+    where = f"node {record['name']!r}"
+    texts = {}
+    for key in ("param", "attr", "attrs"):  # three ages of the format
+        if not isinstance(record.get(key, {}), dict):
+            raise MXNetError(f"load_json: {key} of {where} is no object")
+        texts |= {k: str(v) for k, v in record.get(key, {}).items()}
+    inputs = [entry_of(found, nodes, where) for found in listed(record, "inputs", where)]
+    if record["op"] == "null":
+        return Node(record["name"], attrs=texts)
+    return read_call(record["op"], record["name"], inputs, texts)
+
+
+def read_call(called, name, inputs, texts):
+    """The node of a call."""
+    side = None
+    if called in NUMBERS:
+        called, side = NUMBERS[called]
+    own = READ.get(called, called)
+    if own not in operators:
+        raise MXNetError(
+            f"load_json: node {name!r} has the operator {called!r}, which is not known here"
+        )
+    op = operators[own]
+    settings = {
+        k: parsed(v)
+        for k, v in texts.items()
+        if k in op.known or (side is not None and k == "scalar")
+    }
+    attrs = {k: v for k, v in texts.items() if k.startswith("__") and k.endswith("__")}
+    extra = texts.keys() - settings.keys() - attrs.keys() - ONLY_THERE
+    if own == "split_v2":
+        settings, extra = split_read(texts), extra - {"indices", "sections"}
+    if extra:
+        raise MXNetError(
+            f"load_json: node {name!r}: {op.name} has no setting {', '.join(sorted(extra))}"
+        )
+    if side is not None:
+        scalar = settings.pop("scalar", None)
+        if len(inputs) != 1 or not isinstance(scalar, int | float):
+            raise MXNetError(f"load_json: node {name!r} needs one array and a number, `scalar`")
+        inputs = [*inputs, scalar] if side == 0 else [scalar, *inputs]
+    if not len(op.required) <= len(inputs) <= op.most:
+        raise MXNetError(f"load_json: node {name!r}: {op.name} does not take {len(inputs)} arrays")
+    missing = [s for s in op.settings if s not in op.defaults and s not in settings]
+    if missing:
+        raise MXNetError(f"load_json: node {name!r}: {op.name} needs {', '.join(missing)}")
+    try:
+        return Node(name, op, inputs, settings, attrs, own if called in READ else called)
+    except (TypeError, ValueError) as error:
+        raise MXNetError(f"load_json: node {name!r}: {error}") from None
+
+
+def split_read(texts):
+    """The settings of `split_v2` from MXNet's."""
+    sections, indices = parsed(texts.get("sections", "0")), parsed(texts.get("indices", "[]"))
+    settings = {k: parsed(texts[k]) for k in ("axis", "squeeze_axis") if k in texts}
+    return {"indices_or_sections": sections or tuple(indices)[1:], **settings}
+
+
+def parsed(value):
+    """A setting from its text: a number, a tuple, True, None, or the text itself."""
+    if value.lower() in ("true", "false", "none", "inf", "-inf", "nan"):
+        constants = {"true": True, "false": False, "none": None}
+        return constants[value.lower()] if value.lower() in constants else float(value)
+    if re.match(r"[-+.\d(\[]", value) and len(value) < 100_000:
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = ast.literal_eval(re.sub(r"(?<=\d)L\b", "", value))  # Python 2 wrote 3L
+            return tuple(found) if isinstance(found, list) else found
+    return value

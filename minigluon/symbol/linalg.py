@@ -1,0 +1,13 @@
+"""A graph is a program that is data: it can be run on arrays, stored as JSON, and read by MXNet."""
+
+# Written from chapters/21_graphs.ipynb: edit the chapter, then run `minigluon export`.
+
+from minigluon.symbol.space import SymbolSpace
+
+__all__ = ["space"]
+
+
+# --- The face `mx.sym` ----------------------------------------------------------------------------
+
+space = SymbolSpace(__name__, prefix="linalg_")
+__getattr__, __dir__ = space.find, space.names

@@ -1,0 +1,124 @@
+"""A graph is a program that is data: it can be run on arrays, stored as JSON, and read by MXNet."""
+
+# Written from chapters/21_graphs.ipynb: edit the chapter, then run `minigluon export`.
+
+import importlib
+from functools import update_wrapper
+
+from minigluon import ops
+from minigluon.namespace import Namespace
+from minigluon.op import operators
+from minigluon.symbol.symbol import Symbol, compose
+
+__all__ = [
+    "SymbolSpace",
+    "arange",
+    "either",
+    "eye",
+    "full",
+    "linspace",
+    "maximum",
+    "minimum",
+    "modulo",
+    "ones",
+    "pow",
+    "power",
+    "seen_by_symbol",
+    "sized",
+    "zeros",
+]
+
+
+# --- The face `mx.sym` ----------------------------------------------------------------------------
+
+
+class SymbolSpace(Namespace):
+    """The attributes of a module that shows every operator as a function on symbols."""
+
+    def __init__(self, name, prefix="", places=None):
+        super().__init__(name, None, prefix, places)
+
+    def find(self, name):
+        if name in self.home:
+            return getattr(importlib.import_module(self.home[name]), name)
+        ops.load()
+        if self.prefix + name in operators:
+            return seen_by_symbol(operators[self.prefix + name], name, self.prefix)
+        return super().find(name)
+
+
+def seen_by_symbol(op, called, prefix=""):
+    """The function `mx.sym.called` of an operator."""
+
+    def function(*args, name=None, attr=None, **settings):
+        settings.pop("out", None)
+        made = compose(op, args, settings, called, name, attr)
+        made._entries[0][0].called = prefix + called if called != op.name else op.name
+        return made
+
+    update_wrapper(function, op.kernel)
+    function.__name__ = function.__qualname__ = called
+    return function
+
+
+def zeros(shape, dtype="float32", **kwargs):
+    """Zeros of a shape."""
+    return compose(
+        operators["_zeros"], [], {"shape": sized(shape), "dtype": dtype or "float32"}, **kwargs
+    )
+
+
+def ones(shape, dtype="float32", **kwargs):
+    """Ones of a shape."""
+    return compose(
+        operators["_ones"], [], {"shape": sized(shape), "dtype": dtype or "float32"}, **kwargs
+    )
+
+
+def full(shape, val, dtype="float32", **kwargs):
+    """An array of one value."""
+    settings = {"shape": sized(shape), "value": float(val), "dtype": dtype or "float32"}
+    return compose(operators["_full"], [], settings, **kwargs)
+
+
+def arange(start, stop=None, step=1.0, repeat=1, infer_range=False, name=None, dtype="float32"):
+    """Evenly spaced numbers from `start` up to `stop`, each `repeat` times."""
+    settings = {"start": start, "stop": stop, "step": step, "repeat": repeat}
+    return compose(
+        operators["_arange"], [], settings | {"infer_range": infer_range, "dtype": dtype}, name=name
+    )
+
+
+def linspace(start, stop, num, endpoint=True, name=None, dtype="float32"):
+    """`num` numbers from `start` to `stop`, which is the last one unless `endpoint` is False."""
+    settings = {"start": start, "stop": stop, "num": num, "endpoint": endpoint, "dtype": dtype}
+    return compose(operators["_linspace"], [], settings, name=name)
+
+
+def eye(N, M=0, k=0, dtype="float32", **kwargs):
+    """A matrix of N rows and M columns (0: as many) with ones on its k-th diagonal."""
+    return compose(operators["_eye"], [], {"N": N, "M": M, "k": k, "dtype": dtype}, **kwargs)
+
+
+def sized(shape):
+    """A shape as a tuple."""
+    return (shape,) if isinstance(shape, int) else tuple(shape)
+
+
+def either(name, plain):
+    """The function of two symbols or numbers; of two numbers it is `plain`."""
+
+    def function(left, right):
+        if isinstance(left, Symbol) or isinstance(right, Symbol):
+            return operators[name](left, right)
+        return plain(left, right)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = operators[name].__doc__
+    return function
+
+
+ops.load()
+maximum, minimum = either("maximum", max), either("minimum", min)
+power = pow = either("power", pow)  # noqa: A001
+modulo = either("modulo", lambda left, right: left % right)

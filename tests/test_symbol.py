@@ -1,0 +1,414 @@
+"""Symbols: names, lists, shapes, types, running, files, and what is refused."""
+
+import copy
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minigluon as mx
+from minigluon import autograd
+from minigluon.base import MXNetError
+from tests.expressions import EXPRESSIONS
+
+S = mx.sym
+
+
+@pytest.fixture(autouse=True)
+def fresh_names():
+    with mx.name.NameManager():
+        yield
+
+
+def perceptron():
+    x = S.var("x")
+    hidden = S.FullyConnected(x, num_hidden=4)
+    w = S.var("w", shape=(2, 4), lr_mult=2, init=mx.init.One(), __note__="kept")
+    return S.Activation(
+        S.FullyConnected(hidden, w, num_hidden=2, no_bias=True, name="out"), act_type="relu"
+    )
+
+
+# --- Names and lists ------------------------------------------------------------------------------
+
+
+def test_missing_arrays_become_variables():
+    act = perceptron()
+    assert act.list_arguments() == ["x", "fullyconnected0_weight", "fullyconnected0_bias", "w"]
+    assert act.list_outputs() == ["activation0_output"]
+    assert act.list_auxiliary_states() == []
+    assert act.list_inputs() == act.list_arguments()
+    assert S.FullyConnected(num_hidden=2, name="f").list_arguments() == [
+        "f_data",
+        "f_weight",
+        "f_bias",
+    ]
+
+
+def test_internals_are_all_outputs_in_order():
+    inner = perceptron().get_internals()
+    assert inner.list_outputs() == [
+        "x",
+        "fullyconnected0_weight",
+        "fullyconnected0_bias",
+        "fullyconnected0_output",
+        "w",
+        "out_output",
+        "activation0_output",
+    ]
+    assert inner["out_output"].name == "out"
+    assert inner[-1].name == "activation0"
+    assert [s.name for s in inner[:2]] == ["x", "fullyconnected0_weight"]
+    with pytest.raises(ValueError, match='name "nothing"'):
+        inner["nothing"]
+    with pytest.raises(IndexError, match="7 outputs"):
+        inner[7]
+
+
+def test_children_are_the_inputs_of_the_last_call():
+    assert perceptron().get_children().list_outputs() == ["out_output"]
+    assert S.var("x").get_children() is None
+
+
+def test_attributes_are_found_under_both_forms():
+    attrs = perceptron().attr_dict()
+    assert attrs["w"] == {
+        "__shape__": "(2, 4)",
+        "__lr_mult__": "2",
+        "lr_mult": "2",
+        "__init__": '["one", {}]',
+        "__note__": "kept",
+    }
+    assert attrs["out"] == {"num_hidden": "2", "no_bias": "True"}
+    assert attrs["fullyconnected0_bias"] == {"num_hidden": "4"}
+    assert "x" not in attrs
+    assert S.var("v").attr("lr_mult") is None
+
+
+def test_scopes_nest():
+    with mx.AttrScope(ctx_group="a", lr_mult="3"), mx.AttrScope(ctx_group="b"):
+        assert S.var("v").list_attr() == {
+            "__ctx_group__": "b",
+            "ctx_group": "b",
+            "__lr_mult__": "3",
+            "lr_mult": "3",
+        }
+    assert S.var("v").list_attr() == {}
+    with mx.name.Prefix("pre_"):
+        f = S.FullyConnected(S.var("x"), num_hidden=2, name="n")
+        assert f.list_arguments() == ["x", "pre_n_weight", "pre_n_bias"]
+        assert (f + 1).name == "pre__plusscalar0"
+    with pytest.raises(ValueError, match="need to be string"):
+        mx.AttrScope(lr_mult=3)
+
+
+def test_groups():
+    both = S.Group([S.var("x"), perceptron()])
+    assert (both.name, len(both), both.list_outputs()) == (None, 2, ["x", "activation0_output"])
+    assert repr(both) == "<Symbol group [x, activation0]>"
+    assert repr(both[1]) == "<Symbol activation0>"
+    for bad in ([], [1]):
+        with pytest.raises(TypeError, match="Expected a list of symbols"):
+            S.Group(bad)
+
+
+def test_composition_replaces_variables():
+    f = S.FullyConnected(S.var("x"), num_hidden=2, name="f")
+    g = f(x=S.var("q") * 2)
+    assert g.list_arguments() == ["q", "f_weight", "f_bias"]
+    assert f.list_arguments() == ["x", "f_weight", "f_bias"]
+    with pytest.raises(MXNetError, match="variables x, f_weight, f_bias"):
+        f(y=S.var("q"))
+
+
+# --- Shapes and types -----------------------------------------------------------------------------
+
+
+def test_shapes_flow_and_parameters_are_found():
+    f = S.FullyConnected(S.var("x"), num_hidden=3)
+    assert f.infer_shape(x=(2, 5)) == ([(2, 5), (3, 5), (3,)], [(2, 3)], [])
+    assert f.infer_shape((2, 5)) == f.infer_shape(x=(2, 5))
+    assert f.infer_shape() == (None, None, None)
+    assert f.infer_shape_partial() == ([(), (), ()], [()], [])
+    assert (S.var("a") + S.var("b")).infer_shape(a=(2, 3)) == ([(2, 3), (2, 3)], [(2, 3)], [])
+
+
+def test_contradicting_shapes_name_the_operator():
+    x, w = S.var("x"), S.var("w", shape=(3, 4))
+    f = S.FullyConnected(x, w, num_hidden=3, no_bias=True, name="out")
+    with pytest.raises(MXNetError, match=r"operator out: Shape inconsistent, Provided = \(3, 4\)"):
+        f.infer_shape(x=(2, 5))
+    with pytest.raises(MXNetError, match="not among the arguments"):
+        f.infer_shape(y=(2, 5))
+    with pytest.raises(MXNetError, match="Error in operator _plus0"):
+        (x + S.var("y")).infer_shape(x=(2,), y=(3,))
+
+
+def test_types_flow():
+    f = S.FullyConnected(S.var("x"), num_hidden=3)
+    assert f.infer_type(x="float16") == ([np.float16] * 3, [np.float16], [])
+    assert f.infer_type() == (None, None, None)
+    assert S.cast(f, dtype="int32").infer_type(x="float64")[1] == [np.int32]
+    assert S.argmax(f, axis=1).infer_type(x="float16")[1] == [np.float32]
+    assert S.var("v", dtype="float16").exp().infer_type()[1] == [np.float16]
+
+
+# --- Running --------------------------------------------------------------------------------------
+
+
+def test_eval_and_bind_agree_with_arrays():
+    act = perceptron()
+    shapes = dict(zip(act.list_arguments(), act.infer_shape(x=(3, 5))[0]))
+    values = {n: mx.nd.random.normal(shape=s) for n, s in shapes.items()}
+    hidden = mx.nd.FullyConnected(
+        values["x"], values["fullyconnected0_weight"], values["fullyconnected0_bias"], num_hidden=4
+    )
+    expected = mx.nd.dot(hidden, values["w"].T).relu().asnumpy()
+    assert np.allclose(act.eval(**values)[0].asnumpy(), expected, atol=1e-6)
+    exe = act.bind(mx.cpu(), [values[n] for n in act.list_arguments()])
+    assert np.allclose(exe.forward()[0].asnumpy(), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="key `w` is missing"):
+        act.eval(**{k: v for k, v in values.items() if k != "w"})
+
+
+def test_simple_bind_gives_gradients():
+    x, y = S.var("x"), S.var("y")
+    exe = (x * x * y).simple_bind(mx.cpu(), x=(2,), y=(2,), grad_req={"x": "write", "y": "add"})
+    for times in (1, 2):
+        exe.forward(is_train=True, x=mx.nd.array([2, 3]), y=mx.nd.array([5, 7]))
+        exe.backward()
+        assert exe.grad_dict["x"].asnumpy().tolist() == [20, 42]
+        assert exe.grad_dict["y"].asnumpy().tolist() == [4 * times, 9 * times]
+    assert exe.output_dict["_mul1_output"].asnumpy().tolist() == [20, 63]
+    exe.forward(is_train=True)
+    exe.backward(mx.nd.array([1, 0]))
+    assert exe.grad_dict["x"].asnumpy().tolist() == [20, 0]
+    with pytest.raises(TypeError, match="Unknown argument q"):
+        exe.forward(q=1)
+    with pytest.raises(MXNetError, match="give the shapes of x, y"):
+        (x * y).simple_bind(mx.cpu())
+
+
+def test_binding_leaves_the_owners_recording_alone():
+    a = mx.nd.array([1.0, 2.0])
+    a.attach_grad()
+    grad = mx.nd.zeros(2)
+    exe = (S.var("x") * 3).bind(mx.cpu(), {"x": a}, {"x": grad})
+    with autograd.record():
+        b = a * a
+    exe.forward(is_train=True)
+    exe.backward()
+    b.backward()
+    assert (grad.asnumpy().tolist(), a.grad.asnumpy().tolist()) == ([3, 3], [2, 4])
+
+
+def test_arrays_out_of_nothing_and_several_outputs():
+    made = S.Group(
+        [S.zeros((2, 3)), S.ones(2), S.full((2,), 7), S.arange(3), S.eye(2), S.linspace(0, 1, 3)]
+    )
+    shapes = [o.shape for o in made.eval()]
+    assert shapes == [(2, 3), (2,), (2,), (3,), (2, 2), (3,)]
+    parts = S.split(S.var("x"), num_outputs=3)
+    assert parts.list_outputs() == ["split0_output0", "split0_output1", "split0_output2"]
+    assert [o.asnumpy().tolist() for o in parts.eval(x=mx.nd.array([[1, 2, 3]]))] == [
+        [[1]],
+        [[2]],
+        [[3]],
+    ]
+    with pytest.raises(MXNetError, match="3 outputs: pick one"):
+        parts + 1
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def test_a_graph_survives_its_file(tmp_path):
+    act = perceptron()
+    act.save(str(tmp_path / "net.json"))
+    again = S.load(str(tmp_path / "net.json"))
+    assert again.tojson() == act.tojson() == pickle.loads(pickle.dumps(act)).tojson()
+    assert copy.deepcopy(act).tojson() == copy.copy(act).tojson() == act.tojson()
+    assert again.attr_dict() == act.attr_dict()
+
+
+def test_older_formats_are_read():
+    old = {
+        "nodes": [
+            {"op": "null", "param": {}, "name": "data", "inputs": [], "backward_source_id": -1},
+            {
+                "op": "Flatten",
+                "attr": {},
+                "param": {},
+                "name": "f",
+                "inputs": [[0, 0]],
+                "backward_source_id": -1,
+            },
+        ],
+        "arg_nodes": [0],
+        "heads": [[1, 0]],
+    }
+    assert S.load_json(json.dumps(old)).list_outputs() == ["f_output"]
+
+
+def broken(change):
+    graph = json.loads((S.var("x") * 2 + S.var("y")).tojson())
+    change(graph)
+    return json.dumps(graph)
+
+
+BROKEN = {
+    "cycle": lambda g: g["nodes"][1].update(inputs=[[3, 0, 0]]),
+    "itself": lambda g: g["nodes"][1].update(inputs=[[1, 0, 0]]),
+    "negative": lambda g: g["nodes"][1].update(inputs=[[-1, 0, 0]]),
+    "output": lambda g: g["nodes"][1].update(inputs=[[0, 5, 0]]),
+    "operator": lambda g: g["nodes"][1].update(op="Teleport"),
+    "setting": lambda g: g["nodes"][1]["attrs"].update(colour="red"),
+    "no number": lambda g: g["nodes"][1].update(attrs={}),
+    "no name": lambda g: g["nodes"][1].pop("name"),
+    "arrays": lambda g: g["nodes"][3].update(inputs=[[0, 0, 0]]),
+    "heads": lambda g: g.update(heads=[]),
+    "head": lambda g: g.update(heads=[[9, 0, 0]]),
+    "nodes": lambda g: g.update(nodes=3),
+    "inputs": lambda g: g["nodes"][1].update(inputs="all"),
+    "attrs": lambda g: g["nodes"][1].update(attrs=[1]),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_graph_is_refused(name):
+    with pytest.raises(MXNetError, match="load_json"):
+        S.load_json(broken(BROKEN[name]))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"nodes": []}', "[" * 100_000])
+def test_what_is_no_graph_is_refused(text):
+    with pytest.raises(MXNetError, match="load_json"):
+        S.load_json(text)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 255))
+@settings(max_examples=200, deadline=None)
+def test_no_damaged_byte_does_harm(place, byte):
+    text = bytearray(perceptron().tojson().encode())
+    text[place % len(text)] = byte
+    try:
+        found = S.load_json(text.decode("latin-1"))
+    except (MXNetError, ValueError):
+        return
+    assert isinstance(found, S.Symbol)
+
+
+@st.composite
+def graphs(draw):
+    """A random graph over x, w and z, all of one shape."""
+    made = [S.var(n) for n in "xwz"]
+    for _ in range(draw(st.integers(1, 12))):
+        a, b = draw(st.sampled_from(made)), draw(st.sampled_from(made))
+        number = draw(st.sampled_from([2, 0.5, -1.25]))
+        made.append(
+            draw(
+                st.sampled_from(
+                    [
+                        a + b,
+                        a * b,
+                        a - b,
+                        a + number,
+                        number - a,
+                        a * number,
+                        a.tanh(),
+                        a.sigmoid(),
+                        -a,
+                    ]
+                    + [S.maximum(a, b), a > b, S.broadcast_add(a, b), a.square(), S.clip(a, -1, 1)]
+                )
+            )
+        )
+    return S.Group([made[-1], draw(st.sampled_from(made))])
+
+
+@given(graphs())
+@settings(max_examples=60, deadline=None)
+def test_random_graphs_survive_and_run(graph):
+    again = S.load_json(graph.tojson())
+    assert again.tojson() == graph.tojson()
+    values = {n: mx.nd.array(np.linspace(-1, 1, 4) + i) for i, n in enumerate("xwz")}
+    given = {n: values[n] for n in graph.list_arguments()}
+    for a, b in zip(graph.eval(**given), again.eval(**given)):
+        assert np.array_equal(a.asnumpy(), b.asnumpy())
+
+
+# --- What is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "use",
+    [bool, float, int, lambda x: x.asnumpy(), lambda x: x.asscalar(), lambda x: x.attach_grad()]
+    + [lambda x: x.backward(), lambda x: x.__iadd__(1), lambda x: x.__setitem__(0, 1)],
+)
+def test_a_symbol_has_no_numbers(use):
+    with pytest.raises(MXNetError, match="not implemented for Symbol"):
+        use(S.var("x"))
+
+
+@pytest.mark.parametrize("name", ["shape", "dtype", "size", "T", "grad", "context"])
+def test_a_symbol_has_no_shape(name):
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+        getattr(S.var("x"), name)
+
+
+def test_wrong_calls():
+    x = S.var("x")
+    with pytest.raises(AssertionError, match="weight must be Symbol"):
+        S.FullyConnected(x, "w", num_hidden=2)
+    with pytest.raises(AssertionError, match="must be Symbol"):
+        S.exp(mx.nd.ones(2))
+    with pytest.raises(MXNetError, match="no argument nosuch"):
+        S.FullyConnected(x, nosuch=3)
+    with pytest.raises(MXNetError, match="num_outputs is not given"):
+        S.split(x)
+    with pytest.raises(AttributeError, match="did you mean 'softmax'"):
+        S.sofmax
+    with pytest.raises(TypeError, match="Expect a string"):
+        S.var(3)
+    with pytest.raises(ValueError, match="double underscores"):
+        S.var("x", colour="red")
+
+
+# --- MXNet ----------------------------------------------------------------------------------------
+
+
+def side(folder, python, *extra):
+    script = mx.__path__[0] + "/../tests/reference/symbol_side.py"
+    subprocess.run([python, script, str(folder), *extra], check=True, capture_output=True)
+    return [json.loads((folder / name).read_text()) for name in ("graphs.json", "results.json")]
+
+
+def essence(graph):
+    """What must agree of a graph's JSON: operators, names, settings, edges and heads."""
+    graph = json.loads(graph)
+    nodes = [[n["op"], n["name"], n.get("attrs", {}), n["inputs"]] for n in graph["nodes"]]
+    return [nodes, graph["arg_nodes"], graph["heads"]]
+
+
+def test_graphs_are_written_and_run_as_in_mxnet(tmp_path, mxnet_python):
+    rng = np.random.default_rng(0)
+    arrays = {n: rng.uniform(0.5, 1.5, (2, 2)).tolist() for n in "xwz"}
+    both = S.Group([S.maximum(2 - S.var("x"), S.var("w")) * 3, S.var("z").tanh() ** 2])
+    (tmp_path / "expressions.json").write_text(json.dumps(EXPRESSIONS))
+    (tmp_path / "arrays.json").write_text(json.dumps(arrays))
+    (tmp_path / "run.json").write_text(json.dumps({"ours": both.tojson()}))
+    theirs, results = side(tmp_path, mxnet_python, "mxnet")
+    (tmp_path / "run.json").write_text(
+        json.dumps({k: v[3] for k, v in theirs.items()} | {"ours": both.tojson()})
+    )
+    ours, ran = side(tmp_path, sys.executable)
+    assert np.allclose(results["ours"], ran["ours"], rtol=1e-5)
+    for expression in EXPRESSIONS:
+        (*names, text), (*expected, wanted) = ours[expression], theirs[expression]
+        assert names == expected, expression
+        assert essence(text) == essence(wanted), expression
