@@ -35,15 +35,16 @@ class Operand:
     __slots__ = ()
 
 
-def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True):
+def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True, listed=True):
     """Make an operator of `kernel(arrays..., /, settings...)`, a function on raw arrays.
 
     `vjp` is a tuple with one rule per array, or one function that returns all gradients; a rule
     is called as `rule(g, y, *arrays, **settings)` and written with operators. `aliases` are further
-    names. `same_dtype=False` is for operators whose arrays may differ in type, such as indices.
+    names. `same_dtype=False` is for operators whose arrays may differ in type, such as indices;
+    `listed=False` for those made on the fly, which no namespace shows.
     """
     if kernel is None:
-        return partial(operator, vjp=vjp, aliases=aliases, same_dtype=same_dtype)
+        return partial(operator, vjp=vjp, aliases=aliases, same_dtype=same_dtype, listed=listed)
     interpreter_of = interpreters.get
     most, known = 0, frozenset()
 
@@ -58,12 +59,12 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True):
     update_wrapper(op, kernel)
     op.kernel, op.rules, op.name, op.infer = kernel, vjp, kernel.__name__, None
     op.aliases, op.same_dtype, op.visible = aliases, same_dtype, None
-    op.inputs, op.outputs = None, None  # functions of the settings, for who must know before a call
+    op.inputs, op.outputs = None, None  # which arrays, how many outputs: known before a call
     read_signature(op)
     most, known = op.most, op.known
     op.vjp = partial(attach, op, "rules")  # @multiply.vjp
     op.shapes = partial(attach, op, "infer")  # @FullyConnected.shapes
-    for name in (op.name, *aliases):
+    for name in (op.name, *aliases) if listed else ():
         operators[name] = op
     return op
 

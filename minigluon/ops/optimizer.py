@@ -35,3 +35,6 @@ def sgd_mom_update(
     """The new weight and momentum: `mom' = momentum mom - lr descent`, `weight + mom'`."""
     mom = momentum * mom - descent(weight, grad, lr, wd, rescale_grad, clip_gradient)
     return weight + mom, mom
+
+
+sgd_mom_update.outputs = 2

@@ -71,6 +71,9 @@ def split_like(data, /, *like, dim=1):
     return tuple(cut(data, ends, dim))
 
 
+split_like.outputs = lambda arrays, **_: arrays - 1
+
+
 @split_like.vjp
 def _(g, y, data, *like, dim):
     return concat(*g, dim=dim), *[None] * len(like)
@@ -100,7 +103,7 @@ def split(data, /, num_outputs, axis=1, squeeze_axis=False):
     return tuple(parts) if num_outputs > 1 else parts[0]
 
 
-split.outputs = lambda num_outputs, **_: num_outputs
+split.outputs = lambda _, num_outputs, **__: num_outputs
 
 
 @split.vjp
@@ -129,7 +132,7 @@ def split_v2(ary, /, indices_or_sections, axis=0, squeeze_axis=False):
     return tuple(parts) if len(parts) > 1 else parts[0]
 
 
-split_v2.outputs = lambda indices_or_sections, **_: (
+split_v2.outputs = lambda _, indices_or_sections, **__: (
     indices_or_sections if isinstance(indices_or_sections, int) else len(indices_or_sections) + 1
 )
 

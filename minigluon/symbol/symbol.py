@@ -68,7 +68,7 @@ def output_names(node):
         return [node.name]
     found = node.op.outputs
     if callable(found):
-        found = found(**{**node.op.defaults, **node.settings})
+        found = found(len(node.inputs), **{**node.op.defaults, **node.settings})
     found = node.op.visible or 1 if found is None else found
     if isinstance(found, int):
         found = ["output"] if found == 1 else [f"output{i}" for i in range(found)]

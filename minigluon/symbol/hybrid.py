@@ -1,0 +1,441 @@
+"""The gradient of a program is a program: trace once, differentiate on paper, and write both as Python."""
+
+# Written from chapters/22_hybridize.ipynb: edit the chapter, then run `minigluon export`.
+
+import builtins
+import keyword
+import re
+from itertools import count
+
+import numpy as np
+
+from minigluon.op import operator, operators
+from minigluon.symbol.symbol import Facts, Node, Symbol
+
+__all__ = [
+    "OWNERS",
+    "Outlines",
+    "UFUNCS",
+    "Writer",
+    "as_operator",
+    "backward_operator",
+    "calls",
+    "collect",
+    "differentiate",
+    "head_of",
+    "identity_of",
+    "listed",
+    "needed",
+    "renewed",
+    "rule_of",
+    "shares_of",
+    "text_of",
+    "traced",
+    "undone",
+    "unique",
+]
+
+
+# --- Shapes of everything -------------------------------------------------------------------------
+
+
+class Outlines(Facts):
+    """Shapes and types of all outputs of calls, hidden ones too, where they can be known."""
+
+    def __init__(self):
+        super().__init__({}, {})
+        self.counts = {}  # of the outputs of calls whose kernel returns several, as a tuple
+
+    def put(self, entry, shape, dtype):
+        """Write down what is known of an input."""
+        self.shapes[entry], self.types[entry] = tuple(shape), np.dtype(dtype)
+
+    def call(self, node):
+        entries = [a for a in node.inputs if type(a) is tuple]
+        if node in self.counts or (node, 0) in self.shapes:
+            return
+        if any(self.shapes.get(a) is None for a in entries):
+            return
+        try:
+            with np.errstate(all="ignore"):
+                found = self.outlined(node)
+        except Exception:
+            return
+        for i, out in enumerate(found):
+            self.put((node, i), out.shape, out.dtype)
+
+    def outlined(self, node):
+        raw = [
+            np.zeros(self.shapes[a], self.types[a]) if type(a) is tuple else a for a in node.inputs
+        ]
+        out = node.op.kernel(*raw, **node.settings)
+        if isinstance(out, tuple):
+            self.counts[node] = len(out)
+            return out
+        return (out,)
+
+
+# --- Which calls, in which order ------------------------------------------------------------------
+
+
+def calls(entries, given):
+    """The calls that `entries` need beyond the values in `given`, each after its inputs."""
+    found, seen = [], set()
+    stack = [(e[0], False) for e in reversed(entries) if e is not None and e not in given]
+    while stack:
+        node, visited = stack.pop()
+        if visited:
+            found.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            inputs = [a for a in node.inputs if type(a) is tuple and a not in given]
+            stack.extend((a[0], False) for a in reversed(inputs))
+    return found
+
+
+# --- Equal calls are written once -----------------------------------------------------------------
+
+
+def unique(entries, table, given):
+    """The same graph in which equal calls are one; `table` remembers them from graph to graph."""
+    made = {}
+    for node in calls(entries, given):
+        inputs = [renewed(a, made) for a in node.inputs]
+        key = (node.op.name, node.op, text_of(node.settings), tuple(map(identity_of, inputs)))
+        if getattr(node.op, "impure", False):  # a draw of random numbers is never another one
+            key = node
+        if key not in table:
+            same = all(a is b for a, b in zip(inputs, node.inputs))
+            table[key] = node if same else Node(node.name, node.op, inputs, node.settings)
+        made[node] = table[key]
+    return [e and renewed(e, made) for e in entries]
+
+
+def renewed(a, made):
+    """An input of a call, in the new graph."""
+    return (made.get(a[0], a[0]), a[1]) if type(a) is tuple else a
+
+
+def identity_of(a):
+    """What tells inputs apart: a number has a type as well as a value."""
+    return (id(a[0]), a[1]) if type(a) is tuple else (type(a), a)
+
+
+def text_of(settings):
+    """Settings as something that can be compared."""
+    return repr(sorted(settings.items(), key=lambda item: item[0]))
+
+
+# --- The gradient, on paper -----------------------------------------------------------------------
+
+
+def differentiate(outputs, heads, inputs, outlines):
+    """Entries of the gradients of `inputs`, None where there is none, given those of `outputs`.
+
+    `inputs` may hold None for those whose gradient nobody wants.
+    """
+    wanted = {e for e in inputs if e is not None}
+    order = calls(outputs, wanted)
+    live = set()
+    for node in order:
+        if any(type(a) is tuple and (a in wanted or a[0] in live) for a in node.inputs):
+            live.add(node)
+    grads = {}
+    for entry, head in zip(outputs, heads):
+        collect(grads, entry, Symbol([head]))
+    for node in reversed(order):
+        if node in live:
+            for a, share in zip(node.inputs, shares_of(node, grads, outlines)):
+                if share is not None and type(a) is tuple and (a in wanted or a[0] in live):
+                    collect(grads, a, undone(share, a, outlines))
+    return [grads[e]._entries[0] if e in grads else None for e in inputs]
+
+
+def collect(grads, entry, share):
+    """Add a share to the gradient of an entry."""
+    grads[entry] = grads[entry] + share if entry in grads else share
+
+
+def shares_of(node, grads, outlines):
+    """What the rule of a call writes down for each of its arrays."""
+    number = outlines.counts.get(node)
+    seen = len(node.outputs)
+    found = [grads.get((node, i)) for i in range(seen)]
+    rules = node.op.rules
+    if rules is None or all(g is None for g in found):
+        return [None] * len(node.inputs)
+    args = [Symbol([a]) if type(a) is tuple else a for a in node.inputs]
+    if number is None:
+        g, y = found[0], Symbol([(node, 0)])
+    else:
+        y = [Symbol([(node, i)]) for i in range(number)]
+        g = [operators["zeros_like"](y[i]) if g is None else g for i, g in enumerate(found)]
+    settings = {**node.op.defaults, **node.settings}
+    if type(rules) is not tuple:
+        return rules(g, y, *args, **settings)
+    return [
+        None if rule is None or type(a) is not tuple else rule(g, y, *args, **settings)
+        for rule, a in zip(rules, node.inputs)
+    ]
+
+
+def undone(share, entry, outlines):
+    """A share in the shape of its array: the sum over what was broadcast."""
+    for node in calls(share._entries, outlines.shapes):
+        outlines.visit(node)
+    found = outlines.shapes.get(share._entries[0])
+    if found is not None and found == outlines.shapes.get(entry):
+        return share
+    return operators["sum_like"](share, Symbol([entry]))
+
+
+# --- Writing the program --------------------------------------------------------------------------
+
+UFUNCS = {  # operator -> NumPy's function that does exactly the same on real numbers
+    "add": "add",
+    "subtract": "subtract",
+    "multiply": "multiply",
+    "divide": "divide",
+    "negative": "negative",
+    "maximum": "maximum",
+    "minimum": "minimum",
+    "exp": "exp",
+    "log": "log",
+    "expm1": "expm1",
+    "log1p": "log1p",
+    "sqrt": "sqrt",
+    "square": "square",
+    "sin": "sin",
+    "cos": "cos",
+    "tanh": "tanh",
+    "abs": "absolute",
+}
+OWNERS = {*UFUNCS, "FullyConnected", "dot", "batch_dot", "dense_data", "dense_weight"}
+# operators whose result is memory of their own, and that keep no view of their inputs
+
+
+class Writer:
+    """Writes a function on raw arrays: names, lines, and the scope in which it runs."""
+
+    def __init__(self, name, inputs, outputs, outlines):
+        self.name, self.inputs, self.outputs, self.outlines = name, inputs, outputs, outlines
+        self.scope, self.taken, self.names = {}, set(dir(builtins)), {}
+        self.order = calls(outputs, {*inputs})
+        self.last, self.users = {}, {}
+        for node in self.order:
+            for a in node.inputs:
+                if type(a) is tuple:
+                    self.last[a] = node
+                    self.users.setdefault(a, []).append(node)
+
+    def free_name(self, wish):
+        """A Python name like `wish` that nothing else in the function has."""
+        wish = re.sub(r"\W", "_", wish) or "v"
+        wish = f"_{wish}" if wish[0].isdigit() or keyword.iskeyword(wish) else wish
+        tries = (wish if i == 0 else f"{wish}_{i}" for i in count())
+        found = next(n for n in tries if n not in self.taken)
+        self.taken.add(found)
+        return found
+
+    def bound(self, wish, value):
+        """The name of a value from outside, such as a kernel."""
+        for name, known in self.scope.items():
+            if known is value:
+                return name
+        name = self.free_name(wish)
+        self.scope[name] = value
+        return name
+
+    # --- Writing the program ----------------------------------------------------------------------
+
+    def value(self, a):
+        """An input of a call as Python writes it."""
+        if type(a) is not tuple:
+            return self.constant(a)
+        name = self.names[a[0]] if a[0] in self.names else self.names[a]
+        return f"{name}[{a[1]}]" if a[0] in self.outlines.counts and a not in self.names else name
+
+    def constant(self, a):
+        """A number or a setting as Python writes it; by name if its text would not make it again."""
+        plain = a is None or type(a) in (bool, int, str) or (type(a) is float and np.isfinite(a))
+        if plain or (type(a) is tuple and all(type(n) in (int, type(None)) for n in a)):
+            return repr(a)
+        return self.bound("constant", a)
+
+    def line(self, node):
+        """The call of a node: `y = f(x, setting=…)`, in place where that does no harm."""
+        args = [self.value(a) for a in node.inputs]
+        if node.op.name in UFUNCS and self.real(node):
+            into = self.dying(node)
+            function = self.bound(UFUNCS[node.op.name], getattr(np, UFUNCS[node.op.name]))
+            self.names[node] = self.value(into) if into else self.free_name(node.name)
+            args += [self.value(into)] if into else []
+            return f"{self.names[node]} = {function}({', '.join(args)})"
+        args += [f"{key}={self.constant(v)}" for key, v in node.settings.items()]
+        function = self.bound(node.op.name, node.op.kernel)
+        self.names[node] = self.free_name(node.name)
+        return f"{self.names[node]} = {function}({', '.join(args)})"
+
+    def real(self, node):
+        """Whether a call is known to map arrays of one floating type to the same type."""
+        types = {self.outlines.types.get(a) for a in [*node.inputs, (node, 0)] if type(a) is tuple}
+        return len(types) == 1 and getattr(types.pop(), "kind", "") == "f"
+
+    # --- Writing the program ----------------------------------------------------------------------
+
+    def dying(self, node):
+        """The input that a call may overwrite, or None."""
+        shape = self.outlines.shapes[node, 0]
+        for a in node.inputs:
+            if (
+                type(a) is tuple
+                and self.last[a] is node
+                and a not in self.inputs
+                and a not in self.outputs
+                and a[0].op.name in OWNERS
+                and self.outlines.shapes.get(a) == shape
+                and all(user.op.name in OWNERS for user in self.users[a])
+            ):
+                return a
+        return None
+
+    def large(self, entry):
+        """Whether an array is worth freeing early."""
+        shape = self.outlines.shapes.get(entry)
+        return shape is None or np.prod(shape) >= 16384
+
+    def function(self):
+        """The function itself; its text is `function.source`."""
+        for entry in self.inputs:
+            self.names[entry] = self.free_name(
+                entry[0].name if entry[0].op is None else f"saved_{entry[0].name}"
+            )
+        arguments = ", ".join(self.names[e] for e in self.inputs)
+        lines = [f"def {self.name}({arguments}{', /' if arguments else ''}):"]
+        for node in self.order:
+            lines.append(f"    {self.line(node)}{self.remark(node)}")
+            dead = [self.names[a[0]] for a in {*node.inputs} if self.dead(a, node)]
+            if dead:
+                lines.append(f"    del {', '.join(sorted(dead))}")
+        results = [self.value(e) if e is not None else "None" for e in self.outputs]
+        lines.append(f"    return ({', '.join(results)},)")
+        source = "\n".join(lines)
+        exec(compile(source, f"<{self.name}>", "exec"), self.scope)
+        function = self.scope[self.name]
+        function.source = source
+        return function
+
+    def dead(self, a, node):
+        """Whether an input's name can go after this call."""
+        return (
+            type(a) is tuple
+            and self.last[a] is node
+            and a not in self.inputs
+            and a not in self.outputs
+            and a[0] not in self.outlines.counts
+            and self.names[a[0]] != self.names[node]
+            and self.large(a)
+        )
+
+    def remark(self, node):
+        """Type and shape of a call's result, for the reader."""
+        shape = self.outlines.shapes.get((node, 0))
+        return "" if shape is None else f"  # {self.outlines.types[node, 0]}{list(shape)}"
+
+
+# --- One operator ---------------------------------------------------------------------------------
+
+
+def as_operator(name, inputs, outputs, outlines, wanted=None):
+    """The operator that runs a graph: variables `inputs` to entries `outputs`, as one call.
+
+    `outlines` knows shapes and types of the inputs. `wanted` tells for which inputs there will be a
+    gradient, by default for all. The text of both programs is `op.listing`.
+    """
+    table, given = {}, {*inputs}
+    outputs = unique(outputs, table, given)
+    for node in calls(outputs, given):
+        outlines.visit(node)
+    heads = [head_of(i, e, outlines) for i, e in enumerate(outputs)]
+    chosen = [e if wanted is None or wanted[i] else None for i, e in enumerate(inputs)]
+    back = unique(differentiate(outputs, heads, chosen, outlines), table, {*given, *heads})
+    inside = {*calls(outputs, given)}
+    saved = needed(back, inside, {*given, *heads})
+    for node in calls(back, {*given, *heads, *saved}):
+        outlines.visit(node)
+    kernel = Writer(name, inputs, [*outputs, *saved], outlines).function()
+    pull = Writer(f"{name}_backward", [*heads, *saved, *inputs], back, outlines).function()
+    op = operator(kernel, same_dtype=False, listed=False)
+    op.visible, op.listing = len(outputs), f"{kernel.source}\n\n\n{pull.source}\n"
+    op.rules = rule_of(name, op, pull, (heads, inputs, back, outlines))
+    return op
+
+
+def head_of(number, entry, outlines):
+    """A variable for the gradient of an output."""
+    head = (Node(f"g{number}"), 0)
+    if outlines.shapes.get(entry) is not None:
+        outlines.put(head, outlines.shapes[entry], outlines.types[entry])
+    return head
+
+
+def needed(back, inside, given):
+    """The values of forward calls, `inside`, that the backward graph reads."""
+    found, seen, stack = {}, set(), [e for e in back if e is not None]
+    while stack:
+        entry = stack.pop()
+        if entry in given or entry in seen:
+            continue
+        seen.add(entry)
+        if entry[0] in inside:
+            found[entry] = True
+        else:
+            stack.extend(a for a in entry[0].inputs if type(a) is tuple)
+    return list(found)
+
+
+def rule_of(name, op, pull, graph):
+    """The rule of an operator whose backward program is `pull`."""
+    second = []
+
+    def rule(g, y, *args):
+        if type(y) is tuple:  # raw arrays: run the program on what was saved
+            return pull(*g, *y[op.visible :], *args)
+        if not second:
+            second.append(backward_operator(f"{name}_backward", *graph))
+        return second[0](*g, *args)
+
+    return rule
+
+
+def backward_operator(name, heads, inputs, back, outlines):
+    """The function from head gradients and inputs to the gradients of the inputs, as an operator."""
+    there = [e for e in back if e is not None]
+    if not there:
+        return lambda *_: [None] * len(back)
+    op = as_operator(name, [*heads, *inputs], there, outlines)
+
+    def call(*args):
+        out = op(*args)
+        parts = iter(out if isinstance(out, list | tuple) else [out])
+        return [None if e is None else next(parts) for e in back]
+
+    return call
+
+
+# --- At once --------------------------------------------------------------------------------------
+
+
+def traced(function, shapes, name="forward", dtype="float32"):
+    """The operator of `function`, traced on variables x0, x1, … of these shapes."""
+    inputs, outlines = [(Node(f"x{i}"), 0) for i in range(len(shapes))], Outlines()
+    for entry, shape in zip(inputs, shapes):
+        outlines.put(entry, shape, dtype)
+    out = function(*[Symbol([e]) for e in inputs])
+    return as_operator(name, inputs, [e for s in listed(out) for e in s._entries], outlines)
+
+
+def listed(out):
+    """One result or several as a list."""
+    return list(out) if isinstance(out, list | tuple) else [out]
