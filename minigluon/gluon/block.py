@@ -2,6 +2,7 @@
 
 # Written from chapters/32_block.ipynb: edit the chapter, then run `minigluon export`.
 
+import importlib
 import re
 import threading
 from collections import Counter
@@ -9,22 +10,35 @@ from collections import Counter
 import numpy as np
 
 import minigluon.ndarray as nd
-from minigluon.gluon.parameter import DeferredInitializationError, Parameter, ParameterDict
+import minigluon.symbol as sym
+from minigluon.gluon.parameter import (
+    Constant,
+    DeferredInitializationError,
+    Parameter,
+    ParameterDict,
+)
 from minigluon.initializer import Uniform
+from minigluon.name import Prefix
 from minigluon.ndarray.ndarray import ArgumentError, NDArray, shown
 from minigluon.op import Operand, describe, failure, interpreters
+from minigluon.symbol.symbol import Symbol
 
 __all__ = [
     "Block",
+    "BlockNames",
     "HookHandle",
     "HybridBlock",
     "NameScope",
     "Outline",
+    "Parameter",
     "claim_name",
+    "compiled",
+    "compiler",
     "complete_shapes",
     "outermost_counts",
     "outlined",
     "sketch",
+    "variable_of",
 ]
 
 
@@ -271,9 +285,11 @@ def complete_shapes(op, args, settings):
 class HybridBlock(Block):
     """A block whose `hybrid_forward(F, x, …, **params)` works on whatever operands it is given."""
 
+    _node_names = {}  # {what the name of a node would begin with: what it is in this block}
+
     def __init__(self, prefix=None, params=None):
         super().__init__(prefix, params)
-        self._active, self._flags = False, {}
+        self._active, self._flags, self._programs = False, {}, None
 
     def hybrid_forward(self, F, x, *args, **kwargs):
         """What this block computes, with operators from `F` and its parameters by name."""
@@ -288,15 +304,28 @@ class HybridBlock(Block):
                 f"{type(block)}. If you are using Sequential, please try HybridSequential instead"
             )
         super().register_child(block, name)
+        self._programs = None
 
     def hybridize(self, active=True, **kwargs):
-        """Ask for compiled execution. In this edition the wish is noted and calls run eagerly."""
-        self._active, self._flags = active, kwargs
+        """Write calls down as a program on the first one, and run that from then on."""
+        self._active, self._flags, self._programs = active, kwargs, None
         super().hybridize(active, **kwargs)
+
+    def cast(self, dtype):
+        self._programs = None
+        super().cast(dtype)
+
+    def export(self, path, epoch=0, remove_amp_cast=True):
+        """Write `path-symbol.json` and `path-0000.params`: the graph, and the parameters it needs."""
+        compiler().export(self, path, epoch)
 
     # --- Hybrid blocks ----------------------------------------------------------------------------
 
     def forward(self, x, *args):
+        if self._active and type(x) is NDArray:
+            return compiled(self, x, *args)
+        if isinstance(x, Symbol):
+            return self._written(x, *args)
         if isinstance(x, Outline):
             params = {n: Outline(p.shape, p.dtype, p) for n, p in self._reg_params.items()}
             return self.hybrid_forward(nd, x, *args, **params)
@@ -313,6 +342,14 @@ class HybridBlock(Block):
             params = {n: p.data(ctx) for n, p in self._reg_params.items()}
         return self.hybrid_forward(nd, x, *args, **params)
 
+    def _written(self, *args):
+        """The graph of this block on symbols; the names of its nodes begin with the block's prefix."""
+        params = {n: variable_of(p) for n, p in self._reg_params.items()}
+        if self._empty_prefix:
+            return self.hybrid_forward(sym, *args, **params)
+        with BlockNames(self):
+            return self.hybrid_forward(sym, *args, **params)
+
     def infer_shape(self, *args):
         """Learn the shapes of all parameters from inputs like `args`."""
         self.forward(*outlined(args))
@@ -323,8 +360,55 @@ class HybridBlock(Block):
             parameter._finish_deferred_init()
 
 
+def compiler():
+    """The module that writes and runs programs, which comes after this one."""
+    return importlib.import_module("minigluon.gluon.hybrid")
+
+
+def compiled(block, *args):
+    """The outputs of an active block, from its program."""
+    if block._programs is None:
+        block._programs = compiler().Programs(block)
+    return block._programs(args)
+
+
 def outlined(x):
     """`x` with each NDArray, also inside lists and tuples, as its outline."""
     if isinstance(x, list | tuple):
         return type(x)(outlined(part) for part in x)
     return Outline(x.shape, x.dtype) if isinstance(x, NDArray) else x
+
+
+class BlockNames(Prefix):
+    """Names of the nodes of one block."""
+
+    def __init__(self, block):
+        super().__init__(block.prefix)
+        self._names = block._node_names
+
+    def get(self, name, hint):
+        return super().get(name or self._names.get(hint), hint)
+
+
+def variable_of(parameter):
+    """The symbol of a parameter, always the same, with what is known about it as attributes."""
+    if getattr(parameter, "_var", None) is None:
+        init = parameter.init
+        if init is not None and not isinstance(init, str):
+            init = (
+                f"{type(init).__name__}_{parameter.name}" if parameter.is_constant else init.dumps()
+            )
+        parameter._var = sym.var(
+            parameter.name,
+            shape=parameter.shape,
+            dtype=parameter.dtype,
+            lr_mult=parameter.lr_mult,
+            wd_mult=parameter.wd_mult,
+            init=init,
+            stype="default",
+        )
+    return parameter._var
+
+
+Parameter.var, Parameter.is_constant = variable_of, False
+Constant.is_constant = True

@@ -13,6 +13,8 @@ __all__ = ["Activation"]
 class Activation(HybridBlock):
     """The elementwise function named by `activation`, as in `mx.nd.Activation`."""
 
+    _node_names = {"activation": "fwd"}
+
     def __init__(self, activation, **kwargs):
         self._act_type = activation
         super().__init__(**kwargs)

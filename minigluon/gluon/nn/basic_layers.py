@@ -20,6 +20,8 @@ class Dense(HybridBlock):
     (batch, units) or (…, units). `in_units` is learnt from the first batch if it is 0.
     """
 
+    _node_names = {"fullyconnected": "fwd"}
+
     def __init__(
         self,
         units,

@@ -1,0 +1,277 @@
+"""A network that is written down once runs as one operator, and can leave the program it was born in."""
+
+# Written from chapters/33_hybrid_blocks.ipynb: edit the chapter, then run `minigluon export`.
+
+import ast
+import traceback
+
+import minigluon.symbol as sym
+from minigluon.autograd import state
+from minigluon.base import MXNetError
+from minigluon.executor import run
+from minigluon.gluon.block import HybridBlock
+from minigluon.gluon.parameter import DeferredInitializationError, ParameterDict, as_contexts
+from minigluon.ndarray.ndarray import NDArray
+from minigluon.ndarray.utils import load, replace_file, save
+from minigluon.op import operator
+from minigluon.symbol.hybrid import Outlines, Writer, as_operator, calls, unique
+from minigluon.symbol.symbol import Symbol, in_order
+
+__all__ = [
+    "Graph",
+    "Programs",
+    "SymbolBlock",
+    "export",
+    "fill",
+    "flattened",
+    "rebuilt",
+    "told",
+    "without_gradient",
+    "written",
+]
+
+
+# --- The structure of a call ----------------------------------------------------------------------
+
+
+def flattened(x, found):
+    """The form of nested lists of arrays; the arrays themselves are added to the list `found`."""
+    if isinstance(x, list | tuple):
+        return tuple(flattened(part, found) for part in x)
+    if x is None:
+        return -1
+    if isinstance(x, Symbol) and len(x) > 1:
+        return tuple(flattened(part, found) for part in x)
+    if not isinstance(x, NDArray | Symbol):
+        raise ValueError(
+            "When hybridized, the input of HybridBlock must be (nested) list of Symbol or NDArray, but "
+            f"got {x!r} of type {type(x)}"
+        )
+    found.append(x)
+    return 0
+
+
+def rebuilt(form, parts):
+    """Nested lists of that form, filled from the iterator `parts`."""
+    if isinstance(form, tuple):
+        return [rebuilt(part, parts) for part in form]
+    return None if form == -1 else next(parts)
+
+
+# --- A graph and its programs ---------------------------------------------------------------------
+
+
+class Graph:
+    """A block written down once: its outputs, the data and the parameters that they need."""
+
+    def __init__(self, block, form, count, name):
+        names = ["data"] if count == 1 else [f"data{i}" for i in range(count)]
+        data = [sym.var(n) for n in names]
+        outputs = []
+        self.form = flattened(written(block, rebuilt(form, iter(data))), outputs)
+        self.outputs = [entry for out in outputs for entry in out._entries]
+        nodes = [node for node in in_order(self.outputs) if node.op is None]
+        position = {x._entries[0][0]: i for i, x in enumerate(data)}
+        known = {**block.collect_params()}
+        lost = [n.name for n in nodes if n not in position and n.name not in known]
+        if lost:
+            raise RuntimeError(
+                f"{block.name}: the graph needs {', '.join(lost)}, which no block of it has registered"
+            )
+        self.data = [position[n] for n in nodes if n in position]
+        self.parameters = [known[n.name] for n in nodes if n not in position]
+        self.inputs = [(n, 0) for n in nodes if n in position]
+        self.inputs += [(n, 0) for n in nodes if n not in position]
+        self.name, self.programs = name, {}
+
+    def program(self, arrays):
+        """The operator for such arrays, written if there is none yet."""
+        wanted = tuple(a._node is not None for a in arrays) if state.recording else ()
+        wanted = wanted if any(wanted) else ()
+        key = wanted, tuple([(a._data.shape, a._data.dtype) for a in arrays])
+        found = self.programs.get(key)
+        if found is None:
+            found = self.programs[key] = self.write(arrays, wanted)
+        return found
+
+    def write(self, arrays, wanted):
+        """A new program."""
+        outlines = Outlines()
+        for entry, a in zip(self.inputs, arrays):
+            outlines.put(entry, a._data.shape, a._data.dtype)
+        if wanted:
+            return as_operator(self.name, self.inputs, self.outputs, outlines, wanted)
+        return without_gradient(self.name, self.inputs, self.outputs, outlines)
+
+
+def without_gradient(name, inputs, outputs, outlines):
+    """The operator that only runs a graph forwards."""
+    outputs = unique(outputs, {}, {*inputs})
+    for node in calls(outputs, {*inputs}):
+        outlines.visit(node)
+    kernel = Writer(name, inputs, outputs, outlines).function()
+    op = operator(kernel, same_dtype=False, listed=False)
+    op.visible, op.listing = len(outputs), kernel.source
+    return op
+
+
+def written(block, args):
+    """What `block` computes, on symbols; errors tell the line that asked for numbers."""
+    try:
+        return block._written(*args)
+    except Exception as error:
+        frames = [
+            f for f in traceback.extract_tb(error.__traceback__) if f.name == "hybrid_forward"
+        ]
+        for frame in frames[-1:]:
+            error.add_note(
+                f"while {block.name} was traced, at {frame.filename}:{frame.lineno}: {frame.line}\n"
+                "Hybridized, hybrid_forward runs once, on symbols without numbers or shapes"
+            )
+        raise
+
+
+class Programs:
+    """The graphs of an active block: one for each form of its arguments, in training and in use."""
+
+    def __init__(self, block):
+        self.block, self.graphs, self.form = block, {}, None
+
+    def __call__(self, args):
+        flat = []
+        form = 0 if len(args) == 1 and type(args[0]) is NDArray else flattened(list(args), flat)
+        if form == 0:
+            form, flat = (0,), args
+        graph = self.graphs.get((form, state.training)) or self.trace(form, flat)
+        ctx = flat[0]._ctx
+        try:
+            arrays = [flat[i] for i in graph.data] + [p.data(ctx) for p in graph.parameters]
+        except DeferredInitializationError:
+            self.finish(graph, args)
+            arrays = [flat[i] for i in graph.data] + [p.data(ctx) for p in graph.parameters]
+        try:
+            out = graph.program(arrays)(*arrays)
+        except MXNetError:
+            names = [node.name for node, _ in graph.inputs]
+            run(
+                graph.outputs, dict(zip(names, arrays)), ctx
+            )  # the same error, with the call's name
+            raise
+        if graph.form == 0:
+            return out
+        return rebuilt(graph.form, iter(out if isinstance(out, list) else [out]))
+
+    def trace(self, form, flat):
+        """The graph for arguments of this form, in the present mode."""
+        graph = Graph(self.block, form, len(flat), self.block.name or "forward")
+        self.graphs[form, state.training] = self.latest = graph
+        return graph
+
+    def finish(self, graph, args):
+        """Find the shapes of parameters that wait for the first batch, and fill them."""
+        self.block.infer_shape(*args)
+        for parameter in graph.parameters:
+            parameter._finish_deferred_init()
+
+
+# --- Leaving home ---------------------------------------------------------------------------------
+
+
+def export(block, path, epoch=0):
+    """Write `path-symbol.json` and `path-<epoch>.params` of a block that has run hybridized."""
+    graph = getattr(block._programs, "latest", None)
+    if graph is None:
+        raise RuntimeError(
+            "Please first call block.hybridize() and then run forward with this block at least once "
+            "before calling export."
+        )
+    whole = Symbol(graph.outputs)
+    states = {*whole.list_auxiliary_states()}
+    arrays = {
+        f"{'aux' if p.name in states else 'arg'}:{p.name}": p.data(p.list_ctx()[0])
+        for p in graph.parameters
+    }
+    replace_file(f"{path}-symbol.json", [whole.tojson().encode()])
+    save(f"{path}-{epoch:04d}.params", arrays)
+
+
+# --- A network from a file ------------------------------------------------------------------------
+
+
+class SymbolBlock(HybridBlock):
+    """A block that runs a graph: `outputs`, a Symbol or a list, as a function of the variables `inputs`.
+
+    `params` is a ParameterDict that already has some of the parameters.
+    """
+
+    @staticmethod
+    def imports(symbol_file, input_names, param_file=None, ctx=None):
+        """The block of a graph in a file, with parameters from another file if one is given."""
+        names = [input_names] if isinstance(input_names, str) else list(input_names)
+        block = SymbolBlock(sym.load(symbol_file), [sym.var(n) for n in names])
+        if param_file is not None:
+            fill(block, load(param_file), param_file, ctx)
+        return block
+
+    def __init__(self, outputs, inputs, params=None):
+        super().__init__(prefix="")
+        self._params = ParameterDict("", params)
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        inputs = inputs if isinstance(inputs, list | tuple) else [inputs]
+        self._graph = sym.Group(list(outputs)) if len(outputs) > 1 else outputs[0]
+        self._inputs = [x.name for x in inputs]
+        states = {*self._graph.list_auxiliary_states()}
+        for node in in_order(self._graph._entries):
+            if node.op is None and node.name not in self._inputs:
+                req = "null" if node.name in states else "write"
+                found = self.params._find(node.name)
+                self._reg_params[node.name] = found or self.params.get(
+                    node.name, grad_req=req, **told(node)
+                )
+        self._active = True
+
+    def _written(self, *args):
+        given = dict(zip(self._inputs, args))
+        given |= {n: p.var() for n, p in self._reg_params.items()}
+        here = {n: s for n, s in given.items() if n in self._graph.list_inputs()}
+        return self._graph(**here)
+
+    def infer_shape(self, *args):
+        known = dict(zip(self._inputs, [a.shape for a in args]))
+        names = self._graph.list_inputs()
+        shapes = {n: s for n, s in known.items() if n in names}
+        found = self._graph.infer_shape_partial(**shapes)
+        ordered = self._graph.list_arguments() + self._graph.list_auxiliary_states()
+        for name, shape in zip(ordered, found[0] + found[2]):
+            if name in self._reg_params and shape:
+                self._reg_params[name].shape = shape
+
+    def __repr__(self):
+        return f"{type(self).__name__}(\n{self._graph!r} : {len(self._inputs)} -> {len(self._graph)}\n)"
+
+
+def told(node):
+    """What a variable's attributes say about the parameter."""
+    shape = ast.literal_eval(node.attrs["__shape__"]) if "__shape__" in node.attrs else None
+    return {"shape": shape, "allow_deferred_init": True}
+
+
+def fill(block, arrays, source, ctx=None):
+    """Give a block's parameters the arrays of a file, whose names may begin with `arg:` or `aux:`."""
+    arrays = {name.removeprefix("arg:").removeprefix("aux:"): a for name, a in arrays.items()}
+    params = block._reg_params
+    for name in params:
+        assert name in arrays, (
+            f"Parameter '{name}' is missing in file: {source}, which contains parameters: "
+            f"{', '.join(arrays) or 'none'}. Please make sure source and target networks have the same prefix"
+        )
+    extra = [name for name in arrays if name not in params]
+    assert not extra, (
+        f"Parameter '{extra[0]}' loaded from file: {source} is not a parameter of the graph"
+    )
+    for name, a in arrays.items():
+        parameter = params[name]
+        parameter.shape = a.shape
+        parameter.cast(a.dtype)
+        parameter._deferred_init = None
+        parameter._place(a, as_contexts(ctx))

@@ -1,0 +1,281 @@
+"""Hybridized blocks: the same numbers, cached programs, export and SymbolBlock, and what is refused."""
+
+import json
+import subprocess
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+from minigluon import autograd, gluon
+from minigluon.base import MXNetError
+from minigluon.gluon import nn
+from minigluon.gluon.hybrid import SymbolBlock
+
+
+def perceptron(prefix="net_", **settings):
+    net = nn.HybridSequential(prefix=prefix)
+    with net.name_scope():
+        net.add(
+            nn.Dense(8, activation="relu", **settings), nn.Dense(4, activation="tanh"), nn.Flatten()
+        )
+        net.add(nn.Dense(3, use_bias=False))
+    net.initialize(mx.init.Xavier())
+    return net
+
+
+def trained(net, active, steps=20):
+    rng = np.random.default_rng(0)
+    net.hybridize(active)
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1, "momentum": 0.9})
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    loss.hybridize(active)
+    found = []
+    for _ in range(steps):
+        x = mx.nd.array(rng.normal(size=(6, 5)))
+        label = mx.nd.array(rng.integers(0, 3, 6))
+        with autograd.record():
+            value = loss(net(x), label)
+        value.backward()
+        trainer.step(6)
+        found.append(value.asnumpy())
+    return np.stack(found), [p.data().asnumpy() for p in net.collect_params().values()]
+
+
+def test_training_is_the_same_with_and_without():
+    mx.random.seed(3)
+    plain = trained(perceptron("a_"), False)
+    mx.random.seed(3)
+    active = trained(perceptron("b_"), True)
+    np.testing.assert_allclose(active[0], plain[0], rtol=1e-5)
+    for a, b in zip(active[1], plain[1]):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_program_a_shape_and_mode():
+    net = perceptron()
+    net.hybridize()
+    for n in (2, 2, 3):
+        net(mx.nd.ones((n, 5)))
+    graphs = net._programs.graphs
+    assert [len(g.programs) for g in graphs.values()] == [2]
+    with autograd.record():
+        net(mx.nd.ones((2, 5)))
+    with autograd.train_mode():
+        net(mx.nd.ones((2, 5)))
+    assert sorted(len(g.programs) for g in net._programs.graphs.values()) == [2, 2]
+    net.cast("float64")
+    assert net(mx.nd.ones((2, 5), dtype="float64")).dtype is np.float64
+    net.hybridize(False)
+    assert net._programs is None and net(mx.nd.ones((2, 5), dtype="float64")).shape == (2, 3)
+
+
+def test_only_wanted_gradients():
+    net = perceptron()
+    net.hybridize()
+    net.collect_params("net_dense0.*").setattr("grad_req", "null")
+    x = mx.nd.ones((2, 5))
+    with autograd.record():
+        y = net(x)
+    y.backward()
+    assert net[1].weight.grad().asnumpy().any()
+    listing = next(iter(net._programs.latest.programs.values())).listing
+    assert "return (None, None, None, " in listing
+
+
+def test_nested_arguments_and_none():
+    class Step(gluon.HybridBlock):
+        def hybrid_forward(self, F, x, states, mask=None):
+            y = x + states[0] * states[1][0]
+            y = y if mask is None else y * mask
+            return y, [states[0], [y * 2]]
+
+    step, x = Step(), mx.nd.array([1.0, 2.0])
+    for args in ([x, [x, [x]]], [x, [x, [x]], x], [x, [x, [x]], None]):
+        step.hybridize(False)
+        eager = step(*args)
+        step.hybridize()
+        compiled = step(*args)
+        assert (compiled[0].asnumpy() == eager[0].asnumpy()).all()
+        assert (compiled[1][1][0].asnumpy() == eager[1][1][0].asnumpy()).all()
+    with pytest.raises(ValueError, match="nested"):
+        step(x, [x, ["x"]])
+
+
+def test_several_outputs_of_one_call():
+    class Halves(gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            return F.split(x, num_outputs=2)
+
+    halves, x = Halves(), mx.nd.array([[1, 2, 3, 4]])
+    halves.hybridize()
+    assert [p.asnumpy().tolist() for p in halves(x)] == [[[1, 2]], [[3, 4]]]
+
+
+def test_second_order_through_a_hybridized_network():
+    def penalty(active):
+        mx.random.seed(1)
+        net = perceptron(f"n{active}_")
+        net.hybridize(active)
+        x = mx.nd.array(np.random.default_rng(0).normal(size=(2, 5)))
+        x.attach_grad()
+        with autograd.record():
+            y = net(x)
+            g = autograd.grad(y, x, create_graph=True)[0]
+            z = (g * g).sum()
+        z.backward()
+        return net[0].weight.grad().asnumpy()
+
+    np.testing.assert_allclose(penalty(True), penalty(False), rtol=1e-5, atol=1e-7)
+
+
+def test_shared_parameters_and_constants():
+    class Tied(gluon.HybridBlock):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            with self.name_scope():
+                self.a = nn.Dense(3, in_units=3, use_bias=False)
+                self.b = nn.Dense(3, in_units=3, use_bias=False, params=self.a.params)
+                self.c = self.params.get_constant("c", mx.nd.array([1, 2, 3]))
+
+        def hybrid_forward(self, F, x, c):
+            return self.b(self.a(x)) * F.reshape(c, shape=(1, 3))
+
+    def gradient(active):
+        mx.random.seed(2)
+        net = Tied()
+        net.initialize()
+        net.hybridize(active)
+        with autograd.record():
+            y = net(mx.nd.ones((2, 3)))
+        y.backward()
+        return net.a.weight.grad().asnumpy()
+
+    np.testing.assert_allclose(gradient(True), gradient(False), rtol=1e-6)
+
+
+def test_an_active_block_inside_an_eager_one():
+    outer = nn.Sequential()
+    outer.add(nn.HybridSequential(), nn.Sequential())
+    outer[0].add(nn.Dense(2))
+    outer.initialize()
+    outer.hybridize()
+    assert outer(mx.nd.ones((1, 3))).shape == (1, 2)
+    assert outer[0]._programs is not None
+
+
+def test_hooks_of_children_run_on_the_trace_alone():
+    net, seen = perceptron(), []
+    net[0].register_forward_hook(lambda block, x, y: seen.append(type(y).__name__))
+    net.hybridize()
+    for _ in range(3):
+        net(mx.nd.ones((2, 5)))
+    assert seen.count("Symbol") == 1 and "NDArray" not in seen
+
+
+# --- What is refused ------------------------------------------------------------------------------
+
+
+def test_branching_on_values_names_the_line():
+    class Bad(gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            if x.sum() > 0:  # here
+                return x
+            return -x
+
+    bad = Bad()
+    bad.hybridize()
+    with pytest.raises(MXNetError, match="not implemented for Symbol") as caught:
+        bad(mx.nd.ones(2))
+    assert (
+        "# here" in caught.value.__notes__[0]
+        and "test_hybrid_block.py" in caught.value.__notes__[0]
+    )
+
+
+def test_wrong_shapes_name_the_call():
+    net = perceptron()
+    net.hybridize()
+    net(mx.nd.ones((2, 5)))
+    with pytest.raises(MXNetError, match=r"in FullyConnected\(data: float32\[2, 6\]"):
+        net(mx.nd.ones((2, 6)))
+
+
+def test_export_needs_a_run():
+    with pytest.raises(RuntimeError, match="call block.hybridize"):
+        perceptron().export("nowhere")
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def test_export_and_import(tmp_path):
+    net, x = perceptron(), mx.nd.array(np.random.default_rng(0).normal(size=(2, 5)))
+    net.hybridize()
+    expected = net(x).asnumpy()
+    net.export(str(tmp_path / "net"), epoch=7)
+    files = [str(tmp_path / name) for name in ("net-symbol.json", "net-0007.params")]
+    again = SymbolBlock.imports(files[0], ["data"], files[1])
+    assert (again(x).asnumpy() == expected).all()
+    assert repr(again) == "SymbolBlock(\n<Symbol net_dense2_fwd> : 1 -> 1\n)"
+    assert set(again.collect_params()) == set(net.collect_params())
+    with autograd.record():
+        y = again(x)
+    y.backward()
+    graph = mx.sym.load(files[0])
+    inner = graph.get_internals()["net_dense0_relu_fwd_output"]
+    features = SymbolBlock([graph, inner], mx.sym.var("data"), params=net.collect_params())
+    assert [o.shape for o in features(x)] == [(2, 3), (2, 8)]
+    with pytest.raises(AssertionError, match="Parameter 'data' is missing"):
+        SymbolBlock.imports(files[0], ["nosuch"], files[1])
+    with pytest.raises(RuntimeError, match="has not been initialized"):
+        SymbolBlock.imports(files[0], "data")(x)
+
+
+def test_a_graph_without_shapes_learns_them(tmp_path):
+    s = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3, name="f")
+    block = SymbolBlock(mx.sym.tanh(s), mx.sym.var("data"))
+    block.initialize()
+    assert block(mx.nd.ones((2, 4))).shape == (2, 3)
+    assert block.params["f_weight"].shape == (3, 4)
+
+
+MXNET = """
+import sys
+import numpy as np
+np.bool = bool
+import mxnet as mx
+from mxnet import gluon
+from mxnet.gluon import nn
+folder = sys.argv[1]
+x = mx.nd.array(np.load(folder + "/x.npy"))
+ours = gluon.SymbolBlock.imports(folder + "/ours-symbol.json", ["data"], folder + "/ours-0000.params")
+np.save(folder + "/ours.npy", ours(x).asnumpy())
+net = nn.HybridSequential(prefix="net_")
+with net.name_scope():
+    net.add(nn.Dense(8, activation="relu"), nn.Dense(4, activation="tanh"), nn.Flatten())
+    net.add(nn.Dense(3, use_bias=False))
+net.initialize(mx.init.Xavier())
+net.hybridize()
+np.save(folder + "/theirs.npy", net(x).asnumpy())
+net.export(folder + "/theirs")
+"""
+
+
+def test_exports_cross_over_to_mxnet_and_back(tmp_path, mxnet_python):
+    net, x = perceptron(), np.random.default_rng(0).normal(size=(2, 5)).astype("float32")
+    net.hybridize()
+    expected = net(mx.nd.array(x)).asnumpy()
+    np.save(tmp_path / "x.npy", x)
+    net.export(str(tmp_path / "ours"))
+    subprocess.run([mxnet_python, "-c", MXNET, str(tmp_path)], check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "ours.npy"), expected, rtol=1e-5)
+    files = [str(tmp_path / f"theirs{end}") for end in ("-symbol.json", "-0000.params")]
+    block = SymbolBlock.imports(files[0], ["data"], files[1])
+    found = block(mx.nd.array(x)).asnumpy()
+    np.testing.assert_allclose(found, np.load(tmp_path / "theirs.npy"), rtol=1e-5)
+    names = [
+        [n["name"] for n in json.loads((tmp_path / f"{who}-symbol.json").read_text())["nodes"]]
+        for who in ("ours", "theirs")
+    ]
+    assert names[0] == names[1]
