@@ -5,8 +5,6 @@
 import difflib
 import importlib
 
-__all__ = ["MEMBERS", "MODULES"]
-
 
 # --- The package's face ---------------------------------------------------------------------------
 
@@ -40,6 +38,7 @@ MEMBERS = {
     "num_gpus": "context",
     "MXNetError": "base",
 }
+__all__ = [*MODULES, *MEMBERS]
 
 
 def __getattr__(name):

@@ -135,6 +135,7 @@ class Module:
         self.chunks = []  # texts, in order
         self.classes = {}  # name -> index of the chunk that holds it
         self.names = []  # public names
+        self.is_face = False  # whether it says itself what it shows
         self.heading = ""
 
     def add(self, path, number, heading, code):
@@ -153,7 +154,9 @@ class Module:
                 self.continue_class(path, number, node, heading, comment, text)
             else:
                 keep += text
-                self.names += [n for n in names_of(node) if n not in self.names and n[0] != "_"]
+                made = names_of(node)
+                self.is_face |= "__all__" in made or "__getattr__" in made
+                self.names += [n for n in made if n not in self.names and n[0] != "_"]
         text = "\n".join(keep + lines[start:]).strip("\n")
         if text:
             if heading and heading != self.heading:
@@ -195,7 +198,7 @@ class Module:
         parts = [head]
         if self.imports:
             parts.append(written_imports(self.imports) + "\n")
-        if names := sorted({n for n in names if "." not in n}):
+        if not self.is_face and (names := sorted({n for n in names if "." not in n})):
             parts.append(written_names(names) + "\n")
         body = "\n\n\n".join(self.chunks)
         return "\n".join(parts) + (f"\n\n{body}\n" if body else "")

@@ -7,6 +7,7 @@ import importlib
 import sys
 from functools import update_wrapper
 from importlib.util import find_spec
+from pkgutil import iter_modules
 
 from minigluon import ops
 from minigluon.op import bind, interpreters, operators
@@ -67,6 +68,8 @@ class Namespace:
     def find(self, name):
         """What the module shows as `name`, made on first use and kept: its `__getattr__`."""
         module = sys.modules[self.name]
+        if name == "__all__":  # `from mx.nd import *` asks for it
+            return self.public()
         if name.startswith("__") or (self.has_part(name) and name not in operators):
             return self.part(name)
         ops.load()
@@ -98,11 +101,20 @@ class Namespace:
             raise AttributeError(f"module {self.name!r} has no attribute {name!r}")
         return importlib.import_module(f"{self.name}.{name}")
 
-    def names(self):
-        """All that is shown, sorted: the module's `__dir__`."""
+    def shown(self):
+        """The names of the operators and functions that the module shows."""
         ops.load()
-        shown = {n.removeprefix(self.prefix) for n in operators if n.startswith(self.prefix)}
-        return sorted(shown | {*self.home, *vars(sys.modules[self.name])})
+        named = {n.removeprefix(self.prefix) for n in operators if n.startswith(self.prefix)}
+        return named | self.home.keys()
+
+    def names(self):
+        """All that is there, sorted: the module's `__dir__`."""
+        return sorted(self.shown() | vars(sys.modules[self.name]).keys())
+
+    def public(self):
+        """What `from module import *` brings, submodules too: the module's `__all__`."""
+        parts = iter_modules(getattr(sys.modules[self.name], "__path__", ()))
+        return sorted(n for n in self.shown() | {p.name for p in parts} if n[0] != "_")
 
     def unknown(self, name):
         """The message for a name that nothing has."""

@@ -141,6 +141,12 @@ def test_a_loop_variable_is_not_public():
     assert '__all__ = ["x", "y", "z"]' in module.text()
 
 
+def test_a_face_says_itself_what_it_shows():
+    module = Module("m.__init__")
+    module.add(Path("c.ipynb"), 1, "", "from a import b\n\n__all__ = [*b]")
+    assert module.text().count("__all__") == 1
+
+
 def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "m.py"
     path.write_text("old")

@@ -4,8 +4,6 @@
 
 import importlib
 
-__all__ = ["CLASSES", "PARTS"]
-
 
 # --- The package gluon ----------------------------------------------------------------------------
 
@@ -19,6 +17,7 @@ CLASSES = {
     "ParameterDict": "parameter",
     "Trainer": "trainer",
 }
+__all__ = [*CLASSES, *PARTS]
 
 
 def __getattr__(name):

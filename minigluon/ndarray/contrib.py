@@ -4,10 +4,10 @@
 
 from minigluon.namespace import Namespace, seen_by_ndarray
 
-__all__ = ["space"]
-
 
 # --- Namespaces -----------------------------------------------------------------------------------
 
-space = Namespace(__name__, seen_by_ndarray, prefix="contrib_")
+FUNCTIONS = ("cond", "foreach", "isfinite", "isinf", "isnan", "while_loop")
+PLACES = {"minigluon.ndarray.control_flow": FUNCTIONS}
+space = Namespace(__name__, seen_by_ndarray, prefix="contrib_", places=PLACES)
 __getattr__, __dir__ = space.find, space.names

@@ -4,8 +4,6 @@
 
 from minigluon.namespace import Namespace, seen_by_ndarray
 
-__all__ = ["space"]
-
 
 # --- Namespaces -----------------------------------------------------------------------------------
 

@@ -6,8 +6,6 @@ from minigluon import executor
 from minigluon.symbol import files
 from minigluon.symbol.space import SymbolSpace
 
-__all__ = ["PARTS", "PLACES", "SymbolSpace", "executor", "files", "space"]
-
 
 # --- The face `mx.sym` ----------------------------------------------------------------------------
 

@@ -4,8 +4,6 @@
 
 from minigluon.symbol.space import SymbolSpace
 
-__all__ = ["space"]
-
 
 # --- The face `mx.sym` ----------------------------------------------------------------------------
 
