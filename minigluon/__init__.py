@@ -5,7 +5,6 @@
 import difflib
 import importlib
 
-
 # --- The package's face ---------------------------------------------------------------------------
 
 __version__ = "0.1.0"

@@ -198,10 +198,12 @@ class Module:
         parts = [head]
         if self.imports:
             parts.append(written_imports(self.imports) + "\n")
-        if not self.is_face and (names := sorted({n for n in names if "." not in n})):
+        names = [] if self.is_face else sorted({n for n in names if "." not in n})
+        if names:
             parts.append(written_names(names) + "\n")
         body = "\n\n\n".join(self.chunks)
-        return "\n".join(parts) + (f"\n\n{body}\n" if body else "")
+        gap = "\n\n" if names else "\n"  # as ruff wants it after imports
+        return "\n".join(parts) + (f"{gap}{body}\n" if body else "")
 
 
 def is_fragment(node):

@@ -4,7 +4,6 @@
 
 import importlib
 
-
 # --- The package gluon ----------------------------------------------------------------------------
 
 PARTS = ("block", "data", "loss", "nn", "parameter", "trainer")

@@ -4,7 +4,6 @@
 
 from minigluon.namespace import Namespace, seen_by_ndarray
 
-
 # --- Namespaces -----------------------------------------------------------------------------------
 
 PLACES = {

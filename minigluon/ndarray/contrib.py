@@ -4,10 +4,8 @@
 
 from minigluon.namespace import Namespace, seen_by_ndarray
 
-
 # --- Namespaces -----------------------------------------------------------------------------------
 
-FUNCTIONS = ("cond", "foreach", "isfinite", "isinf", "isnan", "while_loop")
-PLACES = {"minigluon.ndarray.control_flow": FUNCTIONS}
+PLACES = {"minigluon.ndarray.control_flow": ("cond", "foreach", "while_loop")}
 space = Namespace(__name__, seen_by_ndarray, prefix="contrib_", places=PLACES)
 __getattr__, __dir__ = space.find, space.names

@@ -12,9 +12,6 @@ __all__ = [
     "filled",
     "flatten",
     "foreach",
-    "isfinite",
-    "isinf",
-    "isnan",
     "regroup",
     "slices",
     "stacked",
@@ -153,21 +150,3 @@ def updated(old, new):
 def cond(pred, then_func, else_func):
     """`then_func()` if `pred`, an array of size 1, is not 0, else `else_func()`."""
     return then_func() if as_python(pred, bool, "pred") else else_func()
-
-
-# --- What conditions ask --------------------------------------------------------------------------
-
-
-def isnan(data):
-    """1 where `data` is not a number, else 0."""
-    return data != data
-
-
-def isinf(data):
-    """1 where `data` is infinite, of either sign, else 0."""
-    return data.abs() == float("inf")
-
-
-def isfinite(data):
-    """1 where `data` is neither infinite nor NaN, else 0."""
-    return (data == data) * (data.abs() != float("inf"))

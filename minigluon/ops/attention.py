@@ -104,7 +104,8 @@ def answers(attention, v, heads):
     """AV for each matrix, the heads side by side again."""
     if attention.ndim != 3 or attention.shape[::2] != v.shape[:2]:
         raise ValueError(
-            f"attention {attention.shape} must be (batch·heads, queries, keys), for values {v.shape}"
+            f"attention {attention.shape} does not fit the values {v.shape}: "
+            f"it must be ({v.shape[0]}, queries, {v.shape[1]})"
         )
     return weave.kernel(attention @ v, heads=heads)
 

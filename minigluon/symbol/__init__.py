@@ -6,7 +6,6 @@ from minigluon import executor
 from minigluon.symbol import files
 from minigluon.symbol.space import SymbolSpace
 
-
 # --- The face `mx.sym` ----------------------------------------------------------------------------
 
 PARTS = (executor, files)  # they give Symbol its methods

@@ -4,7 +4,6 @@
 
 from minigluon.symbol.space import SymbolSpace
 
-
 # --- The face `mx.sym` ----------------------------------------------------------------------------
 
 space = SymbolSpace(__name__, prefix="contrib_")

@@ -81,7 +81,7 @@ ROWS = [
         lambda x, a, heads: answers(part(x, heads, 3, 2), a),
         None,
         ((QKV, CROSS), {"heads": 2}),
-        "attention (4, 3, 5) must be (batch·heads, queries, keys)",
+        "it must be (4, queries, 3)",
     ),
     Row(
         "contrib_interleaved_matmul_encdec_qk",
@@ -99,6 +99,6 @@ ROWS = [
         lambda kv, a, heads: answers(part(kv, heads, 2, 1), a),
         None,
         ((KV, SELF), {"heads": 2}),
-        "attention (4, 3, 3)",
+        "it must be (4, queries, 5)",
     ),
 ]
