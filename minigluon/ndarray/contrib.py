@@ -4,10 +4,11 @@
 
 from minigluon.namespace import Namespace, seen_by_ndarray
 
-__all__ = ["space"]
+__all__ = ["PLACES", "space"]
 
 
 # --- Namespaces -----------------------------------------------------------------------------------
 
-space = Namespace(__name__, seen_by_ndarray, prefix="contrib_")
+PLACES = {"minigluon.random": ("rand_zipfian",)}
+space = Namespace(__name__, seen_by_ndarray, prefix="contrib_", places=PLACES)
 __getattr__, __dir__ = space.find, space.names
