@@ -567,7 +567,7 @@ def random_pdf_poisson(sample, lam, /, is_log=False):
     """Probability of Poisson counts of rate `lam`, whose shape begins that of `sample`."""
 
     def log_p(x, lam):
-        return times_log(x, lam) - lam - log_gamma(x + 1)
+        return on(x >= 0, times_log(x, lam) - lam - log_gamma(x + 1))
 
     return density(log_p, sample, (lam,), is_log)
 
@@ -583,7 +583,7 @@ def random_pdf_negative_binomial(sample, k, p, /, is_log=False):
 
     def log_p(x, k, p):
         ways = log_gamma(x + k) - log_gamma(k) - log_gamma(x + 1)
-        return ways + k * np.log(p) + times_log(x, 1 - p)
+        return on(x >= 0, ways + k * np.log(p) + times_log(x, 1 - p))
 
     return density(log_p, sample, (k, p), is_log)
 
@@ -602,7 +602,7 @@ def random_pdf_generalized_negative_binomial(sample, mu, alpha, /, is_log=False)
     def log_p(x, mu, alpha):
         k = 1 / alpha
         ways = log_gamma(x + k) - log_gamma(k) - log_gamma(x + 1)
-        return ways + times_log(x, alpha * mu) - (x + k) * np.log1p(alpha * mu)
+        return on(x >= 0, ways + times_log(x, alpha * mu) - (x + k) * np.log1p(alpha * mu))
 
     return density(log_p, sample, (mu, alpha), is_log)
 
