@@ -1,221 +1,312 @@
-"""One seed, one stream, and a gradient through chance."""
+"""One seed, one stream, seven distributions, and two ways to send a gradient through chance."""
 
 # Written from chapters/15_random.ipynb: edit the chapter, then run `minigluon export`.
 
-import operator
-import threading
+import math
 
 import numpy as np
 
-from minigluon import ops
 from minigluon.autograd import assign
 from minigluon.base import MXNetError
 from minigluon.context import Context, current_context
-from minigluon.ndarray.ndarray import ArgumentError, NDArray, place, real_dtype
-from minigluon.ops.elementwise import add, multiply, subtract
-from minigluon.ops.indexing import getitem
-from minigluon.ops.shape import reshape
+from minigluon.ndarray.ndarray import ArgumentError, NDArray, array, place, real_dtype, sizes
+from minigluon.ops import random as laws
+from minigluon.ops.elementwise import exp, log
+from minigluon.ops.random import refuse
 
 __all__ = [
-    "any_array",
     "bernoulli",
     "draw",
+    "either",
+    "expected",
     "exponential",
-    "generator",
-    "generators",
-    "holds",
-    "lock",
+    "exponential_like",
+    "fitted",
+    "gamma",
+    "gamma_like",
+    "generalized_negative_binomial",
+    "generalized_negative_binomial_like",
+    "like",
+    "multinomial",
+    "needed",
+    "negative_binomial",
+    "negative_binomial_like",
     "normal",
+    "normal_like",
+    "older",
+    "poisson",
+    "poisson_like",
+    "rand_zipfian",
     "randint",
     "randn",
+    "random_exponential",
+    "random_gamma",
+    "random_generalized_negative_binomial",
+    "random_negative_binomial",
+    "random_normal",
+    "random_poisson",
+    "random_randint",
+    "random_uniform",
     "seed",
     "shuffle",
-    "single",
-    "sizes",
-    "stream",
-    "stretched",
     "uniform",
+    "uniform_like",
+    "whole",
+    "written",
 ]
 
 
-# --- Generators -----------------------------------------------------------------------------------
+# --- Numbers or arrays ----------------------------------------------------------------------------
 
-generators = {}  # context -> numpy.random.Generator; None -> the seed of those not yet made
-lock = threading.Lock()
-
-
-def seed(seed_state, ctx="all"):
-    """Start the stream of random numbers anew, on all contexts or on one."""
-    if not isinstance(seed_state, int | np.integer):
-        raise ValueError(f"seed_state must be int, not {seed_state!r}")
-    entropy = int(seed_state) % 2**64
-    with lock:
-        if ctx == "all":
-            generators.clear()
-            generators[None] = entropy
-        else:
-            generators[Context(ctx)] = stream(entropy, Context(ctx))
+seed = laws.seed
 
 
-def stream(entropy, ctx):
-    """A new generator: each pair of seed and device has a stream of its own."""
-    key = (ctx.device_typeid, ctx.device_id)
-    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=key))
-
-
-def generator(ctx):
-    """The generator of a context; without a seed it starts from the system's randomness."""
-    if ctx not in generators:
-        ops.load()  # once: what is drawn shall have all its methods
-        generators[ctx] = stream(generators.get(None), ctx)
-    return generators[ctx]
-
-
-# --- Drawing --------------------------------------------------------------------------------------
-
-
-def draw(sample, shape, dtype, ctx, out, kinds="f"):
-    """An array of what `sample(generator, shape, dtype)` draws, or `out` filled with it."""
+def draw(law, params, shape, dtype, ctx, out, kinds="f"):
+    """An array of shape `shape` by a law with numbers as parameters, or `out` filled with it."""
     if out is not None:
-        if shape is not None and sizes(shape) != out.shape:
-            raise MXNetError(f"shape {shape} does not fit out, which has {out.shape}")
-        shape, dtype, ctx = out.shape, out.dtype, out.context
+        shape, dtype, ctx = fitted(out, shape, dtype)
     ctx = current_context() if ctx is None else Context(ctx)
     dtype = real_dtype(dtype)
     if dtype.kind not in kinds:
         wanted = " or ".join({"f": "float", "i": "int", "u": "uint"}[k] for k in kinds)
         raise MXNetError(f"dtype {dtype}: this distribution makes numbers of type {wanted}")
-    with lock:
-        raw = sample(generator(ctx), sizes(shape), dtype)
-    y = place(raw.astype(dtype, copy=False), ctx)
+    y = place(laws.drawn(ctx, None, law, whole(shape), dtype, *params), ctx)
     return y if out is None else assign(out, y)
 
 
-def sizes(shape):
+def fitted(out, shape, dtype):
+    """Shape, type and context of `out`; MXNetError if others were asked for."""
+    if shape is not None and whole(shape) != out.shape:
+        raise MXNetError(f"shape {shape} does not fit out, which has {out.shape}")
+    if dtype is not None and real_dtype(dtype) != out.dtype:
+        raise MXNetError(f"dtype {dtype} does not fit out, which has {out.dtype.__name__}")
+    return out.shape, out.dtype, out.context
+
+
+def whole(shape):
     """A shape as a tuple: None is (1,), a number is one axis."""
-    try:
-        found = (1,) if shape is None else tuple(map(operator.index, np.atleast_1d(shape)))
-    except TypeError:
-        found = (-1,)
-    if min(found, default=0) < 0:
-        raise MXNetError(f"shape={shape!r}: give a whole number or a tuple of them, none negative")
-    return found
+    return (1,) if shape is None else sizes(shape)
 
 
-def single(dtype):
-    """The type to draw in: float64 where asked for, else float32, which takes half the bits."""
-    return dtype if dtype.itemsize == 8 else np.dtype("float32")
-
-
-# --- Arrays of parameters -------------------------------------------------------------------------
-
-
-def any_array(name, first, second):
-    """Whether the parameters are arrays; AssertionError if one is and the other is not."""
-    kinds = [isinstance(p, NDArray) for p in (first, second)]
-    for p, is_array in zip((first, second), kinds):
+def either(name, params, shape, dtype, ctx, out):
+    """By the law of a name if the parameters are numbers, by its operator if they are arrays."""
+    kinds = [isinstance(p, NDArray) for p in params]
+    for p, is_array in zip(params, kinds):
         if not is_array and not isinstance(p, int | float | np.number):
             raise ValueError(f"{name}: parameters are numbers or NDArrays, not {p!r}")
-    if any(kinds) and not all(kinds):
-        raise ArgumentError(f"{name}: both parameters must be NDArrays, or both numbers")
-    return all(kinds)
+    if not any(kinds):
+        return draw(getattr(laws, f"{name}_law"), params, shape, dtype, ctx, out)
+    if not all(kinds):
+        raise ArgumentError(f"{name}: all parameters must be NDArrays, or all numbers")
+    if out is not None and dtype is None:
+        dtype = out.dtype
+    op, tail = getattr(laws, f"sample_{name}"), () if shape is None else shape
+    return written(op(*params, shape=tail, dtype=dtype, rng=params[0].context), out)
 
 
-def stretched(loc, scale, noise, shape, dtype, out):
-    """`loc + scale * noise`, with `shape` numbers for each element of `loc` and `scale`."""
-    tail = () if shape is None else sizes(shape)
-    column = loc.shape + (1,) * len(tail)
-    eps = noise(shape=loc.shape + tail, dtype=dtype or loc.dtype, ctx=loc.context)
-    y = add(reshape(loc, shape=column), multiply(reshape(scale, shape=column), eps))
+def written(y, out):
+    """`y`, or `out` with its numbers."""
     return y if out is None else assign(out, y)
-
-
-def holds(condition):
-    """Whether a comparison, of numbers or of arrays, is true everywhere."""
-    return bool(condition.asnumpy().all()) if isinstance(condition, NDArray) else bool(condition)
 
 
 # --- Distributions --------------------------------------------------------------------------------
 
 
 def uniform(low=0, high=1, shape=None, dtype=None, ctx=None, out=None, **_):
-    """Numbers spread evenly over [low, high)."""
-    arrays = any_array("uniform", low, high)
-    if not holds(low <= high):
-        raise MXNetError(f"uniform(low={low}, high={high}): low must be less than or equal to high")
-    if arrays:
-        return stretched(low, subtract(high, low), uniform, shape, dtype, out)
-    width = float(high - low)
-
-    def sample(r, n, t):
-        raw = r.random(n, single(t))
-        return (
-            raw
-            if low == 0 and width == 1
-            else np.add(np.multiply(raw, width, out=raw), low, out=raw)
-        )
-
-    return draw(sample, shape, dtype, ctx, out)
+    """Numbers spread evenly from `low` to `high`."""
+    return either("uniform", (low, high), shape, dtype, ctx, out)
 
 
 def normal(loc=0, scale=1, shape=None, dtype=None, ctx=None, out=None, **_):
     """Normally distributed numbers with mean `loc` and standard deviation `scale`."""
-    arrays = any_array("normal", loc, scale)
-    if not holds(scale >= 0):
-        raise MXNetError(f"normal(scale={scale}): a standard deviation is not negative")
-    if arrays:
-        return stretched(loc, scale, normal, shape, dtype, out)
-
-    def sample(r, n, t):
-        raw = r.standard_normal(n, single(t))
-        return (
-            raw
-            if loc == 0 and scale == 1
-            else np.add(np.multiply(raw, scale, out=raw), loc, out=raw)
-        )
-
-    return draw(sample, shape, dtype, ctx, out)
+    return either("normal", (loc, scale), shape, dtype, ctx, out)
 
 
-def randn(*shape, loc=0, scale=1, dtype=None, ctx=None, **_):
+def randn(*shape, loc=0, scale=1, dtype=None, ctx=None, out=None, **_):
     """Normally distributed numbers; the sizes are given one by one."""
-    return normal(loc, scale, shape or None, dtype, ctx)
+    return normal(loc, scale, shape or None, dtype, ctx, out)
 
 
 def exponential(scale=1, shape=None, dtype=None, ctx=None, out=None, **_):
     """Waiting times of mean `scale`: density exp(-x / scale) / scale."""
-    if scale < 0:
-        raise MXNetError(f"exponential(scale={scale}): a mean waiting time is not negative")
-    return draw(
-        lambda r, n, t: scale * r.standard_exponential(n, single(t)), shape, dtype, ctx, out
-    )
+    if isinstance(scale, int | float | np.number):
+        refuse(scale <= 0, f"exponential: a mean waiting time is positive, unlike scale={scale}")
+    elif isinstance(scale, NDArray) and np.dtype(scale.dtype).kind != "f":
+        scale = scale.astype("float32")
+    rate = 1 / scale if isinstance(scale, int | float | np.number | NDArray) else scale
+    return either("exponential", (rate,), shape, dtype, ctx, out)
 
 
-def bernoulli(prob=0.5, shape=None, dtype=None, ctx=None, out=None, **_):
-    """Ones with probability `prob`, zeros otherwise."""
-    if not 0 <= prob <= 1:
-        raise MXNetError(f"bernoulli(prob={prob}): a probability lies between 0 and 1")
-    return draw(lambda r, n, t: r.random(n, single(t)) < prob, shape, dtype, ctx, out, "fiu")
+def gamma(alpha=1, beta=1, shape=None, dtype=None, ctx=None, out=None, **_):
+    """Gamma numbers of shape `alpha` and scale `beta`: mean alpha * beta."""
+    return either("gamma", (alpha, beta), shape, dtype, ctx, out)
+
+
+def poisson(lam=1, shape=None, dtype=None, ctx=None, out=None, **_):
+    """Poisson counts of rate `lam`, as floating-point numbers."""
+    return either("poisson", (lam,), shape, dtype, ctx, out)
+
+
+def negative_binomial(k=1, p=1, shape=None, dtype=None, ctx=None, out=None, **_):
+    """Successes before the k-th failure, where a trial fails with probability `p`."""
+    if isinstance(k, float | np.number) and k != int(k):
+        raise MXNetError(f"negative_binomial: k={k} is a number of failures, so a whole number")
+    return either("negative_binomial", (k, p), shape, dtype, ctx, out)
+
+
+def generalized_negative_binomial(mu=1, alpha=1, shape=None, dtype=None, ctx=None, out=None, **_):
+    """Counts of mean `mu` and variance mu + alpha * mu**2."""
+    return either("generalized_negative_binomial", (mu, alpha), shape, dtype, ctx, out)
 
 
 def randint(low, high, shape=None, dtype=None, ctx=None, out=None, **_):
     """Whole numbers from `low` up to, not including, `high`; int32 unless another type is given."""
     if any(int(bound) != bound for bound in (low, high)) or low >= high:
         raise MXNetError(f"randint(low={low}, high={high}): give whole numbers, low below high")
-    return draw(
-        lambda r, n, t: r.integers(int(low), int(high), n, t),
-        shape,
-        dtype or "int32",
-        ctx,
-        out,
-        "iu",
-    )
+    dtype = ("int32" if out is None else out.dtype) if dtype is None else dtype
+
+    def randint_law(r, n, t, low, high):
+        return r.integers(low, high, n, dtype)
+
+    return draw(randint_law, (int(low), int(high)), shape, dtype, ctx, out, "iu")
 
 
-def shuffle(data, **_):
+def bernoulli(prob=0.5, shape=None, dtype=None, ctx=None, out=None, **_):
+    """Ones with probability `prob`, zeros otherwise."""
+    refuse(not 0 <= prob <= 1, f"bernoulli(prob={prob}): a probability lies between 0 and 1")
+    return draw(lambda r, n, t, p: r.random(n, t) < p, (prob,), shape, dtype, ctx, out, "fiu")
+
+
+def multinomial(data, shape=None, get_prob=False, out=None, dtype="int32", **_):
+    """Outcomes drawn in proportion to `data` along its last axis; see `sample_multinomial`."""
+    tail, rng = () if shape is None else shape, needed("multinomial", data).context
+    y = laws.sample_multinomial(data, shape=tail, get_prob=get_prob, dtype=dtype, rng=rng)
+    if out is None or not get_prob:
+        return written(y, out)
+    return [assign(o, part) for o, part in zip(out, y, strict=True)]
+
+
+def shuffle(data, out=None, **_):
     """The slices of `data` along its first axis, in random order."""
+    return written(laws.shuffle(data, rng=needed("shuffle", data).context), out)
+
+
+def needed(name, data):
+    """`data`, which must be an NDArray."""
     if not isinstance(data, NDArray):
-        raise ArgumentError(f"shuffle: Argument data must have NDArray type, but got {data}")
-    with lock:
-        order = generator(data.context).permutation(len(data))
-    return getitem(data, order)
+        raise ArgumentError(f"{name}: Argument data must have NDArray type, but got {data}")
+    return data
+
+
+def rand_zipfian(true_classes, num_sampled, range_max, ctx=None):
+    """Classes below `range_max`, class c with probability log((c + 2) / (c + 1)) / log(range_max + 1).
+
+    Returns `num_sampled` classes (int64), and how often each of `true_classes` and each of the
+    drawn ones is expected among them (float64).
+    """
+    width = math.log(range_max + 1)
+    rolled = exp(uniform(0, width, shape=(num_sampled,), dtype="float64", ctx=ctx)) - 1
+    classes = rolled.astype("int64") % range_max
+    return [classes, *[expected(c, num_sampled / width) for c in (true_classes, classes)]]
+
+
+def expected(classes, factor):
+    """How often each class is expected: `factor` times the logarithm that belongs to it."""
+    c = array(classes, ctx=classes.context, dtype="float64")
+    return log((c + 2) / (c + 1)) * factor
+
+
+# --- Numbers like those of an array ---------------------------------------------------------------
+
+
+def like(name, data, out, settings):
+    """By the `_like` operator of a name, with the stream of the device of `data`."""
+    op, rng = getattr(laws, f"{name}_like"), needed(f"{name}_like", data).context
+    return written(op(data, **settings, rng=rng), out)
+
+
+def uniform_like(data=None, low=0.0, high=1.0, out=None, name=None, **_):
+    """Numbers spread evenly from `low` to `high`, in the shape and type of `data`."""
+    return like("uniform", data, out, {"low": low, "high": high})
+
+
+def normal_like(data=None, loc=0.0, scale=1.0, out=None, name=None, **_):
+    """Normal numbers in the shape and type of `data`."""
+    return like("normal", data, out, {"loc": loc, "scale": scale})
+
+
+def exponential_like(data=None, lam=1.0, out=None, name=None, **_):
+    """Waiting times of *rate* `lam`, in the shape and type of `data`."""
+    return like("exponential", data, out, {"lam": lam})
+
+
+def gamma_like(data=None, alpha=1.0, beta=1.0, out=None, name=None, **_):
+    """Gamma numbers of shape `alpha` and scale `beta`, in the shape and type of `data`."""
+    return like("gamma", data, out, {"alpha": alpha, "beta": beta})
+
+
+def poisson_like(data=None, lam=1.0, out=None, name=None, **_):
+    """Poisson counts of rate `lam`, in the shape and type of `data`."""
+    return like("poisson", data, out, {"lam": lam})
+
+
+def negative_binomial_like(data=None, k=1, p=1.0, out=None, name=None, **_):
+    """Successes before the k-th failure, in the shape and type of `data`."""
+    return like("negative_binomial", data, out, {"k": k, "p": p})
+
+
+def generalized_negative_binomial_like(data=None, mu=1.0, alpha=1.0, out=None, name=None, **_):
+    """Counts of mean `mu` and dispersion `alpha`, in the shape and type of `data`."""
+    return like("generalized_negative_binomial", data, out, {"mu": mu, "alpha": alpha})
+
+
+# --- MXNet's older names --------------------------------------------------------------------------
+
+
+def older(name, params, shape, dtype, ctx, out):
+    """By the law of a name, whose parameters are numbers."""
+    if any(isinstance(p, NDArray) for p in params):
+        raise MXNetError(f"random_{name} takes numbers; for arrays there is sample_{name}")
+    return either(name, params, shape, dtype, ctx, out)
+
+
+def random_uniform(low=0.0, high=1.0, shape=None, ctx=None, dtype=None, out=None, name=None):
+    """Numbers spread evenly from `low` to `high`."""
+    return older("uniform", (low, high), shape, dtype, ctx, out)
+
+
+def random_normal(loc=0.0, scale=1.0, shape=None, ctx=None, dtype=None, out=None, name=None):
+    """Normal numbers of mean `loc` and standard deviation `scale`."""
+    return older("normal", (loc, scale), shape, dtype, ctx, out)
+
+
+def random_gamma(alpha=1.0, beta=1.0, shape=None, ctx=None, dtype=None, out=None, name=None):
+    """Gamma numbers of shape `alpha` and scale `beta`."""
+    return older("gamma", (alpha, beta), shape, dtype, ctx, out)
+
+
+def random_exponential(lam=1.0, shape=None, ctx=None, dtype=None, out=None, name=None):
+    """Waiting times of *rate* `lam`."""
+    return older("exponential", (lam,), shape, dtype, ctx, out)
+
+
+def random_poisson(lam=1.0, shape=None, ctx=None, dtype=None, out=None, name=None):
+    """Poisson counts of rate `lam`."""
+    return older("poisson", (lam,), shape, dtype, ctx, out)
+
+
+def random_negative_binomial(k=1, p=1.0, shape=None, ctx=None, dtype=None, out=None, name=None):
+    """Successes before the k-th failure, where a trial fails with probability `p`."""
+    return negative_binomial(k, p, shape, dtype, ctx, out)
+
+
+def random_generalized_negative_binomial(
+    mu=1.0, alpha=1.0, shape=None, ctx=None, dtype=None, out=None, name=None
+):
+    """Counts of mean `mu` and dispersion `alpha`."""
+    return older("generalized_negative_binomial", (mu, alpha), shape, dtype, ctx, out)
+
+
+def random_randint(low, high, shape=None, ctx=None, dtype=None, out=None, name=None):
+    """Whole numbers from `low` up to, not including, `high`."""
+    return randint(low, high, shape, dtype, ctx, out)

@@ -51,6 +51,10 @@ class Duck(np.lib.mixins.NDArrayOperatorsMixin):
             return member
         return lambda *args, **kwargs: wrap(member(*unwrap(args), **unwrap(kwargs)))
 
+    def get(self):
+        """The explicit way to the CPU, of which CuPy's arrays have one too."""
+        return self.x
+
     def __len__(self):
         return len(self.x)
 

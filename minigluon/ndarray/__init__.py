@@ -23,6 +23,19 @@ PLACES = {
         "waitall",
         "zeros",
     ),
+    "minigluon.ndarray.utils": ("load", "load_frombuffer", "save"),
+    "minigluon.random": (
+        "normal",
+        "random_exponential",
+        "random_gamma",
+        "random_generalized_negative_binomial",
+        "random_negative_binomial",
+        "random_normal",
+        "random_poisson",
+        "random_randint",
+        "random_uniform",
+        "uniform",
+    ),
 }
 space = Namespace(__name__, seen_by_ndarray, places=PLACES)
 __getattr__, __dir__ = space.find, space.names

@@ -6,6 +6,9 @@ from minigluon.namespace import Namespace, seen_by_ndarray
 
 # --- Namespaces -----------------------------------------------------------------------------------
 
-PLACES = {"minigluon.ndarray.control_flow": ("cond", "foreach", "while_loop")}
+PLACES = {
+    "minigluon.ndarray.control_flow": ("cond", "foreach", "while_loop"),
+    "minigluon.random": ("rand_zipfian",),
+}
 space = Namespace(__name__, seen_by_ndarray, prefix="contrib_", places=PLACES)
 __getattr__, __dir__ = space.find, space.names

@@ -1,0 +1,626 @@
+"""One seed, one stream, seven distributions, and two ways to send a gradient through chance."""
+
+# Written from chapters/15_random.ipynb: edit the chapter, then run `minigluon export`.
+
+import math
+import threading
+
+import numpy as np
+
+from minigluon import ops
+from minigluon.base import MXNetError
+from minigluon.context import Context, current_context
+from minigluon.ndarray.ndarray import real_dtype, sizes
+from minigluon.op import operator
+from minigluon.ops.elementwise import log, log1p
+from minigluon.ops.indexing import untake
+from minigluon.ops.reduce import at_least_1d, sum
+from minigluon.ops.shape import expand_dims
+
+__all__ = [
+    "BERNOULLI",
+    "STEPS",
+    "by_score",
+    "chosen",
+    "density",
+    "device_of",
+    "drawn",
+    "exponential_law",
+    "exponential_like",
+    "first_above",
+    "floating",
+    "from_left",
+    "gamma_law",
+    "gamma_like",
+    "gamma_score",
+    "gamma_slope",
+    "generalized_negative_binomial_law",
+    "generalized_negative_binomial_like",
+    "generalized_score",
+    "generator",
+    "generators",
+    "host",
+    "lock",
+    "log_gamma",
+    "many",
+    "moved",
+    "negative_binomial_law",
+    "negative_binomial_like",
+    "negative_binomial_score",
+    "normal_law",
+    "normal_like",
+    "normal_score",
+    "on",
+    "permutation_law",
+    "poisson_law",
+    "poisson_like",
+    "random_pdf_dirichlet",
+    "random_pdf_exponential",
+    "random_pdf_gamma",
+    "random_pdf_generalized_negative_binomial",
+    "random_pdf_negative_binomial",
+    "random_pdf_normal",
+    "random_pdf_poisson",
+    "random_pdf_uniform",
+    "refuse",
+    "sample_exponential",
+    "sample_gamma",
+    "sample_generalized_negative_binomial",
+    "sample_multinomial",
+    "sample_negative_binomial",
+    "sample_normal",
+    "sample_poisson",
+    "sample_uniform",
+    "sampled",
+    "sampled_like",
+    "seed",
+    "shuffle",
+    "single",
+    "source",
+    "spread_left",
+    "stream",
+    "sum_left",
+    "times_log",
+    "total",
+    "unchosen",
+    "uniform_law",
+    "uniform_like",
+]
+
+
+# --- Streams --------------------------------------------------------------------------------------
+
+generators = {}  # context -> numpy.random.Generator; None -> the seed of those not yet made
+lock = threading.Lock()
+
+
+def seed(seed_state, ctx="all"):
+    """Start the stream of random numbers anew, on all contexts or on one."""
+    if not isinstance(seed_state, int | np.integer):
+        raise ValueError(f"seed_state must be int, not {seed_state!r}")
+    entropy = int(seed_state) % 2**64
+    with lock:
+        if ctx == "all":
+            generators.clear()
+            generators[None] = entropy
+        else:
+            generators[Context(ctx)] = stream(entropy, Context(ctx))
+
+
+def stream(entropy, ctx):
+    """A new generator: each pair of seed and device has a stream of its own."""
+    key = (ctx.device_typeid, ctx.device_id)
+    return np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=key))
+
+
+def generator(ctx):
+    """The generator of a context; without a seed it starts from the system's randomness."""
+    if ctx not in generators:
+        ops.load()  # once: what is drawn shall have all its methods
+        generators[ctx] = stream(generators.get(None), ctx)
+    return generators[ctx]
+
+
+def source(rng, like):
+    """The generator that `rng` stands for: a context's, a fresh one, or that of the device of `like`."""
+    if rng is None:
+        rng = device_of(like)
+    return generator(rng) if isinstance(rng, Context) else np.random.default_rng(rng)
+
+
+def device_of(raw):
+    """The context of a raw array; memory of the CPU has no number, so the current context gives it."""
+    if not isinstance(raw, np.ndarray):
+        return Context("gpu", raw.device.id)
+    here = current_context()
+    return Context("cpu") if here.device_type == "gpu" else here
+
+
+def drawn(rng, like, law, n, dtype, *params):
+    """Numbers of shape `n` by `law(generator, n, dtype, *params)`, in the memory of the CPU."""
+    dtype = real_dtype(dtype)
+    try:
+        with lock:
+            return law(source(rng, like), n, single(dtype), *params).astype(dtype, copy=False)
+    except (ValueError, OverflowError) as error:
+        raise MXNetError(f"{law.__name__}{params}: {error}") from None
+
+
+def single(dtype):
+    """The type to draw in: float64 where asked for, else float32, which takes half the bits."""
+    return dtype if dtype.itemsize == 8 else np.dtype("float32")
+
+
+def refuse(bad, message):
+    """MXNetError if `bad` is true, anywhere."""
+    if np.any(bad):
+        raise MXNetError(message)
+
+
+# --- Laws -----------------------------------------------------------------------------------------
+
+
+def uniform_law(r, n, t, low, high):
+    """Spread evenly from `low` to `high`."""
+    refuse(low > high, f"uniform: low={low} must be less than or equal to high={high}")
+    return moved(r.random(n, t), low, high - low)
+
+
+def normal_law(r, n, t, loc, scale):
+    """Normal, with mean `loc` and standard deviation `scale`."""
+    refuse(scale < 0, f"normal: a standard deviation is not negative, unlike scale={scale}")
+    return moved(r.standard_normal(n, t), loc, scale)
+
+
+def exponential_law(r, n, t, lam):
+    """Waiting times of rate `lam`, so of mean 1 / lam."""
+    refuse(lam <= 0, f"exponential: a rate is positive, unlike lam={lam}")
+    return moved(r.standard_exponential(n, t), 0, 1 / lam)
+
+
+def moved(y, loc, scale):
+    """`loc + scale * y` in the memory of `y`."""
+    if np.ndim(scale) > 0 or scale != 1:
+        np.multiply(y, scale, out=y)
+    if np.ndim(loc) > 0 or loc != 0:
+        np.add(y, loc, out=y)
+    return y
+
+
+def gamma_law(r, n, t, alpha, beta):
+    """Gamma, of shape `alpha` and scale `beta`: mean alpha * beta."""
+    refuse(alpha <= 0, f"gamma: alpha={alpha} must be positive")
+    refuse(beta <= 0, f"gamma: beta={beta} must be positive")
+    return moved(r.standard_gamma(alpha, n, t), 0, beta)
+
+
+def poisson_law(r, n, t, lam):
+    """How many events of rate `lam` fall into one unit of time."""
+    refuse(lam < 0, f"poisson: lam={lam} must not be negative")
+    return r.poisson(lam, n)
+
+
+def negative_binomial_law(r, n, t, k, p):
+    """Successes before the k-th failure, where a trial fails with probability `p`."""
+    refuse(k < 0, f"negative_binomial: k={k} must not be negative")
+    refuse(p <= 0, f"negative_binomial: p={p} must be positive")
+    refuse(p > 1, f"negative_binomial: p={p} is a probability, at most 1")
+    return r.poisson(r.standard_gamma(k, n) * ((1 - p) / p), n)
+
+
+def generalized_negative_binomial_law(r, n, t, mu, alpha):
+    """Counts of mean `mu` and variance mu + alpha * mu**2."""
+    refuse(mu < 0, f"generalized_negative_binomial: mu={mu} must not be negative")
+    refuse(alpha < 0, f"generalized_negative_binomial: alpha={alpha} must not be negative")
+    spread = np.where(alpha > 0, alpha, 1.0)
+    rate = np.where(alpha > 0, r.standard_gamma(1 / spread, n) * (spread * mu), mu)
+    return r.poisson(rate, n)
+
+
+# --- A distribution for each element --------------------------------------------------------------
+
+
+def sampled(law, params, shape, dtype, rng):
+    """For each element of the arrays `params`, numbers of shape `shape` by `law`."""
+    if len({np.shape(p) for p in params}) > 1:
+        raise ValueError(
+            f"the parameters have shapes {[np.shape(p) for p in params]}, not the same"
+        )
+    dtype, tail = floating(dtype), sizes(shape)
+    columns = [host(p).astype(single(dtype)).reshape(p.shape + (1,) * len(tail)) for p in params]
+    raw = drawn(rng, params[0], law, params[0].shape + tail, dtype, *columns)
+    return np.asarray(raw, like=params[0])
+
+
+def sampled_like(law, data, params, rng):
+    """Numbers by `law` in the shape and type of `data`, on its device."""
+    raw = drawn(rng, data, law, data.shape, floating(data.dtype), *params)
+    return np.asarray(raw, like=data)
+
+
+def host(a):
+    """A raw array in the memory of the CPU."""
+    return a if isinstance(a, np.ndarray) else a.get()
+
+
+def floating(dtype):
+    """A floating-point type, by default float32; MXNetError for another one."""
+    found = real_dtype(dtype)
+    refuse(found.kind != "f", f"dtype {found}: this distribution makes numbers of type float")
+    return found
+
+
+@operator(aliases=("_sample_uniform",))
+def sample_uniform(low, high, /, shape=(), dtype=None, rng=None):
+    """Numbers spread evenly from `low` to `high`: `shape` of them for each pair, as `dtype` (float32)."""
+    return sampled(uniform_law, (low, high), shape, dtype, rng)
+
+
+@operator(aliases=("_sample_normal",))
+def sample_normal(mu, sigma, /, shape=(), dtype=None, rng=None):
+    """Normal numbers of mean `mu`, standard deviation `sigma`: `shape` for each pair, as `dtype` (float32)."""
+    return sampled(normal_law, (mu, sigma), shape, dtype, rng)
+
+
+@operator(aliases=("_sample_exponential",))
+def sample_exponential(lam, /, shape=(), dtype=None, rng=None):
+    """Waiting times of rate `lam`: `shape` of them for each rate, as `dtype` (float32)."""
+    return sampled(exponential_law, (lam,), shape, dtype, rng)
+
+
+@operator(aliases=("_sample_gamma",))
+def sample_gamma(alpha, beta, /, shape=(), dtype=None, rng=None):
+    """Gamma numbers of shape `alpha`, scale `beta`: `shape` of them for each pair, as `dtype` (float32)."""
+    return sampled(gamma_law, (alpha, beta), shape, dtype, rng)
+
+
+@operator(aliases=("_sample_poisson",))
+def sample_poisson(lam, /, shape=(), dtype=None, rng=None):
+    """Poisson counts of rate `lam`: `shape` of them for each rate, as `dtype` (float32)."""
+    return sampled(poisson_law, (lam,), shape, dtype, rng)
+
+
+@operator(aliases=("_sample_negative_binomial",))
+def sample_negative_binomial(k, p, /, shape=(), dtype=None, rng=None):
+    """Successes before the k-th failure, of probability `p`: `shape` for each pair, as `dtype` (float32)."""
+    return sampled(negative_binomial_law, (k, p), shape, dtype, rng)
+
+
+@operator(aliases=("_sample_generalized_negative_binomial",))
+def sample_generalized_negative_binomial(mu, alpha, /, shape=(), dtype=None, rng=None):
+    """Counts of mean `mu` and dispersion `alpha`: `shape` of them for each pair, as `dtype` (float32)."""
+    return sampled(generalized_negative_binomial_law, (mu, alpha), shape, dtype, rng)
+
+
+@operator(aliases=("_random_uniform_like",))
+def uniform_like(data, /, low=0.0, high=1.0, rng=None):
+    """Numbers spread evenly from `low` to `high`, in the shape and type of `data`."""
+    return sampled_like(uniform_law, data, (low, high), rng)
+
+
+@operator(aliases=("_random_normal_like",))
+def normal_like(data, /, loc=0.0, scale=1.0, rng=None):
+    """Normal numbers in the shape and type of `data`."""
+    return sampled_like(normal_law, data, (loc, scale), rng)
+
+
+@operator(aliases=("_random_exponential_like",))
+def exponential_like(data, /, lam=1.0, rng=None):
+    """Waiting times of rate `lam` in the shape and type of `data`."""
+    return sampled_like(exponential_law, data, (lam,), rng)
+
+
+@operator(aliases=("_random_gamma_like",))
+def gamma_like(data, /, alpha=1.0, beta=1.0, rng=None):
+    """Gamma numbers of shape `alpha` and scale `beta`, in the shape and type of `data`."""
+    return sampled_like(gamma_law, data, (alpha, beta), rng)
+
+
+@operator(aliases=("_random_poisson_like",))
+def poisson_like(data, /, lam=1.0, rng=None):
+    """Poisson counts in the shape and type of `data`."""
+    return sampled_like(poisson_law, data, (lam,), rng)
+
+
+@operator(aliases=("_random_negative_binomial_like",))
+def negative_binomial_like(data, /, k=1, p=1.0, rng=None):
+    """Successes before the k-th failure, in the shape and type of `data`."""
+    return sampled_like(negative_binomial_law, data, (k, p), rng)
+
+
+@operator(aliases=("_random_generalized_negative_binomial_like",))
+def generalized_negative_binomial_like(data, /, mu=1.0, alpha=1.0, rng=None):
+    """Counts of mean `mu` and dispersion `alpha`, in the shape and type of `data`."""
+    return sampled_like(generalized_negative_binomial_law, data, (mu, alpha), rng)
+
+
+# --- Shuffling ------------------------------------------------------------------------------------
+
+
+@operator(aliases=("_shuffle",))
+def shuffle(data, /, rng=None):
+    """The slices of `data` along its first axis, in random order."""
+    order = drawn(rng, data, permutation_law, data.shape[0], "int64")
+    order = np.asarray(order, like=data)
+    return np.take(data, order, axis=0), order
+
+
+@shuffle.vjp
+def _(g, y, data, rng):
+    return (untake(g[0], data, y[1], axis=0),)
+
+
+shuffle.visible = 1
+
+
+def permutation_law(r, n, t):
+    """The numbers 0 to n - 1 in random order."""
+    return r.permutation(n)
+
+
+# --- Choosing -------------------------------------------------------------------------------------
+
+
+@operator(aliases=("_sample_multinomial",))
+def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=None):
+    """Outcomes drawn in proportion to `data` along its last axis: `shape` of them for each row, as `dtype`.
+
+    With `get_prob` also the logarithm of the drawn outcomes' probabilities, which has a gradient.
+    """
+    dtype, outcomes = real_dtype(dtype), data.shape[-1]
+    if data.dtype.kind != "f":
+        raise ValueError(f"probabilities are floating-point numbers, not {data.dtype}")
+    if dtype.kind in "iu" and outcomes > np.iinfo(dtype).max:
+        raise ValueError(f"{outcomes} outcomes cannot be told apart in {dtype}")
+    heights = np.cumsum(data, axis=-1, dtype="float64")
+    if not (np.all(data >= 0) and np.all(heights[..., -1:] > 0) and outcomes):
+        raise ValueError("probabilities are not negative, and one of each row is positive")
+    n = data.shape[:-1] + sizes(shape) or (1,)
+    u = np.asarray(drawn(rng, data, uniform_law, n, "float64", 0, 1), like=data)
+    index = first_above(u, heights / heights[..., -1:]).astype(dtype)
+    return (index, np.log(chosen.kernel(data, index))) if get_prob else index
+
+
+@sample_multinomial.vjp
+def _(g, y, data, shape, get_prob, dtype, rng):
+    return (unchosen(g[1] / chosen(data, y[0]), data, y[0]),) if get_prob else (None,)
+
+
+def first_above(u, cdf):
+    """For each number of `u` the first index at which its row of `cdf` is above it."""
+    rows, k = math.prod(cdf.shape[:-1]), cdf.shape[-1]
+    row = np.asarray(np.arange(rows)[:, None], like=cdf)
+    raised = (cdf.reshape(rows, k) + row).reshape(-1)
+    u = np.minimum(u, 1 - 2.0**-24)  # so that adding the row does not round up to the next one
+    at = u.reshape(rows, many(u, cdf)) + row
+    found = np.searchsorted(raised, at.reshape(-1), side="right")
+    return (found.reshape(at.shape) - row * k).reshape(u.shape)
+
+
+def many(index, data):
+    """How many outcomes are drawn from each row of `data`."""
+    return math.prod(index.shape[data.ndim - 1 :])
+
+
+@operator(vjp=(lambda g, y, data, index: unchosen(g, data, index), None), same_dtype=False)
+def chosen(data, index, /):
+    """The elements of `data` at several indices along its last axis: rows match, further axes are free."""
+    at = index.reshape(data.shape[:-1] + (many(index, data),)).astype("int64")
+    return np.take_along_axis(data, at, -1).reshape(index.shape)
+
+
+@operator(vjp=(lambda g, y, data, like, index: chosen(g, index), None, None), same_dtype=False)
+def unchosen(data, like, index, /):
+    """Zeros in the shape of `like` with `data` added at the indices: what undoes `chosen`."""
+    rows, k = math.prod(like.shape[:-1]), like.shape[-1]
+    first = np.asarray(np.arange(rows)[:, None] * k, like=like)
+    at = first + index.reshape(rows, many(index, like)).astype("int64")
+    total = np.zeros(rows * k, like.dtype, like=like)
+    np.add.at(total, at.reshape(-1), data.reshape(-1))
+    return total.reshape(like.shape)
+
+
+# --- Densities ------------------------------------------------------------------------------------
+
+
+def from_left(data, like, last):
+    """`data` with axes of size 1 put before its last `last` axes, to have as many as `like`."""
+    cut = data.ndim - last
+    end = like.ndim - last
+    if data.shape[:cut] != like.shape[:cut] or data.shape[cut:] != like.shape[end:] or cut > end:
+        raise ValueError(f"shape {data.shape} must begin the sample's shape {like.shape}")
+    return data.reshape(data.shape[:cut] + (1,) * (end - cut) + data.shape[cut:])
+
+
+@operator(vjp=(lambda g, y, data, like, last: sum_left(g, data, last=last), None))
+def spread_left(data, like, /, last=0):
+    """Repeat `data` to the shape of `like`: first axes match, and the `last` ones."""
+    return np.broadcast_to(from_left(data, like, last), like.shape)
+
+
+@operator(vjp=(lambda g, y, data, like, last: spread_left(g, data, last=last), None))
+def sum_left(data, like, /, last=0):
+    """Sum `data` down to the shape of `like`: what undoes `spread_left`."""
+    return data.sum(axis=tuple(range(like.ndim - last, data.ndim - last))).reshape(like.shape)
+
+
+def density(log_p, sample, params, is_log, last=0):
+    """exp(log_p) or log_p at `sample`, computed in double precision and returned in the sample's type."""
+    if sample.dtype.kind != "f":
+        raise ValueError(f"a density is computed on floating-point numbers, not {sample.dtype}")
+    if len({p.shape for p in params}) > 1:
+        raise ValueError(f"the parameters have shapes {[p.shape for p in params]}, not the same")
+    wide = [from_left(p, sample, last).astype("float64") for p in params]
+    with np.errstate(all="ignore"):
+        value = log_p(sample.astype("float64"), *wide)
+        return at_least_1d((value if is_log else np.exp(value)).astype(sample.dtype))
+
+
+def by_score(score):
+    """The rule of a density: `score(x, *params)` is the derivative of log_p by each; None is zero."""
+
+    def rule(g, y, sample, *params, is_log):
+        weight = g if is_log else g * y
+        by_x, *by_params = score(sample, *[spread_left(p, sample) for p in params])
+        first = None if by_x is None else weight * by_x
+        return (first, *[sum_left(weight * s, p) for s, p in zip(by_params, params)])
+
+    return rule
+
+
+BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
+STEPS = 12
+
+
+def log_gamma(x):
+    """The logarithm of the gamma function, in double precision (Abramowitz and Stegun, 6.1.41)."""
+    z = x + STEPS
+    tail = [b / (2 * j * (2 * j - 1)) * z ** (1 - 2 * j) for j, b in enumerate(BERNOULLI, 1)]
+    low, high = [math.prod(x + i for i in half) for half in (range(6), range(6, STEPS))]
+    steps = np.log(np.abs(low)) + np.log(high)  # two products: one would overflow
+    return (z - 0.5) * np.log(z) - z + math.log(2 * math.pi) / 2 + total(tail) - steps
+
+
+def total(terms):
+    """The sum of some arrays, the smallest first."""
+    result = terms[-1]
+    for term in terms[-2::-1]:
+        result = result + term
+    return result
+
+
+@operator(vjp=(lambda g, y, data, order: g * gamma_slope(data, order=order + 1),))
+def gamma_slope(data, /, order=0):
+    """Derivative number `order` + 1 of log Γ, for positive numbers (Abramowitz and Stegun, 6.4.11)."""
+    x, m = data.astype("float64"), order
+    z, sign = x + STEPS, (-1) ** (m + 1)
+    terms = [
+        b * math.factorial(2 * j + m - 1) / math.factorial(2 * j) * z ** (-2 * j - m)
+        for j, b in enumerate(BERNOULLI, 1)
+    ]
+    steps = [math.factorial(m) * (x + i) ** (-m - 1) for i in range(STEPS)]
+    main = -np.log(z) if m == 0 else math.factorial(m - 1) * z**-m
+    half = math.factorial(m) / 2 * z ** (-m - 1)
+    return (sign * (main + half + total(terms) + total(steps[::-1]))).astype(data.dtype)
+
+
+def times_log(a, x):
+    """`a * log(x)`, and 0 where a is 0."""
+    return np.where(a == 0, 0.0, a * np.log(x))
+
+
+def on(support, value):
+    """A log-density: minus infinity off its support."""
+    return np.where(support, value, -np.inf)
+
+
+@operator(vjp=by_score(lambda x, low, high: (None, 1 / (high - low), -1 / (high - low))))
+def random_pdf_uniform(sample, low, high, /, is_log=False):
+    """Density of even numbers from `low` to `high`, arrays whose shape begins that of `sample`."""
+
+    def log_p(x, low, high):
+        return on((low <= x) & (x <= high), -np.log(high - low))
+
+    return density(log_p, sample, (low, high), is_log)
+
+
+def normal_score(x, mu, sigma):
+    """The derivatives of a normal log-density."""
+    z = (x - mu) / sigma
+    return -z / sigma, z / sigma, (z * z - 1) / sigma
+
+
+@operator(vjp=by_score(normal_score))
+def random_pdf_normal(sample, mu, sigma, /, is_log=False):
+    """Density of normal numbers; `mu` and `sigma` have a shape that begins that of `sample`."""
+
+    def log_p(x, mu, sigma):
+        return -(((x - mu) / sigma) ** 2) / 2 - np.log(sigma) - math.log(2 * math.pi) / 2
+
+    return density(log_p, sample, (mu, sigma), is_log)
+
+
+@operator(vjp=by_score(lambda x, lam: (-lam, 1 / lam - x)))
+def random_pdf_exponential(sample, lam, /, is_log=False):
+    """Density of waiting times of rate `lam`, whose shape begins that of `sample`."""
+    return density(lambda x, lam: on(x >= 0, np.log(lam) - lam * x), sample, (lam,), is_log)
+
+
+def gamma_score(x, alpha, beta):
+    """The derivatives of a gamma log-density."""
+    return (alpha - 1) / x - beta, log(beta) + log(x) - gamma_slope(alpha), alpha / beta - x
+
+
+@operator(vjp=by_score(gamma_score))
+def random_pdf_gamma(sample, alpha, beta, /, is_log=False):
+    """Density of gamma numbers of shape `alpha` and *rate* `beta`, of a shape that begins that of `sample`."""
+
+    def log_p(x, alpha, beta):
+        scale = alpha * np.log(beta) - log_gamma(alpha)
+        return on(x >= 0, times_log(alpha - 1, x) - beta * x + scale)
+
+    return density(log_p, sample, (alpha, beta), is_log)
+
+
+@operator(vjp=by_score(lambda x, lam: (None, x / lam - 1)))
+def random_pdf_poisson(sample, lam, /, is_log=False):
+    """Probability of Poisson counts of rate `lam`, whose shape begins that of `sample`."""
+
+    def log_p(x, lam):
+        return on(x >= 0, times_log(x, lam) - lam - log_gamma(x + 1))
+
+    return density(log_p, sample, (lam,), is_log)
+
+
+def negative_binomial_score(x, k, p):
+    """The derivatives of a negative binomial log-probability; none by the count."""
+    return None, gamma_slope(x + k) - gamma_slope(k) + log(p), k / p - x / (1 - p)
+
+
+@operator(vjp=by_score(negative_binomial_score))
+def random_pdf_negative_binomial(sample, k, p, /, is_log=False):
+    """Probability of x successes before the k-th failure; `k` and `p` begin the shape of `sample`."""
+
+    def log_p(x, k, p):
+        ways = log_gamma(x + k) - log_gamma(k) - log_gamma(x + 1)
+        return on(x >= 0, ways + k * np.log(p) + times_log(x, 1 - p))
+
+    return density(log_p, sample, (k, p), is_log)
+
+
+def generalized_score(x, mu, alpha):
+    """The derivatives of a generalized negative binomial log-probability; none by the count."""
+    k, q = 1 / alpha, 1 + alpha * mu
+    by_k = gamma_slope(x + k) - gamma_slope(k) - log1p(alpha * mu)
+    return None, x / mu - (1 + alpha * x) / q, x / alpha - (x + k) * mu / q - k * k * by_k
+
+
+@operator(vjp=by_score(generalized_score))
+def random_pdf_generalized_negative_binomial(sample, mu, alpha, /, is_log=False):
+    """Probability of counts of mean `mu` and dispersion `alpha`, which begin the shape of `sample`."""
+
+    def log_p(x, mu, alpha):
+        k = 1 / alpha
+        ways = log_gamma(x + k) - log_gamma(k) - log_gamma(x + 1)
+        return on(x >= 0, ways + times_log(x, alpha * mu) - (x + k) * np.log1p(alpha * mu))
+
+    return density(log_p, sample, (mu, alpha), is_log)
+
+
+@operator
+def random_pdf_dirichlet(sample, alpha, /, is_log=False):
+    """Density of the rows of `sample`; `alpha` has its last axis, and first axes that begin its shape."""
+
+    def log_p(x, alpha):
+        powers = times_log(alpha - 1, x) - log_gamma(alpha)
+        return powers.sum(axis=-1) + log_gamma(alpha.sum(axis=-1))
+
+    return density(log_p, sample, (alpha,), is_log, last=1)
+
+
+@random_pdf_dirichlet.vjp
+def _(g, y, sample, alpha, is_log):
+    weight = expand_dims(g if is_log else g * y, axis=-1)
+    a = spread_left(alpha, sample, last=1)
+    by_alpha = log(sample) + gamma_slope(sum(a, axis=-1, keepdims=True)) - gamma_slope(a)
+    return weight * (a - 1) / sample, sum_left(weight * by_alpha, alpha, last=1)
