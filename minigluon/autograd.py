@@ -10,7 +10,7 @@ import numpy as np
 
 from minigluon.base import MXNetError
 from minigluon.context import current_context
-from minigluon.ndarray.ndarray import NDArray, compute, require_same_dtype, with_scalars
+from minigluon.ndarray.ndarray import NDArray, compute, require_same_dtype, shown, with_scalars
 from minigluon.op import failure, interpreters, operator, summary
 
 __all__ = [
@@ -224,7 +224,8 @@ def remember(op, args, settings):
     node = Node(op, raw, settings, out, parents, ctx) if tracked else None
     if type(out) is not tuple:
         return NDArray(out, ctx, node)
-    return [NDArray(o, ctx, node and Output(node, i)) for i, o in enumerate(out[: op.visible])]
+    visible = enumerate(out[: op.visible])
+    return shown(op, [NDArray(o, ctx, node and Output(node, i)) for i, o in visible])
 
 
 interpreters[NDArray] = remember
@@ -241,23 +242,24 @@ def backpropagate(heads, pull, wanted=()):
     in `wanted` are yielded as well.
     """
     grads = dict(heads)
-    pending = sorted((-node.time, node) for node in grads)
+    pending = sorted((-node.time, node) for node in grads if node.parents)
     while pending:
         node = heappop(pending)[1]
-        g = grads.pop(node)
-        parents = node.parents
-        if not parents or node in wanted:
+        g, parents = grads.pop(node), node.parents
+        if node in wanted:
             yield node, g
-        shares = pull(node, g) if g is not None and parents else [None] * len(parents)
+        shares = [None] * len(parents) if g is None else pull(node, g)
         for parent, share in zip(parents, shares):
             if parent is None:
                 continue
             if parent not in grads:
                 grads[parent] = share
-                heappush(pending, (-parent.time, parent))
+                if parent.parents:
+                    heappush(pending, (-parent.time, parent))
             elif share is not None:
                 total = grads[parent]
                 grads[parent] = share if total is None else total + share
+    yield from grads.items()
 
 
 class Partial(dict):
@@ -272,19 +274,19 @@ def gradients(node, g, y, args):
     rules, settings = node.op.rules, node.settings
     if node.op.defaults:
         settings = {**node.op.defaults, **settings}
-    if type(rules) is tuple:
-        shares = [
-            None if parent is None or rule is None else rule(g, y, *args, **settings)
-            for rule, parent in zip(rules, node.parents)
-        ]
-    elif rules is None:
+    if rules is None:
         return [None] * len(args)
-    else:
-        shares = rules(g, y, *args, **settings)
-    return [
-        s if s is None or parent is None or s.shape == a.shape else sum_like(s, a)
-        for s, a, parent in zip(shares, args, node.parents)
-    ]
+    together = None if type(rules) is tuple else rules(g, y, *args, **settings)
+    shares = []
+    for i, (parent, a) in enumerate(zip(node.parents, args)):
+        if parent is None:
+            s = None
+        elif together is not None:
+            s = together[i]
+        else:
+            s = None if rules[i] is None else rules[i](g, y, *args, **settings)
+        shares.append(s if s is None or s.shape == a.shape else sum_like(s, a))
+    return shares
 
 
 def pull(node, g):
@@ -319,8 +321,9 @@ def pull_recorded(node, g):
         NDArray(a, ctx, p) if hasattr(a, "shape") else a for a, p in zip(node.args, node.parents)
     ]
     if type(g) is Partial:
-        y = [NDArray(o, ctx, Output(node, i)) for i, o in enumerate(y[: node.op.visible])]
-        g = [g[i] if i in g else zeros_like(o) for i, o in enumerate(y)]
+        seen = len(y[: node.op.visible])
+        y = [NDArray(o, ctx, Output(node, i) if i < seen else None) for i, o in enumerate(y)]
+        g = [g[i] if i in g else zeros_like(o) for i, o in enumerate(y[:seen])]
     else:
         y = NDArray(y, ctx, node)
     return gradients(node, g, y, args)
@@ -478,7 +481,7 @@ def writable(x):
 
 def assign(x, y):
     """`x[...] = y`: the numbers of `y` into the memory of `x`, its history too while recording."""
-    if x.shape != y.shape:
+    if x.shape != y.shape or x.dtype != y.dtype:
         raise MXNetError(f"cannot write {summary(y._data)} into {summary(x._data)}")
     writable(x)[...] = y._data
     if state.recording:

@@ -4,6 +4,7 @@
 
 import ast
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ __all__ = [
     "tangle",
     "tidy",
     "trailing_comment",
+    "write_whole",
     "written_imports",
     "written_names",
 ]
@@ -82,6 +84,8 @@ def read_notebook(path):
 
 def parse(path, number, code):
     """The syntax tree of a cell; a syntax error names the chapter, the cell and the line."""
+    if magic := re.search(r"^[%!].*", code, re.M):
+        raise BookError(f"{path.name}, cell {number}: {magic[0]!r} works in notebooks only")
     try:
         return ast.parse(code)
     except SyntaxError as error:
@@ -225,9 +229,11 @@ def members(node, text):
 
 
 def names_of(node):
-    """The names that a top-level statement defines."""
+    """The names that a top-level definition or assignment makes; a loop's variable is none of them."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
+    if not isinstance(node, ast.Assign | ast.AnnAssign):
+        return []
     targets = getattr(node, "targets", [getattr(node, "target", None)])
     return [
         name.id
@@ -326,13 +332,23 @@ def export(root, check=False):
             changed.append(name)
             if not check:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
+                write_whole(path, text)
     strays = {p.relative_to(package).as_posix() for p in package.rglob("*.py")} - set(written)
     for name in sorted(strays):
         changed.append(name)
         if not check:
             (package / name).unlink()
     return changed
+
+
+def write_whole(path, text):
+    """Put `text` in place in one step: whatever happens, the file is the old one or the new one."""
+    new = Path(f"{path}.{os.getpid()}.new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 # --- Running the chapters -------------------------------------------------------------------------
@@ -358,7 +374,7 @@ def run_chapters(paths, report=print):
         except CellExecutionError as error:
             number = next(i for i, c in enumerate(notebook.cells, 1) if failed(c))
             raise BookError(f"{path.name}, cell {number} failed:\n{error}") from None
-        nbformat.write(tidy(notebook), path)
+        write_whole(path, nbformat.writes(tidy(notebook)) + "\n")
         report(f"ran {path.name}")
 
 

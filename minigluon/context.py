@@ -11,6 +11,7 @@ from minigluon.base import MXNetError
 __all__ = [
     "Context",
     "DEFAULT",
+    "Scopes",
     "cpu",
     "cpu_pinned",
     "cupy_or_none",
@@ -18,10 +19,21 @@ __all__ = [
     "gpu",
     "num_gpus",
     "put",
+    "scopes",
 ]
 
 
 # --- Contexts -------------------------------------------------------------------------------------
+
+
+class Scopes(threading.local):
+    """The `with` blocks of contexts that this thread is in, the innermost last."""
+
+    def __init__(self):
+        self.stack = []
+
+
+scopes = Scopes()
 
 
 class Context:
@@ -29,37 +41,28 @@ class Context:
 
     devtype2str = {1: "cpu", 2: "gpu", 3: "cpu_pinned", 5: "cpu_shared"}
     devstr2type = {name: number for number, name in devtype2str.items()}
-    _current = threading.local()
+    _made = {}  # (type, number) -> the one object for that device
 
-    def __init__(self, device_type, device_id=0):
+    def __new__(cls, device_type, device_id=0):
         if isinstance(device_type, Context):
-            device_type, device_id = device_type.device_type, device_type.device_id
-        if device_type not in self.devstr2type:
-            known = ", ".join(self.devstr2type)
+            return device_type
+        if device_type not in cls.devstr2type:
+            known = ", ".join(cls.devstr2type)
             raise ValueError(f"Context({device_type!r}): unknown device type; known are {known}")
+        self = super().__new__(cls)
         self.device_type, self.device_id = device_type, int(device_id)
-        self.device_typeid = self.devstr2type[device_type]
-        self._outer = []
-
-    def __eq__(self, other):
-        return isinstance(other, Context) and self._key() == other._key()
-
-    def __hash__(self):
-        return hash(self._key())
-
-    def _key(self):
-        return self.device_typeid, self.device_id
+        self.device_typeid = cls.devstr2type[device_type]
+        return cls._made.setdefault((device_type, self.device_id), self)
 
     def __repr__(self):
         return f"{self.device_type}({self.device_id})"
 
     def __enter__(self):
-        self._outer.append(current_context())
-        Context._current.value = self
+        scopes.stack.append(self)
         return self
 
     def __exit__(self, *_):
-        Context._current.value = self._outer.pop()
+        scopes.stack.pop()
 
     def __reduce__(self):
         return Context, (self.device_type, self.device_id)
@@ -85,7 +88,7 @@ def cpu_pinned(device_id=0):
 
 def current_context():
     """The context that new arrays get: the innermost `with` block's, at first `cpu(0)`."""
-    return getattr(Context._current, "value", None) or DEFAULT
+    return scopes.stack[-1] if scopes.stack else DEFAULT
 
 
 DEFAULT = cpu()

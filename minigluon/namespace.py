@@ -21,11 +21,11 @@ def seen_by_ndarray(op):
     """The function `mx.nd.f` of an operator."""
     from minigluon.ndarray.ndarray import ArgumentError  # its package imports this module
 
-    interpreter_of = interpreters.get
+    interpreter_of, most, known = interpreters.get, op.most, op.known
 
     def function(*args, **settings):
         out = None
-        if settings or len(args) > op.most:
+        if len(args) > most or (settings and not settings.keys() <= known):
             settings.pop("name", None)
             out = settings.pop("out", None)
             args, settings = bind(op, args, settings)

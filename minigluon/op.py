@@ -45,9 +45,10 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True):
     if kernel is None:
         return partial(operator, vjp=vjp, aliases=aliases, same_dtype=same_dtype)
     interpreter_of = interpreters.get
+    most, known = 0, frozenset()
 
     def op(*args, **settings):
-        if settings or len(args) > op.most:
+        if len(args) > most or (settings and not settings.keys() <= known):
             args, settings = bind(op, args, settings)
         for a in args:
             if (interpret := interpreter_of(type(a))) is not None:
@@ -58,6 +59,7 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True):
     op.kernel, op.rules, op.name, op.infer = kernel, vjp, kernel.__name__, None
     op.aliases, op.same_dtype, op.visible = aliases, same_dtype, None
     read_signature(op)
+    most, known = op.most, op.known
     op.vjp = partial(attach, op, "rules")  # @multiply.vjp
     op.shapes = partial(attach, op, "infer")  # @FullyConnected.shapes
     for name in (op.name, *aliases):
@@ -93,8 +95,6 @@ def read_signature(op):
 
 def bind(op, args, settings):
     """Move arrays given by keyword and settings given by position to where they belong."""
-    if len(args) <= op.most and settings.keys() <= op.known:
-        return args, settings  # nothing to move: the usual case
     if len(args) > op.most:
         extra, args = args[op.most :], args[: op.most]
         if len(extra) > len(op.settings) or not settings.keys().isdisjoint(

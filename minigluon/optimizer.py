@@ -2,9 +2,11 @@
 
 # Written from chapters/70_sgd.ipynb: edit the chapter, then run `minigluon export`.
 
+import numpy as np
+
 from minigluon.autograd import writable
 from minigluon.ndarray.ndarray import zeros
-from minigluon.ops.optimizer import sgd_mom_update, sgd_update
+from minigluon.ops.optimizer import descent
 
 __all__ = ["Optimizer", "SGD", "Updater", "create", "get_updater", "register", "registry"]
 
@@ -90,9 +92,10 @@ class Optimizer:
         return given.get(index, given.get(self.idx2name.get(index), 1.0))
 
     def _update_count(self, index):
-        count = self._counts.get((self._device, index), self.begin_num_update) + 1
-        self._counts[self._device, index] = count
-        self.num_update = max(count, self.num_update)
+        key = self._device, index
+        count = self._counts[key] = self._counts.get(key, self.begin_num_update) + 1
+        if count > self.num_update:
+            self.num_update = count
 
     def _get_lr(self, index):
         return self.learning_rate * self._multiplier("lr_mult", index)
@@ -134,19 +137,15 @@ class SGD(Optimizer):
     def update(self, index, weight, grad, state):
         """Change `weight`, and the velocity `state`, in place."""
         self._update_count(index)
-        settings = {
-            "lr": self._get_lr(index),
-            "wd": self._get_wd(index),
-            "rescale_grad": self.rescale_grad,
-            "clip_gradient": self.clip_gradient,
-        }
-        w, g = writable(weight), grad._data
-        if state is None:
-            w[...] = sgd_update.kernel(w, g, **settings)
+        w, lr, wd = writable(weight), self._get_lr(index), self._get_wd(index)
+        step = descent(w, grad._data, lr, wd, self.rescale_grad, self.clip_gradient)
+        if state is not None:
+            velocity = state._data
+            velocity *= self.momentum
+            step = np.subtract(velocity, step, out=velocity)
+            w += step
         else:
-            w[...], state._data[...] = sgd_mom_update.kernel(
-                w, g, state._data, momentum=self.momentum, **settings
-            )
+            w -= step
 
 
 class Updater:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from minigluon.__main__ import main
-from minigluon.book import BookError, Module, export, exported_cells, run_chapters
+from minigluon.book import BookError, Module, export, exported_cells, run_chapters, write_whole
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -124,6 +124,34 @@ def test_a_broken_chapter_is_named(tmp_path, capsys):
     with pytest.raises(BookError, match="05_broken.ipynb, cell 3 failed"):
         run_chapters([path])
     assert path.read_text() == before
+
+
+def test_a_magic_is_refused(tmp_path):
+    for magic in ("%timeit f()", "!ls"):
+        notebook(
+            tmp_path / "chapters" / "05_magic.ipynb", "#| default_exp m", f"#| export\n{magic}"
+        )
+        with pytest.raises(BookError, match="05_magic.ipynb, cell 3: .* works in notebooks only"):
+            export(tmp_path)
+
+
+def test_a_loop_variable_is_not_public():
+    module = Module("m")
+    module.add(Path("c.ipynb"), 1, "", "for i in (1, 2):\n    pass\n\nx, y = 1, 2\nz: int = 3")
+    assert '__all__ = ["x", "y", "z"]' in module.text()
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "m.py"
+    path.write_text("old")
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, "new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 FIRST = '''class A:

@@ -11,7 +11,7 @@ import numpy as np
 import minigluon.ndarray as nd
 from minigluon.gluon.parameter import DeferredInitializationError, Parameter, ParameterDict
 from minigluon.initializer import Uniform
-from minigluon.ndarray.ndarray import ArgumentError, NDArray
+from minigluon.ndarray.ndarray import ArgumentError, NDArray, shown
 from minigluon.op import Operand, describe, failure, interpreters
 
 __all__ = [
@@ -174,11 +174,13 @@ class Block:
             child.hybridize(active, **kwargs)
 
     def __call__(self, *args):
-        for hook in tuple(self._forward_pre_hooks.values()):
-            hook(self, args)
+        if self._forward_pre_hooks:
+            for hook in tuple(self._forward_pre_hooks.values()):
+                hook(self, args)
         out = self.forward(*args)
-        for hook in tuple(self._forward_hooks.values()):
-            hook(self, args, out)
+        if self._forward_hooks:
+            for hook in tuple(self._forward_hooks.values()):
+                hook(self, args, out)
         return out
 
     def forward(self, *args):
@@ -247,7 +249,7 @@ def sketch(op, args, settings):
     except Exception as error:
         raise failure(error, op, raw, settings) from error
     if type(out) is tuple:
-        return [Outline(o.shape, o.dtype) for o in out[: op.visible]]
+        return shown(op, [Outline(o.shape, o.dtype) for o in out[: op.visible]])
     return Outline(out.shape, out.dtype)
 
 

@@ -90,7 +90,8 @@ class Trainer:
             if parameter.grad_req == "null":
                 continue
             arrays = parameter.list_data()
-            if all(type(a._node) is Leaf and a._node.fresh for a in arrays):
+            stale = [a for a in arrays if type(a._node) is not Leaf or not a._node.fresh]
+            if not stale:
                 learnt.append((index, arrays))
             elif not ignore_stale_grad:
                 raise UserWarning(
@@ -115,12 +116,13 @@ class Trainer:
                         a.grad[:] = total.as_in_context(a.context)
 
     def _update(self, learnt):
+        updaters = self._updaters
         for index, arrays in learnt:
             for a in arrays:
-                if a._ctx not in self._updaters:
-                    self._updaters[a._ctx] = opt.get_updater(self._optimizer)
-                node = a._node
-                self._updaters[a._ctx](index, node.grad, a)
+                update, node = updaters.get(a._ctx), a._node
+                if update is None:
+                    update = updaters[a._ctx] = opt.get_updater(self._optimizer)
+                update(index, node.grad, a)
                 node.fresh = False
 
 

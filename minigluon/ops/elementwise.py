@@ -43,7 +43,6 @@ __all__ = [
     "multiply",
     "negative",
     "not_equal",
-    "op",
     "power",
     "reciprocal",
     "relu",

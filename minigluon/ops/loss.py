@@ -7,22 +7,17 @@ import numpy as np
 from minigluon.base import MXNetError
 from minigluon.op import operator
 from minigluon.ops.elementwise import exp
-from minigluon.ops.indexing import pick, unpick
+from minigluon.ops.indexing import at, pick, unpick
+from minigluon.ops.reduce import sum
 
-__all__ = ["check_labels", "sparse_softmax_cross_entropy"]
+__all__ = ["check_labels", "overestimate", "sparse_softmax_cross_entropy"]
 
 
 # --- Cross-entropy of class numbers ---------------------------------------------------------------
 
 
 @operator(
-    vjp=(
-        lambda g, y, z, label, axis: (
-            g * exp(z - (y + pick(z, label, axis=axis, keepdims=True)))
-            - unpick(g, z, label, axis=axis, keepdims=True)
-        ),
-        None,
-    ),
+    vjp=(lambda g, y, z, label, axis: g * overestimate(z, y, label, axis=axis), None),
     same_dtype=False,
 )
 def sparse_softmax_cross_entropy(data, label, /, axis=-1):
@@ -33,8 +28,25 @@ def sparse_softmax_cross_entropy(data, label, /, axis=-1):
     """
     check_labels(data, label, axis)
     shifted = data - data.max(axis=axis, keepdims=True)
-    total = np.exp(shifted).sum(axis=axis, keepdims=True)
-    return np.log(total) - pick.kernel(shifted, label, axis=axis, keepdims=True)
+    picked = shifted[at(data, label, axis, "clip")]
+    total = np.exp(shifted, out=shifted).sum(axis=axis, keepdims=True)
+    return np.log(total, out=total) - picked
+
+
+@operator(same_dtype=False)
+def overestimate(data, loss, label, /, axis=-1):
+    """Softmax of `data` minus 1 at `label`, along `axis`; `loss` is the cross-entropy of the two."""
+    where = at(data, label, axis, "clip")
+    out = np.exp(data - (loss + data[where]))
+    out[where] -= 1
+    return out
+
+
+@overestimate.vjp
+def _(h, y, z, loss, label, axis):
+    r = h * exp(z - (loss + pick(z, label, axis=axis, keepdims=True)))
+    total = sum(r, axis=axis, keepdims=True)
+    return r - unpick(total, z, label, axis=axis, keepdims=True), -total, None
 
 
 def check_labels(data, label, axis):

@@ -9,26 +9,26 @@ import numpy as np
 from minigluon.base import MXNetError
 from minigluon.op import operator
 from minigluon.ops.elementwise import exp, relu, sigmoid, tanh
-from minigluon.ops.linalg import dot
 from minigluon.ops.reduce import sum
-from minigluon.ops.shape import reshape_like
 
 __all__ = [
     "ACTIVATIONS",
     "Activation",
     "FullyConnected",
     "check_sizes",
+    "dense_data",
+    "dense_weight",
     "rows",
     "softrelu",
     "softsign",
+    "without_bias",
 ]
 
 
 # --- Fully connected ------------------------------------------------------------------------------
 
 
-@operator(vjp=(lambda g, y, data, flatten: reshape_like(g, data),))
-def rows(data, /, flatten=True):
+def rows(data, flatten):
     """`data` as a matrix: all axes but the first become one, or without `flatten` all but the last."""
     if data.ndim == 2:
         return data
@@ -39,11 +39,9 @@ def rows(data, /, flatten=True):
 
 @operator(
     vjp=(
-        lambda g, y, x, w, b=None, *, flatten, **_: reshape_like(dot(rows(g, flatten=False), w), x),
-        lambda g, y, x, w, b=None, *, flatten, **_: dot(
-            rows(g, flatten=False), rows(x, flatten=flatten), transpose_a=True
-        ),
-        lambda g, y, x, w, b=None, **_: sum(rows(g, flatten=False), axis=0),
+        lambda g, y, x, w, b=None, *, flatten, **_: dense_data(g, w, x, flatten=flatten),
+        lambda g, y, x, w, b=None, *, flatten, **_: dense_weight(g, x, flatten=flatten),
+        lambda g, y, x, w, b=None, **_: sum(g, axis=-1, exclude=True),
     )
 )
 def FullyConnected(data, weight, bias=None, /, num_hidden=None, no_bias=False, flatten=True):
@@ -53,10 +51,38 @@ def FullyConnected(data, weight, bias=None, /, num_hidden=None, no_bias=False, f
     weight: (num_hidden, in_units); bias: (num_hidden,), absent with no_bias=True.
     """
     check_sizes(data, weight, bias, num_hidden, no_bias, flatten)
-    y = rows.kernel(data, flatten) @ weight.T
+    y = rows(data, flatten) @ weight.T
     if bias is not None:
         y += bias
     return y if flatten or data.ndim == 2 else y.reshape(*data.shape[:-1], y.shape[1])
+
+
+def without_bias(data, weight, flatten):
+    """`FullyConnected` of a layer that has no bias."""
+    return FullyConnected(data, weight, no_bias=True, flatten=flatten)
+
+
+@operator(
+    vjp=(
+        lambda h, y, g, w, x, flatten: without_bias(h, w, flatten),
+        lambda h, y, g, w, x, flatten: dense_weight(g, h, flatten=flatten),
+        None,
+    )
+)
+def dense_data(data, weight, like, /, flatten=True):
+    """The gradient of `FullyConnected`'s data, in the shape of `like`, from that of its output, `data`."""
+    return (rows(data, False) @ weight).reshape(like.shape)
+
+
+@operator(
+    vjp=(
+        lambda h, y, g, x, flatten: without_bias(x, h, flatten),
+        lambda h, y, g, x, flatten: dense_data(g, h, x, flatten=flatten),
+    )
+)
+def dense_weight(data, inputs, /, flatten=True):
+    """The gradient of `FullyConnected`'s weight, from that of its output, `data`, and its `inputs`."""
+    return rows(data, False).T @ rows(inputs, flatten)
 
 
 def check_sizes(data, weight, bias, num_hidden, no_bias, flatten):

@@ -13,18 +13,19 @@ __all__ = ["descent", "sgd_mom_update", "sgd_update"]
 @operator
 def sgd_update(weight, grad, /, lr, wd=0.0, rescale_grad=1.0, clip_gradient=-1.0):
     """`weight - lr (clip(rescale_grad grad) + wd weight)`; four arrays of one shape at most."""
-    return weight - lr * descent(weight, grad, wd, rescale_grad, clip_gradient)
+    return weight - descent(weight, grad, lr, wd, rescale_grad, clip_gradient)
 
 
-def descent(weight, grad, wd, rescale_grad, clip_gradient):
-    """The direction to go against: the gradient rescaled, clipped to ±clip_gradient if that is
-    positive, plus the decay of the weight."""
-    g = grad * rescale_grad
+def descent(weight, grad, lr, wd, rescale_grad, clip_gradient):
+    """`lr` times the direction to go against: the gradient rescaled, clipped to ±clip_gradient if
+    that is positive, plus the decay of the weight."""
+    step = grad * (lr * rescale_grad)
     if clip_gradient is not None and clip_gradient > 0:
-        g = g.clip(-clip_gradient, clip_gradient, out=g)
+        bound = abs(lr) * clip_gradient
+        step = step.clip(-bound, bound, out=step)
     if wd:
-        g += wd * weight
-    return g
+        step += (lr * wd) * weight
+    return step
 
 
 @operator
@@ -32,5 +33,5 @@ def sgd_mom_update(
     weight, grad, mom, /, lr, momentum=0.0, wd=0.0, rescale_grad=1.0, clip_gradient=-1.0
 ):
     """The new weight and momentum: `mom' = momentum mom - lr descent`, `weight + mom'`."""
-    mom = momentum * mom - lr * descent(weight, grad, wd, rescale_grad, clip_gradient)
+    mom = momentum * mom - descent(weight, grad, lr, wd, rescale_grad, clip_gradient)
     return weight + mom, mom

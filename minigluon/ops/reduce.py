@@ -2,6 +2,8 @@
 
 # Written from chapters/11_reduce.ipynb: edit the chapter, then run `minigluon export`.
 
+import math
+
 import numpy as np
 
 from minigluon.op import Operand, operator
@@ -19,7 +21,6 @@ __all__ = [
     "mean",
     "min",
     "one_axis",
-    "op",
     "place_of",
     "scaled",
     "softmax",
@@ -35,10 +36,8 @@ def axes(data, axis, exclude):
     """The axes to reduce, as a tuple; None and () mean all of them."""
     if axis is None or axis == ():
         return () if exclude and axis == () else tuple(range(data.ndim))
-    chosen = tuple(one_axis(data, a) for a in ((axis,) if isinstance(axis, int) else axis))
-    if exclude:
-        return tuple(a for a in range(data.ndim) if a not in chosen)
-    return chosen
+    chosen = [one_axis(data, a) for a in ((axis,) if isinstance(axis, int) else axis)]
+    return tuple([a for a in range(data.ndim) if a not in chosen] if exclude else chosen)
 
 
 def one_axis(data, axis):
@@ -79,12 +78,17 @@ def sum(data, /, axis=None, keepdims=False, exclude=False):
 def mean(data, /, axis=None, keepdims=False, exclude=False):
     """Mean along `axis` (None: all, an int or several), or with `exclude` along all the others."""
     where = axes(data, axis, exclude)
+    count = math.prod([data.shape[a] for a in where])
+    if count == 1:  # such as the loss of each sample, one number: a mean of one number is no work
+        return at_least_1d(data if keepdims else data.squeeze(where)).copy()
     return at_least_1d(data.mean(axis=where, keepdims=keepdims)).astype(data.dtype, copy=False)
 
 
 @operator(vjp=(lambda g, y, x, like, **settings: mean(g, **settings), None))
 def spread_along(data, like, /, axis=None, keepdims=False, exclude=False):
     """Undo a mean: share `data` out evenly along the reduced axes to the shape of `like`."""
+    if data.size == like.size:
+        return data.reshape(like.shape)
     out = broadcast_along.kernel(data, like, axis, keepdims, exclude)
     return out * (data.size / like.size)
 

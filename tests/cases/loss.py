@@ -32,4 +32,11 @@ ROWS = [
         says="label 0.5 is not a class",
         note="middle axis",
     ),
+    Row(
+        "overestimate",
+        (signed(4, 3), signed(4, 1, seed=1), np.array([0, 2, 1, 1])),
+        {},
+        lambda z, y, k, axis=-1: np.exp(z - y - z[np.arange(4), k][:, None]) - np.eye(3)[k],
+        differentiable=(0, 1),
+    ),
 ]
