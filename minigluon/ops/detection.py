@@ -8,8 +8,8 @@ import numpy as np
 
 from minigluon.op import operator
 from minigluon.ops.elementwise import floor
+from minigluon.ops.pieces import concat, slice_axis
 from minigluon.ops.reduce import sum as total
-from minigluon.ops.shape import concat, slice_axis
 
 __all__ = [
     "BilinearSampler",
