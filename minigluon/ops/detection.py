@@ -24,6 +24,8 @@ __all__ = [
     "area",
     "assigned",
     "at_index",
+    "average_back",
+    "averages",
     "bins",
     "box_nms_index",
     "brightest",
@@ -33,8 +35,11 @@ __all__ = [
     "channels_out",
     "check_columns",
     "check_detection_shapes",
+    "check_pictures",
     "check_regions",
     "check_target_shapes",
+    "contrib_AdaptiveAvgPooling2D",
+    "contrib_BilinearResize2D",
     "contrib_MultiBoxDetection",
     "contrib_MultiBoxPrior",
     "contrib_MultiBoxTarget",
@@ -48,6 +53,7 @@ __all__ = [
     "decoded",
     "decoded_anchors",
     "encoded",
+    "evenly",
     "first",
     "half_sizes",
     "hardest",
@@ -56,6 +62,7 @@ __all__ = [
     "listed",
     "matched",
     "neighbour_index",
+    "new_size",
     "objects",
     "overlaps",
     "raster",
@@ -65,12 +72,15 @@ __all__ = [
     "region_weights",
     "require",
     "require_real",
+    "resize_back",
+    "resizing",
     "roi_max_index",
     "roi_spread",
     "spread_bins",
     "spread_regions",
     "survivors",
     "tents",
+    "through",
     "to_pixels",
     "to_unit",
     "unit",
@@ -691,7 +701,8 @@ def contrib_ROIAlign(
 
     data: (batch, channels, height, width); rois: (regions, 5), rows (image, x0, y0, x1, y1), times
     spatial_scale; `aligned` shifts by half a pixel. sample_ratio points a bin and axis, or as many as
-    it has pixels. With position_sensitive each bin reads channels of its own. Regions of images that do not exist give 0.
+    it has pixels. With position_sensitive each bin reads channels of its own. Regions of images that
+    do not exist give 0.
     Source: He et al., Mask R-CNN, 2017, section 3.
     """
     shape = check_regions(data, rois, pooled_size)
@@ -795,6 +806,135 @@ def channels_out(data, pooled_size, position_sensitive):
     bins = math.prod(pooled_size) if position_sensitive else 1
     require(data.shape[1] % bins == 0, f"channels that can be divided by the {bins} bins")
     return data.shape[1] // bins
+
+
+# --- Whole pictures -------------------------------------------------------------------------------
+
+
+@operator(aliases=("_contrib_BilinearResize2D",))
+def contrib_BilinearResize2D(
+    data,
+    like=None,
+    /,
+    height=1,
+    width=1,
+    scale_height=None,
+    scale_width=None,
+    mode="size",
+    align_corners=True,
+):
+    """Pictures in another size, read between the pixels: (batch, channels, *new size).
+
+    data: (batch, channels, height, width). mode 'size': height and width, or those of `data` times the
+    scales; 'odd_scale': the scales, from the middle of the first pixel to that of the last; 'like':
+    those of `like`; 'to_even_down', 'to_even_up', 'to_odd_down', 'to_odd_up': the next even or odd
+    numbers.
+    """
+    check_pictures(data)
+    require((like is not None) == (mode == "like"), "like with mode 'like', and with no other")
+    scales, given = (
+        (scale_height, scale_width),
+        like.shape[2:] if mode == "like" else (height, width),
+    )
+    require((scale_height is None) == (scale_width is None), "both scales or none")
+    sizes = [new_size(*numbers, mode) for numbers in zip(data.shape[2:], given, scales)]
+    return through(data, *(resizing(data, axis, sizes[axis], align_corners) for axis in (0, 1)))
+
+
+@contrib_BilinearResize2D.vjp
+def _(g, y, data, like=None, align_corners=True, **_):
+    return resize_back(g, data, align_corners=align_corners), None
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, like, **s: contrib_BilinearResize2D(g, x, mode="like", **s),
+        None,
+    )
+)
+def resize_back(data, like, /, align_corners=True):
+    """Undo `contrib_BilinearResize2D`: each number spread over the pixels of `like` it was read from."""
+    sizes = data.shape[2:]
+    weights = (resizing(like, axis, sizes[axis], align_corners).T for axis in (0, 1))
+    return through(data, *weights)
+
+
+def check_pictures(data):
+    """Refuse what is not a batch of pictures with at least one pixel."""
+    require_real(data)
+    wanted = "data of shape (batch, channels, height, width), with at least one pixel"
+    require(data.ndim == 4 and min(data.shape[2:]) > 0, wanted)
+
+
+def new_size(size, given, scale, mode):
+    """The new height or width in one of the modes of `contrib_BilinearResize2D`."""
+    if mode in ("size", "like") and (scale is None or mode == "like"):
+        out = given
+    elif mode in ("size", "odd_scale"):
+        require(scale is not None, "scale_height and scale_width with mode 'odd_scale'")
+        last = mode == "odd_scale" and size % 2
+        out = int(np.float32(scale) * np.float32(size - last)) + last
+    else:
+        steps = {"to_even_down": -(size % 2), "to_even_up": size % 2}
+        steps |= {"to_odd_down": size % 2 - 1, "to_odd_up": 1 - size % 2}
+        require(mode in steps, f"a mode size, odd_scale, like, {', '.join(steps)}, not {mode!r}")
+        out = size + steps[mode]
+    require(out > 0, f"a new size of at least one pixel, not {out}")
+    return out
+
+
+def resizing(data, axis, count, align_corners):
+    """Weights (count, size) with which `count` new pixels read those of `data` along axis 2 + `axis`."""
+    size, k = data.shape[2 + axis], np.arange(count, dtype="float64", like=data)
+    if count == 1:
+        at = k
+    elif align_corners:
+        at = k * ((size - 1) / (count - 1))
+    else:
+        at = ((k + 0.5) * (size / count) - 0.5).clip(0, size - 1)
+    far = np.abs(at[:, None] - np.arange(size, like=data))
+    return np.maximum(0, 1 - far).astype(data.dtype)
+
+
+def through(data, rows, columns):
+    """$R x C^T$ for each picture and channel."""
+    return rows @ (data @ columns.T)
+
+
+@operator(
+    vjp=(lambda g, y, x, output_size: average_back(g, x, output_size=output_size),),
+    aliases=("_contrib_AdaptiveAvgPooling2D",),
+)
+def contrib_AdaptiveAvgPooling2D(data, /, output_size=()):
+    """The means in output_size bins, as equal as can be: (batch, channels, *output_size).
+
+    data: (batch, channels, height, width); output_size: a number, (height, width), or () for one bin.
+    Bin k of p of n pixels begins at floor(k n / p) and ends before ceil((k + 1) n / p).
+    """
+    return through(data, *averages(data, output_size))
+
+
+@operator(
+    vjp=(lambda g, y, x, like, **s: contrib_AdaptiveAvgPooling2D(g, **s), None),
+)
+def average_back(data, like, /, output_size=()):
+    """Undo `contrib_AdaptiveAvgPooling2D`: each mean divided evenly among the pixels of its bin."""
+    return through(data, *(weights.T for weights in averages(like, output_size)))
+
+
+def averages(data, output_size):
+    """Weights (bins, size) for the height and the width of `data`."""
+    check_pictures(data)
+    counts = [output_size] if isinstance(output_size, int) else list(output_size) or [1]
+    require(len(counts) <= 2 and min(counts) > 0, "an output_size of one or two numbers > 0")
+    return [evenly(data, size, p) for size, p in zip(data.shape[2:], counts * (3 - len(counts)))]
+
+
+def evenly(data, size, count):
+    """Weights (count, size) of the means of `count` bins of `size` pixels."""
+    k, pixel = np.arange(count, like=data)[:, None], np.arange(size, like=data)
+    first, end = k * size // count, -(-(k + 1) * size // count)
+    return (((first <= pixel) & (pixel < end)) / (end - first)).astype(data.dtype)
 
 
 # --- Grids ----------------------------------------------------------------------------------------
