@@ -215,13 +215,18 @@ def spans(begin, end, step):
 
 @operator(vjp=(lambda g, y, x, like, axes: place_corner(g, x), None), same_dtype=False)
 def slice_like(data, shape_like, /, axes=()):
-    """The first numbers of `data` along `axes` (by default all), as many as `shape_like` has."""
+    """The first numbers of `data` along `axes` (by default all), as many as `shape_like` has.
+
+    Negative axes count from the end of `data`, in both arrays.
+    """
     if not several(axes or ()) and data.ndim != shape_like.ndim:
         raise ValueError(f"without axes, {data.ndim} and {shape_like.ndim} axes do not fit")
     where = [span(None)] * data.ndim
     for a in several(axes or tuple(range(data.ndim))):
-        axis, size = one_axis(data, a), shape_like.shape[one_axis(shape_like, a)]
-        if size > data.shape[axis]:
+        axis = one_axis(data, a)
+        if axis >= shape_like.ndim:
+            raise ValueError(f"axis {a} is axis {axis}, and shape_like has {shape_like.ndim} alone")
+        if (size := shape_like.shape[axis]) > data.shape[axis]:
             raise ValueError(f"axis {a} of size {data.shape[axis]} has no {size} numbers")
         where[axis] = span(size)
     return data[tuple(where)].copy()

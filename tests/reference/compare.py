@@ -78,8 +78,7 @@ def ask(calls, python):
                 }
             )
         (folder / "calls.json").write_text(json.dumps(listed, default=repr))
-        subprocess.run([python, str(SIDE), str(folder)], check=True, capture_output=True)
-        answers = json.loads((folder / "answers.json").read_text())
+        answers = run(folder, len(calls), python)
         return [
             (
                 answer,
@@ -92,6 +91,26 @@ def ask(calls, python):
             )
             for n, (answer, (row, _)) in enumerate(zip(answers, calls))
         ]
+
+
+def run(folder, count, python):
+    """The answers to all calls of a folder; MXNet is started anew after each call that aborts it.
+
+    A call may abort because an earlier one has spoilt MXNet's memory: it is asked again first.
+    """
+    listed, answers = folder / "answers.jsonl", []
+    while len(answers) < count:
+        command = [python, str(SIDE), str(folder), str(len(answers))]
+        done = subprocess.run(command, capture_output=True, text=True)
+        lines = listed.read_text().splitlines() if listed.exists() else []
+        alone = len(lines) == len(answers)  # none has been answered in this run
+        if done.returncode > 0:  # an exception outside of any call: MXNet is not installed there
+            raise RuntimeError(f"{python} cannot run MXNet: {done.stderr[-500:]}")
+        answers = [json.loads(line) for line in lines]
+        if done.returncode < 0 and alone:  # a signal
+            answers.append({"error": "MXNet aborts"})
+            listed.write_text("".join(json.dumps(a) + "\n" for a in answers))
+    return answers
 
 
 def ours(row, arrays):

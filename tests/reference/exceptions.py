@@ -17,5 +17,9 @@ EXCEPTIONS = {  # row id -> reason
     "sample_multinomial": DRAWN,
     "sample_multinomial-only": DRAWN,
     "shuffle": DRAWN,
+    "im2col-one_axis": "MXNet's manual has one axis as well, its code fails on all but two",
+    "reshape-split_reversed": "MXNet infers -1 wrongly where -4 stands as well, and spoils memory",
     "sgd_mom_update": "MXNet changes the momentum in place, here it is returned",
+    "split-numbers": "MXNet gives arrays of shape (), which it takes for unknown",
+    "transpose-negative": "MXNet refuses negative axes; they mean what they mean in NumPy",
 }

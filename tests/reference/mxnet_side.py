@@ -1,7 +1,8 @@
-"""Run calls in the real MXNet: `python mxnet_side.py FOLDER`, in an environment that has MXNet 1.9.1.
+"""Run calls in the real MXNet: `python mxnet_side.py FOLDER FIRST`, where MXNet 1.9.1 is installed.
 
-FOLDER/calls.json lists calls; arrays lie beside it as `.npy`. The answers are written to
-FOLDER/answers.json and as further `.npy` files. It imports nothing of this project.
+FOLDER/calls.json lists calls, of which those before number FIRST are left out; arrays lie beside it as
+`.npy`. Each answer is added to FOLDER/answers.jsonl at once, so that it is known how far MXNet came if
+a call aborts it, and arrays go to further `.npy` files. It imports nothing of this project.
 """
 
 import json
@@ -64,14 +65,15 @@ def weights(shape, seed):
 
 def main():
     folder = Path(sys.argv[1])
-    answers = []
-    for number, call in enumerate(json.loads((folder / "calls.json").read_text())):
-        try:
-            answers.append(answer(folder, number, call))
-        except Exception as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            answers.append({"error": f"{type(error).__name__}: {lines[-1] if lines else ''}"})
-    (folder / "answers.json").write_text(json.dumps(answers))
+    calls = json.loads((folder / "calls.json").read_text())
+    with (folder / "answers.jsonl").open("a") as answers:
+        for number in range(int(sys.argv[2]), len(calls)):
+            try:
+                found = answer(folder, number, calls[number])
+            except Exception as error:
+                lines = [line for line in str(error).splitlines() if line.strip()]
+                found = {"error": f"{type(error).__name__}: {lines[-1] if lines else ''}"}
+            print(json.dumps(found), file=answers, flush=True)
 
 
 if __name__ == "__main__":
