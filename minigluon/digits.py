@@ -3,6 +3,9 @@
 # Written from chapters/90_digits.ipynb: edit the chapter, then run `minigluon export`.
 
 import argparse
+import importlib
+import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from minigluon.gluon import nn
 
 __all__ = [
     "Reader",
+    "above",
     "accuracy",
     "draw",
     "draw_curve",
@@ -20,12 +24,12 @@ __all__ = [
     "learn",
     "load",
     "main",
-    "missing",
+    "missing_package",
     "next_step",
     "parser",
-    "positive",
     "rescanned",
     "train_epoch",
+    "unwritable",
 ]
 
 
@@ -34,10 +38,8 @@ __all__ = [
 
 def load(seed=0, held_out=450):
     """Training and held-out digits as two datasets of (64 numbers from 0 to 1, class)."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise missing("scikit-learn") from None
+    from sklearn.datasets import load_digits
+
     pixels, truth = load_digits(return_X_y=True)
     order = np.random.default_rng(seed).permutation(len(pixels))
     x, y = (pixels[order] / 16).astype("float32"), truth[order].astype("float32")
@@ -45,11 +47,6 @@ def load(seed=0, held_out=450):
         gluon.data.ArrayDataset(x[held_out:], y[held_out:]),
         gluon.data.ArrayDataset(x[:held_out], y[:held_out]),
     )
-
-
-def missing(package):
-    """The error for a package that the core does not need but this program does."""
-    return SystemExit(f"{package} is missing. Run: pip install 'minigluon[learn]'")
 
 
 def rescanned(x, noise=0.3):
@@ -121,10 +118,8 @@ def learn(epochs=60, batch_size=64, lr=0.1, seed=0, progress=lambda steps: steps
 
 def draw(net, held_out, history):
     """A figure: loss and accuracy an epoch, and the sixteen most doubtful held-out digits."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise missing("matplotlib") from None
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(9, 3.6), dpi=80, layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[1, 1.2])
     draw_curve(left.subplots(), history)
@@ -163,11 +158,12 @@ def draw_digits(figure, net, held_out):
 
 def main(argv=None):
     """`python -m minigluon [digits]`: train, report, draw; the exit status."""
-    options = parser().parse_args(argv)
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        raise missing("tqdm") from None
+    top = parser()
+    options = top.parse_args(argv)
+    if problem := missing_package() or unwritable(options.out):
+        top.error(problem)
+    from tqdm import tqdm
+
     net, held_out, history = learn(
         options.epochs,
         options.batch_size,
@@ -187,24 +183,55 @@ def parser():
     top = argparse.ArgumentParser(
         "minigluon digits", description="Learn to read handwritten digits."
     )
-    top.add_argument("--epochs", type=positive(int), default=60)
-    top.add_argument("--batch-size", type=positive(int), default=64)
-    top.add_argument("--lr", type=positive(float), default=0.1, help="learning rate")
-    top.add_argument("--seed", type=int, default=0)
+    top.add_argument("--epochs", type=above(int, 0), default=60)
+    top.add_argument("--batch-size", type=above(int, 0), default=64)
+    top.add_argument("--lr", type=above(float, 0), default=0.1, help="learning rate")
+    top.add_argument("--seed", type=above(int, -1, 2**32), default=0)
     top.add_argument("--out", type=Path, default=Path("digits.png"), help="where the picture goes")
     return top
 
 
-def positive(kind):
-    """A converter for argparse that refuses what is not above 0."""
+def above(kind, low, high=math.inf):
+    """A converter for argparse that refuses what is not above `low` and below `high`."""
 
     def number(text):
         value = kind(text)
-        if not value > 0:
-            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        if not value > low:
+            raise argparse.ArgumentTypeError(f"{text} is not above {low}")
+        if not value < high:
+            raise argparse.ArgumentTypeError(f"{text} is not below {high}")
         return value
 
+    number.__name__ = kind.__name__  # for argparse's message about other text
     return number
+
+
+def missing_package():
+    """What to do if a package is missing that the core does not need but this program does."""
+    needed = {"sklearn.datasets": "scikit-learn", "matplotlib.figure": "matplotlib", "tqdm": "tqdm"}
+    for module, package in needed.items():
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            return f"{package} is missing. Run: pip install 'minigluon[learn]'"
+    return None
+
+
+def unwritable(path):
+    """Why a picture cannot be saved at `path`; None if it can."""
+    from matplotlib.figure import Figure
+
+    kinds = Figure().canvas.get_supported_filetypes()
+    kind = path.suffix.removeprefix(".").lower()
+    if path.is_dir():
+        return f"--out {path} is a folder: give the name of a file"
+    if not path.parent.is_dir():
+        return f"--out {path}: there is no folder {path.parent}"
+    if kind and kind not in kinds:
+        return f"--out {path}: the name must end in one of {', '.join(sorted(kinds))}"
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        return f"--out {path} cannot be written to"
+    return None
 
 
 def next_step():

@@ -2,6 +2,9 @@
 
 # Written from chapters/02_arrays.ipynb: edit the chapter, then run `minigluon export`.
 
+import math
+from operator import index
+
 import numpy as np
 
 from minigluon.base import MXNetError
@@ -10,12 +13,18 @@ from minigluon.op import Operand, describe, failure, interpreters
 
 __all__ = [
     "ArgumentError",
+    "Capsule",
     "NDArray",
     "arange",
     "array",
     "compute",
     "empty",
+    "eye",
+    "from_dlpack",
+    "from_numpy",
     "full",
+    "linspace",
+    "made",
     "number",
     "ones",
     "place",
@@ -23,6 +32,9 @@ __all__ = [
     "require_same_dtype",
     "restored",
     "shown",
+    "sizes",
+    "to_dlpack_for_read",
+    "to_dlpack_for_write",
     "waitall",
     "with_scalars",
     "zeros",
@@ -133,6 +145,12 @@ class NDArray(Operand):
     def __reduce__(self):
         return restored, (self.asnumpy(), self._ctx)
 
+    def __dlpack__(self, **settings):
+        return self._data.__dlpack__(**settings)
+
+    def __dlpack_device__(self):
+        return self._data.__dlpack_device__()
+
 
 # --- The first interpreter ------------------------------------------------------------------------
 
@@ -215,7 +233,10 @@ def array(source_array, ctx=None, dtype=None):
     if isinstance(source_array, NDArray):
         dtype = source_array.dtype if dtype is None else dtype
         source_array = source_array.asnumpy()
-    return place(np.array(source_array, real_dtype(dtype)), ctx)
+    try:
+        return place(np.array(source_array, real_dtype(dtype)), ctx)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"source_array must be array like object: {error}") from None
 
 
 def place(raw, ctx):
@@ -240,30 +261,111 @@ def real_dtype(dtype):
     return found
 
 
-def zeros(shape, ctx=None, dtype=None, **_):
+def zeros(shape, ctx=None, dtype=None, out=None, **_):
     """An array of zeros."""
-    return place(np.zeros(shape, real_dtype(dtype)), ctx)
+    return made(np.zeros(sizes(shape), real_dtype(dtype)), ctx, out)
 
 
-def ones(shape, ctx=None, dtype=None, **_):
+def ones(shape, ctx=None, dtype=None, out=None, **_):
     """An array of ones."""
-    return place(np.ones(shape, real_dtype(dtype)), ctx)
+    return made(np.ones(sizes(shape), real_dtype(dtype)), ctx, out)
 
 
-def full(shape, val, ctx=None, dtype=None):
+def full(shape, val, ctx=None, dtype=None, out=None):
     """An array in which every number is `val`."""
-    return place(np.full(shape, val, real_dtype(dtype)), ctx)
+    return made(np.full(sizes(shape), val, real_dtype(dtype)), ctx, out)
 
 
 def empty(shape, ctx=None, dtype=None):
     """An array whose numbers are whatever the memory held."""
-    return place(np.empty(shape, real_dtype(dtype)), ctx)
+    return place(np.empty(sizes(shape), real_dtype(dtype)), ctx)
 
 
-def arange(start, stop=None, step=1.0, repeat=1, infer_range=None, ctx=None, dtype=None):
+def arange(start, stop=None, step=1.0, repeat=1, infer_range=None, ctx=None, dtype=None, out=None):
     """Evenly spaced numbers from `start` up to `stop`, each `repeat` times."""
     start, stop = (0, start) if stop is None else (start, stop)
-    return place(np.repeat(np.arange(start, stop, step), repeat).astype(real_dtype(dtype)), ctx)
+    if step == 0 or (stop - start) / step <= 0:
+        raise MXNetError(f"arange({start}, {stop}, {step}): no number lies in this range")
+    values = np.repeat(np.arange(start, stop, step), repeat).astype(real_dtype(dtype))
+    return made(values, ctx, out)
+
+
+def linspace(start, stop, num, endpoint=True, ctx=None, dtype=None, out=None):
+    """`num` numbers from `start` to `stop`, which is the last one unless `endpoint` is False."""
+    return made(np.linspace(start, stop, num, endpoint).astype(real_dtype(dtype)), ctx, out)
+
+
+def eye(N, M=0, k=0, ctx=None, dtype=None, out=None):
+    """A matrix of N rows and M columns (0: as many) with ones on its k-th diagonal."""
+    return made(np.eye(N, M or None, k, real_dtype(dtype)), ctx, out)
+
+
+def made(raw, ctx, out=None):
+    """A new array of fresh numbers, or `out` filled with them."""
+    if out is None:
+        return place(raw, ctx)
+    if out.shape != raw.shape:
+        raise MXNetError(f"shape {raw.shape} does not fit out, which has {out.shape}")
+    out._data[...] = put(raw, out._ctx)
+    return out
+
+
+def sizes(shape):
+    """A shape as a tuple of ints; MXNetError if one is negative or memory could never hold it."""
+    try:
+        found = tuple(index(n) for n in ((shape,) if np.ndim(shape) == 0 else shape))
+    except TypeError:
+        raise MXNetError(f"shape {shape!r}: give a whole number or a tuple of them") from None
+    if any(n < 0 for n in found) or math.prod(found) >= 2**60:
+        raise MXNetError(f"shape {found}: sizes are not negative, and memory must hold them")
+    return found
+
+
+def from_numpy(ndarray, zero_copy=True):
+    """An array of the same numbers and type; with `zero_copy` in the same memory.
+
+    That memory must be contiguous, and NumPy may no longer write to it.
+    """
+    if not zero_copy:
+        return array(ndarray, dtype=ndarray.dtype)
+    if not ndarray.flags.c_contiguous:
+        raise ValueError("Only c-contiguous arrays are supported for zero-copy")
+    ours = ndarray[...]  # a view: it stays writable when the original is locked
+    ndarray.flags.writeable = False
+    real_dtype(ours.dtype)
+    return NDArray(ours, Context("cpu"))
+
+
+def from_dlpack(dlpack):
+    """The array behind a DLPack capsule, or behind an object with `__dlpack__`, in the same memory."""
+    source = dlpack if hasattr(dlpack, "__dlpack__") else Capsule(dlpack)
+    return NDArray(np.from_dlpack(source), Context("cpu"))
+
+
+def to_dlpack_for_read(data):
+    """A DLPack capsule of the array, for a reader."""
+    return data.__dlpack__()
+
+
+def to_dlpack_for_write(data):
+    """A DLPack capsule of the array, for somebody who will write into it: of version 1, which says so."""
+    return data.__dlpack__(max_version=(1, 0))
+
+
+class Capsule:
+    """A bare DLPack capsule of CPU memory, as an object that NumPy can ask for it."""
+
+    def __init__(self, capsule):
+        self.capsule = capsule
+
+    def __dlpack__(self, **_):
+        return self.capsule
+
+    def __dlpack_device__(self):
+        return 1, 0
+
+
+NDArray.to_dlpack_for_read, NDArray.to_dlpack_for_write = to_dlpack_for_read, to_dlpack_for_write
 
 
 def waitall():

@@ -3,125 +3,135 @@
 # Written from chapters/12_shape.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
-from builtins import slice as span
 
 import numpy as np
 
-from minigluon.autograd import broadcast_like, sum_like
-from minigluon.ndarray.ndarray import NDArray
-from minigluon.op import Operand, operator
+from minigluon.autograd import Node, ones_like, state, sum_like, zeros_like
+from minigluon.base import MXNetError
+from minigluon.ndarray.ndarray import ArgumentError, NDArray
+from minigluon.op import Operand, failure, operator
 from minigluon.ops.reduce import at_least_1d, one_axis
 
 __all__ = [
     "NDArray",
     "Operand",
-    "along",
+    "ShapeError",
+    "axes_between",
     "broadcast_axis",
+    "broadcast_like",
     "broadcast_to",
-    "checked_reshape",
-    "codes_backwards",
-    "concat",
+    "broadcast_to_method",
+    "codes_of",
     "decoded",
+    "depth_to_space",
     "expand_dims",
     "flatten",
     "flip",
     "halves",
     "inferred",
     "inverse",
-    "place",
-    "place_axis",
+    "moveaxis",
+    "parts",
     "repeat",
     "reshape",
     "reshape_like",
     "reshape_method",
-    "slice",
-    "slice_axis",
-    "spans",
-    "split",
-    "split_like",
+    "reshape_view",
+    "several",
+    "shape_array",
+    "size_array",
+    "space_to_depth",
+    "spread",
     "squeeze",
-    "stack",
+    "stretched",
     "swapaxes",
     "tile",
     "transpose",
     "transpose_method",
     "unrepeat",
-    "unstacked",
     "untile",
+    "viewing",
 ]
 
 
 # --- Reading memory anew --------------------------------------------------------------------------
 
 
-@operator(vjp=(lambda g, y, x, like: reshape_like(g, x), None), same_dtype=False)
-def reshape_like(lhs, rhs, /):
-    """The numbers of `lhs` in the shape of `rhs`, which must have as many."""
-    return lhs.reshape(rhs.shape)
+@operator(vjp=(lambda g, y, x, like, **_: reshape_like(g, x), None), same_dtype=False)
+def reshape_like(lhs, rhs, /, lhs_begin=None, lhs_end=None, rhs_begin=None, rhs_end=None):
+    """The numbers of `lhs` in the shape of `rhs`, which must have as many.
+
+    With begin and end, only the axes `lhs_begin:lhs_end` take the sizes of `rhs_begin:rhs_end`.
+    """
+    if lhs_begin is lhs_end is rhs_begin is rhs_end is None:
+        return lhs.reshape(rhs.shape)
+    before, after = axes_between(lhs, lhs_begin, lhs_end)
+    first, last = axes_between(rhs, rhs_begin, rhs_end)
+    return lhs.reshape(lhs.shape[:before] + rhs.shape[first:last] + lhs.shape[after:])
 
 
-@operator(vjp=(lambda g, y, x, shape, reverse: reshape_like(g, x),), aliases=("Reshape",))
-def reshape(data, /, shape=None, reverse=False):
+def axes_between(a, begin, end):
+    """The axes `begin:end` of an array, both counted from the front; ValueError if there are none."""
+    ends = begin or 0, a.ndim if end is None else end
+    first, last = (n + a.ndim if n < 0 else n for n in ends)
+    if not 0 <= first < last <= a.ndim:
+        raise ValueError(f"an array of {a.ndim} axes has no axes {begin}:{end}")
+    return first, last
+
+
+@operator(vjp=(lambda g, y, x, **_: reshape_like(g, x),), aliases=("Reshape",))
+def reshape(data, /, shape=None, reverse=False, target_shape=None, keep_highest=False):
     """The same numbers in another shape, of the same size.
 
     Codes: 0 copies a size, -1 is inferred, -2 copies all that remain, -3 joins two, -4 splits one
     into the next two numbers (one may be -1); with `reverse` they are read from the right.
+    `target_shape` is MXNet's old form: one 0 is inferred; `keep_highest` copies the first size.
     """
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    if all(n > 0 for n in shape):
-        return data.reshape(shape)
-    return data.reshape(decoded(shape, data.shape, reverse))
+    if shape is None:
+        shape = [n or -1 for n in several(target_shape or ())]
+        shape[:1] = [0] if keep_highest else shape[:1]
+    return data.reshape(decoded(several(shape), data.shape, reverse)).copy()
+
+
+def several(n):
+    """A number, or several, as a tuple."""
+    return tuple(n) if isinstance(n, tuple | list) else (n,)
 
 
 def decoded(codes, old, reverse=False):
     """The shape that MXNet's `codes` mean for an array of shape `old`; ValueError if they fit not."""
+    if codes and min(codes) > 0:
+        return codes
     if reverse:
-        return decoded(codes_backwards(codes), old[::-1])[::-1]
-    new, source, codes = [], list(old), list(codes)
+        return decoded(codes[::-1], old[::-1])[::-1]
+    new, left, codes = [], list(old), list(codes)
     while codes:
         code = codes.pop(0)
-        if code == -2:
-            new += source
-            source = []
-        elif code == -4:
-            new += halves(source.pop(0), codes.pop(0), codes.pop(0))
-        elif code < -4 or (code in (0, -3) and len(source) < (1 if code == 0 else 2)):
+        if code < -4 or len(left) < {0: 1, -3: 2, -4: 1}.get(code, 0):
             raise ValueError(f"reshape code {code} does not fit the shape {old}")
-        elif code == 0:
-            new.append(source.pop(0))
+        if code == -2:
+            new, left = new + left, []
         elif code == -3:
-            new.append(source.pop(0) * source.pop(0))
+            new.append(left.pop(0) * left.pop(0))
+        elif code == -4:
+            new += halves(left.pop(0), codes[:2])
+            codes = codes[2:]
         else:
-            new.append(code)
-            source = source[1:]
+            new.append(code or left[0])
+            left = left[1:]
     return inferred(new, math.prod(old))
 
 
-def codes_backwards(codes):
-    """The codes in reverse order, with a split's two numbers still behind it."""
-    out, codes = [], list(codes)
-    while codes:
-        if codes[0] == -4:
-            out[:0] = [-4, codes[2], codes[1]]
-            codes = codes[3:]
-        else:
-            out.insert(0, codes.pop(0))
-    return out
-
-
-def halves(size, a, b):
-    """The two sizes that a split makes; one of them may be -1."""
-    if a == -1:
-        a = size // b
-    if b == -1:
-        b = size // a
-    if a * b != size:
-        raise ValueError(f"reshape code -4: {size} is not {a} times {b}")
-    return [a, b]
+def halves(size, pair):
+    """The two sizes that code -4 makes of one; one of the `pair` may be -1."""
+    known = math.prod(n for n in pair if n != -1)
+    if len(pair) < 2 or known <= 0 or size % known or (-1 not in pair and size != known):
+        raise ValueError(f"reshape code -4: {size} is not the product of two sizes {tuple(pair)}")
+    return [size // known if n == -1 else n for n in pair]
 
 
 def inferred(shape, size):
-    """`shape` with its -1 replaced by what makes the size right."""
+    """`shape` with its -1 replaced by what makes the size right; never without axes."""
     if shape.count(-1) > 1:
         raise ValueError(f"only one size of {tuple(shape)} can be inferred")
     if -1 in shape:
@@ -129,26 +139,28 @@ def inferred(shape, size):
         if known == 0 or size % known:
             raise ValueError(f"{size} numbers cannot be read as {tuple(shape)}")
         shape = [size // known if n == -1 else n for n in shape]
-    return tuple(shape)
+    return tuple(shape) or (1,)
 
 
 @operator(vjp=(lambda g, y, x: reshape_like(g, x),), aliases=("Flatten",))
 def flatten(data, /):
     """A matrix: the first axis stays, all others become one."""
-    return data.reshape(data.shape[0], math.prod(data.shape[1:]))
+    return data.reshape(data.shape[0], math.prod(data.shape[1:])).copy()
 
 
 @operator(vjp=(lambda g, y, x, axis: reshape_like(g, x),))
 def expand_dims(data, /, axis):
-    """A new axis of size 1 at position `axis`."""
-    return np.expand_dims(data, axis).copy()
+    """A new axis of size 1, so that it is axis number `axis` of the result."""
+    if not -data.ndim - 1 <= axis <= data.ndim:
+        raise ValueError(f"axis {axis} is out of range for a result of {data.ndim + 1} axes")
+    axis %= data.ndim + 1
+    return data.reshape(data.shape[:axis] + (1,) + data.shape[axis:]).copy()
 
 
 @operator(vjp=(lambda g, y, x, axis: reshape_like(g, x),))
 def squeeze(data, /, axis=None):
     """The array without its axes of size 1, or without those named in `axis`."""
-    axis = axis if axis is None or isinstance(axis, int) else tuple(axis)
-    return at_least_1d(np.squeeze(data, axis)).copy()
+    return at_least_1d(data.squeeze(axis if axis is None else several(axis))).copy()
 
 
 # --- Transposition --------------------------------------------------------------------------------
@@ -162,15 +174,56 @@ def transpose(data, /, axes=None):
 
 def inverse(axes):
     """The permutation that undoes `axes`."""
-    return None if not axes else tuple(sorted(range(len(axes)), key=lambda i: axes[i]))
+    return axes and tuple(sorted(range(len(axes)), key=lambda i: axes[i] % len(axes)))
 
 
-@operator(
-    vjp=(lambda g, y, x, dim1, dim2: swapaxes(g, dim1=dim1, dim2=dim2),), aliases=("SwapAxis",)
-)
+@operator(vjp=(lambda g, y, x, **axes: swapaxes(g, **axes),), aliases=("SwapAxis",))
 def swapaxes(data, /, dim1=0, dim2=0):
     """Two axes exchanged."""
     return data.swapaxes(dim1, dim2).copy()
+
+
+@operator(
+    vjp=(lambda g, y, x, source, destination: moveaxis(g, source=destination, destination=source),)
+)
+def moveaxis(tensor, /, source, destination):
+    """The axis `source`, or several, moved to place `destination`; the others keep their order."""
+    return np.moveaxis(tensor, source, destination).copy()
+
+
+@operator(vjp=(lambda g, y, x, axis: flip(g, axis=axis),), aliases=("reverse",))
+def flip(data, /, axis):
+    """The numbers in reverse order along `axis`, an int or several."""
+    return np.flip(data, several(axis)).copy()
+
+
+@operator(vjp=(lambda g, y, x, block_size: space_to_depth(g, block_size=block_size),))
+def depth_to_space(data, /, block_size):
+    """Channels dealt out into squares: shape (n, c b^2, h, w) becomes (n, c, h b, w b)."""
+    n, c, h, w = parts(data, block_size, channels=block_size**2)
+    opened = data.reshape(n, block_size, block_size, c, h, w).transpose(0, 3, 4, 1, 5, 2)
+    return opened.reshape(n, c, h * block_size, w * block_size).copy()
+
+
+@operator(vjp=(lambda g, y, x, block_size: depth_to_space(g, block_size=block_size),))
+def space_to_depth(data, /, block_size):
+    """Squares gathered into channels: shape (n, c, h b, w b) becomes (n, c b^2, h, w)."""
+    n, c, h, w = parts(data, block_size, block=block_size)
+    opened = data.reshape(n, c, h, block_size, w, block_size).transpose(0, 3, 5, 1, 2, 4)
+    return opened.reshape(n, c * block_size**2, h, w).copy()
+
+
+def parts(data, block_size, channels=1, block=1):
+    """The sizes of four axes, divided; ValueError if they cannot be."""
+    if data.ndim != 4 or block_size < 1:
+        raise ValueError(
+            f"block_size {block_size} of {data.ndim} axes: need at least 1, and 4 axes"
+        )
+    for size, by in zip(data.shape[1:], (channels, block, block)):
+        if size % by:
+            raise ValueError(f"a size of {data.shape} is not a multiple of {by}")
+    n, c, h, w = data.shape
+    return n, c // channels, h // block, w // block
 
 
 # --- Repeating ------------------------------------------------------------------------------------
@@ -179,38 +232,65 @@ def swapaxes(data, /, dim1=0, dim2=0):
 @operator(vjp=(lambda g, y, x, shape: sum_like(g, x),))
 def broadcast_to(data, /, shape):
     """Repeat the axes of size 1 up to `shape`; 0 keeps a size."""
-    shape = tuple(shape)
+    shape = several(shape)
     if 0 in shape and len(shape) == data.ndim:
         shape = tuple(n or old for n, old in zip(shape, data.shape))
-    return np.broadcast_to(data, shape).copy()
+    return spread(data, shape)
+
+
+def spread(data, shape):
+    """`data` broadcast to `shape`, in memory of its own: four times as fast as `broadcast_to().copy()`."""
+    if len(shape) < data.ndim:
+        raise ValueError(f"{data.ndim} axes cannot be broadcast to the shape {tuple(shape)}")
+    out = np.empty_like(data, shape=shape, order="C")
+    out[...] = data
+    return out
 
 
 @operator(vjp=(lambda g, y, x, axis, size: sum_like(g, x),), aliases=("broadcast_axes",))
 def broadcast_axis(data, /, axis=(), size=()):
     """Repeat each axis of size 1 named in `axis` to the size that stands in `size`."""
-    axis = (axis,) if isinstance(axis, int) else axis
-    size = (size,) if isinstance(size, int) else size
+    return spread(data, stretched(data, several(axis), several(size)))
+
+
+@operator(vjp=(lambda g, y, x, like, **axes: sum_like(g, x), None), same_dtype=False)
+def broadcast_like(lhs, rhs, /, lhs_axes=None, rhs_axes=None):
+    """Repeat `lhs` along its axes of size 1 to the shape of `rhs`.
+
+    With axes, only those of `lhs_axes` are repeated, each to the size of its partner in `rhs_axes`.
+    """
+    if lhs_axes is None or rhs_axes is None:
+        return spread(lhs, rhs.shape)
+    sizes = [rhs.shape[one_axis(rhs, a)] for a in several(rhs_axes)]
+    return spread(lhs, stretched(lhs, several(lhs_axes), sizes))
+
+
+def stretched(data, axes, sizes):
+    """The shape of `data` with new `sizes` at some `axes`."""
+    if len(axes) != len(sizes):
+        raise ValueError(f"axes {axes} need as many sizes, not {tuple(sizes)}")
     shape = list(data.shape)
-    for a, n in zip(axis, size):
-        shape[one_axis(data, a)] = n
-    return np.broadcast_to(data, shape).copy()
+    for axis, size in zip(axes, sizes):
+        shape[one_axis(data, axis)] = size
+    return shape
 
 
 @operator(vjp=(lambda g, y, x, reps: untile(g, x, reps=reps),))
 def tile(data, /, reps):
     """The whole array `reps` times along each axis, counted from the last."""
-    return np.tile(data, reps)
+    return np.tile(data, several(reps))
 
 
 @operator(vjp=(lambda g, y, x, like, reps: tile(g, reps=reps), None))
 def untile(data, like, /, reps):
     """Undo `tile`: the sum of all copies, in the shape of `like`."""
-    reps = (reps,) if isinstance(reps, int) else tuple(reps)
-    axes = max(len(reps), like.ndim)
-    sizes = (1,) * (axes - like.ndim) + like.shape
-    reps = (1,) * (axes - len(reps)) + reps
+    reps = several(reps)
+    count = max(len(reps), like.ndim)
+    sizes = (1,) * (count - like.ndim) + like.shape
+    reps = (1,) * (count - len(reps)) + reps
     opened = data.reshape([n for pair in zip(reps, sizes) for n in pair])
-    return opened.sum(axis=tuple(range(0, 2 * axes, 2))).reshape(like.shape)
+    total = opened.sum(axis=tuple(range(0, 2 * count, 2)), dtype=data.dtype)
+    return total.reshape(like.shape)
 
 
 @operator(vjp=(lambda g, y, x, repeats, axis: unrepeat(g, x, repeats=repeats, axis=axis),))
@@ -222,169 +302,96 @@ def repeat(data, /, repeats, axis=None):
 @operator(vjp=(lambda g, y, x, like, repeats, axis: repeat(g, repeats=repeats, axis=axis), None))
 def unrepeat(data, like, /, repeats, axis=None):
     """Undo `repeat`: the sum of all copies, in the shape of `like`."""
-    after = 1 if axis is None else math.prod(like.shape[one_axis(like, axis) + 1 :])
-    return data.reshape(-1, repeats, after).sum(axis=1).reshape(like.shape)
+    place = like.ndim if axis is None else one_axis(like, axis) + 1
+    before, after = math.prod(like.shape[:place]), math.prod(like.shape[place:])
+    total = data.reshape(before, repeats, after).sum(axis=1, dtype=data.dtype)
+    return total.reshape(like.shape)
 
 
-# --- Joining and cutting --------------------------------------------------------------------------
+# --- Sizes as numbers -----------------------------------------------------------------------------
 
 
-@operator(aliases=("Concat",))
-def concat(*data, dim=1):
-    """Arrays joined along axis `dim`; all other sizes are equal."""
-    return np.concatenate(data, axis=dim)
+@operator(vjp=(None,))
+def shape_array(data, /):
+    """The sizes of the axes, as an int64 array."""
+    return np.array(data.shape, "int64", like=data)
 
 
-@concat.vjp
-def _(g, y, *data, dim):
-    return split_like(g, *data, dim=dim)
-
-
-@operator
-def split_like(data, /, *like, dim=1):
-    """Undo `concat`: cut `data` along `dim` into pieces as long as the arrays `like`."""
-    pieces, start = [], 0
-    for a in like:
-        where = (span(None),) * (dim % data.ndim) + (span(start, start + a.shape[dim]),)
-        pieces.append(data[where].copy())
-        start += a.shape[dim]
-    return tuple(pieces)
-
-
-@split_like.vjp
-def _(g, y, data, *like, dim):
-    return concat(*g, dim=dim), *[None] * len(like)
-
-
-@operator
-def stack(*data, axis=0):
-    """Arrays of one shape, side by side along a new axis."""
-    return np.stack(data, axis=axis)
-
-
-@stack.vjp
-def _(g, y, *data, axis):
-    return [reshape_like(part, x) for part, x in zip(unstacked(g, len(data), axis), data)]
-
-
-def unstacked(g, count, axis):
-    """The parts of `g` along `axis`."""
-    parts = split(g, num_outputs=count, axis=axis)
-    return parts if isinstance(parts, list | tuple) else [parts]
-
-
-@operator(aliases=("SliceChannel",))
-def split(data, /, num_outputs, axis=1, squeeze_axis=False):
-    """`num_outputs` equal parts along `axis`; with `squeeze_axis` that axis, of size 1, goes away."""
-    if data.shape[one_axis(data, axis)] % num_outputs:
-        raise ValueError(f"axis {axis} of size {data.shape[axis]} has no {num_outputs} equal parts")
-    parts = np.split(data, num_outputs, axis)
-    parts = [(np.squeeze(p, axis) if squeeze_axis else p).copy() for p in parts]
-    return tuple(parts) if num_outputs > 1 else parts[0]
-
-
-@split.vjp
-def _(g, y, data, num_outputs, axis, squeeze_axis):
-    gs = g if isinstance(g, list | tuple) else [g]
-    joined = stack(*gs, axis=axis) if squeeze_axis else concat(*gs, dim=axis)
-    return (joined,)
-
-
-# --- Pieces ---------------------------------------------------------------------------------------
-
-
-@operator(
-    vjp=(lambda g, y, x, axis, begin, end: place_axis(g, x, axis=axis, begin=begin, end=end),)
-)
-def slice_axis(data, /, axis, begin, end):
-    """The part of `data` from `begin` up to `end` (None: to the end) along `axis`."""
-    return data[along(data, axis, begin, end)].copy()
-
-
-@operator(
-    vjp=(
-        lambda g, y, x, like, axis, begin, end: slice_axis(g, axis=axis, begin=begin, end=end),
-        None,
-    )
-)
-def place_axis(data, like, /, axis, begin, end):
-    """Undo `slice_axis`: zeros in the shape of `like`, with `data` in its old place."""
-    out = np.zeros_like(like)
-    out[along(like, axis, begin, end)] = data
-    return out
-
-
-def along(data, axis, begin, end):
-    """The index of a range along one axis."""
-    size = data.shape[one_axis(data, axis)]
-    if not (-size <= (begin or 0) <= size and -size <= (size if end is None else end) <= size):
-        raise ValueError(f"{begin}:{end} is out of range for axis {axis} of size {size}")
-    return (span(None),) * one_axis(data, axis) + (span(begin, end),)
-
-
-@operator(
-    vjp=(lambda g, y, x, begin, end, step: place(g, x, begin=begin, end=end, step=step),),
-    aliases=("crop",),
-)
-def slice(data, /, begin, end, step=()):
-    """The part `begin:end:step` of the first axes, a number (or None) an axis in each of the three."""
-    return data[spans(begin, end, step)].copy()
-
-
-@operator(
-    vjp=(lambda g, y, x, like, begin, end, step: slice(g, begin=begin, end=end, step=step), None)
-)
-def place(data, like, /, begin, end, step=()):
-    """Undo `slice`: zeros in the shape of `like`, with `data` in its old place."""
-    out = np.zeros_like(like)
-    out[spans(begin, end, step)] = data
-    return out
-
-
-def spans(begin, end, step):
-    """The index made of three numbers an axis."""
-    begin, end, step = [(n,) if isinstance(n, int) else tuple(n or ()) for n in (begin, end, step)]
-    return tuple(map(span, begin, end, step + (None,) * (len(begin) - len(step))))
-
-
-@operator(vjp=(lambda g, y, x, axis: flip(g, axis=axis),), aliases=("reverse",))
-def flip(data, /, axis):
-    """The numbers in reverse order along `axis`, an int or several."""
-    return np.flip(data, axis).copy()
+@operator(vjp=(None,))
+def size_array(data, /):
+    """How many numbers there are, as an int64 array of shape (1,)."""
+    return np.array([data.size], "int64", like=data)
 
 
 # --- Methods --------------------------------------------------------------------------------------
 
 
-def reshape_method(self, *shape, **kwargs):
-    """`x.reshape(2, 3)`, `x.reshape((2, 3))` or `x.reshape(shape=(2, 3))`; a view where possible."""
-    if shape and isinstance(shape[0], tuple | list):
-        shape = shape[0]
-    return reshape(self, shape=tuple(shape or kwargs.pop("shape")), **kwargs)
+class ShapeError(MXNetError, ValueError):
+    """A shape that does not fit, met in a method: MXNet raises the one or the other."""
 
 
-def checked_reshape(self, *shape, **kwargs):
-    """The method of arrays: ValueError for a shape that has not as many numbers."""
-    wanted = kwargs.get("shape", shape)
-    wanted = (wanted,) if isinstance(wanted, int) else wanted
-    wanted = wanted[0] if wanted and isinstance(wanted[0], tuple | list) else wanted
-    new = decoded(wanted, self.shape, kwargs.get("reverse", False))
-    if math.prod(new) < self.size:
-        raise ValueError(f"cannot reshape {self.size} numbers of shape {self.shape} into {new}")
-    return reshape(self, shape=new)
+def codes_of(shape, settings):
+    """The shape in `x.reshape(2, 3)`, `x.reshape((2, 3))` or `x.reshape(shape=(2, 3))`."""
+    if not settings.keys() <= {"shape", "reverse"} or not (shape or "shape" in settings):
+        raise ArgumentError("reshape takes a shape and, by keyword, reverse")
+    shape = shape if shape else several(settings["shape"])
+    return tuple(shape[0]) if shape and isinstance(shape[0], tuple | list) else shape
 
 
-def transpose_method(self, *axes):
-    """The axes in another order: `x.transpose(1, 0)` or `x.transpose((1, 0))`."""
-    axes = axes[0] if axes and isinstance(axes[0], tuple | list) else axes
-    return transpose(self, axes=tuple(axes))
+def reshape_method(self, *shape, **settings):
+    """The same numbers in another shape, of the same size; codes as in the operator `reshape`."""
+    return reshape(self, **{**settings, "shape": codes_of(shape, settings)})
 
 
-Operand.reshape, NDArray.reshape = reshape_method, checked_reshape
-Operand.transpose = transpose_method
-Operand.T = property(lambda self: transpose(self))
-for op in [reshape_like, flatten, expand_dims, squeeze, swapaxes, broadcast_to, broadcast_like]:
-    setattr(Operand, op.name, op)
-for op in [split, slice, slice_axis, flip, tile, repeat, broadcast_axis]:
-    setattr(Operand, op.name, op)
+def reshape_view(self, *shape, **settings):
+    """A view of the same numbers in another shape, of the same size; codes as in `mx.nd.reshape`.
+
+    Call it as `x.reshape(2, -1)`, `x.reshape((2, -1))` or `x.reshape(shape=(2, -1))`.
+    """
+    codes, old = codes_of(shape, settings), self._data
+    try:
+        data = old.reshape(decoded(codes, old.shape, settings.get("reverse", False)))
+    except ValueError as error:
+        raise ShapeError(str(failure(error, reshape, [old], {"shape": codes}))) from None
+    if not state.recording or self._node is None:
+        return NDArray(data, self._ctx)
+    node = Node(reshape, [old], {"shape": data.shape}, data, [self._node], self._ctx)
+    return NDArray(data, self._ctx, node)
+
+
+def transpose_method(self, *order, axes=None):
+    """The axes in another order: `x.transpose(1, 0)`, `x.transpose((1, 0))`, or reversed."""
+    order = order[0] if order and isinstance(order[0], tuple | list) else order
+    return transpose(self, axes=order or axes)
+
+
+def broadcast_to_method(self, shape):
+    """`x` repeated along its axes of size 1 up to `shape`; ValueError if it does not fit."""
+    try:
+        return broadcast_to(self, shape=shape)
+    except MXNetError as error:
+        raise ShapeError(str(error)) from None
+
+
+def viewing(op):
+    """The method of `op` with MXNet's setting `inplace`, which asks for a view instead of a copy."""
+
+    def method(self, *args, inplace=False, **settings):
+        y = op(self, *args, **settings)
+        return self.reshape(y.shape) if inplace else y
+
+    method.__name__, method.__doc__ = op.name, op.__doc__
+    return method
+
+
+Operand.reshape, NDArray.reshape = reshape_method, reshape_view
+Operand.transpose, Operand.T = transpose_method, property(transpose_method)
+Operand.broadcast_to = broadcast_to_method
+Operand.broadcast_like = lambda self, other: broadcast_to_method(self, other.shape)
 Operand.broadcast_axes = broadcast_axis
+for op in [flatten, expand_dims, squeeze]:
+    setattr(Operand, op.name, viewing(op))
+for op in [reshape_like, swapaxes, flip, tile, repeat, broadcast_axis, depth_to_space]:
+    setattr(Operand, op.name, op)
+for op in [space_to_depth, shape_array, size_array, zeros_like, ones_like]:
+    setattr(Operand, op.name, op)

@@ -2,11 +2,13 @@
 
 # Written from chapters/80_data.ipynb: edit the chapter, then run `minigluon export`.
 
+from minigluon.gluon.data import batchify
 from minigluon.gluon.data.dataloader import DataLoader
 from minigluon.gluon.data.dataset import ArrayDataset, Dataset, SimpleDataset
 from minigluon.gluon.data.sampler import (
     BatchSampler,
     FilterSampler,
+    IntervalSampler,
     RandomSampler,
     Sampler,
     SequentialSampler,
@@ -18,8 +20,10 @@ __all__ = [
     "DataLoader",
     "Dataset",
     "FilterSampler",
+    "IntervalSampler",
     "RandomSampler",
     "Sampler",
     "SequentialSampler",
     "SimpleDataset",
+    "batchify",
 ]

@@ -4,11 +4,8 @@
 
 import warnings
 
-import numpy as np
-
-import minigluon.ndarray as nd
+from minigluon.gluon.data.batchify import Stack
 from minigluon.gluon.data.sampler import BatchSampler, RandomSampler, SequentialSampler
-from minigluon.ndarray.ndarray import NDArray
 
 __all__ = ["DataLoader", "default_batchify_fn", "default_mp_batchify_fn", "make_sampler"]
 
@@ -18,12 +15,9 @@ __all__ = ["DataLoader", "default_batchify_fn", "default_mp_batchify_fn", "make_
 
 def default_batchify_fn(data):
     """A batch of a list of samples: arrays are stacked, tuples taken element by element."""
-    if isinstance(data[0], NDArray):
-        return nd.stack(*data, axis=0)
     if isinstance(data[0], tuple):
         return [default_batchify_fn(part) for part in zip(*data)]
-    data = np.asarray(data)
-    return nd.array(data, dtype=data.dtype)
+    return Stack()(data)
 
 
 default_mp_batchify_fn = default_batchify_fn  # MXNet's name for the one that workers use
@@ -62,7 +56,8 @@ class DataLoader:
                 "batch_size, shuffle, sampler and last_batch must not be specified if "
                 "batch_sampler is specified."
             )
-        if num_workers:
+        assert timeout > 0, f"timeout must be positive, given {timeout}"
+        if num_workers > 0:
             warnings.warn(
                 f"num_workers={num_workers}: this edition loads in the calling process",
                 stacklevel=2,

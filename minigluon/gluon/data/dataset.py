@@ -29,21 +29,24 @@ class Dataset:
         return self.transform(FirstTransform(fn), lazy)
 
     def filter(self, fn):
-        """The samples for which `fn(sample)` is true."""
-        return SimpleDataset([self[i] for i in range(len(self)) if fn(self[i])])
+        """The samples for which `fn(sample)` is true; a tuple is one argument."""
+        return Chosen(self, [i for i in range(len(self)) if fn(self[i])])
 
     def take(self, count):
         """The first `count` samples; None takes all."""
-        size = len(self) if count is None else min(count, len(self))
-        return Chosen(self, range(size))
+        if count is not None and count < 0:
+            raise ValueError(f"take({count}): the number of samples is 0 or more, None for all")
+        return Chosen(self, range(len(self) if count is None else min(count, len(self))))
 
     def sample(self, sampler):
-        """The samples that a sampler names, in its order."""
+        """The samples that a sampler names, in the order it gives now."""
         return Chosen(self, list(sampler))
 
     def shard(self, num_shards, index):
         """Part `index` of `num_shards` nearly equal parts; the first ones are one longer."""
-        assert index < num_shards, f"shard {index} of {num_shards}: numbers start from 0"
+        assert 0 <= index < num_shards, (
+            f"Shard index out of bound: {index} of {num_shards}; it runs from 0 to {num_shards - 1}"
+        )
         size, rest = divmod(len(self), num_shards)
         start = size * index + min(index, rest)
         return Chosen(self, range(start, start + size + (index < rest)))

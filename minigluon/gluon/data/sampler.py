@@ -4,7 +4,14 @@
 
 import numpy as np
 
-__all__ = ["BatchSampler", "FilterSampler", "RandomSampler", "Sampler", "SequentialSampler"]
+__all__ = [
+    "BatchSampler",
+    "FilterSampler",
+    "IntervalSampler",
+    "RandomSampler",
+    "Sampler",
+    "SequentialSampler",
+]
 
 
 # --- Samplers -------------------------------------------------------------------------------------
@@ -59,6 +66,23 @@ class FilterSampler(Sampler):
         return len(self._numbers)
 
 
+class IntervalSampler(Sampler):
+    """Every `interval`-th number below `length`: 0, 3, 6, ...; with `rollover` then 1, 4, 7, ..."""
+
+    def __init__(self, length, interval, rollover=True):
+        assert 1 <= interval <= length, (
+            f"Interval {interval} must be smaller than or equal to length {length}, and at least 1"
+        )
+        starts = range(interval if rollover else 1)
+        self._numbers = [i for start in starts for i in range(start, length, interval)]
+
+    def __iter__(self):
+        return iter(self._numbers)
+
+    def __len__(self):
+        return len(self._numbers)
+
+
 class BatchSampler(Sampler):
     """Lists of `batch_size` numbers from another sampler.
 
@@ -70,6 +94,8 @@ class BatchSampler(Sampler):
             raise ValueError(
                 f"last_batch must be one of 'keep', 'discard', or 'rollover', but got {last_batch!r}"
             )
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, but got {batch_size}")
         self._sampler, self._batch_size, self._last_batch = sampler, batch_size, last_batch
         self._saved = []
 

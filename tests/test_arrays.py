@@ -1,0 +1,89 @@
+"""Making arrays, and taking them over from NumPy and from other libraries."""
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+from minigluon import nd
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted"),
+    [
+        (lambda: nd.eye(3), np.eye(3, dtype="float32")),
+        (lambda: nd.eye(2, 3, 1), np.eye(2, 3, 1, dtype="float32")),
+        (lambda: nd.eye(2, k=-1, dtype="int32"), np.eye(2, k=-1, dtype="int32")),
+        (lambda: nd.linspace(0, 1, 5), np.linspace(0, 1, 5, dtype="float32")),
+        (
+            lambda: nd.linspace(0, 1, 5, endpoint=False),
+            np.array([0, 0.2, 0.4, 0.6, 0.8], "float32"),
+        ),
+        (lambda: nd.linspace(0, 1, 0), np.zeros(0, "float32")),
+        (lambda: nd.arange(5), np.arange(5, dtype="float32")),
+        (
+            lambda: nd.arange(2, 8, 2, repeat=2, dtype="int32"),
+            np.array([2, 2, 4, 4, 6, 6], "int32"),
+        ),
+        (lambda: nd.arange(5, 0, -2), np.array([5, 3, 1], "float32")),
+        (lambda: nd.full(3, 7.5), np.full(3, 7.5, "float32")),
+        (lambda: nd.full((2,), 3, dtype="int32"), np.full(2, 3, "int32")),
+        (lambda: nd.zeros(3), np.zeros(3, "float32")),
+        (lambda: nd.ones((2,), dtype=np.float16), np.ones(2, "float16")),
+        (lambda: nd.array([True, False]), np.array([1, 0], "float32")),
+        (lambda: nd.array(np.arange(3)), np.arange(3, dtype="float32")),
+        (lambda: nd.array([10**12], dtype="int64"), np.array([10**12])),
+    ],
+)
+def test_made(made, wanted):
+    found = made().asnumpy()
+    assert found.dtype == wanted.dtype and found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, -1), (2.5,), "name", (10**10, 10**10), (2**62,)])
+@pytest.mark.parametrize("make", [nd.zeros, nd.ones, nd.empty, lambda shape: nd.full(shape, 1)])
+def test_impossible_shapes(make, shape):
+    with pytest.raises(mx.MXNetError, match="shape"):
+        make(shape)
+
+
+@pytest.mark.parametrize("bounds", [(3, 3), (0, 5, -1), (0, 5, 0), (0,)])
+def test_empty_range(bounds):
+    with pytest.raises(mx.MXNetError, match="no number lies in this range"):
+        nd.arange(*bounds)
+
+
+@pytest.mark.parametrize("wrong", [[[1, 2], [3]], "a", [1 + 2j]])
+def test_what_is_no_array(wrong):
+    with pytest.raises(TypeError, match="source_array must be array like object"):
+        nd.array(wrong)
+
+
+def test_out():
+    out = nd.ones((2,), dtype="float64")
+    assert nd.zeros((2,), out=out) is out and out.tolist() == [0, 0]
+    assert nd.full((2,), 3, out=out) is out and out.tolist() == [3, 3]
+    with pytest.raises(mx.MXNetError, match="does not fit out"):
+        nd.zeros((3,), out=out)
+
+
+def test_from_numpy_shares_memory():
+    x = np.arange(3.0)
+    y = nd.from_numpy(x)
+    y[0] = 7
+    assert x[0] == 7 and y.dtype == np.float64
+    with pytest.raises(ValueError, match="read-only"):
+        x[0] = 1
+    with pytest.raises(ValueError, match="c-contiguous"):
+        nd.from_numpy(np.arange(6)[::2])
+    z = np.arange(3)
+    assert not np.shares_memory(nd.from_numpy(z, zero_copy=False)._data, z) and z.flags.writeable
+
+
+def test_dlpack():
+    x = nd.array([[1, 2], [3, 4]])
+    for y in (nd.from_dlpack(x), nd.from_dlpack(x.to_dlpack_for_read()), np.from_dlpack(x)):
+        assert y.shape == (2, 2)
+    y = nd.from_dlpack(nd.to_dlpack_for_write(x))
+    y[0, 0] = 9
+    assert x[0, 0].asscalar() == 9 and np.asarray(x)[0, 0] == 9
