@@ -2,8 +2,6 @@
 
 # Written from chapters/14_linalg.ipynb: edit the chapter, then run `minigluon export`.
 
-import numpy as np
-
 from minigluon.op import Operand, operator
 from minigluon.ops.reduce import sum
 from minigluon.ops.shape import expand_dims, reshape_like
