@@ -288,7 +288,7 @@ def linalg_trmm(A, B, /, transpose=False, rightside=False, lower=True, alpha=1.0
 def substitute(a, b, lower):
     """`x` with `a @ x = b`; of the square matrices `a` only one triangle is read."""
     n = a.shape[-1]
-    if n <= 32:  # fastest of 16 to 256, measured
+    if n <= 32:  # of 16 to 256 the fastest up to 128 rows; 16 saves 13 to 18 % from 512 on
         wants = "a triangular matrix without a zero on its diagonal is needed"
         return solved(np.linalg.solve, np.tril(a) if lower else np.triu(a), b, wants=wants)
     first, last = slice(n // 2), slice(n // 2, n)
