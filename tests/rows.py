@@ -12,7 +12,8 @@ class Row:
     `arrays` are float64 unless the operator wants indices. `reference(*arrays, **settings)` is the
     answer of NumPy. `differentiable` tells for which arrays the gradient is compared with finite
     differences (default: all). `wrong` is a pair `(arrays, settings)` that must raise MXNetError,
-    with `says` in its message beside the operator's name.
+    with `says` in its message beside the operator's name. `symmetric` compares gradients along
+    symmetric matrices only, for operators that read one triangle and mean both.
     """
 
     op: str
@@ -22,6 +23,7 @@ class Row:
     differentiable: tuple | None = None
     wrong: tuple | None = None
     says: str = ""
+    symmetric: bool = False
     note: str = ""  # tells rows of the same operator apart
 
     def __post_init__(self):

@@ -91,5 +91,6 @@ def unwrap(x):
 def wrap(x):
     """`x` with each NumPy array inside as a Duck."""
     if isinstance(x, tuple | list):
-        return type(x)(wrap(part) for part in x)
+        parts = [wrap(part) for part in x]
+        return parts if isinstance(x, list) else tuple(parts)  # NumPy's named tuples as well
     return Duck(x) if isinstance(x, np.ndarray | np.generic) else x

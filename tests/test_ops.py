@@ -46,7 +46,7 @@ def weighted(row, arrays):
     return total
 
 
-def check_gradient(f, arrays, which, eps=1e-6, rtol=1e-5, atol=1e-7):
+def check_gradient(f, arrays, which, eps=1e-6, rtol=1e-5, atol=1e-7, symmetric=False):
     """The gradient of `f` against central differences, along one random direction an array."""
     xs = [ours(a) for a in arrays]
     for i in which:
@@ -56,6 +56,7 @@ def check_gradient(f, arrays, which, eps=1e-6, rtol=1e-5, atol=1e-7):
     y.backward()
     for i in which:
         v = np.random.default_rng(i).normal(size=arrays[i].shape)
+        v = v + v.swapaxes(-1, -2) if symmetric else v
 
         def moved(t, i=i, v=v):
             at = [ours(a + t * v) if j == i else ours(a) for j, a in enumerate(arrays)]
@@ -78,7 +79,8 @@ def test_forward(row):
 
 @differentiable
 def test_gradient(row):
-    check_gradient(lambda xs: weighted(row, xs), row.arrays, row.differentiable)
+    f = lambda xs: weighted(row, xs)
+    check_gradient(f, row.arrays, row.differentiable, symmetric=row.symmetric)
 
 
 @differentiable
@@ -95,7 +97,9 @@ def test_second_gradient(row):
                 total = total + ((g + x) * (g + x)).sum()
         return total
 
-    check_gradient(gradient_norm, row.arrays, row.differentiable, rtol=1e-4, atol=1e-6)
+    check_gradient(
+        gradient_norm, row.arrays, row.differentiable, rtol=1e-4, atol=1e-6, symmetric=row.symmetric
+    )
 
 
 def shares(op, g, y, args, settings, which):

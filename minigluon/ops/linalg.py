@@ -2,18 +2,20 @@
 
 # Written from chapters/14_linalg.ipynb: edit the chapter, then run `minigluon export`.
 
-import numpy as np
-
 from minigluon.op import Operand, operator
+from minigluon.ops.reduce import sum
+from minigluon.ops.shape import expand_dims, reshape_like
 
 __all__ = [
+    "apart",
     "batch_dot",
     "dot",
     "dot_left",
     "dot_right",
+    "khatri_rao",
     "left_gradient",
     "left_matrix",
-    "linalg_gemm2",
+    "product",
     "product_shape",
     "products",
     "right_gradient",
@@ -51,10 +53,11 @@ def product_shape(a, b, transpose_a, transpose_b):
         lambda g, y, a, b, **t: dot_right(a, g, b, **t),
     )
 )
-def dot(lhs, rhs, /, transpose_a=False, transpose_b=False):
+def dot(lhs, rhs, /, transpose_a=False, transpose_b=False, forward_stype=None):
     """Product over the last axis of `lhs` and the first of `rhs`, whose sizes are equal.
 
-    With `transpose_a` it is the first axis of `lhs`, with `transpose_b` the last of `rhs`.
+    With `transpose_a` it is the first axis of `lhs`, with `transpose_b` the last of `rhs`. Two vectors
+    give their inner product, of shape (1,). `forward_stype` asks for a kind of storage: all is dense.
     """
     a, b = left_matrix(lhs, transpose_a), right_matrix(rhs, transpose_b)
     if a.shape[1] != b.shape[0]:
@@ -75,7 +78,7 @@ def dot(lhs, rhs, /, transpose_a=False, transpose_b=False):
         None,
     )
 )
-def dot_left(data, rhs, like, /, transpose_a=False, transpose_b=False):
+def dot_left(data, rhs, like, /, transpose_a=False, transpose_b=False, forward_stype=None):
     """The gradient of `dot`'s left factor, in the shape of `like`, from the product's, `data`."""
     b = right_matrix(rhs, transpose_b)
     g = data.reshape(-1, b.shape[1])
@@ -89,7 +92,7 @@ def dot_left(data, rhs, like, /, transpose_a=False, transpose_b=False):
         None,
     )
 )
-def dot_right(lhs, data, like, /, transpose_a=False, transpose_b=False):
+def dot_right(lhs, data, like, /, transpose_a=False, transpose_b=False, forward_stype=None):
     """The gradient of `dot`'s right factor, in the shape of `like`, from the product's, `data`."""
     a = left_matrix(lhs, transpose_a)
     g = data.reshape(a.shape[0], -1)
@@ -119,7 +122,7 @@ def right_gradient(product, g, a, transpose_a, transpose_b, **settings):
         lambda g, y, a, b, **t: right_gradient(batch_dot, g, a, **t),
     )
 )
-def batch_dot(lhs, rhs, /, transpose_a=False, transpose_b=False):
+def batch_dot(lhs, rhs, /, transpose_a=False, transpose_b=False, forward_stype=None):
     """Products of the matrices (…, m, k) and (…, k, n), each transposed first if asked.
 
     The axes before the last two, at least one, are equal.
@@ -140,19 +143,46 @@ def products(a, b, transpose_a, transpose_b):
     return a @ b
 
 
-@operator(
-    vjp=(
-        lambda g, y, a, b, **t: left_gradient(linalg_gemm2, g, b, **t),
-        lambda g, y, a, b, **t: right_gradient(linalg_gemm2, g, a, **t),
-    ),
-    aliases=("_linalg_gemm2",),
-)
-def linalg_gemm2(A, B, /, transpose_a=False, transpose_b=False, alpha=1.0, axis=-2):
-    """`alpha` times the product of the matrices in two axes, `axis` and the last; others are equal."""
-    if axis == -2:
-        return alpha * products(A, B, transpose_a, transpose_b)
-    a, b = np.moveaxis(A, axis, -2), np.moveaxis(B, axis, -2)
-    return np.moveaxis(alpha * products(a, b, transpose_a, transpose_b), -2, axis).copy()
+# --- Products of columns --------------------------------------------------------------------------
+
+
+def product(factors):
+    """The elementwise product of a list of arrays; they broadcast."""
+    y = factors[0]
+    for x in factors[1:]:
+        y = y * x
+    return y
+
+
+@operator
+def khatri_rao(*args, num_args=None):
+    """Columnwise Kronecker products of matrices with equally many columns: each row with each row."""
+    if any(a.ndim != 2 or a.shape[1] != args[0].shape[1] for a in args):
+        raise ValueError("give matrices with the same number of columns")
+    if num_args not in (None, len(args)):
+        raise ValueError(f"num_args={num_args}, but {len(args)} matrices")
+    y = args[0].copy()
+    for a in args[1:]:
+        y = (y[:, None] * a).reshape(len(y) * len(a), a.shape[1])
+    return y
+
+
+def apart(a, i, count):
+    """Matrix `a` with its rows along axis `i` of `count`, and its columns along one more."""
+    for axis in range(count):
+        a = a if axis == i else expand_dims(a, axis=axis)
+    return a
+
+
+@khatri_rao.vjp
+def _(g, y, *args, num_args):
+    n = len(args)
+    spread = [apart(a, i, n) for i, a in enumerate(args)]
+    whole = reshape_like(g, product(spread))
+    return [
+        sum(product([whole, *spread[:i], *spread[i + 1 :]]), axis=(i, n), exclude=True)
+        for i in range(n)
+    ]
 
 
 # --- Methods --------------------------------------------------------------------------------------

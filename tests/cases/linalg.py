@@ -11,11 +11,10 @@ def dot(a, b, transpose_a=False, transpose_b=False):
     return np.tensordot(a, b, ((0 if transpose_a else -1,), (-1 if transpose_b else 0,)))
 
 
-def batch(a, b, transpose_a=False, transpose_b=False, alpha=1.0, axis=-2):
-    a, b = np.moveaxis(a, axis, -2), np.moveaxis(b, axis, -2)
+def batch(a, b, transpose_a=False, transpose_b=False):
     a = a.swapaxes(-1, -2) if transpose_a else a
     b = b.swapaxes(-1, -2) if transpose_b else b
-    return np.moveaxis(alpha * a @ b, -2, axis)
+    return a @ b
 
 
 ROWS = [
@@ -44,12 +43,27 @@ ROWS = [
         )
         for ta, tb in [(True, False), (False, True), (True, True)]
     ],
-    Row("linalg_gemm2", (A, B), {"alpha": 2.0}, batch, wrong=((A, A), {}), says="agree"),
+    Row("batch_dot", (signed(2, 1, 2, 3), signed(2, 1, 3, 2)), {}, batch, note="four axes"),
+    Row("dot", (signed(2, 2, 3), signed(3)), {}, dot, note="vector right"),
+    Row("dot", (signed(3), B), {}, dot, note="vector left"),
+    Row("dot", (signed(2, 3), signed(2, 3, 4)), {"transpose_a": True}, dot, note="left transposed"),
+    Row("dot", (A, signed(2, 4, 3)), {"transpose_b": True}, dot, note="right transposed"),
     Row(
-        "linalg_gemm2",
-        (signed(2, 2, 3), signed(3, 2, 2)),
-        {"axis": 0},
-        batch,
-        note="axis",
+        "khatri_rao",
+        (A, signed(4, 3)),
+        {},
+        lambda a, b: np.einsum("ik,jk->ijk", a, b).reshape(-1, 3),
+        wrong=((A, B), {}),
+        says="same number of columns",
+    ),
+    Row(
+        "khatri_rao", (A,), {}, lambda a: a, note="one", wrong=((A,), {"num_args": 2}), says="1 mat"
+    ),
+    Row(
+        "khatri_rao",
+        (A, signed(1, 3), signed(4, 3)),
+        {"num_args": 3},
+        lambda a, b, c, **_: np.einsum("ik,jk,lk->ijlk", a, b, c).reshape(-1, 3),
+        note="three",
     ),
 ]
