@@ -211,6 +211,8 @@ def remember(op, args, settings):
                 dtype, ctx = data.dtype, a._ctx
             elif data.dtype is not dtype and op.same_dtype:
                 require_same_dtype(op, args, settings)
+        elif isinstance(a, NDArray):  # an array of another kind knows what to do
+            return interpreters[type(a)](op, args, settings)
         else:
             raw.append(a)
             parents.append(None)

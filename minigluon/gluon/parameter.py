@@ -71,13 +71,13 @@ class Parameter:
             assert given in ("default", "row_sparse", "csr"), (
                 f"{kind} {given!r} of {name} is unknown"
             )
-            if given != "default":
-                raise NotImplementedError(f"{kind}={given!r}: sparse arrays have no chapter yet")
         self.name, self.lr_mult, self.wd_mult, self.init = name, lr_mult, wd_mult, init
         self._shape = (shape,) if isinstance(shape, int) else shape and tuple(shape)
         self._dtype = real_dtype(dtype).type
         self._allow_deferred_init, self._differentiable = allow_deferred_init, differentiable
         self._data, self._deferred_init, self._grad_req = None, None, None
+        if stype != "default":
+            raise NotImplementedError(f"stype={stype!r}: sparse parameters have no chapter yet")
         self._stype, self._grad_stype = stype, grad_stype
         self.grad_req = grad_req
 
@@ -126,7 +126,7 @@ class Parameter:
         """Make `data` a variable, or an ordinary array if it is to have no gradient."""
         data._node = None
         if self._grad_req != "null":
-            data.attach_grad(self._grad_req)
+            data.attach_grad(self._grad_req, self._grad_stype)
 
     # --- Initialization ---------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ import numpy as np
 from minigluon.base import MXNetError
 from minigluon.context import Context
 from minigluon.ndarray.ndarray import restored
+from minigluon.ndarray.sparse import KINDS, relocated
+from minigluon.ops.csr import Sparse
 
 __all__ = [
     "LIST",
@@ -28,8 +30,6 @@ __all__ = [
     "array_chunks",
     "code",
     "file_chunks",
-    "fits_csr",
-    "fits_rows",
     "is_array",
     "load",
     "load_frombuffer",
@@ -40,8 +40,6 @@ __all__ = [
     "raw_numbers",
     "replace_file",
     "save",
-    "sparse_array",
-    "within",
 ]
 
 
@@ -253,12 +251,11 @@ class Reader:
         forms = [(self.fields("<i", "a type")[0], self.shape()) for _ in PLACES[stype]]
         data = self.numbers(stored, kind)
         places = {n: self.numbers(s, t) for n, (t, s) in zip(PLACES[stype], forms)}
-        fits = fits_csr if stype == "csr" else fits_rows
-        if any(p.dtype.kind not in "iu" or p.ndim != 1 for p in places.values()) or not fits(
-            data, shape, **places
-        ):
-            self.fail(f"the parts of a {stype} array of shape {shape} contradict each other")
-        return sparse_array(stype, shape, located(data, device, number), places)
+        raw = KINDS[stype](shape, data, **places)
+        whole = all(p.dtype.kind in "iu" for p in places.values())
+        if not whole or (why := raw.problem(ordered=False)):
+            self.fail(f"a {stype} array {shape}: {why if whole else 'places are whole numbers'}")
+        return located(raw, device, number)
 
     # --- Reading ----------------------------------------------------------------------------------
 
@@ -291,40 +288,8 @@ class Reader:
 def located(raw, device, number):
     """An NDArray on the GPU that it was saved from, or else on the CPU."""
     on_gpu = device == Context.devstr2type["gpu"] and number >= 0
-    return restored(raw, Context("gpu", number) if on_gpu else Context("cpu"))
-
-
-def fits_rows(data, shape, indices):
-    """Whether `data` has one row of an array of `shape` for each index."""
-    return (
-        data.ndim > 0 and data.shape == (*indices.shape, *shape[1:]) and within(indices, shape[0])
-    )
-
-
-def fits_csr(data, shape, indptr, indices):
-    """Whether values, columns and beginnings of rows make a matrix of `shape`."""
-    return (
-        len(shape) == 2
-        and data.shape == indices.shape
-        and indptr.size - 1 == shape[0]
-        and (indptr[0], indptr[-1]) == (0, data.size)
-        and bool((indptr[1:] >= indptr[:-1]).all())
-        and within(indices, shape[1])
-    )
-
-
-def within(indices, size):
-    """Whether all indices count from 0 to `size` - 1."""
-    return not indices.size or bool(0 <= indices.min() and indices.max() < size)
-
-
-def sparse_array(stype, shape, data, places):
-    """A sparse NDArray of its parts."""
-    from minigluon.ndarray.sparse import CSRNDArray, RowSparseNDArray
-
-    places = {name: restored(raw, data.context) for name, raw in places.items()}
-    make = CSRNDArray if stype == "csr" else RowSparseNDArray
-    return make(data=data, shape=shape, **places)
+    bring = relocated if isinstance(raw, Sparse) else restored
+    return bring(raw, Context("gpu", number) if on_gpu else Context("cpu"))
 
 
 def load(fname):
