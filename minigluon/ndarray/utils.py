@@ -315,7 +315,7 @@ def fits_csr(data, shape, indptr, indices):
 
 def within(indices, size):
     """Whether all indices count from 0 to `size` - 1."""
-    return not indices.size or bool(0 <= indices.min() and indices.max() < size)
+    return not indices.size or bool(indices.min() >= 0 and indices.max() < size)
 
 
 def sparse_array(stype, shape, data, places):

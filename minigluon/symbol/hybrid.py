@@ -281,7 +281,7 @@ class Writer:
             into = self.dying(node)
             function = self.bound(UFUNCS[node.op.name], getattr(np, UFUNCS[node.op.name]))
             self.names[node] = self.value(into) if into else self.free_name(node.name)
-            args += [self.value(into)] if into else []
+            args += [f"out={self.value(into)}"] if into else []
             return f"{self.names[node]} = {function}({', '.join(args)})"
         args += [f"{key}={self.constant(v)}" for key, v in node.settings.items()]
         function = self.bound(node.op.name, node.op.kernel)
