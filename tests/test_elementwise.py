@@ -167,7 +167,7 @@ def test_inverse_functions(x):
 def test_identities(x):
     a = ours(x.astype("float64"))
     np.testing.assert_allclose((a.sin() ** 2 + a.cos() ** 2).asnumpy(), 1, rtol=1e-12)
-    np.testing.assert_allclose((a.cbrt() ** 3).asnumpy(), x, rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose((a.cbrt() ** 3).asnumpy(), a.asnumpy(), rtol=1e-12)
     np.testing.assert_allclose((a.sigmoid() + (-a).sigmoid()).asnumpy(), 1, rtol=1e-12)
     np.testing.assert_array_equal((a.floor() + (-a).ceil()).asnumpy(), 0)
     np.testing.assert_array_equal(nd.broadcast_hypot(a, 0).asnumpy(), np.abs(x))
