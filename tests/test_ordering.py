@@ -11,7 +11,9 @@ from minigluon.base import MXNetError
 
 
 @given(
-    hnp.arrays("int32", hnp.array_shapes(min_dims=1, max_dims=3, max_side=6), elements=st.integers(-3, 3)),
+    hnp.arrays(
+        "int32", hnp.array_shapes(min_dims=1, max_dims=3, max_side=6), elements=st.integers(-3, 3)
+    ),
     st.booleans(),
     st.data(),
 )
@@ -40,16 +42,24 @@ def test_partition_and_sort_agree(seed, k, up):
 def test_types():
     for dtype in ("float16", "float64", "int32", "uint8", "int64"):
         x = mx.nd.array([[3, 1, 2]], dtype=dtype)
-        assert x.sort().dtype == np.dtype(dtype) and x.topk(ret_typ="value").dtype == np.dtype(dtype)
+        assert x.sort().dtype == np.dtype(dtype) and x.topk(ret_typ="value").dtype == np.dtype(
+            dtype
+        )
         assert x.argsort().dtype is np.float32 and x.topk(dtype="int32").dtype is np.int32
         assert x.topk(ret_typ="mask").asnumpy().tolist() == [[1, 0, 0]]
-    assert mx.nd.array([200, 3, 255], dtype="uint8").sort(is_ascend=False).asnumpy().tolist() == [255, 200, 3]
+    assert mx.nd.array([200, 3, 255], dtype="uint8").sort(is_ascend=False).asnumpy().tolist() == [
+        255,
+        200,
+        3,
+    ]
 
 
 def test_nan_goes_last_upwards():
     x = mx.nd.array([2, np.nan, 1, np.inf])
     assert x.sort().asnumpy()[:3].tolist() == [1, 2, np.inf]
-    assert sorted(mx.nd.array(np.where(np.arange(300) == 7, np.nan, 1)).topk(k=3).asnumpy())[-1] < 300
+    assert (
+        sorted(mx.nd.array(np.where(np.arange(300) == 7, np.nan, 1)).topk(k=3).asnumpy())[-1] < 300
+    )
 
 
 def test_views_and_masks():

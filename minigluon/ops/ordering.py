@@ -287,8 +287,8 @@ def rows_at(data, index, /):
 def contrib_index_array(data, /, axes=None):
     """The coordinates of every number of `data`, int64, along a new last axis; or only those of `axes`."""
     chosen = range(data.ndim) if axes is None else [one_axis(data, a) for a in axes]
-    grids = np.indices(data.shape)
-    return np.stack([grids[a] for a in chosen], -1).astype("int64")
+    ones = np.ones_like(data, dtype="int64")  # counted on the device of `data`
+    return np.stack([np.cumsum(ones, axis) - 1 for axis in chosen], -1)
 
 
 @operator(vjp=(None,), aliases=("_contrib_arange_like",))
@@ -296,5 +296,5 @@ def contrib_arange_like(data, /, start=0.0, step=1.0, repeat=1, ctx=None, axis=N
     """Evenly spaced numbers, each `repeat` times, in the shape of `data` or along one of its axes."""
     shape = data.shape if axis is None else (data.shape[one_axis(data, axis)],)
     count = math.prod(shape)
-    values = start + step * (np.arange(count) // repeat)
-    return np.zeros_like(data, shape=shape) + values.reshape(shape).astype(data.dtype)
+    numbers = np.cumsum(np.ones_like(data, dtype="int64", shape=(count,))) - 1
+    return (start + step * (numbers // repeat)).reshape(shape).astype(data.dtype)

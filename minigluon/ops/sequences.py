@@ -10,10 +10,12 @@ __all__ = [
     "SequenceLast",
     "SequenceMask",
     "SequenceReverse",
+    "back",
     "inside",
     "last_places",
     "lengths_of",
     "masked",
+    "require_lengths",
     "time_first",
     "unlast",
 ]
@@ -30,7 +32,7 @@ def time_first(data, axis):
 
 
 def lengths_of(data, sequence_length, use_sequence_length):
-    """The lengths as whole numbers from 0 to the number of steps; None where all steps count.
+    """The lengths as whole numbers; None where all steps count.
 
     `data` has time on axis 0.
     """
@@ -40,10 +42,18 @@ def lengths_of(data, sequence_length, use_sequence_length):
         raise ValueError("use_sequence_length=True: give sequence_length")
     if sequence_length.shape != data.shape[1:2]:
         raise ValueError(f"{data.shape[1]} sequences, but lengths of shape {sequence_length.shape}")
-    lengths = sequence_length.astype("int64")
-    if ((lengths < 0) | (lengths > len(data))).any():
-        raise ValueError(f"a length is not between 0 and {len(data)}, the number of steps")
-    return lengths
+    return sequence_length.astype("int64")
+
+
+def require_lengths(lengths, steps):
+    """Refuse lengths that name steps which are not there."""
+    if ((lengths < 0) | (lengths > steps)).any():
+        raise ValueError(f"a length is not between 0 and {steps}, the number of steps")
+
+
+def back(first, axis):
+    """An array with time on axis 0 in the order that was asked for."""
+    return first if axis == 0 else np.swapaxes(first, 0, 1).copy()
 
 
 def inside(data, lengths):
@@ -70,8 +80,7 @@ def SequenceMask(data, sequence_length=None, /, use_sequence_length=False, value
     lengths = lengths_of(first, sequence_length, use_sequence_length)
     if lengths is None:
         return data.copy()
-    fill = np.zeros_like(data, shape=()) + np.array(value, data.dtype)
-    return np.ascontiguousarray(time_first(np.where(inside(first, lengths), first, fill), axis))
+    return back(np.where(inside(first, lengths), first, data.dtype.type(value)), axis)
 
 
 def masked(g, n, use_sequence_length, axis):
@@ -104,6 +113,7 @@ def last_places(data, sequence_length, use_sequence_length):
     lengths = lengths_of(data, sequence_length, use_sequence_length)
     if lengths is None:
         return len(data) - 1
+    require_lengths(lengths, len(data))
     return np.maximum(lengths - 1, 0), np.arange(data.shape[1])
 
 
@@ -143,6 +153,7 @@ def SequenceReverse(data, sequence_length=None, /, use_sequence_length=False, ax
     lengths = lengths_of(first, sequence_length, use_sequence_length)
     if lengths is None:
         return np.flip(data, axis).copy()
+    require_lengths(lengths, len(first))
     steps = np.arange(len(first))[:, None]
     steps = np.where(steps < lengths, lengths - 1 - steps, steps)
-    return np.ascontiguousarray(time_first(first[steps, np.arange(first.shape[1])], axis))
+    return back(first[steps, np.arange(first.shape[1])], axis)

@@ -27,11 +27,7 @@ __all__ = [
     "amp_multicast",
     "back",
     "contrib_allclose",
-    "contrib_div_sqrt_dim",
     "contrib_gradientmultiplier",
-    "contrib_isfinite",
-    "contrib_isinf",
-    "contrib_isnan",
     "contrib_quadratic",
     "contrib_round_ste",
     "contrib_sign_ste",
@@ -389,12 +385,6 @@ def contrib_gradientmultiplier(data, /, scalar=1.0, is_int=True):
     return data.copy()
 
 
-@operator(vjp=(lambda g, y, x: contrib_div_sqrt_dim(g),), aliases=("_contrib_div_sqrt_dim",))
-def contrib_div_sqrt_dim(data, /):
-    """The numbers over the square root of the last size, as in attention (Vaswani et al., 2017)."""
-    return real(lambda x: x / math.sqrt(data.shape[-1]), data)
-
-
 @operator(vjp=(lambda g, y, x, a, b, c: g * (2 * a * x + b),), aliases=("_contrib_quadratic",))
 def contrib_quadratic(data, /, a=0.0, b=0.0, c=0.0):
     """$ax^2+bx+c$."""
@@ -426,6 +416,9 @@ def amp_multicast(*data, num_outputs, cast_narrow=False):
     choose = min if cast_narrow else max
     target = choose(found, key=lambda dtype: dtype.itemsize, default=None)
     return tuple(a.astype(target if a.dtype in found else a.dtype) for a in data)
+
+
+amp_multicast.outputs = lambda arrays, **_: arrays
 
 
 def counted(data, number, name):
@@ -477,24 +470,6 @@ def reset_arrays(*data, num_arrays):
     for a in data:
         a[...] = 0
     return ()
-
-
-@operator(vjp=(None,), aliases=("_contrib_isnan",))
-def contrib_isnan(data, /):
-    """1 where a number is NaN, else 0, in their type."""
-    return np.isnan(data).astype(data.dtype)
-
-
-@operator(vjp=(None,), aliases=("_contrib_isinf",))
-def contrib_isinf(data, /):
-    """1 where a number is infinite, else 0, in their type."""
-    return np.isinf(data).astype(data.dtype)
-
-
-@operator(vjp=(None,), aliases=("_contrib_isfinite",))
-def contrib_isfinite(data, /):
-    """1 where a number is neither infinite nor NaN, else 0, in their type."""
-    return np.isfinite(data).astype(data.dtype)
 
 
 @operator(vjp=(None, None), aliases=("_contrib_allclose",))

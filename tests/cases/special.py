@@ -78,7 +78,6 @@ ROWS = [
         lambda x, scalar: x,
         differentiable=(),
     ),
-    Row("contrib_div_sqrt_dim", (A,), reference=lambda x: x / 2),
     Row(
         "contrib_quadratic",
         (A,),
@@ -118,9 +117,6 @@ ROWS = [
     Row(
         "reset_arrays", (A.copy(),), {"num_arrays": 1}, lambda a, num_arrays: (), differentiable=()
     ),
-    Row("contrib_isnan", (BROKEN,), reference=np.isnan, differentiable=()),
-    Row("contrib_isinf", (BROKEN,), reference=np.isinf, differentiable=()),
-    Row("contrib_isfinite", (BROKEN,), reference=np.isfinite, differentiable=()),
     Row(
         "contrib_allclose",
         (P, P * (1 + 1e-7)),
