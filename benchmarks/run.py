@@ -6,13 +6,18 @@ environment of its own: name its interpreter with --mxnet or MXNET_PYTHON (PyTor
 """
 
 import argparse
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
+BYTECODE = tempfile.mkdtemp(prefix="bytecode")
+atexit.register(shutil.rmtree, BYTECODE, ignore_errors=True)
 ROWS = {
     "add": "unrecorded add, float32[16]",
     "recorded add": "recorded add, float32[16]",
@@ -37,6 +42,10 @@ def has(python, module):
 def run(python, arguments, threads):
     """Run a Python process; its output."""
     env = {**os.environ, "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
+    env["PYTHONPYCACHEPREFIX"] = (
+        BYTECODE  # as for an installed package: compiled in the first round,
+    )
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # read from then on
     done = subprocess.run([python, *arguments], capture_output=True, text=True, env=env)
     if done.returncode:
         sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr}")

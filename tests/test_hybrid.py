@@ -16,7 +16,8 @@ from tests.test_ops import listed, ours
 from tests.test_symbol import graphs
 
 minigluon.ops.load()
-rows = [row for row in ROWS if row.arrays]
+silent = {"reset_arrays"}  # has no outputs
+rows = [row for row in ROWS if row.arrays and row.op not in silent]
 
 
 def compiled(row):

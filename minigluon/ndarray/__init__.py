@@ -10,8 +10,6 @@ PLACES = {
     "minigluon.ndarray.ndarray": (
         "NDArray",
         "arange",
-        "array",
-        "empty",
         "eye",
         "from_dlpack",
         "from_numpy",
@@ -21,9 +19,7 @@ PLACES = {
         "to_dlpack_for_read",
         "to_dlpack_for_write",
         "waitall",
-        "zeros",
     ),
-    "minigluon.ndarray.utils": ("load", "load_frombuffer", "save"),
     "minigluon.random": (
         "normal",
         "random_exponential",
@@ -36,6 +32,8 @@ PLACES = {
         "random_uniform",
         "uniform",
     ),
+    "minigluon.ndarray.sparse": ("cast_storage",),
+    "minigluon.ndarray.utils": ("array", "empty", "load", "load_frombuffer", "save", "zeros"),
 }
 space = Namespace(__name__, seen_by_ndarray, places=PLACES)
 __getattr__, __dir__ = space.find, space.names

@@ -257,8 +257,11 @@ def restored(raw, ctx):
 
 def real_dtype(dtype):
     """The NumPy type of `dtype`, by default float32; TypeError for what is no number."""
-    found = np.dtype("float32" if dtype is None else dtype)
-    if found.kind not in "fiub":
+    try:
+        found = np.dtype("float32" if dtype is None else dtype)
+    except TypeError:
+        found = None
+    if found is None or found.kind not in "fiub":
         raise TypeError(f"dtype {dtype!r}: an array holds real numbers, as float32 or int64")
     return found
 

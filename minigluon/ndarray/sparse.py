@@ -1,57 +1,20 @@
 """Store only the numbers that are not zero, and look to everybody else like an array that stores them all."""
 
-# Written from chapters/17_sparse.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/17_sparse.ipynb, chapters/19_namespace.ipynb: edit the chapter, then run `minigluon export`.
 
 from operator import index
 
 import numpy as np
 
+import minigluon.ndarray.ndarray as plain
 from minigluon.autograd import assign, state
 from minigluon.base import MXNetError
 from minigluon.context import Context, current_context, put
-from minigluon.ndarray.ndarray import (
-    NDArray,
-    array as dense_array,
-    real_dtype,
-    sizes,
-    zeros as dense_zeros,
-)
+from minigluon.namespace import Namespace, seen_by_ndarray
+from minigluon.ndarray.ndarray import NDArray, real_dtype, sizes
 from minigluon.op import operators
-from minigluon.ops.csr import CSR, Rows, Sparse
+from minigluon.ops.csr import CSR, Rows
 from minigluon.ops.elementwise import identity
-
-__all__ = [
-    "BaseSparseNDArray",
-    "CSRNDArray",
-    "FACES",
-    "KINDS",
-    "NotSupportedForSparseNDArray",
-    "RowSparseNDArray",
-    "add",
-    "array",
-    "cast_storage",
-    "csr_matrix",
-    "dense",
-    "divide",
-    "empty",
-    "filled",
-    "from_parts",
-    "from_places",
-    "from_scipy",
-    "from_source",
-    "made",
-    "moved",
-    "multiply",
-    "numbers",
-    "relocated",
-    "require_shape",
-    "retain",
-    "row_sparse_array",
-    "subtract",
-    "wrapped",
-    "zeros",
-]
-
 
 # --- Sparse NDArrays ------------------------------------------------------------------------------
 
@@ -64,6 +27,9 @@ class BaseSparseNDArray(NDArray):
     """An NDArray that stores only some of its numbers."""
 
     __slots__ = ()
+
+    def __bool__(self):
+        raise ValueError(f"The truth value of a {type(self).__name__} is ambiguous")
 
     @property
     def size(self):
@@ -93,7 +59,7 @@ class BaseSparseNDArray(NDArray):
 
     def reshape(self, *shape, **settings):
         raise NotSupportedForSparseNDArray(
-            f"reshape{shape} is not supported for {type(self).__name__}: use .tostype('default')"
+            f"reshape is not supported for {type(self).__name__}: use .tostype('default') first"
         )
 
     def detach(self):
@@ -142,7 +108,7 @@ class BaseSparseNDArray(NDArray):
 
     def _write(self, value):
         if isinstance(value, np.ndarray):
-            value = dense_array(value, self._ctx, self.dtype)
+            value = plain.array(value, self._ctx, self.dtype)
         if not isinstance(value, NDArray):
             raise TypeError(f"type {type(value)} not supported")
         if value is not self:
@@ -376,7 +342,7 @@ def row_sparse_array(arg1, shape=None, ctx=None, dtype=None):
 def zeros(stype, shape, ctx=None, dtype=None, **settings):
     """An array of zeros with storage 'default', 'csr' or 'row_sparse', which stores none of them."""
     if stype == "default":
-        return dense_zeros(shape, ctx, dtype, **settings)
+        return plain.zeros(shape, ctx, dtype, **settings)
     if stype not in KINDS:
         raise ValueError(f"unknown storage type {stype!r}: it is 'default', 'csr' or 'row_sparse'")
     shape = sizes(shape)
@@ -425,3 +391,9 @@ def retain(data, indices, out=None, name=None):
     """`data` with 0 in all rows that `indices` does not name."""
     y = operators["sparse_retain"](data, indices)
     return y if out is None else assign(out, y)
+
+
+# --- Namespaces -----------------------------------------------------------------------------------
+
+space = Namespace(__name__, seen_by_ndarray)
+__getattr__, __dir__ = space.find, space.names

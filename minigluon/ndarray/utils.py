@@ -1,6 +1,6 @@
 """A file is a promise about bytes: write it whole, and believe nothing that you read."""
 
-# Written from chapters/18_files.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/18_files.ipynb, chapters/19_namespace.ipynb: edit the chapter, then run `minigluon export`.
 
 import io
 import math
@@ -14,6 +14,7 @@ import numpy as np
 
 from minigluon.base import MXNetError
 from minigluon.context import Context
+from minigluon.ndarray import ndarray, sparse
 from minigluon.ndarray.ndarray import restored
 from minigluon.ndarray.sparse import KINDS, relocated
 from minigluon.ops.csr import Sparse
@@ -27,8 +28,10 @@ __all__ = [
     "V1",
     "V2",
     "V3",
+    "array",
     "array_chunks",
     "code",
+    "empty",
     "file_chunks",
     "is_array",
     "load",
@@ -40,6 +43,7 @@ __all__ = [
     "raw_numbers",
     "replace_file",
     "save",
+    "zeros",
 ]
 
 
@@ -313,3 +317,28 @@ def load_frombuffer(buf):
         )
     file = io.BytesIO(buf)
     return Reader(file, file.getbuffer().nbytes, "the buffer").everything()
+
+
+# --- Arrays of every storage ----------------------------------------------------------------------
+
+
+def zeros(shape, ctx=None, dtype=None, stype=None, **settings):
+    """An array of zeros, with storage 'default', 'csr' or 'row_sparse'."""
+    if stype in (None, "default"):
+        return ndarray.zeros(shape, ctx, dtype, **settings)
+    return sparse.zeros(stype, shape, ctx, dtype)
+
+
+def empty(shape, ctx=None, dtype=None, stype=None):
+    """An array whose numbers are whatever the memory held; a sparse one is of zeros."""
+    if stype in (None, "default"):
+        return ndarray.empty(shape, ctx, dtype)
+    return sparse.empty(stype, shape, ctx, dtype)
+
+
+def array(source_array, ctx=None, dtype=None):
+    """An array of the numbers in a list or an array; sparse if that is sparse, also one of SciPy."""
+    dense = getattr(source_array, "stype", "default") == "default"
+    if dense and not hasattr(source_array, "tocsr"):
+        return ndarray.array(source_array, ctx, dtype)
+    return sparse.array(source_array, ctx, dtype)

@@ -230,6 +230,9 @@ def contrib_box_encode(samples, matches, anchors, refs, means, stds, /):
     return np.where(chosen, target, 0), np.broadcast_to(chosen, target.shape).astype(refs.dtype)
 
 
+contrib_box_encode.outputs = 2
+
+
 @operator(vjp=(None, None), aliases=("_contrib_box_decode",))
 def contrib_box_decode(
     data, anchors, /, std0=1.0, std1=1.0, std2=1.0, std3=1.0, clip=-1.0, format="center"
@@ -288,6 +291,9 @@ def contrib_bipartite_matching(data, /, is_ascend=False, threshold=None, topk=-1
     scores = sign * data.reshape(math.prod(batch), n, m)
     rows, columns = matched(scores, sign * threshold, most)
     return rows.reshape(*batch, n).astype(data.dtype), columns.reshape(*batch, m).astype(data.dtype)
+
+
+contrib_bipartite_matching.outputs = 2
 
 
 # --- Targets --------------------------------------------------------------------------------------
@@ -366,6 +372,9 @@ def contrib_MultiBoxTarget(
     dtype, batch = anchor.dtype, len(label)
     target, mask = np.where(mask, target, 0).reshape(batch, -1), mask.reshape(batch, -1)
     return target, mask.astype(dtype), classes.astype(dtype)
+
+
+contrib_MultiBoxTarget.outputs = 3
 
 
 def check_target_shapes(anchor, label, cls_pred, variances):

@@ -2,6 +2,8 @@
 
 # Written from chapters/10_elementwise.ipynb: edit the chapter, then run `minigluon export`.
 
+import math
+
 import numpy as np
 
 from minigluon.autograd import assign, writable
@@ -11,32 +13,56 @@ from minigluon.ndarray.ndarray import NDArray, real_dtype
 from minigluon.op import Operand, operator
 
 __all__ = [
+    "FLOAT",
     "NDArray",
     "Operand",
     "abs",
     "add",
+    "add_n",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctanh",
     "as_in_context",
     "astype",
+    "away_from_zero",
+    "broadcast_hypot",
     "cast",
     "cast_like",
+    "cbrt",
+    "ceil",
     "clip",
     "comparison",
     "copyto",
     "cos",
+    "cosh",
+    "degrees",
     "divide",
     "dtype_of",
     "equal",
     "exp",
     "expm1",
+    "fitted",
     "floor",
     "greater",
     "greater_equal",
+    "half_down",
+    "hard_sigmoid",
     "identity",
     "in_place",
     "lesser",
     "lesser_equal",
     "log",
+    "log10",
     "log1p",
+    "log2",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "logistic",
     "maximum",
     "minimum",
     "modulo",
@@ -44,17 +70,26 @@ __all__ = [
     "negative",
     "not_equal",
     "power",
+    "radians",
+    "rcbrt",
+    "real",
     "reciprocal",
     "relu",
+    "rint",
+    "round",
     "rsqrt",
     "sigmoid",
     "sign",
     "sin",
+    "sinh",
+    "smooth_l1",
     "sqrt",
     "square",
     "stop_gradient",
     "subtract",
+    "tan",
     "tanh",
+    "trunc",
 ]
 
 
@@ -94,9 +129,33 @@ def negative(data, /):
     return -data
 
 
+@operator(
+    vjp=lambda g, y, *args, num_args: [g] * len(args),
+    aliases=("ElementWiseSum",),
+)
+def add_n(*args, num_args=None):
+    """The sum of one or more arrays of the same shape and type."""
+    if not args or any(a.shape != args[0].shape for a in args):
+        raise ValueError("give at least one array, and arrays of one shape only")
+    if len(args) == 1:
+        return args[0].copy()
+    total = args[0] + args[1]
+    for a in args[2:]:
+        total += a
+    return total
+
+
 def dtype_of(lhs, rhs):
     """The type of whichever argument is an array."""
     return lhs.dtype if hasattr(lhs, "dtype") else rhs.dtype
+
+
+def fitted(y, dtype):
+    """The numbers of `y` in `dtype`, into integers truncated toward zero."""
+    if y.dtype == dtype:
+        return y
+    with np.errstate(invalid="ignore"):
+        return y.astype(dtype)
 
 
 @operator(
@@ -106,7 +165,7 @@ def dtype_of(lhs, rhs):
 def divide(lhs, rhs, /):
     """Quotient, truncated toward zero for integers. Shapes are equal or broadcast."""
     dtype = dtype_of(lhs, rhs)
-    return lhs / rhs if dtype.kind == "f" else np.trunc(lhs / rhs).astype(dtype)
+    return lhs / rhs if dtype.kind == "f" else fitted(lhs / rhs, dtype)
 
 
 @operator(
@@ -114,8 +173,11 @@ def divide(lhs, rhs, /):
     aliases=("broadcast_mod", "_mod"),
 )
 def modulo(lhs, rhs, /):
-    """Remainder with the sign of the divisor. Shapes are equal or broadcast."""
-    return np.mod(lhs, rhs)
+    """Remainder with the sign of the divisor, 0 where that is 0. Shapes are equal or broadcast."""
+    if not hasattr(rhs, "dtype") and rhs != 0:
+        return np.mod(lhs, rhs)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(rhs == 0, 0, np.mod(lhs, rhs))
 
 
 @operator(
@@ -126,8 +188,21 @@ def modulo(lhs, rhs, /):
     aliases=("broadcast_power", "_power", "_pow"),
 )
 def power(base, exp, /):
-    """`base` to the power `exp`. Shapes are equal or broadcast."""
-    return np.power(base, exp).astype(dtype_of(base, exp), copy=False)
+    """`base` to the power `exp`, truncated for integers. Shapes are equal or broadcast."""
+    dtype = dtype_of(base, exp)
+    if dtype.kind == "f":
+        return base**exp
+    with np.errstate(all="ignore"):
+        return fitted(base ** (1.0 * exp), dtype)
+
+
+@operator(
+    vjp=(lambda g, y, a, b: g * a / y, lambda g, y, a, b: g * b / y),
+    aliases=("_hypot",),
+)
+def broadcast_hypot(lhs, rhs, /):
+    """$\\sqrt{a^2+b^2}$ without overflow on the way. Shapes are equal or broadcast."""
+    return fitted(np.hypot(lhs, rhs), dtype_of(lhs, rhs))
 
 
 # --- Comparisons ----------------------------------------------------------------------------------
@@ -158,6 +233,21 @@ lesser_equal = comparison(
 )
 
 
+logical_and = comparison(
+    np.logical_and, "logical_and", "and", ("broadcast_logical_and", "_logical_and")
+)
+logical_or = comparison(np.logical_or, "logical_or", "or", ("broadcast_logical_or", "_logical_or"))
+logical_xor = comparison(
+    np.logical_xor, "logical_xor", "xor", ("broadcast_logical_xor", "_logical_xor")
+)
+
+
+@operator(vjp=(None,))
+def logical_not(data, /):
+    """1 where a number is 0, else 0, in their type."""
+    return (data == 0).astype(data.dtype)
+
+
 @operator(
     vjp=(lambda g, y, a, b: g * greater_equal(a, b), lambda g, y, a, b: g * lesser(a, b)),
     aliases=("broadcast_maximum", "_maximum"),
@@ -176,43 +266,54 @@ def minimum(lhs, rhs, /):
     return np.minimum(lhs, rhs)
 
 
-# --- Functions ------------------------------------------------------------------------------------
+# --- Exponentials and powers ----------------------------------------------------------------------
+
+FLOAT = np.dtype("float64")
+
+
+def real(f, data):
+    """`f` of the numbers; that of integers is computed in double precision and truncated."""
+    dtype = getattr(data, "dtype", FLOAT)
+    if dtype.kind == "f":
+        return f(data)
+    with np.errstate(all="ignore"):
+        return fitted(f(data.astype(FLOAT)), dtype)
 
 
 @operator(vjp=(lambda g, y, x: g * y,))
 def exp(data, /):
     """The exponential function."""
-    return np.exp(data)
-
-
-@operator(vjp=(lambda g, y, x: g / x,))
-def log(data, /):
-    """The natural logarithm."""
-    return np.log(data)
+    return real(np.exp, data)
 
 
 @operator(vjp=(lambda g, y, x: g * exp(x),))
 def expm1(data, /):
     """$e^x-1$, exact for small x."""
-    return np.expm1(data)
+    return real(np.expm1, data)
+
+
+@operator(vjp=(lambda g, y, x: g / x,))
+def log(data, /):
+    """The natural logarithm."""
+    return real(np.log, data)
 
 
 @operator(vjp=(lambda g, y, x: g / (1 + x),))
 def log1p(data, /):
     """$\\ln(1+x)$, exact for small x."""
-    return np.log1p(data)
+    return real(np.log1p, data)
 
 
-@operator(vjp=(lambda g, y, x: g / (2 * y),))
-def sqrt(data, /):
-    """The square root."""
-    return np.sqrt(data)
+@operator(vjp=(lambda g, y, x: g / (x * math.log(2)),))
+def log2(data, /):
+    """The logarithm to base 2."""
+    return real(np.log2, data)
 
 
-@operator(vjp=(lambda g, y, x: -g * y / (2 * x),))
-def rsqrt(data, /):
-    """One over the square root."""
-    return 1 / np.sqrt(data)
+@operator(vjp=(lambda g, y, x: g / (x * math.log(10)),))
+def log10(data, /):
+    """The logarithm to base 10."""
+    return real(np.log10, data)
 
 
 @operator(vjp=(lambda g, y, x: 2 * g * x,))
@@ -221,34 +322,141 @@ def square(data, /):
     return data * data
 
 
+@operator(vjp=(lambda g, y, x: g / (2 * y),))
+def sqrt(data, /):
+    """The square root."""
+    return real(np.sqrt, data)
+
+
+@operator(vjp=(lambda g, y, x: -g * y / (2 * x),))
+def rsqrt(data, /):
+    """One over the square root."""
+    return real(lambda x: 1 / np.sqrt(x), data)
+
+
 @operator(vjp=(lambda g, y, x: -g * y * y,))
 def reciprocal(data, /):
     """One over each number."""
-    return 1 / data
+    return real(lambda x: 1 / x, data)
+
+
+@operator(vjp=(lambda g, y, x: g / (3 * y * y),))
+def cbrt(data, /):
+    """The cube root, of negative numbers too."""
+    return real(np.cbrt, data)
+
+
+@operator(vjp=(lambda g, y, x: -g * y / (3 * x),))
+def rcbrt(data, /):
+    """One over the cube root."""
+    return real(lambda x: 1 / np.cbrt(x), data)
+
+
+# --- Angles ---------------------------------------------------------------------------------------
 
 
 @operator(vjp=(lambda g, y, x: g * cos(x),))
 def sin(data, /):
     """The sine."""
-    return np.sin(data)
+    return real(np.sin, data)
 
 
 @operator(vjp=(lambda g, y, x: -g * sin(x),))
 def cos(data, /):
     """The cosine."""
-    return np.cos(data)
+    return real(np.cos, data)
+
+
+@operator(vjp=(lambda g, y, x: g * (1 + y * y),))
+def tan(data, /):
+    """The tangent."""
+    return real(np.tan, data)
+
+
+@operator(vjp=(lambda g, y, x: g / sqrt(1 - x * x),))
+def arcsin(data, /):
+    """The angle in [-π/2, π/2] whose sine is the number."""
+    return real(np.arcsin, data)
+
+
+@operator(vjp=(lambda g, y, x: -g / sqrt(1 - x * x),))
+def arccos(data, /):
+    """The angle in [0, π] whose cosine is the number."""
+    return real(np.arccos, data)
+
+
+@operator(vjp=(lambda g, y, x: g / (1 + x * x),))
+def arctan(data, /):
+    """The angle in (-π/2, π/2) whose tangent is the number."""
+    return real(np.arctan, data)
+
+
+@operator(vjp=(lambda g, y, x: g * (180 / math.pi),))
+def degrees(data, /):
+    """Angles given in radians, in degrees."""
+    return real(np.degrees, data)
+
+
+@operator(vjp=(lambda g, y, x: g * (math.pi / 180),))
+def radians(data, /):
+    """Angles given in degrees, in radians."""
+    return real(np.radians, data)
+
+
+@operator(vjp=(lambda g, y, x: g * cosh(x),))
+def sinh(data, /):
+    """The hyperbolic sine."""
+    return real(np.sinh, data)
+
+
+@operator(vjp=(lambda g, y, x: g * sinh(x),))
+def cosh(data, /):
+    """The hyperbolic cosine."""
+    return real(np.cosh, data)
 
 
 @operator(vjp=(lambda g, y, x: g * (1 - y * y),))
 def tanh(data, /):
     """The hyperbolic tangent."""
-    return np.tanh(data)
+    return real(np.tanh, data)
+
+
+@operator(vjp=(lambda g, y, x: g / sqrt(x * x + 1),))
+def arcsinh(data, /):
+    """The number whose hyperbolic sine is given."""
+    return real(np.arcsinh, data)
+
+
+@operator(vjp=(lambda g, y, x: g / sqrt(x * x - 1),))
+def arccosh(data, /):
+    """The number, not negative, whose hyperbolic cosine is given."""
+    return real(np.arccosh, data)
+
+
+@operator(vjp=(lambda g, y, x: g / (1 - x * x),))
+def arctanh(data, /):
+    """The number whose hyperbolic tangent is given."""
+    return real(np.arctanh, data)
+
+
+# --- Bends and steps ------------------------------------------------------------------------------
+
+
+def logistic(x):
+    with np.errstate(over="ignore"):
+        return 1 / (1 + np.exp(-x))
 
 
 @operator(vjp=(lambda g, y, x: g * y * (1 - y),))
 def sigmoid(data, /):
     """The logistic function $1/(1+e^{-x})$."""
-    return 0.5 * (1 + np.tanh(0.5 * data))
+    return real(logistic, data)
+
+
+@operator(vjp=(lambda g, y, x, alpha, beta: alpha * g * greater(y, 0) * lesser(y, 1),))
+def hard_sigmoid(data, /, alpha=0.2, beta=0.5):
+    """$\\alpha x+\\beta$, but at least 0 and at most 1; the derivative is 0 from these bounds on."""
+    return real(lambda x: np.clip(alpha * x + beta, 0, 1), data)
 
 
 @operator(vjp=(lambda g, y, x: g * greater(x, 0),))
@@ -269,16 +477,76 @@ def sign(data, /):
     return np.sign(data)
 
 
-@operator(vjp=(None,))
-def floor(data, /):
-    """The largest whole number that is not larger."""
-    return np.floor(data).astype(data.dtype, copy=False)
-
-
 @operator(vjp=(lambda g, y, x, a_min, a_max: g * greater_equal(x, a_min) * lesser_equal(x, a_max),))
 def clip(data, /, a_min, a_max):
     """Each number, but at least `a_min` and at most `a_max`; the derivative at these bounds is 1."""
-    return np.clip(data, a_min, a_max).astype(data.dtype, copy=False)
+    return fitted(np.clip(data, a_min, a_max), data.dtype)
+
+
+@operator(
+    vjp=(lambda g, y, x, scalar: g * clip(scalar * scalar * x, a_min=-1.0, a_max=1.0),),
+)
+def smooth_l1(data, /, scalar=1.0):
+    """$s^2x^2/2$ where $|x|<1/s^2$, with s = `scalar`, else $|x|-1/(2s^2)$ (Girshick, 2015, eq. 3)."""
+    curvature = scalar * scalar
+    bend = 1 / curvature if curvature else math.inf
+
+    def loss(x):
+        size = np.abs(x)
+        inside = np.minimum(size, bend)
+        size -= 0.5 * inside  # in place: fresh memory for each step took ten times as long
+        size *= inside
+        size *= curvature
+        return size
+
+    return real(loss, data)
+
+
+# --- Rounding -------------------------------------------------------------------------------------
+
+
+@operator(vjp=(None,))
+def floor(data, /):
+    """The largest whole number that is not larger."""
+    return real(np.floor, data)
+
+
+@operator(vjp=(None,))
+def ceil(data, /):
+    """The smallest whole number that is not smaller."""
+    return real(np.ceil, data)
+
+
+@operator(vjp=(None,), aliases=("fix",))
+def trunc(data, /):
+    """The whole part: the next whole number toward zero."""
+    return real(np.trunc, data)
+
+
+def away_from_zero(x):
+    """The nearest whole numbers; halves away from zero."""
+    almost_half = 0.5 - np.finfo(x.dtype).eps / 4
+    return np.trunc(x + np.copysign(almost_half, x))
+
+
+def half_down(x):
+    """The nearest whole numbers; halves down."""
+    low = np.floor(x)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        low += x - low > np.ceil(x) - x
+    return low
+
+
+@operator(vjp=(None,))
+def round(data, /):
+    """The nearest whole number; halves go away from zero."""
+    return real(away_from_zero, data)
+
+
+@operator(vjp=(None,))
+def rint(data, /):
+    """The nearest whole number; halves go down."""
+    return real(half_down, data)
 
 
 # --- Copies and types -----------------------------------------------------------------------------
@@ -320,22 +588,15 @@ Operand.__neg__, Operand.__abs__ = negative, abs
 Operand.__eq__, Operand.__ne__ = equal, not_equal
 Operand.__gt__, Operand.__ge__ = greater, greater_equal
 Operand.__lt__, Operand.__le__ = lesser, lesser_equal
-for op in [
-    exp,
-    log,
-    expm1,
-    log1p,
-    sqrt,
-    rsqrt,
-    square,
-    reciprocal,
-    sin,
-    cos,
-    tanh,
-    sigmoid,
-    relu,
-] + [abs, sign, floor, clip]:
+for op in (
+    *(exp, expm1, log, log1p, log2, log10),
+    *(square, sqrt, rsqrt, reciprocal, cbrt, rcbrt),
+    *(sin, cos, tan, arcsin, arccos, arctan, degrees, radians),
+    *(sinh, cosh, tanh, arcsinh, arccosh, arctanh),
+    *(sigmoid, relu, abs, sign, clip, floor, ceil, trunc, round, rint),
+):
     setattr(Operand, op.name, op)
+Operand.fix = trunc
 
 
 # --- In place -------------------------------------------------------------------------------------

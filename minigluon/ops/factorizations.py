@@ -398,6 +398,9 @@ def linalg_gelqf(A, /):
     return q.swapaxes(-1, -2).copy(), r.swapaxes(-1, -2).copy()
 
 
+linalg_gelqf.outputs = 2
+
+
 @linalg_gelqf.vjp
 def _(g, y, A):
     (gq, gl), (q, low) = g, y
@@ -422,6 +425,9 @@ def linalg_syevd(A, /):
     u = vectors.swapaxes(-1, -2)
     largest = np.abs(u).argmax(-1)[..., None]
     return (u * np.sign(np.take_along_axis(u, largest, -1))).copy(), values
+
+
+linalg_syevd.outputs = 2
 
 
 @linalg_syevd.vjp
@@ -480,6 +486,9 @@ def linalg_slogdet(A, /):
     require_square(A)
     sign, value = np.linalg.slogdet(A)
     return at_least_1d(sign), at_least_1d(value)
+
+
+linalg_slogdet.outputs = 2
 
 
 @linalg_slogdet.vjp

@@ -381,6 +381,9 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
     return (index, np.log(chosen.kernel(data, index))) if get_prob else index
 
 
+sample_multinomial.outputs = lambda _, get_prob, **__: 2 if get_prob else 1
+
+
 @sample_multinomial.vjp
 def _(g, y, data, shape, get_prob, dtype, rng):
     return (unchosen(g[1] / chosen(data, y[0]), data, y[0]),) if get_prob else (None,)

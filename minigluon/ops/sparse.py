@@ -167,9 +167,9 @@ def met(op, a, b):
     if op.name == "multiply" and type(a) is Rows and a.shape == b.shape:
         return a.like(a.values * b[a.indices])
     repeated = len(b.shape) == 2 and all(n in (1, m) for n, m in zip(b.shape, a.shape))
-    if type(a) is CSR and repeated:
-        if op.name == "multiply" or (op.name == "divide" and a.shape != b.shape):
-            return a.like(op.kernel(a.values, np.broadcast_to(b, a.shape)[a.rows(), a.indices]))
+    known = op.name == "multiply" or (op.name == "divide" and a.shape != b.shape)
+    if type(a) is CSR and repeated and known:
+        return a.like(op.kernel(a.values, np.broadcast_to(b, a.shape)[a.rows(), a.indices]))
     return None
 
 
@@ -196,10 +196,10 @@ def dot(op, lhs, rhs, transpose_a=False, transpose_b=False, forward_stype=None):
     left = lhs.stype == "csr"
     a, b = (lhs, dense(rhs)) if left else (rhs, dense(lhs))
     transposed, turned = (transpose_a, transpose_b) if left else (not transpose_b, not transpose_a)
-    if a.stype != "csr" or tracked(a) or b.ndim != 2 or a.dtype != b.dtype:
+    if a.stype != "csr" or tracked(a) or b.ndim != 2:
         return None
-    if a.shape[0 if transposed else 1] != b.shape[1 if turned else 0]:
-        return None  # the dense product says what is wrong
+    if a.dtype != b.dtype or a.shape[not transposed] != b.shape[turned]:
+        return op(dense(lhs), dense(rhs), transpose_a, transpose_b)  # which says what is wrong
     usual = ("row_sparse" if transposed else "default") if left else "csr"
     forward_stype, b = forward_stype or usual, transpose(b) if turned else b
     if (

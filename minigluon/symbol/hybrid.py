@@ -22,6 +22,7 @@ __all__ = [
     "calls",
     "collect",
     "differentiate",
+    "draws",
     "head_of",
     "identity_of",
     "listed",
@@ -60,6 +61,8 @@ class Outlines(Facts):
             with np.errstate(all="ignore"):
                 found = self.outlined(node)
         except Exception:
+            if len(node.outputs) > 1:
+                self.counts[node] = len(node.outputs)
             return
         for i, out in enumerate(found):
             self.put((node, i), out.shape, out.dtype)
@@ -68,11 +71,19 @@ class Outlines(Facts):
         raw = [
             np.zeros(self.shapes[a], self.types[a]) if type(a) is tuple else a for a in node.inputs
         ]
-        out = node.op.kernel(*raw, **node.settings)
+        settings = {**node.settings, "rng": 0} if draws(node.op) else node.settings
+        out = node.op.kernel(
+            *raw, **settings
+        )  # a stream of its own: nothing is drawn from the user's
         if isinstance(out, tuple):
             self.counts[node] = len(out)
             return out
         return (out,)
+
+
+def draws(op):
+    """Whether an operator draws random numbers."""
+    return "rng" in op.known
 
 
 # --- Which calls, in which order ------------------------------------------------------------------
@@ -103,7 +114,7 @@ def unique(entries, table, given):
     for node in calls(entries, given):
         inputs = [renewed(a, made) for a in node.inputs]
         key = (node.op.name, node.op, text_of(node.settings), tuple(map(identity_of, inputs)))
-        if getattr(node.op, "impure", False):  # a draw of random numbers is never another one
+        if draws(node.op):  # a draw of random numbers is never another one
             key = node
         if key not in table:
             same = all(a is b for a, b in zip(inputs, node.inputs))
@@ -270,7 +281,7 @@ class Writer:
             into = self.dying(node)
             function = self.bound(UFUNCS[node.op.name], getattr(np, UFUNCS[node.op.name]))
             self.names[node] = self.value(into) if into else self.free_name(node.name)
-            args += [self.value(into)] if into else []
+            args += [f"out={self.value(into)}"] if into else []
             return f"{self.names[node]} = {function}({', '.join(args)})"
         args += [f"{key}={self.constant(v)}" for key, v in node.settings.items()]
         function = self.bound(node.op.name, node.op.kernel)

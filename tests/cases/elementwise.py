@@ -6,6 +6,7 @@ from tests.rows import Row, positive, signed
 
 A, B = signed(3, 4), signed(4, seed=1)
 P, Q = positive(3, 4), positive(3, 1, seed=1)
+HALVES = np.array([-2.5, -1.5, -1.2, -0.5, 0.0, 0.5, 0.7, 1.5, 2.5])
 MISFIT = ((signed(2, 3), signed(4)), {})
 
 
@@ -20,6 +21,8 @@ ROWS = [
     binary("divide", A, Q, np.divide),
     binary("power", P, Q, np.power),
     binary("modulo", P * 5, Q, np.mod),
+    binary("broadcast_hypot", A, B, np.hypot),
+    Row("modulo", (P, np.zeros(1)), reference=lambda a, b: 0 * a, differentiable=(), note="zero"),
     binary("maximum", A, B, np.maximum),
     binary("minimum", A, B, np.minimum),
     Row(
@@ -36,6 +39,9 @@ ROWS = [
             "greater_equal": np.greater_equal,
             "lesser": np.less,
             "lesser_equal": np.less_equal,
+            "logical_and": np.logical_and,
+            "logical_or": np.logical_or,
+            "logical_xor": np.logical_xor,
         }.items()
     ),
     *(
@@ -52,6 +58,15 @@ ROWS = [
             "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
             "relu": lambda x: np.maximum(x, 0),
             "abs": np.abs,
+            "cbrt": np.cbrt,
+            "rcbrt": lambda x: 1 / np.cbrt(x),
+            "tan": np.tan,
+            "arctan": np.arctan,
+            "degrees": np.degrees,
+            "radians": np.radians,
+            "sinh": np.sinh,
+            "cosh": np.cosh,
+            "arcsinh": np.arcsinh,
             "identity": np.copy,
         }.items()
     ),
@@ -60,10 +75,59 @@ ROWS = [
         for name, reference in {
             "log": np.log,
             "log1p": np.log1p,
+            "log2": np.log2,
+            "log10": np.log10,
             "sqrt": np.sqrt,
             "rsqrt": lambda x: 1 / np.sqrt(x),
         }.items()
     ),
+    *(
+        Row(name, (0.9 * A,), reference=reference)
+        for name, reference in {
+            "arcsin": np.arcsin,
+            "arccos": np.arccos,
+            "arctanh": np.arctanh,
+        }.items()
+    ),
+    Row("arccosh", (P + 1,), reference=np.arccosh),
+    *(
+        Row(name, (HALVES,), reference=reference, differentiable=())
+        for name, reference in {
+            "ceil": np.ceil,
+            "trunc": np.trunc,
+            "round": lambda x: np.copysign(np.floor(np.abs(x) + 0.5), x),
+            "rint": lambda x: np.ceil(x - 0.5),
+            "logical_not": np.logical_not,
+        }.items()
+    ),
+    Row("hard_sigmoid", (A,), reference=lambda x: 0.2 * x + 0.5),
+    Row(
+        "hard_sigmoid",
+        (A * 3,),
+        {"alpha": 0.7, "beta": 0.4},
+        lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
+        note="clipped",
+    ),
+    *(
+        Row(
+            "smooth_l1",
+            (A,),
+            {"scalar": scalar},
+            lambda x, scalar: np.where(
+                np.abs(x) < scalar**-2, (scalar * x) ** 2 / 2, np.abs(x) - scalar**-2 / 2
+            ),
+            note=f"scalar {scalar}",
+        )
+        for scalar in (1.0, 1.5, 2.5)
+    ),
+    Row(
+        "add_n",
+        (A, 2 * A, A * A),
+        reference=lambda *args: sum(args),
+        wrong=((A, B), {}),
+        says="one shape",
+    ),
+    Row("add_n", (A,), reference=lambda a: a, note="alone"),
     Row("sign", (A,), reference=np.sign, differentiable=()),
     Row("floor", (A * 3,), reference=np.floor, differentiable=()),
     Row("stop_gradient", (A,), reference=np.copy, differentiable=()),

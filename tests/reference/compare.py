@@ -127,7 +127,7 @@ def ours(row, arrays):
             for i, o in enumerate(outs)
         ]
         autograd.backward(outs, heads)
-    return [o.asnumpy() for o in outs], {i: xs[i].grad.asnumpy() for i in row.differentiable}
+    return [np.asarray(o) for o in outs], {i: xs[i].grad.asnumpy() for i in row.differentiable}
 
 
 def difference(found, wanted, what):

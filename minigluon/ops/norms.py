@@ -1,0 +1,240 @@
+"""Reductions beyond the sum: each has a gradient that looks back at every number it took in."""
+
+# Written from chapters/14c_norms.ipynb: edit the chapter, then run `minigluon export`.
+
+import numpy as np
+
+from minigluon.autograd import ones_like
+from minigluon.op import Operand, operator
+from minigluon.ops.elementwise import cast_like, equal, sign, sqrt
+from minigluon.ops.indexing import pick, unpick, where
+from minigluon.ops.reduce import (
+    at_least_1d,
+    axes,
+    broadcast_along,
+    centred,
+    place_of,
+    scaled,
+    softmax,
+    spread_along,
+    sum,
+)
+from minigluon.ops.shape import flip, reshape_like
+
+__all__ = [
+    "KINDS",
+    "L2Normalization",
+    "MODES",
+    "SoftmaxActivation",
+    "argmax_channel",
+    "cleaned",
+    "cumsum",
+    "cumsum_rule",
+    "moments",
+    "moments_rule",
+    "nanprod",
+    "nansum",
+    "norm",
+    "norm_rule",
+    "normalization_rule",
+    "others",
+    "prod",
+    "softmax_cross_entropy",
+    "softmin",
+]
+
+
+# --- Mathematics ----------------------------------------------------------------------------------
+
+
+def others(x, **settings):
+    """The product of all other factors, for each factor; right also where one of them is 0."""
+    zero = equal(x, 0)
+    factors = x + zero
+    product = broadcast_along(prod(factors, **settings), x, **settings)
+    zeros = broadcast_along(sum(zero, **settings), x, **settings)
+    return product / factors * equal(zeros - zero, 0)
+
+
+@operator(
+    vjp=(lambda g, y, x, **settings: broadcast_along(g, x, **settings) * others(x, **settings),)
+)
+def prod(data, /, axis=None, keepdims=False, exclude=False):
+    """Product along `axis` (None: all, an int or several), or with `exclude` along all the others."""
+    where_ = axes(data, axis, exclude)
+    return at_least_1d(data.prod(axis=where_, keepdims=keepdims, dtype=data.dtype))
+
+
+# --- Without NaN ----------------------------------------------------------------------------------
+
+
+def cleaned(x):
+    """`x` with 1 in the place of NaN."""
+    return where(equal(x, x), x, ones_like(x))
+
+
+@operator(vjp=(lambda g, y, x, **settings: broadcast_along(g, x, **settings) * equal(x, x),))
+def nansum(data, /, axis=None, keepdims=False, exclude=False):
+    """Sum along `axis`, as `sum`, with NaN counted as 0."""
+    where_ = axes(data, axis, exclude)
+    return at_least_1d(np.nansum(data, axis=where_, keepdims=keepdims, dtype=data.dtype))
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, **settings: (
+            broadcast_along(g, x, **settings) * others(cleaned(x), **settings) * equal(x, x)
+        ),
+    )
+)
+def nanprod(data, /, axis=None, keepdims=False, exclude=False):
+    """Product along `axis`, as `prod`, with NaN counted as 1."""
+    where_ = axes(data, axis, exclude)
+    return at_least_1d(np.nanprod(data, axis=where_, keepdims=keepdims, dtype=data.dtype))
+
+
+# --- Lengths --------------------------------------------------------------------------------------
+
+
+def norm_rule(g, y, x, ord, axis, out_dtype, keepdims):
+    """The unit vector along `x`, or its signs, times the gradient; 0 where the norm is 0."""
+    g = cast_like(g, x)
+    if ord == 1:
+        return (broadcast_along(g, x, axis=axis, keepdims=keepdims) * sign(x),)
+    y = cast_like(y, x)
+    return (broadcast_along(g / (y + equal(y, 0)), x, axis=axis, keepdims=keepdims) * x,)
+
+
+@operator(vjp=norm_rule)
+def norm(data, /, ord=2, axis=None, out_dtype=None, keepdims=False):
+    """The length of the vectors along `axis` (None: of all numbers): $\\sqrt{\\sum x^2}$, or with ord=1 $\\sum |x|$."""
+    if ord not in (1, 2):
+        raise ValueError(f"ord={ord}: norm only supports ord=1 and ord=2")
+    where_ = axes(data, axis, False)
+    raw = abs(data) if ord == 1 else data * data
+    total = raw.sum(axis=where_, keepdims=keepdims, dtype=data.dtype)
+    found = total if ord == 1 else np.sqrt(total).astype(data.dtype, copy=False)
+    return at_least_1d(found).astype(out_dtype or data.dtype, copy=False)
+
+
+MODES = {  # of L2Normalization: the axes that make up a vector
+    "instance": {"axis": 0, "exclude": True},
+    "channel": {"axis": 1},
+    "spatial": {"axis": (0, 1), "exclude": True},
+}
+
+
+def normalization_rule(g, y, x, eps, mode):
+    """What points along `y` is taken out, and the rest is shortened as `x` was."""
+    length = sqrt(sum(x * x, keepdims=True, **MODES[mode]) + eps)
+    return ((g - y * sum(g * y, keepdims=True, **MODES[mode])) / length,)
+
+
+@operator(vjp=normalization_rule)
+def L2Normalization(data, /, eps=1e-10, mode="instance"):
+    """`data` over the length of its vectors, $\\sqrt{\\sum x^2 + eps}$.
+
+    mode: 'instance', one vector a sample; 'channel', along axis 1; 'spatial', along all axes from the third.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode {mode!r}: it is one of {', '.join(MODES)}")
+    if data.ndim < (3 if mode == "spatial" else 2):
+        raise ValueError(f"mode {mode!r} needs more axes than {data.shape} has")
+    total = sum.kernel(data * data, keepdims=True, **MODES[mode])
+    return data / np.sqrt(total + eps)
+
+
+# --- Mean and variance at once --------------------------------------------------------------------
+
+
+def moments_rule(g, y, x, axes, keepdims):
+    """Through the mean, and through the squares; the mean inside the squares contributes nothing."""
+    settings = {"axis": axes, "keepdims": keepdims}
+    deviation = x - broadcast_along(y[0], x, **settings)
+    return (spread_along(g[0], x, **settings) + 2 * deviation * spread_along(g[1], x, **settings),)
+
+
+@operator(vjp=moments_rule)
+def moments(data, /, axes=None, keepdims=False):
+    """Mean and variance along `axes` (None: all), the variance divided by the count."""
+    if axes is not None and not isinstance(axes, int) and not len(axes):
+        raise ValueError("axes is empty: name some, or None for all")
+    chosen = None if axes is None else axes if isinstance(axes, int) else tuple(axes)
+    center = data.mean(axis=chosen, keepdims=True)
+    variance = ((data - center) ** 2).mean(axis=chosen, keepdims=keepdims)
+    center = center if keepdims else center.reshape(variance.shape)
+    dtype = data.dtype
+    return tuple(at_least_1d(a).astype(dtype, copy=False) for a in (center, variance))
+
+
+moments.outputs = 2
+
+
+# --- Running sums ---------------------------------------------------------------------------------
+
+
+def cumsum_rule(g, y, x, axis, dtype):
+    """A running sum from the other end."""
+    g = cast_like(g, x)
+    if axis is None:
+        return (reshape_like(flip(cumsum(flip(g, axis=0), axis=0), axis=0), x),)
+    return (flip(cumsum(flip(g, axis=axis), axis=axis), axis=axis),)
+
+
+@operator(vjp=cumsum_rule, aliases=("_np_cumsum",))
+def cumsum(a, /, axis=None, dtype=None):
+    """Running sums along `axis`; with axis=None of all numbers in one row."""
+    if axis is not None:
+        axes(a, axis, False)  # refuses an axis that is not there
+    return np.cumsum(a, axis, dtype or a.dtype)
+
+
+# --- Relatives of the softmax ---------------------------------------------------------------------
+
+
+@operator(vjp=(None,))
+def argmax_channel(data, /):
+    """Where the largest number of each row stands, along axis 1, as float32."""
+    return place_of(np.argmax, data, 1, False)
+
+
+@operator(
+    vjp=(
+        lambda g, p, z, axis, temperature, **_: (
+            -scaled(p * (g - sum(g * p, axis=axis, keepdims=True)), temperature)
+        ),
+    )
+)
+def softmin(data, /, axis=-1, temperature=None, dtype=None):
+    """Probabilities along `axis`, in proportion to $e^{-z/T}$."""
+    return softmax.kernel(-data, axis, temperature).astype(dtype or data.dtype, copy=False)
+
+
+KINDS = {"instance": {"axis": 0, "exclude": True}, "channel": {"axis": 1}}
+
+
+@operator(vjp=(lambda g, p, z, mode: p * (g - sum(g * p, keepdims=True, **KINDS[mode])),))
+def SoftmaxActivation(data, /, mode="instance"):
+    """Softmax over all numbers of a sample ('instance'), or along axis 1 at every place ('channel')."""
+    if mode not in KINDS:
+        raise ValueError(f"mode {mode!r}: it is one of {', '.join(KINDS)}")
+    if mode == "channel":
+        return softmax.kernel(data, 1)
+    return softmax.kernel(data.reshape(len(data), -1), -1).reshape(data.shape)
+
+
+@operator(
+    vjp=(lambda g, y, x, i: g * (softmax(x) - unpick(ones_like(i), x, i)), None),
+    same_dtype=False,
+)
+def softmax_cross_entropy(data, label, /):
+    """The sum of $-\\ln p_{label}$ over a batch, shape (1,). data: (batch, classes); label: (batch,)."""
+    if data.ndim != 2 or label.shape != data.shape[:1]:
+        raise ValueError(f"labels of shape {data.shape[:1]} are wanted, not {label.shape}")
+    z = centred(data, -1, None)
+    logs = z - np.log(np.exp(z).sum(-1, keepdims=True))
+    return -pick.kernel(logs, label).sum(keepdims=True)
+
+
+for op in [prod, nansum, nanprod, norm, cumsum, argmax_channel, softmin]:
+    setattr(Operand, op.name, op)

@@ -1,0 +1,300 @@
+"""Sorting is a permutation that depends on the data: its gradient carries each share back to where its number was."""
+
+# Written from chapters/13b_ordering.ipynb: edit the chapter, then run `minigluon export`.
+
+import math
+
+import numpy as np
+
+from minigluon.op import Operand, operator
+from minigluon.ops.indexing import pick, scatter_like
+from minigluon.ops.reduce import at_least_1d, one_axis
+
+__all__ = [
+    "Operand",
+    "RET_TYPES",
+    "along",
+    "argsort",
+    "batch_take",
+    "batch_untake",
+    "check_mask",
+    "contrib_arange_like",
+    "contrib_boolean_mask",
+    "contrib_index_array",
+    "contrib_index_copy",
+    "first_of",
+    "gather_places",
+    "laid_out",
+    "places",
+    "ravel_multi_index",
+    "rows_at",
+    "scatter_nd",
+    "sort",
+    "stable_order",
+    "topk",
+    "topk_rule",
+    "unalong",
+    "unmask",
+    "unravel_index",
+]
+
+
+# --- Mathematics ----------------------------------------------------------------------------------
+
+
+def laid_out(data, axis):
+    """`data` and the axis to work along; without an axis the numbers in one row."""
+    return (data.reshape(-1), 0) if axis is None else (data, one_axis(data, axis))
+
+
+@operator(
+    vjp=(lambda g, y, x, index, axis: unalong(g, x, index, axis=axis), None), same_dtype=False
+)
+def along(data, index, /, axis=-1):
+    """The numbers of `data` at `index` along `axis`, in the shape of `index`."""
+    data, axis = laid_out(data, axis)
+    return np.take_along_axis(data, index.astype("int64"), axis)
+
+
+@operator(
+    vjp=(lambda g, y, x, like, index, axis: along(g, index, axis=axis), None, None),
+    same_dtype=False,
+)
+def unalong(data, like, index, /, axis=-1):
+    """Undo `along`: zeros in the shape of `like`, with `data` at the places read; none comes twice."""
+    out = np.zeros_like(like)
+    flat, axis = laid_out(out, axis)
+    np.put_along_axis(flat, index.astype("int64"), data, axis)
+    return flat.reshape(like.shape)
+
+
+# --- Sorting --------------------------------------------------------------------------------------
+
+
+def stable_order(data, axis, is_ascend):
+    """The order of the numbers along `axis`, equal ones as they come."""
+    if is_ascend:
+        return np.argsort(data, axis, kind="stable")
+    backwards = np.argsort(np.flip(data, axis), axis, kind="stable")
+    return data.shape[axis] - 1 - np.flip(backwards, axis)
+
+
+@operator(vjp=(None,))
+def argsort(data, /, axis=-1, is_ascend=True, dtype="float32"):
+    """The indices that sort `data` along `axis`; with axis=None those of all numbers in one row.
+
+    Equal numbers keep their order. The indices are of `dtype`.
+    """
+    data, axis = laid_out(data, axis)
+    return stable_order(data, axis, is_ascend).astype(dtype)
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, axis, is_ascend: unalong(
+            g, x, argsort(x, axis=axis, is_ascend=is_ascend, dtype="int64"), axis=axis
+        ),
+    )
+)
+def sort(data, /, axis=-1, is_ascend=True):
+    """The numbers along `axis` in order; with axis=None all numbers in one row."""
+    data, axis = laid_out(data, axis)
+    found = np.sort(data, axis)
+    return found if is_ascend else np.flip(found, axis).copy()
+
+
+# --- The first k ----------------------------------------------------------------------------------
+
+
+def first_of(data, k, is_ascend):
+    """Indices of the first k in the order along the last axis, equal ones as they come."""
+    n = data.shape[-1]
+    if n < 256 or 8 * k > n or not (data == data).all():  # measured: below, sorting is faster
+        return stable_order(data, -1, is_ascend)[..., :k]
+    place = k - 1 if is_ascend else n - k
+    last = np.partition(data, place, -1)[..., place : place + 1]
+    beyond = data < last if is_ascend else data > last
+    room = k - beyond.sum(-1, keepdims=True)
+    equal = data == last
+    chosen = beyond | (equal & (np.cumsum(equal, -1) <= room))
+    indices = np.nonzero(chosen)[-1].reshape(*data.shape[:-1], k)
+    inner = stable_order(np.take_along_axis(data, indices, -1), -1, is_ascend)
+    return np.take_along_axis(indices, inner, -1)
+
+
+RET_TYPES = ("value", "indices", "mask", "both")
+
+
+def topk_rule(g, y, x, axis, k, ret_typ, is_ascend, dtype):
+    """Values carry their gradient back to where they came from; indices and masks carry none."""
+    if ret_typ not in ("value", "both"):
+        return (None,)
+    index = topk(x, axis=axis, k=k, is_ascend=is_ascend, dtype="int64")
+    return (unalong(g[0] if ret_typ == "both" else g, x, index, axis=axis),)
+
+
+@operator(vjp=topk_rule)
+def topk(data, /, axis=-1, k=1, ret_typ="indices", is_ascend=False, dtype="float32"):
+    """The k largest numbers along `axis`, or with `is_ascend` the smallest, the first of them first.
+
+    ret_typ: 'value', 'indices' (of `dtype`), 'mask' (0 and 1 in the shape of data) or 'both' values and
+    indices. axis=None takes all numbers as one row. k below 1 means all.
+    """
+    if ret_typ not in RET_TYPES:
+        raise ValueError(f"ret_typ {ret_typ!r}: it is one of {', '.join(RET_TYPES)}")
+    shape = data.shape
+    data, axis = laid_out(data, axis)
+    size = data.shape[axis]
+    k = size if k < 1 else k
+    if k > size:
+        raise ValueError(f"k={k}: there are {size} numbers along the axis")
+    indices = np.moveaxis(first_of(np.moveaxis(data, axis, -1), k, is_ascend), -1, axis)
+    if ret_typ == "mask":
+        mask = np.zeros_like(data)
+        np.put_along_axis(mask, indices, 1, axis)
+        return mask.reshape(shape)
+    if ret_typ == "indices":
+        return indices.astype(dtype)
+    values = np.take_along_axis(data, indices, axis)
+    return values if ret_typ == "value" else (values, indices.astype(dtype))
+
+
+topk.outputs = lambda _, ret_typ="indices", **__: 2 if ret_typ == "both" else 1
+Operand.sort, Operand.argsort, Operand.topk = sort, argsort, topk
+
+
+# --- Places ---------------------------------------------------------------------------------------
+
+
+@operator(vjp=(lambda g, y, a, indices: batch_untake(g, a, indices), None), same_dtype=False)
+def batch_take(a, indices, /):
+    """One number a row: `a[i, indices[i]]`, indices out of range clipped."""
+    return pick.kernel(a, indices, axis=-1)
+
+
+@operator(vjp=(lambda g, y, x, like, i: batch_take(g, i), None, None), same_dtype=False)
+def batch_untake(data, like, indices, /):
+    """Undo `batch_take`: zeros in the shape of `like`, with `data` at the places taken."""
+    index = indices.astype("int64").clip(0, like.shape[-1] - 1)
+    out = np.zeros_like(like)
+    out[np.arange(len(like)), index.reshape(-1)] = data.reshape(-1)
+    return out
+
+
+@operator(vjp=(lambda g, y, x, i, shape: gather_places(g, i), None), same_dtype=False)
+def scatter_nd(data, indices, /, shape):
+    """Zeros of `shape` with `data` at the places whose coordinates are the rows of `indices`."""
+    out = np.zeros_like(data, shape=tuple(shape))
+    out[places(indices, out.shape)] = data
+    return out
+
+
+@operator(vjp=(lambda g, y, x, i: scatter_like(g, x, i), None), same_dtype=False)
+def gather_places(data, indices, /):
+    """Undo `scatter_nd`: the numbers of `data` at the places whose coordinates `indices` holds."""
+    return at_least_1d(data[places(indices, data.shape)])
+
+
+def places(indices, shape):
+    """The rows of `indices` as an index; IndexError for what lies outside of `shape`."""
+    found = indices.astype("int64")
+    if len(found) > len(shape):
+        raise IndexError(f"{len(found)} rows of indices for {len(shape)} axes")
+    for row, size in zip(found, shape):
+        if row.size and not (row.min() >= -size and row.max() < size):
+            raise IndexError(f"an index is out of range for an axis of size {size}")
+    return tuple(found)
+
+
+@operator(vjp=(None,), aliases=("_ravel_multi_index",))
+def ravel_multi_index(data, /, shape):
+    """Flat indices from coordinates: `data` has one row an axis of `shape`; one size may be -1, the first."""
+    if len(data) != len(shape):
+        raise ValueError(f"{len(data)} rows of coordinates for the {len(shape)} axes of {shape}")
+    steps = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    total = sum(row.astype("int64") * step for row, step in zip(data, steps))
+    return total.astype(data.dtype)
+
+
+@operator(vjp=(None,), aliases=("_unravel_index",))
+def unravel_index(data, /, shape):
+    """Coordinates, one row an axis of `shape`, of flat indices; one size may be -1, the first."""
+    left, rows = data.astype("int64"), []
+    for size in reversed(shape[1:]):
+        rows.append(left % size)
+        left = left // size
+    return np.stack([left, *reversed(rows)]).astype(data.dtype)
+
+
+# --- Operators of `contrib` -----------------------------------------------------------------------
+
+
+@operator(
+    vjp=(lambda g, y, x, index, axis: unmask(g, x, index), None),
+    aliases=("_contrib_boolean_mask",),
+    same_dtype=False,
+)
+def contrib_boolean_mask(data, index, /, axis=0):
+    """The rows of `data` where `index`, with one number a row, is not 0."""
+    check_mask(data, index, axis)
+    return data[index != 0]
+
+
+@operator(
+    vjp=(lambda g, y, x, like, index: contrib_boolean_mask(g, index), None, None),
+    same_dtype=False,
+)
+def unmask(data, like, index, /):
+    """Undo `boolean_mask`: zeros in the shape of `like`, with the rows of `data` where `index` is not 0."""
+    out = np.zeros_like(like)
+    out[index != 0] = data
+    return out
+
+
+def check_mask(data, index, axis):
+    """Raise ValueError where a mask does not fit."""
+    if axis != 0:
+        raise ValueError(f"axis={axis}: only axis 0 can be masked")
+    if index.shape != data.shape[:1]:
+        raise ValueError(f"the mask has shape {index.shape}, there are {len(data)} rows")
+
+
+@operator(
+    vjp=(
+        lambda g, y, old, index, new: contrib_index_copy(g, index, new * 0),
+        None,
+        lambda g, y, old, index, new: rows_at(g, index),
+    ),
+    aliases=("_contrib_index_copy",),
+    same_dtype=False,
+)
+def contrib_index_copy(old_tensor, index_vector, new_tensor, /):
+    """`old_tensor` with the rows that `index_vector` names replaced by those of `new_tensor`."""
+    if new_tensor.shape != (len(index_vector), *old_tensor.shape[1:]):
+        raise ValueError(f"{len(index_vector)} rows like those of {old_tensor.shape} are wanted")
+    out = old_tensor.copy()
+    out[places(index_vector[None], old_tensor.shape)] = new_tensor
+    return out
+
+
+@operator(vjp=(lambda g, y, x, index: contrib_index_copy(x * 0, index, g), None), same_dtype=False)
+def rows_at(data, index, /):
+    """The rows of `data` that `index` names, no row twice."""
+    return data[places(index[None], data.shape)]
+
+
+@operator(vjp=(None,), aliases=("_contrib_index_array",))
+def contrib_index_array(data, /, axes=None):
+    """The coordinates of every number of `data`, int64, along a new last axis; or only those of `axes`."""
+    chosen = range(data.ndim) if axes is None else [one_axis(data, a) for a in axes]
+    ones = np.ones_like(data, dtype="int64")  # counted on the device of `data`
+    return np.stack([np.cumsum(ones, axis) - 1 for axis in chosen], -1)
+
+
+@operator(vjp=(None,), aliases=("_contrib_arange_like",))
+def contrib_arange_like(data, /, start=0.0, step=1.0, repeat=1, ctx=None, axis=None):
+    """Evenly spaced numbers, each `repeat` times, in the shape of `data` or along one of its axes."""
+    shape = data.shape if axis is None else (data.shape[one_axis(data, axis)],)
+    count = math.prod(shape)
+    numbers = np.cumsum(np.ones_like(data, dtype="int64", shape=(count,))) - 1
+    return (start + step * (numbers // repeat)).reshape(shape).astype(data.dtype)

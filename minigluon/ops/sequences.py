@@ -1,0 +1,159 @@
+"""A batch is a rectangle and sentences are not: a mask, a last step and a reversal that know each length."""
+
+# Written from chapters/17_sequences.ipynb: edit the chapter, then run `minigluon export`.
+
+import numpy as np
+
+from minigluon.op import operator
+
+__all__ = [
+    "SequenceLast",
+    "SequenceMask",
+    "SequenceReverse",
+    "back",
+    "inside",
+    "last_places",
+    "lengths_of",
+    "masked",
+    "require_lengths",
+    "time_first",
+    "unlast",
+]
+
+
+# --- Mathematics ----------------------------------------------------------------------------------
+
+
+def time_first(data, axis):
+    """`data` with time on axis 0, a view; `axis` is 0 or 1."""
+    if axis not in (0, 1):
+        raise ValueError(f"axis={axis}: time is on axis 0 or 1, and the other one is the batch")
+    return data if axis == 0 else np.swapaxes(data, 0, 1)
+
+
+def lengths_of(data, sequence_length, use_sequence_length):
+    """The lengths as whole numbers; None where all steps count.
+
+    `data` has time on axis 0.
+    """
+    if not use_sequence_length:
+        return None
+    if sequence_length is None:
+        raise ValueError("use_sequence_length=True: give sequence_length")
+    if sequence_length.shape != data.shape[1:2]:
+        raise ValueError(f"{data.shape[1]} sequences, but lengths of shape {sequence_length.shape}")
+    return sequence_length.astype("int64")
+
+
+def require_lengths(lengths, steps):
+    """Refuse lengths that name steps which are not there."""
+    if ((lengths < 0) | (lengths > steps)).any():
+        raise ValueError(f"a length is not between 0 and {steps}, the number of steps")
+
+
+def back(first, axis):
+    """An array with time on axis 0 in the order that was asked for."""
+    return first if axis == 0 else np.swapaxes(first, 0, 1).copy()
+
+
+def inside(data, lengths):
+    """Where the sequences are: an array of truths, of data's number of axes."""
+    found = np.arange(len(data))[:, None] < lengths
+    return found.reshape(found.shape + (1,) * (data.ndim - 2))
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, n=None, *, use_sequence_length, value, axis: masked(
+            g, n, use_sequence_length, axis
+        ),
+        None,
+    ),
+    same_dtype=False,
+)
+def SequenceMask(data, sequence_length=None, /, use_sequence_length=False, value=0.0, axis=0):
+    """`data` with `value` behind the end of each sequence.
+
+    data: (steps, batch, …), or (batch, steps, …) with axis=1; sequence_length: (batch,).
+    """
+    first = time_first(data, axis)
+    lengths = lengths_of(first, sequence_length, use_sequence_length)
+    if lengths is None:
+        return data.copy()
+    return back(np.where(inside(first, lengths), first, data.dtype.type(value)), axis)
+
+
+def masked(g, n, use_sequence_length, axis):
+    """A gradient without what lies behind the ends."""
+    if n is None:
+        return SequenceMask(g, axis=axis)
+    return SequenceMask(g, n, use_sequence_length=use_sequence_length, axis=axis)
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, n=None, **settings: (
+            unlast(g, x, **settings) if n is None else unlast(g, x, n, **settings)
+        ),
+        None,
+    ),
+    same_dtype=False,
+)
+def SequenceLast(data, sequence_length=None, /, use_sequence_length=False, axis=0):
+    """The last step of each sequence, (batch, …); of an empty one the first.
+
+    data: (steps, batch, …), or (batch, steps, …) with axis=1; sequence_length: (batch,).
+    """
+    first = time_first(data, axis)
+    return first[last_places(first, sequence_length, use_sequence_length)].copy()
+
+
+def last_places(data, sequence_length, use_sequence_length):
+    """The index of the last steps."""
+    lengths = lengths_of(data, sequence_length, use_sequence_length)
+    if lengths is None:
+        return len(data) - 1
+    require_lengths(lengths, len(data))
+    return np.maximum(lengths - 1, 0), np.arange(data.shape[1])
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, like, n=None, **settings: (
+            SequenceLast(g, **settings) if n is None else SequenceLast(g, n, **settings)
+        ),
+        None,
+        None,
+    ),
+    same_dtype=False,
+)
+def unlast(data, like, sequence_length=None, /, use_sequence_length=False, axis=0):
+    """Undo `SequenceLast`: zeros in the shape of `like`, with `data` at the last steps."""
+    out = np.zeros_like(like)
+    first = time_first(out, axis)
+    first[last_places(first, sequence_length, use_sequence_length)] = data
+    return out
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, n=None, **settings: (
+            SequenceReverse(g, **settings) if n is None else SequenceReverse(g, n, **settings)
+        ),
+        None,
+    ),
+    same_dtype=False,
+)
+def SequenceReverse(data, sequence_length=None, /, use_sequence_length=False, axis=0):
+    """Each sequence backwards; what lies behind its end stays where it is.
+
+    data: (steps, batch, …), or (batch, steps, …) with axis=1; sequence_length: (batch,).
+    """
+    first = time_first(data, axis)
+    lengths = lengths_of(first, sequence_length, use_sequence_length)
+    if lengths is None:
+        return np.flip(data, axis).copy()
+    require_lengths(lengths, len(first))
+    steps = np.arange(len(first))[:, None]
+    steps = np.where(steps < lengths, lengths - 1 - steps, steps)
+    return back(first[steps, np.arange(first.shape[1])], axis)

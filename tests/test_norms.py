@@ -1,0 +1,49 @@
+"""Reductions beyond their rows: zeros, NaN, types, and what is finite where MXNet divides by 0."""
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+from minigluon import autograd
+
+
+def gradient(f, x):
+    x = mx.nd.array(x)
+    x.attach_grad()
+    with autograd.record():
+        y = f(x)
+    y.backward()
+    return x.grad.asnumpy().tolist()
+
+
+def test_products_with_zeros():
+    rows = [[2, 0, 3], [0, 0, 5], [1, 2, 4]]
+    assert gradient(lambda x: x.prod(axis=1), rows) == [[0, 6, 0], [0, 0, 0], [8, 4, 2]]
+
+
+def test_nan_gets_no_gradient():
+    nan = float("nan")
+    assert gradient(lambda x: x.nansum(axis=1), [[1, nan, 3]]) == [[1, 0, 1]]
+    assert gradient(lambda x: x.nanprod(axis=1), [[2, nan, 3]]) == [[3, 0, 2]]
+
+
+def test_the_norm_at_zero_is_flat():
+    assert gradient(lambda x: x.norm(axis=1), [[0, 0], [3, 4]]) == [
+        [0, 0],
+        pytest.approx([0.6, 0.8]),
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32"])
+def test_types_stay(dtype):
+    x = mx.nd.array([[1, 2], [3, 4]], dtype=dtype)
+    for y in (
+        x.prod(),
+        x.nansum(axis=0),
+        x.cumsum(axis=1),
+        x.norm(ord=1),
+        *mx.nd.moments(x, axes=(0,)),
+    ):
+        assert y.dtype == np.dtype(dtype)
+    assert x.cumsum(dtype="int64").dtype is np.int64
+    assert x.argmax_channel().dtype is np.float32
