@@ -92,7 +92,9 @@ def quotient(t, numerator, denominator):
     return y
 
 
-BLOCK = 16384  # from 8192 to 65536 there is little to choose; the whole array takes twice as long
+# Measured on a million numbers, from 2048 to 65536: whole arrays took 1.5 to 2 times as long in
+# double precision, and as long in single.
+BLOCK = 32768
 
 
 def in_blocks(f, data, narrow=False):
@@ -138,7 +140,7 @@ ERF_SINGLE = (
 
 
 def erf_of(x):
-    """The error function: x P(x²)/Q(x²), of relative error 5e-17, in single precision 3e-8."""
+    """The error function: x P(x²)/Q(x²), fitted to 5e-17, in single precision to 3e-8."""
     last, tables = (6.0, ERF) if x.dtype == "float64" else (4.0, ERF_SINGLE)
     x = np.clip(x, -last, last)
     y = quotient(x * x, *tables)
