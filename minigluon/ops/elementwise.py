@@ -494,7 +494,7 @@ def smooth_l1(data, /, scalar=1.0):
     def loss(x):
         size = np.abs(x)
         inside = np.minimum(size, bend)
-        size -= 0.5 * inside  # in place: fresh memory for each step took ten times as long
+        size -= 0.5 * inside  # in place: fresh memory for each step can take ten times as long
         size *= inside
         size *= curvature
         return size

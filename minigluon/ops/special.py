@@ -88,7 +88,9 @@ def quotient(t, numerator, denominator):
     return y
 
 
-BLOCK = 16384  # from 8192 to 65536 there is little to choose; the whole array takes twice as long
+# The best or nearly so of 2048 to 65536 on a million numbers. The whole array at once took 1 to 3.5
+# times as long, in single precision not the same from one process to the next.
+BLOCK = 32768
 
 
 def in_blocks(f, data, narrow=False):
@@ -134,7 +136,7 @@ ERF_SINGLE = (
 
 
 def erf_of(x):
-    """The error function: x P(x²)/Q(x²), of relative error 5e-17, in single precision 3e-8."""
+    """The error function: x P(x²)/Q(x²), fitted to 5e-17, in single precision to 3e-8."""
     last, tables = (6.0, ERF) if x.dtype == "float64" else (4.0, ERF_SINGLE)
     x = np.clip(x, -last, last)
     y = quotient(x * x, *tables)
