@@ -211,7 +211,11 @@ def number(op, a, dtype):
     a = a.item() if isinstance(a, np.generic) else a
     if not isinstance(a, int | float):
         raise ArgumentError(f"{op.name}: type {type(a)} not supported, give an NDArray or a number")
-    return int(a) if dtype.kind in "iu" else a
+    if dtype.kind not in "iu":
+        return a
+    if a in (math.inf, -math.inf):  # beyond all whole numbers of the type
+        return np.iinfo(dtype).max if a > 0 else np.iinfo(dtype).min
+    return int(a)
 
 
 def require_same_dtype(op, args, settings):

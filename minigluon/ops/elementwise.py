@@ -28,7 +28,6 @@ __all__ = [
     "as_in_context",
     "astype",
     "away_from_zero",
-    "broadcast_hypot",
     "cast",
     "cast_like",
     "cbrt",
@@ -50,6 +49,7 @@ __all__ = [
     "greater_equal",
     "half_down",
     "hard_sigmoid",
+    "hypot",
     "identity",
     "in_place",
     "lesser",
@@ -198,9 +198,9 @@ def power(base, exp, /):
 
 @operator(
     vjp=(lambda g, y, a, b: g * a / y, lambda g, y, a, b: g * b / y),
-    aliases=("_hypot",),
+    aliases=("broadcast_hypot", "_hypot"),
 )
-def broadcast_hypot(lhs, rhs, /):
+def hypot(lhs, rhs, /):
     """$\\sqrt{a^2+b^2}$ without overflow on the way. Shapes are equal or broadcast."""
     return fitted(np.hypot(lhs, rhs), dtype_of(lhs, rhs))
 

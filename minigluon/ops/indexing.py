@@ -15,6 +15,8 @@ __all__ = [
     "Operand",
     "alone",
     "at",
+    "block",
+    "fill_element_0index",
     "gather",
     "gather_nd",
     "getitem",
@@ -142,6 +144,7 @@ NDArray.__setitem__ = setitem
         ),
         None,
     ),
+    aliases=("choose_element_0index",),
     same_dtype=False,
 )
 def pick(data, index, /, axis=-1, keepdims=False, mode="clip"):
@@ -187,6 +190,56 @@ def at(data, index, axis, mode):
     ]
     rows[axis] = chosen
     return tuple(rows)
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, value, index: fill_element_0index(g, zeros_like(value), index),
+        lambda g, y, x, value, index: pick(g, index),
+        None,
+    ),
+    same_dtype=False,
+)
+def fill_element_0index(lhs, mhs, rhs, /):
+    """The matrix `lhs` with number `mhs[i]` at place `rhs[i]` of row i."""
+    out = lhs.copy()
+    out[at(lhs, rhs, 1, "clip")] = mhs[:, None]
+    return out
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, value, **where: _slice_assign_scalar(g, **where),
+        lambda g, y, x, value, begin, end, step: gather(g, key=block(begin, end, step)),
+    )
+)
+def _slice_assign(lhs, rhs, /, begin, end, step=()):
+    """A copy of `lhs` with `rhs` in the block from `begin` to `end`: one number an axis, or None."""
+    out = lhs.copy()
+    out[block(begin, end, step)] = rhs
+    return out
+
+
+@operator(vjp=(lambda g, y, x, scalar, **where: _slice_assign_scalar(g, **where),))
+def _slice_assign_scalar(data, /, scalar=0.0, begin=(), end=(), step=()):
+    """A copy of `data` with one number all over the block from `begin` to `end`."""
+    out = data.copy()
+    out[block(begin, end, step)] = scalar
+    return out
+
+
+def block(begin, end, step):
+    """The key of a block."""
+    steps = step or (None,) * len(begin)
+    return tuple([slice(*three) for three in zip(begin, end, steps, strict=True)])
+
+
+NDArray.slice_assign = lambda self, rhs, begin, end, step=(): _slice_assign(
+    self, rhs, begin=begin, end=end, step=step
+)
+NDArray.slice_assign_scalar = lambda self, value, begin, end, step=(): _slice_assign_scalar(
+    self, scalar=value, begin=begin, end=end, step=step
+)
 
 
 # --- Rows of a table ------------------------------------------------------------------------------
