@@ -155,7 +155,7 @@ def single(dtype):
 
 def refuse(bad, message):
     """MXNetError if `bad` is true, anywhere."""
-    if np.any(bad):
+    if bad is True or (bad is not False and np.any(bad)):
         raise MXNetError(message)
 
 
@@ -164,6 +164,8 @@ def refuse(bad, message):
 
 def uniform_law(r, n, t, low, high):
     """Spread evenly from `low` to `high`."""
+    if type(low) in (int, float) and low == 0 and high == 1:
+        return r.random(n, t)
     refuse(low > high, f"uniform: low={low} must be less than or equal to high={high}")
     return moved(r.random(n, t), low, high - low)
 
@@ -182,9 +184,9 @@ def exponential_law(r, n, t, lam):
 
 def moved(y, loc, scale):
     """`loc + scale * y` in the memory of `y`."""
-    if np.ndim(scale) > 0 or scale != 1:
+    if not isinstance(scale, int | float) or scale != 1:
         np.multiply(y, scale, out=y)
-    if np.ndim(loc) > 0 or loc != 0:
+    if not isinstance(loc, int | float) or loc != 0:
         np.add(y, loc, out=y)
     return y
 
