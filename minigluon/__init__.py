@@ -26,6 +26,8 @@ MODULES = {
     "random": "random",
     "sym": "symbol",
     "symbol": "symbol",
+    "visualization": "visualization",
+    "viz": "visualization",
 }
 MEMBERS = {
     "AttrScope": "attribute",

@@ -14,6 +14,7 @@ CLASSES = {
     "HybridBlock": "block",
     "Parameter": "parameter",
     "ParameterDict": "parameter",
+    "SymbolBlock": "hybrid",
     "Trainer": "trainer",
 }
 __all__ = [*CLASSES, *PARTS]
