@@ -10,9 +10,10 @@ import warnings
 
 import numpy as np
 
+import minigluon.ndarray.ndarray as plain
 from minigluon.autograd import writable
 from minigluon.ndarray import random
-from minigluon.ndarray.ndarray import NDArray, zeros as dense_zeros
+from minigluon.ndarray.ndarray import NDArray
 from minigluon.ndarray.utils import zeros
 from minigluon.ops.optimizer import (
     adadelta_step,
@@ -242,9 +243,10 @@ class Optimizer:
         """Update a parameter, or lists of them; float16 by its float32 copy if there is one."""
         if isinstance(index, list | tuple):
             if not self._exact(weight[0]):
-                return self.update(index, weight, grad, state)
-            for one in zip(index, weight, grad, state):
-                self.update_multi_precision(*one)
+                self.update(index, weight, grad, state)
+            else:
+                for one in zip(index, weight, grad, state):
+                    self.update_multi_precision(*one)
         elif self._exact(weight):
             exact, own = state if self._exact_first else state[::-1]
             self.update(index, exact, grad.astype(np.float32), own)
@@ -517,7 +519,7 @@ class GroupAdaGrad(Stepper):
 
     def create_state(self, index, weight):
         assert len(weight.shape) == 2, "GroupAdaGrad is for matrices"
-        return dense_zeros((weight.shape[0], 1), weight.context, weight.dtype)
+        return plain.zeros((weight.shape[0], 1), weight.context, weight.dtype)
 
     def _formula(self, index, state, settings):
         assert settings.pop("wd") == 0, "Weight decay is not supported for GroupAdaGrad"
@@ -819,7 +821,7 @@ class Test(Optimizer):
     """Adds the gradient; for tests."""
 
     def create_state(self, index, weight):
-        return dense_zeros(weight.shape, weight.context)
+        return plain.zeros(weight.shape, weight.context)
 
     def update(self, index, weight, grad, state):
         weight += grad * self.rescale_grad

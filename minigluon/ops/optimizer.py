@@ -160,7 +160,7 @@ def forget_threads():
 
 def run(jobs, lazy=True):
     """Carry out updates, a list of (step, (w, g, *states), settings)."""
-    flat = [job for job in map(lambda job: prepared(*job, lazy), jobs) if job]
+    flat = [job for job in (prepared(*job, lazy) for job in jobs) if job]
     shares = WORKERS if sum(arrays[0].size for _, arrays, _ in flat) >= LARGE else 1
     rest = [pool.submit(run_share, flat, i, shares) for i in range(1, shares)]
     run_share(flat, 0, shares)
@@ -296,7 +296,7 @@ def several(step, arrays, data, lrs, wds, settings, exact=False):
             (
                 step,
                 (new, g.astype(new.dtype), *states),
-                {**settings, "lr": float(lr), "wd": float(wd)},
+                {**settings, "lr": lr, "wd": wd},
             )
         )
     run(jobs)
@@ -341,9 +341,8 @@ def nesterov_step(w, g, mom, lr, momentum=0.0, wd=0.0, rescale_grad=1.0, clip_gr
     """`mom' = momentum mom - lr g`, `w' = w + momentum mom' - lr g`. Nesterov, 1983."""
     d = descent(w, g, lr, 0.0, rescale_grad, clip_gradient)
     mom *= momentum
-    mom -= d + (lr * wd) * w
-    w += momentum * mom
-    w -= d + (lr * wd) * w  # the decay is that of the place where momentum leads
+    w += momentum * mom - (1 + momentum) * (d + (lr * wd) * w)
+    mom -= d + (lr * wd) * w  # the decay is that of the new weight already, as in MXNet
 
 
 def sign_step(w, g, lr, wd=0.0, rescale_grad=1.0, clip_gradient=-1.0):
