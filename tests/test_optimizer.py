@@ -151,6 +151,56 @@ def test_multipliers_counts_and_states():
     assert other.states_synced == {0: False, 1: False}
 
 
+def test_multipliers_of_symbols_and_parameters():
+    w = mx.sym.var("w_weight", lr_mult=3, wd_mult=0.5)
+    sgd = optimizer.SGD(sym=w * 2, param_idx2name={0: "w_weight"}, learning_rate=1.0, wd=1.0)
+    assert (sgd._get_lr(0), sgd._get_wd(0)) == (3.0, 0.5)
+    p = mx.gluon.Parameter("p", shape=(1,), lr_mult=0.25, wd_mult=4.0)
+    sgd = optimizer.SGD(param_dict={0: p}, learning_rate=1.0, wd=1.0)
+    assert (sgd._get_lr(0), sgd._get_wd(0)) == (0.25, 4.0)
+
+
+def test_counts_begin_where_they_are_told_and_schedules_follow(capsys):
+    schedule = lr_scheduler.FactorScheduler(2, 0.5, base_lr=1.0)
+    sgd = optimizer.SGD(lr_scheduler=schedule, begin_num_update=4)
+    assert sgd.learning_rate == 0.5
+    update, w = optimizer.get_updater(sgd), mx.nd.ones(1)
+    update(0, mx.nd.zeros(1), w)
+    assert sgd.num_update == 5 and sgd.learning_rate == 0.25
+    both = optimizer.SGD(0.7, lr_scheduler=lr_scheduler.PolyScheduler(10), learning_rate=0.7)
+    assert both.lr_scheduler.base_lr == 0.7 and "overwritten" in capsys.readouterr().out
+
+
+def test_devices_count_apart():
+    adam = optimizer.Adam()
+    update = optimizer.get_updater(adam)
+    for ctx in (mx.cpu(0), mx.cpu(1)):
+        optimizer.get_updater(adam)(0, mx.nd.ones(2, ctx), mx.nd.ones(2, ctx))
+    assert adam._all_index_update_counts == {0: {0: 1}, 1: {0: 1}} and not update.states
+
+
+def test_sgld_samples_a_posterior():
+    mx.random.seed(0)
+    update = optimizer.get_updater(optimizer.SGLD(learning_rate=0.1))
+    w, found = mx.nd.zeros(2000), []
+    for _ in range(120):
+        update(0, w, w)  # the energy w**2 / 2: a standard normal law
+        found.append(w.asnumpy())
+    assert abs(np.std(found[60:]) - 1) < 0.05
+
+
+def test_momentum_of_late_gradients():
+    w, g = mx.nd.array([1.0, -2.0]), mx.nd.array([0.5, 0.25])
+    update = optimizer.get_updater(optimizer.create("dcasgd", momentum=0.5, learning_rate=0.1))
+    for _ in range(2):
+        update(0, g, w)
+    by_hand, previous, v = np.array([1.0, -2.0]), np.array([1.0, -2.0]), 0
+    for _ in range(2):
+        v = 0.5 * v - 0.1 * (g.asnumpy() + 0.04 * g.asnumpy() ** 2 * (by_hand - previous))
+        previous, by_hand = by_hand, by_hand + v
+    np.testing.assert_allclose(w.asnumpy(), by_hand, rtol=1e-6)
+
+
 def test_optimizers_of_the_user():
     @optimizer.register
     class Halve(optimizer.Optimizer):

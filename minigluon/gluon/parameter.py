@@ -204,7 +204,8 @@ class Parameter:
 
     def _on(self, ctx):
         self._check_initialized()
-        ctx = current_context() if ctx is None else ctx
+        if ctx is None:
+            ctx = self._data[0]._ctx if len(self._data) == 1 else current_context()
         for data in self._data:
             if data._ctx == ctx:
                 return data
@@ -400,9 +401,12 @@ def as_contexts(ctx):
 
 
 def fill(name, data, own, default):
-    """Fill `data` by its own initializer, whatever its name, or by the default one."""
-    attrs = {} if own is None else {"__init__": own}
+    """Fill `data` by its own initializer or by the default one, whatever its name.
+
+    Those that are no `Initializer`, as `Mixed` and `Load`, go by the name."""
     default = initializer.create(default)
+    own = default if own is None and isinstance(default, initializer.Initializer) else own
+    attrs = {} if own is None else {"__init__": own}
     default(initializer.InitDesc(name, attrs, default), data)
 
 

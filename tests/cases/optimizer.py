@@ -138,8 +138,8 @@ ROWS = [
         {"lr": 0.1},
         lambda w, g, h, lr: w - lr * g / np.sqrt(h + (g * g).mean(1, keepdims=True) + 1e-5),
     ),
-    update("lamb_update_phase1", (W, G, V, P), {"t": 3}, lamb),
-    update("mp_lamb_update_phase1", (W, G, V, P, W), {"t": 3}, lamb),
+    update("lamb_update_phase1", (W, G, V, P), {"t": 3, "wd": 0.0}, lamb),
+    update("mp_lamb_update_phase1", (W, G, V, P, W), {"t": 3, "wd": 0.0}, lamb),
     update(
         "lamb_update_phase2",
         (W, G, 2 * ONE, 4 * ONE),
