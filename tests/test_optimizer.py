@@ -1,5 +1,6 @@
 """Optimizers and schedules against MXNet's numbers, blocks against the plain steps, wrong input."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -268,3 +269,15 @@ def test_wrong_input(call):
     wrong, error, says = WRONG[call]
     with pytest.raises(error, match=says):
         wrong()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_updates_with_threads_of_its_own(monkeypatch):
+    monkeypatch.setattr(ops, "WORKERS", 2)
+    arrays = [np.ones(ops.LARGE, "float32") for _ in range(2)]
+    ops.run([(ops.sgd_step, arrays, {"lr": 0.5})])
+    child = os.fork()
+    if child == 0:
+        ops.run([(ops.sgd_step, arrays, {"lr": 0.5})])
+        os._exit(int(arrays[0].any()))
+    assert os.waitpid(child, 0)[1] == 0

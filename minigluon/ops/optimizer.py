@@ -146,7 +146,6 @@ BLOCK = 1 << 14  # numbers: some arrays of that size fit into a core's cache tog
 LARGE = 1 << 19  # numbers of all weights from which threads pay for their start
 WORKERS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
 pool = ThreadPoolExecutor(max(WORKERS - 1, 1), "minigluon-update")
-os.register_at_fork(after_in_child=lambda: forget_threads())
 
 
 WHOLE = set()  # steps that look at more than one number at a time
@@ -156,6 +155,10 @@ def forget_threads():
     """After a fork the child makes threads of its own."""
     global pool
     pool = ThreadPoolExecutor(max(WORKERS - 1, 1), "minigluon-update")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget_threads)
 
 
 def run(jobs, lazy=True):
