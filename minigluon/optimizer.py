@@ -294,8 +294,13 @@ class Stepper(Optimizer):
             index, weight, grad, state, self._get_lrs(index), self._get_wds(index)
         ):
             step, settings = self._formula(i, s, self._settings(lr, wd))
-            jobs.append((step, (writable(w), g._data, *raw(s)), settings))
-        run(jobs, self.lazy_update)
+            g = g._data if self._lazy(w) or g.stype == "default" else g._data.dense()
+            jobs.append((step, (writable(w), g, *raw(s)), settings))
+        run(jobs)
+
+    def _lazy(self, weight):
+        """Whether row-sparse gradients of this weight update their rows only."""
+        return self.lazy_update
 
     def _zeros(self, weight, count=1):
         """Zeros like a weight: sparse where it is."""
@@ -589,6 +594,9 @@ class Ftrl(Stepper):
 
     def create_state(self, index, weight):
         return self._zeros(weight, 2)
+
+    def _lazy(self, weight):
+        return weight.stype == "row_sparse"
 
     def _formula(self, index, state, settings):
         return ftrl_step, {**settings, "lamda1": self.lamda1, "beta": self.beta}

@@ -73,6 +73,14 @@ def test_rows_of_a_dense_table():
     np.testing.assert_array_equal(w.asnumpy()[:, 0], [1, 0, 1, 0, 1])
 
 
+def test_ftrl_is_lazy_for_sparse_weights_only():
+    g = mx.nd.sparse.row_sparse_array((np.ones((1, 2)), [1]), shape=(3, 2))
+    for stype, rest in (("row_sparse", 1), ("default", 0)):  # 0: |z| is within the L1 penalty
+        w = mx.nd.ones((3, 2)).tostype(stype)
+        optimizer.get_updater(optimizer.Ftrl())(0, g, w)
+        assert w.stype == stype and w.asnumpy()[[0, 2]].tolist() == [[rest] * 2] * 2
+
+
 def test_views_are_updated_where_they_are():
     whole = mx.nd.ones((4, 3))
     part = whole[1:3]
