@@ -1,10 +1,13 @@
 """Time optimizer steps here and in PyTorch: `python benchmarks/optimizers.py`.
 
 Dense steps of 100 parameters of 100,000 numbers, a small network's step, and row-sparse steps. The two
-take turns; the median of the rounds is printed, and the ratio ours / PyTorch's.
+take turns, each in a process of its own; of a turn the median counts, of the turns the best.
 """
 
+import json
 import statistics
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -12,7 +15,7 @@ import torch
 
 import minigluon as mx
 
-ROUNDS = 15
+ROUNDS, TURNS = 15, 3
 MLP = [(256, 784), (256,), (128, 256), (128,), (10, 128), (10,)]
 
 
@@ -48,40 +51,52 @@ def torch_rows(n, width=32, rows=256):
     return torch.optim.SGD([weight], lr=0.1).step
 
 
-def medians(*calls, repeat=1):
-    """The median time of each call, in microseconds; they take turns."""
-    times = [[] for _ in calls]
-    for call in calls:
-        call()
-    for _ in range(ROUNDS):
-        for call, found in zip(calls, times):
-            begin = time.perf_counter()
-            for _ in range(repeat):
-                call()
-            found.append((time.perf_counter() - begin) / repeat * 1e6)
-    return [statistics.median(t) for t in times]
-
-
-def report(name, a, b):
-    print(f"{name:34} {a:10.0f} µs {b:10.0f} µs {a / b:6.2f}", flush=True)
-
-
-def main():
-    print(
-        f"{'':34} {'here':>10}    {'PyTorch':>10}     ratio   ({torch.get_num_threads()} threads)"
-    )
-    many = [(100_000,)] * 100
-    for shapes, label, repeat in ((many, "100 x 1e5", 1), (MLP, "784-256-128-10", 20)):
+def programs(side):
+    """Name, program and how often to repeat it, for one side."""
+    for shapes, label, repeat in (
+        ([(100_000,)] * 100, "100 x 1e5", 1),
+        (MLP, "784-256-128-10", 20),
+    ):
         for name, settings, make in (
             ("sgd", {"momentum": 0.9}, lambda w: torch.optim.SGD(w, 0.01, 0.9, foreach=True)),
             ("adam", {}, lambda w: torch.optim.Adam(w, 0.001, foreach=True)),
         ):
-            pair = ours(shapes, name, **settings), torchs(shapes, make)
-            report(f"{name} {label}", *medians(*pair, repeat=repeat))
-    small, large, theirs = medians(our_rows(10**4), our_rows(10**6), torch_rows(10**6), repeat=50)
-    report("256 rows of 1e4", small, theirs)
-    report("256 rows of 1e6", large, theirs)
-    print(f"1e6 rows / 1e4 rows: {large / small:.2f}")
+            here = side == "here"
+            step = ours(shapes, name, **settings) if here else torchs(shapes, make)
+            yield f"{name} {label}", step, repeat
+    for n in (10**4, 10**6):
+        yield f"256 rows of {n:.0e}", (our_rows if side == "here" else torch_rows)(n), 50
+
+
+def median(step, repeat):
+    """The median time of a step in microseconds."""
+    step()
+    times = []
+    for _ in range(ROUNDS):
+        begin = time.perf_counter()
+        for _ in range(repeat):
+            step()
+        times.append((time.perf_counter() - begin) / repeat * 1e6)
+    return statistics.median(times)
+
+
+def ask(side):
+    """The times of one side, in a process of its own: idle threads of one would slow the other."""
+    done = subprocess.run([sys.executable, __file__, side], capture_output=True, check=True)
+    return json.loads(done.stdout)
+
+
+def main():
+    if len(sys.argv) > 1:
+        print(json.dumps({n: median(step, r) for n, step, r in programs(sys.argv[1])}))
+        return
+    here, torchs_times = [], []
+    for _ in range(TURNS):
+        here.append(ask("here"))
+        torchs_times.append(ask("torch"))
+    for name in here[0]:
+        a, b = (min(t[name] for t in times) for times in (here, torchs_times))
+        print(f"{name:24} {a:8.0f} µs, PyTorch {b:8.0f} µs, ratio {a / b:5.2f}")
 
 
 if __name__ == "__main__":
