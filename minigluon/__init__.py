@@ -18,6 +18,7 @@ MODULES = {
     "gluon": "gluon",
     "init": "initializer",
     "initializer": "initializer",
+    "lr_scheduler": "lr_scheduler",
     "metric": "metric",
     "name": "name",
     "nd": "ndarray",
