@@ -1,10 +1,21 @@
 """A dataset answers "give me sample i"; a sampler says which i come next; a loader makes batches of the answers."""
 
-# Written from chapters/80_data.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/80_data.ipynb, chapters/81_records.ipynb: edit the chapter, then run `minigluon export`.
+
+import os
 
 from minigluon.ndarray.ndarray import NDArray
+from minigluon.recordio import MXIndexedRecordIO
 
-__all__ = ["ArrayDataset", "Chosen", "Dataset", "FirstTransform", "SimpleDataset", "Transformed"]
+__all__ = [
+    "ArrayDataset",
+    "Chosen",
+    "Dataset",
+    "FirstTransform",
+    "RecordFileDataset",
+    "SimpleDataset",
+    "Transformed",
+]
 
 
 # --- Datasets -------------------------------------------------------------------------------------
@@ -119,3 +130,21 @@ class ArrayDataset(Dataset):
         if len(self._data) == 1:
             return self._data[0][idx]
         return tuple(data[idx] for data in self._data)
+
+
+# --- Records as a dataset -------------------------------------------------------------------------
+
+
+class RecordFileDataset(Dataset):
+    """The records of a file `name.rec` with an index `name.idx`, as bytes."""
+
+    def __init__(self, filename):
+        self.filename = filename
+        self.idx_file = os.path.splitext(filename)[0] + ".idx"
+        self._record = MXIndexedRecordIO(self.idx_file, filename, "r")
+
+    def __getitem__(self, idx):
+        return self._record.read_idx(self._record.keys[idx])
+
+    def __len__(self):
+        return len(self._record.keys)
