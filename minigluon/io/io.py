@@ -35,6 +35,7 @@ __all__ = [
     "renamed",
     "sparse_lines",
     "stored_rows",
+    "table",
     "ubytes",
 ]
 
@@ -504,6 +505,16 @@ class MXDataIter(Current):
         return place(a[numbers], None)
 
 
+def table(file, dtype):
+    """The numbers of a CSV file; for a whole type, fractions are cut off."""
+    try:
+        return np.loadtxt(file, dtype, delimiter=",", ndmin=2)
+    except ValueError:
+        if dtype.kind == "f":
+            raise
+        return np.loadtxt(file, "float64", delimiter=",", ndmin=2).astype(dtype)
+
+
 def numbers_of(path, shape, dtype):
     """The rows of a CSV file, or of all in a folder, in the shape of a sample."""
     dtype = np.dtype(dtype or "float32")
@@ -512,7 +523,7 @@ def numbers_of(path, shape, dtype):
     width, found = int(np.prod(shape)), []
     for file in files:
         try:
-            found.append(np.loadtxt(file, dtype, delimiter=",", ndmin=2))
+            found.append(table(file, dtype))
         except (OSError, ValueError) as error:
             raise MXNetError(f"{file}: {error}") from error
         if found[-1].size and found[-1].shape[1] != width:

@@ -114,7 +114,7 @@ def made_batch(dataset, numbers, batchify_fn):
 def portable(error, number):
     """An error as something that can be sent: itself or a likeness, its notes, its traceback."""
     text = "".join(traceback.format_exception(error))
-    notes = [*error.__notes__, f"in worker process {number}"]
+    notes = [*getattr(error, "__notes__", []), f"in worker process {number}"]
     try:
         again = pickle.loads(pickle.dumps(error))
         same = type(again) is type(error) and not isinstance(error, StopIteration)
