@@ -51,7 +51,7 @@ MAGIC_BYTES = struct.pack("<I", MAGIC)
 HEADER = struct.Struct("<II")  # the magic number; the flag in 3 bits above the length in 29
 LIMIT = 1 << 29
 WHOLE, FIRST, MIDDLE, LAST = range(4)
-AHEAD = 1 << 14, 1 << 20  # how many bytes are read at once: after a jump, and at most
+AHEAD = 1 << 14, 1 << 19  # bytes read at once: after a jump, and at most (more leaves the cache)
 
 
 def split(record):
@@ -95,8 +95,11 @@ class Window:
         self.start, self.bytes, self.ahead = 0, b"", AHEAD[0]
 
     def fetch(self, at, count):
-        """Make the window begin at `at` and hold `count` bytes, if the file has them; how many it has."""
-        on = self.start <= at <= self.start + len(self.bytes)
+        """Have `count` bytes from offset `at` in the window, if the file has them; how many there are."""
+        have = self.start + len(self.bytes) - at
+        if self.start <= at and have >= count:
+            return have
+        on = self.start <= at and have >= 0
         self.ahead = min(2 * self.ahead, AHEAD[1]) if on else AHEAD[0]
         if count > self.ahead:
             count = min(count, max(0, os.fstat(self.file.fileno()).st_size - at))
@@ -144,21 +147,21 @@ def part_at(window, at, start):
         return None, b"", at
     if found < HEADER.size:
         raise MXNetError(f"{window.path}: torn record at offset {start}: {found} bytes of a header")
-    magic, word = HEADER.unpack_from(window.bytes)
+    magic, word = HEADER.unpack_from(window.bytes, at - window.start)
     if magic != MAGIC:
         raise MXNetError(
             f"{window.path}: invalid record at offset {start}: {magic:#010x} at {at} "
             f"is not the magic number {MAGIC:#010x}"
         )
     length = word % LIMIT
-    stop = HEADER.size + length
-    padded = stop + -length % 4
-    if found < padded and (found := window.fetch(at, padded)) < padded:
+    padded = HEADER.size + length + -length % 4
+    if (found := window.fetch(at, padded)) < padded:
         raise MXNetError(
             f"{window.path}: torn record at offset {start}: "
             f"{padded - HEADER.size} bytes should follow at {at + HEADER.size}, {found - HEADER.size} do"
         )
-    return word >> 29, window.bytes[HEADER.size : stop], at + padded
+    begin = at - window.start + HEADER.size
+    return word >> 29, window.bytes[begin : begin + length], at + padded
 
 
 # --- Files of records -----------------------------------------------------------------------------
@@ -185,18 +188,19 @@ class MXRecordIO:
             self.handle = self._opened()
         except OSError as error:
             raise MXNetError(f"cannot open {self.uri}: {error.strerror or error}") from error
-        self._at, self.pid, self.is_open = 0, current_process().pid, True
+        self._have, self._place = b"", 0  # the window's bytes, and where in them we are
+        self.pid, self.is_open = current_process().pid, True
 
     def _opened(self):
         if not self.writable:
             return Window(self.uri)
-        return open(self.uri, "wb", AHEAD[1])  # noqa: SIM115
+        return open(self.uri, "wb", 1 << 20)  # noqa: SIM115
 
     def close(self):
         """Close the file; what was written is on its way to the disk."""
         if not self.is_open:
             return
-        self.is_open, handle = False, self.handle
+        self.is_open, self._have, handle = False, b"", self.handle
         if not self.writable:
             handle.file.close()
         elif self.pid == current_process().pid:
@@ -215,7 +219,7 @@ class MXRecordIO:
     # --- Files of records -------------------------------------------------------------------------
 
     def __getstate__(self):
-        state = dict(self.__dict__, handle=None, pid=None)
+        state = dict(self.__dict__, handle=None, pid=None, _have=b"")
         if self.is_open and self.writable:
             self.handle.flush()
         return state
@@ -241,20 +245,28 @@ class MXRecordIO:
 
     def read(self):
         """The next record, bytes; None at the end. MXNetError, with the offset, for a broken one."""
-        if self.writable or not self.is_open:
-            self._check(False)
-        window = self.handle
-        at, have = self._at - window.start, window.bytes
-        if (
-            0 <= at <= len(have) - 8
-        ):  # what is in memory already: three quarters of the time is here
+        have, at = self._have, self._place
+        try:
             magic, length = HEADER.unpack_from(have, at)
-            stop = at + 8 + length  # for a flag that is not 0 this is far beyond the end
-            if magic == MAGIC and stop + (-length & 3) <= len(have):
-                self._at = window.start + stop + (-length & 3)
-                return have[at + 8 : stop]
-        record, self._at = record_at(window, self._at)
-        return record
+        except (struct.error, OverflowError):
+            return self._read_on()
+        stop = at + 8 + length  # with a flag above the length, far beyond the end
+        if magic != MAGIC or stop + 3 > len(have):
+            return self._read_on()
+        self._place = stop + (-length & 3)
+        return have[at + 8 : stop]
+
+    def _read_on(self):
+        """The next record, not all of which is in memory."""
+        self._check(False)
+        self._have, window = b"", self.handle
+        at = window.start + self._place
+        try:
+            record, at = record_at(window, at)
+            self._have = window.bytes
+            return record
+        finally:  # a broken record stays the next
+            self._place = at - window.start
 
     def write(self, buf):
         """Append a record of bytes."""
@@ -263,7 +275,7 @@ class MXRecordIO:
             raise TypeError(f"a record is bytes, not {type(buf).__name__}: encode text first")
         data = framed(bytes(buf))
         self.handle.write(data)
-        self._at += len(data)
+        self._place += len(data)
 
 
 class MXIndexedRecordIO(MXRecordIO):
@@ -316,12 +328,15 @@ class MXIndexedRecordIO(MXRecordIO):
     def seek(self, idx):
         """Make the record of key `idx` the next; KeyError if there is none."""
         self._check(False)
-        self._at = self.idx[idx]
+        self._place = self.idx[idx] - self.handle.start
+        if self._place < 0:  # before the window
+            self.handle.start, self.handle.bytes = self.idx[idx], b""
+            self._have, self._place = b"", 0
 
     def tell(self):
         """The offset at which the next record will be written."""
         self._check(True)
-        return self._at
+        return self._place
 
     def read_idx(self, idx):
         """The record of key `idx`."""
@@ -415,7 +430,7 @@ def unpack_img(s, iscolor=-1):
 
 
 def decoded(s, iscolor):
-    """The image of encoded bytes, None for what is no image."""
+    """The image of encoded bytes, None for what is no image; MXNetError for one of absurd size."""
     Image = pillow()
     try:
         with Image.open(io.BytesIO(s)) as image:
@@ -423,6 +438,8 @@ def decoded(s, iscolor):
                 image.draft("L", None)  # a JPEG has its brightness at hand
             image.load()
             return reversed_colours(np.array(converted(image, iscolor)))
+    except Image.DecompressionBombError as error:
+        raise MXNetError(f"{len(s)} bytes claim to be a huge image: {error}") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error):
         return None
 

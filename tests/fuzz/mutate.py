@@ -6,7 +6,6 @@ the reader take lines that no input took before is kept and damaged further (cov
 in the first runs of each seed only, for tracing is slow).
 """
 
-import io
 import random
 import struct
 import sys
@@ -179,7 +178,7 @@ def check(read, content, traced, seen, corpus):
         elif not traced:
             attempt(read, content)
     except BaseException:
-        print(f"{read.__name__} of {content!r}", file=io.TextIOWrapper(sys.stderr.buffer))
+        print(f"{read.__name__} of {content!r}", file=sys.stderr)
         raise
     taken, peak = time.monotonic() - start, tracemalloc.get_traced_memory()[1]
     assert taken < SECONDS, f"{read.__name__} took {taken:.1f} s for {content!r}"

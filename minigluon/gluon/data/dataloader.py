@@ -9,7 +9,7 @@ from collections import deque
 from minigluon.context import cpu_pinned
 from minigluon.gluon.data.batchify import Stack
 from minigluon.gluon.data.sampler import BatchSampler, RandomSampler, SequentialSampler
-from minigluon.gluon.data.workers import Crew, Threads, roots
+from minigluon.gluon.data.workers import Crew, Threads, roots, whole
 from minigluon.ndarray.ndarray import NDArray
 
 __all__ = [
@@ -36,6 +36,9 @@ def default_batchify_fn(data):
 def default_mp_batchify_fn(data):
     """The same in a worker; whatever a batch holds goes through shared memory."""
     return default_batchify_fn(data)
+
+
+default_batchify_fn.stacks = default_mp_batchify_fn.stacks = True  # so batches may be taken at once
 
 
 def as_in_context(data, ctx):
@@ -118,8 +121,10 @@ class DataLoader:
 
     def _here(self):
         """The batches of an epoch, made in this process."""
+        dataset, batchify_fn = self._dataset, self._batchify_fn
         for numbers in self._batch_sampler:
-            yield self._batchify_fn([self._dataset[i] for i in numbers])
+            batch = whole(dataset, numbers, batchify_fn)
+            yield batchify_fn([dataset[i] for i in numbers]) if batch is None else batch
 
     # --- The loader -------------------------------------------------------------------------------
 

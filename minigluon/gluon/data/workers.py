@@ -23,6 +23,7 @@ from multiprocessing.shared_memory import SharedMemory
 import numpy as np
 
 from minigluon.context import cpu
+from minigluon.gluon.data.dataset import gather
 from minigluon.ndarray.ndarray import NDArray, restored
 from minigluon.ops import random as streams
 
@@ -46,6 +47,7 @@ __all__ = [
     "roots",
     "start_method",
     "unpicklable",
+    "whole",
     "work",
 ]
 
@@ -74,6 +76,15 @@ def pickled(batch):
     return file.getvalue(), [buffer.raw() for buffer in pickler.buffers]
 
 
+def whole(dataset, numbers, batchify_fn):
+    """The batch taken at once, where the dataset can and nothing but stacking is asked for."""
+    if not getattr(batchify_fn, "stacks", False) or not numbers:
+        return None
+    if not all(type(i) is int or isinstance(i, np.integer) for i in numbers):
+        return None
+    return gather(dataset, numbers)
+
+
 def work(number, conn, inherited, dataset, batchify_fn):
     """The life of worker `number`: tasks in, batches out, until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
@@ -96,6 +107,10 @@ def work(number, conn, inherited, dataset, batchify_fn):
 
 def made_batch(dataset, numbers, batchify_fn):
     """The batch of the samples of these numbers; an error is told which of them."""
+    with suppress(Exception):  # sample by sample, it will be told which one it was
+        batch = whole(dataset, numbers, batchify_fn)
+        if batch is not None:
+            return batch
     samples = []
     for i in numbers:
         try:
