@@ -155,8 +155,8 @@ class ArrayDataset(Dataset):
 
     def _gather(self, numbers):
         found = []
-        for data in self._data:
-            part = gather(data, numbers) if isinstance(data, Dataset) else rows(data, numbers)
+        for a in self._data:
+            part = gather(a, numbers) if isinstance(a, Dataset) else rows(a, numbers)
             if part is None:
                 return None
             found.append(part)
