@@ -273,3 +273,56 @@ def test_libsvm(tmp_path):
     path.write_text("1 5:1\n")
     with pytest.raises(MXNetError, match="line 1"):
         io.LibSVMIter(data_libsvm=str(path), data_shape=(3,), batch_size=2)
+
+
+# --- Images ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rec(tmp_path):
+    from minigluon import recordio
+
+    rng, images = np.random.default_rng(0), []
+    writer = recordio.MXRecordIO(str(tmp_path / "im.rec"), "w")
+    for i in range(7):
+        images.append(rng.integers(0, 256, (10 + i, 12, 3), "uint8"))
+        writer.write(recordio.pack_img((0, float(i), i, 0), images[-1], 3, ".png"))
+    writer.close()
+    return str(tmp_path / "im.rec"), images
+
+
+def middle(image):
+    top, left = (image.shape[0] - 8) // 2, (image.shape[1] - 8) // 2
+    return image[top : top + 8, left : left + 8, ::-1].transpose(2, 0, 1).astype("float32")
+
+
+def test_image_records(rec):
+    path, images = rec
+    settings = {"path_imgrec": path, "data_shape": (3, 8, 8), "batch_size": 3, "verbose": False}
+    iterator = io.ImageRecordIter(**settings, preprocess_threads=2)
+    assert iterator.provide_data == [("data", (3, 3, 8, 8))]
+    assert iterator.provide_label == [("softmax_label", (3,))]
+    assert labels(iterator, 2) == [
+        [([0, 1, 2], 0), ([3, 4, 5], 0), ([6, 0, 1], 2)],
+        [([2, 3, 4], 0), ([5, 6, 0], 1)],
+    ]
+    batch = io.ImageRecordIter(**settings).next()
+    assert (batch.data[0].asnumpy() == np.stack([middle(x) for x in images[:3]])).all()
+    mean = {"mean_r": 10, "mean_g": 20, "mean_b": 30, "std_r": 2, "std_g": 3, "std_b": 4}
+    batch = io.ImageRecordIter(**settings, **mean, scale=0.5, mirror=True).next()
+    red = (middle(images[1])[0, :, ::-1] - 10) * 0.5 / 2
+    np.testing.assert_allclose(batch.data[0].asnumpy()[1, 0], red, 1e-6)
+    assert io.ImageRecordUInt8Iter(**settings).next().data[0].dtype == np.uint8
+    part = io.ImageRecordIter(**settings, num_parts=2, part_index=1)
+    assert labels(part, 1) == [[([4, 5, 6], 0)]]
+    grey = io.ImageRecordIter(**{**settings, "data_shape": (1, 20, 20)}, resize=9)
+    assert grey.next().data[0].shape == (3, 1, 20, 20)
+    chance = io.ImageRecordIter(**settings, rand_crop=True, rand_mirror=True, shuffle=True, seed=3)
+    seen = [int(y) for b in chance for y in b.label[0].asnumpy()]
+    assert sorted(seen[:7]) == list(range(7)) and seen[:7] != list(range(7))
+    with pytest.raises(MXNetError, match="max_rotate_angle"):
+        io.ImageRecordIter(**settings, max_rotate_angle=10)
+    with pytest.raises(MXNetError, match="label_width is 2"):
+        io.ImageRecordIter(**settings, label_width=2)
+    with pytest.raises(MXNetError, match="No such file"):
+        io.ImageRecordIter(**{**settings, "path_imgrec": path + "x"})

@@ -5,6 +5,7 @@
 import struct
 import threading
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from minigluon.base import MXNetError
 from minigluon.io.utils import _getdata_by_idx, _has_instance, _init_data, is_stored
 from minigluon.ndarray.ndarray import place
 from minigluon.ndarray.sparse import CSRNDArray
+from minigluon.recordio import MXRecordIO, decoded, pillow, unpack
 
 __all__ = [
     "Ahead",
@@ -22,6 +24,11 @@ __all__ = [
     "DataBatch",
     "DataDesc",
     "DataIter",
+    "IGNORED",
+    "ImageIter",
+    "ImageRecordIter",
+    "ImageRecordUInt8Iter",
+    "ImageRecords",
     "LibSVMIter",
     "MNISTIter",
     "MXDataIter",
@@ -29,6 +36,7 @@ __all__ = [
     "PrefetchingIter",
     "ResizeIter",
     "SparseIter",
+    "enlarged",
     "joined",
     "numbers_of",
     "refuse",
@@ -672,3 +680,142 @@ def sparse_lines(path, shape, dtype):
             raise MXNetError(f"{path}, line {n}: {error}") from error
         rows.append(row)
     return np.array(rows).reshape(-1, width), np.array(labels, dtype or "float32")
+
+
+class ImageRecords:
+    """The images of a record file, decoded, cut to `shape` and normalized when they are asked for."""
+
+    def __init__(self, path, shape, label_width, part, settings):
+        self.reader, self.settings = MXRecordIO(path, "r"), settings
+        self.shape, self.dtype = (None, *shape), np.dtype(settings["dtype"] or "float32")
+        self.records, labels = [], []
+        while (record := self.reader.read()) is not None:
+            header, image = unpack(record)
+            label = np.atleast_1d(np.float32(header.label))
+            if len(label) != label_width:
+                raise MXNetError(
+                    f"{path}: a label of {len(label)} numbers, but label_width is {label_width}"
+                )
+            self.records.append(image)
+            labels.append(label)
+        step = -(-len(labels) // part[1])
+        chosen = slice(part[0] * step, (part[0] + 1) * step)
+        self.records, labels = (
+            self.records[chosen],
+            np.array(labels[chosen]).reshape(-1, label_width),
+        )
+        self.labels = labels[:, 0] if label_width == 1 else labels
+
+    def __len__(self):
+        return len(self.records)
+
+    # --- Iterators over files ---------------------------------------------------------------------
+
+    def image(self, number, rng):
+        """One image of shape (channels, height, width); `rng` decides where it is cut and mirrored."""
+        channels, height, width = self.shape[1:]
+        image = decoded(self.records[number], 0 if channels == 1 else 1)
+        if image is None:
+            raise MXNetError(f"record {number} of {self.reader.uri} holds no image")
+        image = enlarged(image, height, width, self.settings["resize"])
+        top, left = image.shape[0] - height, image.shape[1] - width
+        random_cut = self.settings["rand_crop"]
+        top = rng.integers(top + 1) if random_cut else top // 2
+        left = rng.integers(left + 1) if random_cut else left // 2
+        image = image[top : top + height, left : left + width].reshape(height, width, channels)
+        if self.settings["mirror"] or (self.settings["rand_mirror"] and rng.random() < 0.5):
+            image = image[:, ::-1]
+        return image[..., ::-1].transpose(2, 0, 1)  # red, green, blue
+
+    def normalized(self, batch):
+        """(x - mean) * scale / std, channel by channel."""
+        n, s = batch.shape[1], self.settings
+        mean, std = (np.array(s[k][:n], "float32")[:, None, None] for k in ("mean", "std"))
+        return ((batch - mean) * np.float32(s["scale"]) / std).astype(self.dtype)
+
+
+def enlarged(image, height, width, resize):
+    """An image with `resize` as its shorter edge (unless -1), and at least of height and width."""
+    rows, columns = image.shape[:2]
+    if resize > 0:
+        factor = resize / min(rows, columns)
+        rows, columns = (
+            resize if n == min(rows, columns) else int(n * factor) for n in (rows, columns)
+        )
+    rows, columns = max(rows, height), max(columns, width)
+    if (rows, columns) == image.shape[:2]:
+        return image
+    way = pillow().Resampling.BILINEAR
+    return np.asarray(pillow().fromarray(image).resize((columns, rows), way))
+
+
+class ImageIter(MXDataIter):
+    """Batches of the images of a record file."""
+
+    def __init__(
+        self, images, batch_size, round_batch, data_name, label_name, threads, shuffle, seed
+    ):
+        super().__init__(images, images.labels, batch_size, round_batch, data_name, label_name)
+        self._order, self._shuffle = np.arange(len(images)), shuffle
+        self._rng, self._pool = np.random.default_rng(seed), ThreadPoolExecutor(max(1, threads))
+        self._shuffled()
+
+    def _shuffled(self):
+        if self._shuffle:
+            self._rng.shuffle(self._order)
+
+    def reset(self):
+        """Begin an epoch, in a new order if it is shuffled."""
+        super().reset()
+        self._shuffled()
+
+    def _taken(self, a, numbers):
+        numbers = self._order[numbers]
+        if a is not self._data:
+            return super()._taken(a, numbers)
+        images = self._pool.map(a.image, numbers, self._rng.spawn(len(numbers)))
+        return place(a.normalized(np.stack(list(images))), None)
+
+
+IGNORED = {"verbose", "prefetch_buffer", "ctx", "device_id", "shuffle_chunk_size", "seed_aug"}
+IGNORED |= {"shuffle_chunk_seed", "path_imgidx", "inter_method", "aug_seq", "fill_value"}
+
+
+def ImageRecordIter(
+    path_imgrec,
+    data_shape,
+    batch_size,
+    label_width=1,
+    preprocess_threads=4,
+    num_parts=1,
+    part_index=0,
+    shuffle=False,
+    seed=0,
+    round_batch=True,
+    dtype=None,
+    data_name="data",
+    label_name="softmax_label",
+    **settings,
+):
+    """Batches of images of a record file, in the shape (channels, height, width) of `data_shape`.
+
+    Settings: resize (the shorter edge, first), rand_crop (otherwise the middle), rand_mirror, mirror,
+    mean_r, mean_g, mean_b, std_r, std_g, std_b, scale. MXNetError for an augmentation that is not here.
+    """
+    known = {"resize": -1, "rand_crop": False, "rand_mirror": False, "mirror": False, "scale": 1.0}
+    means, stds = ([f"{word}_{c}" for c in "rgb"] for word in ("mean", "std"))
+    unknown = [k for k, v in settings.items() if k not in {*known, *means, *stds, *IGNORED} and v]
+    if unknown:
+        raise MXNetError(f"ImageRecordIter: not here: {', '.join(unknown)}; transform a DataLoader")
+    chosen = {k: settings.get(k, v) for k, v in known.items()} | {"dtype": dtype}
+    chosen["mean"] = [settings.get(k, 0) for k in means]
+    chosen["std"] = [settings.get(k, 1) for k in stds]
+    part = part_index, num_parts
+    images = ImageRecords(path_imgrec, tuple(data_shape), label_width, part, chosen)
+    names = data_name, label_name
+    return ImageIter(images, batch_size, round_batch, *names, preprocess_threads, shuffle, seed)
+
+
+def ImageRecordUInt8Iter(*args, **settings):
+    """The same with whole numbers from 0 to 255."""
+    return ImageRecordIter(*args, **{**settings, "dtype": "uint8"})
