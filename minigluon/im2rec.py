@@ -8,9 +8,7 @@ import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
-from minigluon.recordio import MXIndexedRecordIO, decoded, pack, pack_img, pillow, reversed_colours
+from minigluon.recordio import MXIndexedRecordIO, decoded, pack, pack_img, scaled
 
 __all__ = [
     "OPTIONS",
@@ -128,17 +126,9 @@ def fitted(img, args):
     if not args.resize:
         return img
     height, width = img.shape[:2]
-    scale = args.resize / min(height, width)
-    size = (
-        (args.resize, height * args.resize // width)
-        if height > width
-        else (width * args.resize // height, args.resize)
-    )
-    image = pillow().fromarray(reversed_colours(img))
-    way = pillow().Resampling.BILINEAR
-    return reversed_colours(
-        np.array(image.resize(size, way, reducing_gap=2 if scale < 1 else None))
-    )
+    if height > width:
+        return scaled(img, height * args.resize // width, args.resize)
+    return scaled(img, args.resize, width * args.resize // height)
 
 
 def write_records(args, list_path):

@@ -32,12 +32,14 @@ __all__ = [
     "converted",
     "decoded",
     "framed",
+    "neighbours",
     "pack",
     "pack_img",
     "part_at",
     "pillow",
     "record_at",
     "reversed_colours",
+    "scaled",
     "split",
     "unpack",
     "unpack_img",
@@ -455,3 +457,23 @@ def converted(image, iscolor):
         return image
     has_alpha = "A" in image.mode or "transparency" in image.info
     return image.convert("L" if image.mode == "1" else "RGBA" if has_alpha else "RGB")
+
+
+def scaled(img, height, width):
+    """A uint8 image in another size, by bilinear interpolation between the middles of pixels."""
+    if img.shape[:2] == (height, width):
+        return img
+    top, bottom, v = neighbours(img.shape[0], height)
+    left, right, h = neighbours(img.shape[1], width)
+    tail = (1,) * (img.ndim - 2)
+    h, v = h.reshape(1, -1, *tail), v.reshape(-1, 1, *tail)
+    rows = [img[r].astype("float32") for r in (top, bottom)]
+    upper, lower = (r[:, left] * (1 - h) + r[:, right] * h for r in rows)
+    return np.rint(upper * (1 - v) + lower * v).astype(img.dtype)
+
+
+def neighbours(old, new):
+    """For each new pixel along an axis: the old ones before and behind its middle, and how far between."""
+    at = ((np.arange(new, dtype="float32") + 0.5) * (old / new) - 0.5).clip(0, old - 1)
+    first = at.astype(int)
+    return first, np.minimum(first + 1, old - 1), (at - first).astype("float32")

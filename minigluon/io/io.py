@@ -15,7 +15,7 @@ from minigluon.base import MXNetError
 from minigluon.io.utils import _getdata_by_idx, _has_instance, _init_data, is_stored
 from minigluon.ndarray.ndarray import place
 from minigluon.ndarray.sparse import CSRNDArray
-from minigluon.recordio import MXRecordIO, decoded, pillow, unpack
+from minigluon.recordio import MXRecordIO, decoded, scaled, unpack
 
 __all__ = [
     "Ahead",
@@ -742,11 +742,11 @@ def enlarged(image, height, width, resize):
         rows, columns = (
             resize if n == min(rows, columns) else int(n * factor) for n in (rows, columns)
         )
-    rows, columns = max(rows, height), max(columns, width)
-    if (rows, columns) == image.shape[:2]:
-        return image
-    way = pillow().Resampling.BILINEAR
-    return np.asarray(pillow().fromarray(image).resize((columns, rows), way))
+    if rows < height:
+        rows, columns = height, height * columns // rows
+    if columns < width:
+        rows, columns = width * rows // columns, width
+    return scaled(image, rows, columns)
 
 
 class ImageIter(MXDataIter):
