@@ -737,16 +737,15 @@ class ImageRecords:
 def enlarged(image, height, width, resize):
     """An image with `resize` as its shorter edge (unless -1), and at least of height and width."""
     rows, columns = image.shape[:2]
-    if resize > 0:
-        factor = resize / min(rows, columns)
-        rows, columns = (
-            resize if n == min(rows, columns) else int(n * factor) for n in (rows, columns)
-        )
-    if rows < height:
-        rows, columns = height, height * columns // rows
-    if columns < width:
-        rows, columns = width * rows // columns, width
-    return scaled(image, rows, columns)
+    if resize > 0 and rows > columns:
+        image = scaled(image, resize * rows // columns, resize)
+    elif resize > 0:
+        image = scaled(image, resize, resize * columns // rows)
+    rows, columns = image.shape[:2]
+    if rows < height:  # one after the other, as MXNet does
+        image = scaled(image, height, height * columns // rows)
+    rows, columns = image.shape[:2]
+    return image if columns >= width else scaled(image, width * rows // columns, width)
 
 
 class ImageIter(MXDataIter):
