@@ -25,17 +25,24 @@ SHM = Path("/dev/shm")
 needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="needs fork and /dev/shm")
 
 
-def blocks():
-    return {p.name for p in SHM.glob("psm_*")} if SHM.exists() else set()
+def there(names):
+    return [name for name in names if (SHM / name).exists()]
 
 
 @pytest.fixture(autouse=True)
-def nothing_left():
-    gc.collect()
-    before, children = blocks(), set(multiprocessing.active_children())
+def nothing_left(monkeypatch):
+    """After each test, none of its blocks of memory and of its processes is there."""
+    made, children = [], set(multiprocessing.active_children())
+
+    class Block(workers.SharedMemory):
+        def __init__(self, *args, **settings):
+            super().__init__(*args, **settings)
+            made.append(self.name)
+
+    monkeypatch.setattr(workers, "SharedMemory", Block)
     yield
     gc.collect()
-    assert blocks() <= before
+    assert not there(made)
     assert set(multiprocessing.active_children()) <= children
 
 
@@ -429,7 +436,7 @@ if __name__ == "__main__":
     {start}
     loader = data.DataLoader(Mine().transform({transform}), 10, num_workers=2)
     for n, batch in enumerate(loader):
-        print(n, flush=True)
+        print(n, *(s.name for s in loader._crew.slots if s.name), flush=True)
     print("done", batch[-1, 0, 0].asscalar())
 """
 
@@ -465,7 +472,9 @@ def test_a_lambda_under_spawn(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_end_of_the_parent(tmp_path, number):
     process = script(tmp_path, slow=True)
-    assert process.stdout.readline() == "0\n"
+    assert process.stdout.readline().startswith("0")
+    names = process.stdout.readline().split()[1:]
+    assert there(names)
     children = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
     )
@@ -478,8 +487,9 @@ def test_the_end_of_the_parent(tmp_path, number):
     while time.monotonic() < end and any(Path(f"/proc/{p}").exists() for p in pids):
         time.sleep(0.05)
     assert not [p for p in pids if Path(f"/proc/{p}").exists()]
-    while time.monotonic() < end and blocks():
+    while time.monotonic() < end and there(names):
         time.sleep(0.05)  # after SIGKILL and SIGTERM, Python's resource tracker tidies up
+    assert not there(names)
 
 
 @needs_fork
