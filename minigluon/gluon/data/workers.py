@@ -364,9 +364,12 @@ class Crew:
         while ticket not in self.done:
             self.receive(end - time.monotonic(), timeout)
         way, value = self.done.pop(ticket)
-        if way == "error":
+        if way != "error":
+            return value
+        try:
             raise raised(value)
-        return value
+        finally:
+            del value  # or the error would hold a frame that holds the error, and all of us
 
     def forget(self, tickets):
         """Drop these batches, now or when they arrive."""
