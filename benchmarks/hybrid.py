@@ -49,7 +49,10 @@ def gluon_programs(mx, hybridize):
         def __init__(self):
             super().__init__()
             with self.name_scope():
-                self.qkv, self.out = nn.Dense(3 * UNITS, flatten=False), nn.Dense(UNITS, flatten=False)
+                self.qkv, self.out = (
+                    nn.Dense(3 * UNITS, flatten=False),
+                    nn.Dense(UNITS, flatten=False),
+                )
                 self.up = nn.Dense(4 * UNITS, activation="relu", flatten=False)
                 self.down = nn.Dense(UNITS, flatten=False)
                 self.norm1, self.norm2 = nn.LayerNorm(), nn.LayerNorm()

@@ -38,7 +38,6 @@ EXCEPTIONS = {  # row id -> reason
     "Embedding-sparse gradient": "MXNet wants a row-sparse buffer for this gradient; any will do",
     "im2col-one_axis": "MXNet's manual has one axis as well, its code fails on all but two",
     "reshape-split_reversed": "MXNet infers -1 wrongly where -4 stands as well, and spoils memory",
-    "sgd_mom_update": "MXNet changes the momentum in place, here it is returned",
     "SequenceLast-axis": "for a sequence of length 0 MXNet reads what lies before it in memory",
     "SequenceLast-whole": "MXNet aborts in its gradient without lengths",
     "SequenceMask-beyond": "MXNet aborts where a length is beyond the end",
