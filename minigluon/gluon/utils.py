@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from minigluon.gluon import block
+from minigluon.gluon.block import HookHandle as Handle
 from minigluon.ndarray.ndarray import NDArray, array
 
 __all__ = [
@@ -46,7 +46,7 @@ __all__ = [
 
 # --- Slices ---------------------------------------------------------------------------------------
 
-HookHandle = block.HookHandle  # MXNet keeps it here
+HookHandle = Handle  # MXNet keeps it here
 
 
 def split_data(data, num_slice, batch_axis=0, even_split=True):
