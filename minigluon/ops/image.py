@@ -48,6 +48,7 @@ __all__ = [
     "one",
     "permutation",
     "pictures",
+    "real",
     "resized",
     "saturated",
     "summed",
@@ -133,8 +134,8 @@ def resized(data, h, w, interp):
         return data.take(on(rows[0][0], data), axis=-3).take(on(columns[0][0], data), axis=-2)
     if data.dtype == np.uint8 and kind != "cover":
         return fixed_point(data, rows, columns, kind)
-    real = data if data.dtype.kind == "f" and data.dtype.itemsize > 2 else data.astype("float32")
-    out = summed(summed(real, columns, -2, real.dtype), rows, -3, real.dtype)
+    x = real(data)
+    out = summed(summed(x, columns, -2, x.dtype), rows, -3, x.dtype)
     return in_range(out, data.dtype)
 
 
@@ -327,7 +328,7 @@ def image_random_flip_top_bottom(data, /, p=0.5, rng=None):
 
 # --- Colours --------------------------------------------------------------------------------------
 
-GREY = np.array([0.299, 0.587, 0.114], "float32")
+GREY = np.array([0.299, 0.587, 0.114])
 
 
 def factor(rng, data, low, high):
@@ -347,48 +348,53 @@ def kept(out, data):
     return out.clip(bounds.min, bounds.max).astype(data.dtype)
 
 
+def real(data):
+    """Pictures as floating-point numbers of at least 32 bits."""
+    return data if data.dtype.kind == "f" and data.dtype.itemsize > 2 else data.astype("float32")
+
+
 def grey(data):
-    """The grey of pictures (…, 3), keeping the axis."""
-    return (data * on(GREY, data)).sum(axis=-1, keepdims=True)
+    """The grey of floating-point pictures (…, 3), keeping the axis."""
+    return (data * on(GREY.astype(data.dtype), data)).sum(axis=-1, keepdims=True)
 
 
 def brightened(data, alpha):
     """Pictures times `alpha`."""
-    return kept(data * np.float32(alpha), data)
+    return kept(real(data) * alpha, data)
 
 
 def contrasted(data, alpha):
     """Pictures mixed with their mean grey."""
-    real = data.astype("float32")
-    level = (grey(real) if data.shape[-1] == 3 else real).mean(axis=(-3, -2, -1), keepdims=True)
-    return kept(real * np.float32(alpha) + level * np.float32(1 - alpha), data)
+    x = real(data)
+    level = (grey(x) if x.shape[-1] == 3 else x).mean(axis=(-3, -2, -1), keepdims=True)
+    return kept(x * alpha + level * (1 - alpha), data)
 
 
 def saturated(data, alpha):
     """Pictures mixed with their grey."""
     if data.shape[-1] == 1:
         return data.copy()
-    real = data.astype("float32")
-    return kept(real * np.float32(alpha) + grey(real) * np.float32(1 - alpha), data)
+    x = real(data)
+    return kept(x * alpha + grey(x) * (1 - alpha), data)
 
 
 def hued(data, alpha):
     """Pictures with their colours turned by `alpha` of a whole turn, in the hexagon of HSL."""
     if data.shape[-1] == 1 or alpha == 0:
         return data.copy()
-    rgb = data.astype("float32") / np.float32(255)
+    rgb = real(data) / 255
     high, low = rgb.max(axis=-1), rgb.min(axis=-1)
     chroma = high - low
     safe = np.where(chroma > 0, chroma, 1)
     r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     by_red, by_green = ((g - b) / safe) % 6, (b - r) / safe + 2
     turn = np.where(high == r, by_red, np.where(high == g, by_green, (r - g) / safe + 4))
-    turn = turn + np.float32(6 * alpha)
+    turn = turn + 6 * alpha
     out = np.empty_like(rgb)
     for channel, start in enumerate((5, 3, 1)):
         place = (start + turn) % 6
         out[..., channel] = high - chroma * np.minimum(place, 4 - place).clip(0, 1)
-    return kept(out * np.float32(255), data)
+    return kept(out * 255, data)
 
 
 @operator(aliases=("_image_random_brightness",))
@@ -453,8 +459,9 @@ def lit(data, alpha):
     """Pictures plus the colour that `alpha` makes of the three directions."""
     if data.shape[-1] == 1:
         return data.copy()
-    shift = (LIGHT @ np.asarray(alpha, "float64")).astype("float32")
-    return kept(data + on(shift, data), data)
+    x = real(data)
+    shift = LIGHT @ np.asarray(alpha, "float64")
+    return kept(x + on(shift.astype(x.dtype), data), data)
 
 
 @operator(aliases=("_image_adjust_lighting",))

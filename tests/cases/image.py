@@ -5,7 +5,7 @@ import numpy as np
 from tests.rows import Row, positive, signed
 
 A, B, T = positive(4, 5, 3), positive(2, 4, 5, 3), signed(3, 4, 5)
-GREY = np.array([0.299, 0.587, 0.114], "float32")
+GREY = np.array([0.299, 0.587, 0.114])
 
 
 def crop(x, **_):
