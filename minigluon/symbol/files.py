@@ -106,7 +106,7 @@ def written_name(node):
         settings = split_settings(node.settings)
     if node.op.most > len(node.op.arrays):
         settings["num_args"] = str(len(node.inputs))
-    if node.called.startswith(("linalg_", "contrib_")):
+    if node.called.startswith(("linalg_", "contrib_", "image_")):
         return f"_{node.called}", settings
     return CANONICAL.get(node.called, node.called), settings
 

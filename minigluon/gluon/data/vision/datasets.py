@@ -1,0 +1,354 @@
+"""A data set from a file trusts nothing that the file says about itself until it has checked it."""
+
+# Written from chapters/85_vision_datasets.ipynb: edit the chapter, then run `minigluon export`.
+
+import gzip
+import importlib
+import math
+import os
+import struct
+import tarfile
+import warnings
+import zlib
+
+import numpy as np
+
+from minigluon import image
+from minigluon.base import MXNetError
+from minigluon.gluon.data.dataset import Dataset
+from minigluon.gluon.utils import _get_repo_file_url, check_sha1, download, replace_file
+from minigluon.ndarray.ndarray import array
+
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "FashionMNIST",
+    "ImageFolderDataset",
+    "ImageListDataset",
+    "ImageRecordDataset",
+    "MNIST",
+    "MOST",
+    "Pictures",
+    "ROOTS",
+    "data_dir",
+    "fetched",
+    "read_idx",
+    "unpack",
+    "unpacked",
+]
+
+
+# --- idx files ------------------------------------------------------------------------------------
+
+MOST = 1 << 30  # bytes that an unpacked file may have: MNIST has 47 million
+
+
+def unpacked(filename):
+    """The bytes in a gzip file, at most MOST; MXNetError if it is damaged or larger."""
+    try:
+        with gzip.open(filename) as f:
+            data = f.read(MOST + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise MXNetError(f"{filename} is not a whole gzip file: {error}") from error
+    if len(data) > MOST:
+        raise MXNetError(f"{filename} unpacks to more than {MOST} bytes")
+    return data
+
+
+def read_idx(data, ndim, source="idx data"):
+    """The uint8 array of `ndim` axes in the bytes of an idx file; MXNetError if they are no such file."""
+    begin = 4 + 4 * ndim
+    if len(data) < begin or data[:4] != bytes([0, 0, 8, ndim]):
+        raise MXNetError(f"{source} does not begin as an idx file of bytes with {ndim} axes")
+    shape = struct.unpack(f">{ndim}I", data[4:begin])
+    if len(data) != begin + math.prod(shape):
+        raise MXNetError(
+            f"{source} has {len(data)} bytes, its shape {shape} needs {begin + math.prod(shape)}"
+        )
+    return np.frombuffer(data, np.uint8, offset=begin).reshape(shape)
+
+
+# --- Data sets that come from elsewhere -----------------------------------------------------------
+
+
+def data_dir():
+    """Where data are kept: the environment variable MXNET_HOME, or ~/.mxnet."""
+    return os.path.expanduser(os.environ.get("MXNET_HOME", os.path.join("~", ".mxnet")))
+
+
+ROOTS = {
+    name: os.path.join(data_dir(), "datasets", name)
+    for name in ("mnist", "fashion-mnist", "cifar10", "cifar100")
+}
+
+
+def fetched(root, namespace, mirror, filename, sha1):
+    """The path of a file below `root`, fetched unless it is there; from `mirror` if the first fails."""
+    path = os.path.join(root, filename)
+    if os.path.exists(path) and (sha1 is None or check_sha1(path, sha1)):
+        return path
+    sources = [_get_repo_file_url(namespace, filename)]
+    if mirror and "MXNET_GLUON_REPO" not in os.environ:
+        sources.insert(0, mirror + filename)
+    for i, url in enumerate(sources):
+        try:
+            return download(url, path, overwrite=True, sha1_hash=sha1, retries=1)
+        except (OSError, RuntimeError, UserWarning):
+            if i + 1 == len(sources):
+                raise
+    return path
+
+
+class _DownloadedDataset(Dataset):
+    """A data set whose files are kept in `root`; samples are pairs (picture, label)."""
+
+    def __init__(self, root, transform):
+        super().__init__()
+        self._transform, self._data, self._label = transform, None, None
+        self._root = os.path.expanduser(root)
+        os.makedirs(self._root, exist_ok=True)
+        self._get_data()
+
+    def __getitem__(self, idx):
+        if self._transform is not None:
+            return self._transform(self._data[idx], self._label[idx])
+        return self._data[idx], self._label[idx]
+
+    def __len__(self):
+        return len(self._label)
+
+    def _get_data(self):
+        raise NotImplementedError
+
+
+class MNIST(_DownloadedDataset):
+    """Handwritten digits: pictures uint8 (28, 28, 1), labels int32; 60,000 to train, 10,000 to test."""
+
+    _namespace = "gluon/dataset/mnist"
+    _mirror = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+    _train = (
+        ("train-images-idx3-ubyte.gz", "6c95f4b05d2bf285e1bfb0e7960c31bd3b3f8a7d"),
+        ("train-labels-idx1-ubyte.gz", "2a80914081dc54586dbdf242f9805a6b8d2a15fc"),
+    )
+    _test = (
+        ("t10k-images-idx3-ubyte.gz", "c3a25af1f52dad7f726cce8cacb138654b760d48"),
+        ("t10k-labels-idx1-ubyte.gz", "763e7fa3757d93b0cdec073cef058b2004252c17"),
+    )
+
+    def __init__(self, root=ROOTS["mnist"], train=True, transform=None):
+        self._is_train = train
+        super().__init__(root, transform)
+
+    def _get_data(self):
+        files = self._train if self._is_train else self._test
+        paths = [fetched(self._root, self._namespace, self._mirror, *f) for f in files]
+        pictures, labels = (read_idx(unpacked(p), n, p) for p, n in zip(paths, (3, 1)))
+        if len(pictures) != len(labels):
+            raise MXNetError(f"{paths[0]} has {len(pictures)} pictures, {len(labels)} labels")
+        self._data = array(pictures[..., None], dtype="uint8")
+        self._label = labels.astype(np.int32)
+
+
+class FashionMNIST(MNIST):
+    """Pieces of clothing, in the format of MNIST."""
+
+    _namespace = "gluon/dataset/fashion-mnist"
+    _mirror = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+    _train = (
+        ("train-images-idx3-ubyte.gz", "0cf37b0d40ed5169c6b3aba31069a9770ac9043d"),
+        ("train-labels-idx1-ubyte.gz", "236021d52f1e40852b06a4c3008d8de8aef1e40b"),
+    )
+    _test = (
+        ("t10k-images-idx3-ubyte.gz", "626ed6a7c06dd17c0eec72fa3be1740f146a2863"),
+        ("t10k-labels-idx1-ubyte.gz", "17f9ab60e7257a1620f4ad76bbbaf857c3920701"),
+    )
+
+    def __init__(self, root=ROOTS["fashion-mnist"], train=True, transform=None):
+        super().__init__(root, train, transform)
+
+
+# --- CIFAR ----------------------------------------------------------------------------------------
+
+
+def unpack(archive, root, wanted):
+    """Take the files {name: sha1} out of a tar archive into `root`; each whole and right, or not at all."""
+    found = set()
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            name = os.path.basename(member.name)
+            if not member.isfile() or name not in wanted or member.size > MOST:
+                continue
+            part = os.path.join(root, f"{name}.{os.getpid()}.part")
+            try:
+                with open(part, "wb") as f:
+                    f.write(tar.extractfile(member).read())
+                if wanted[name] and not check_sha1(part, wanted[name]):
+                    raise MXNetError(f"{archive}: the content of {name} is not what it should be")
+                replace_file(part, os.path.join(root, name))
+            finally:
+                if os.path.exists(part):
+                    os.remove(part)
+            found.add(name)
+    if found != set(wanted):
+        raise MXNetError(f"{archive} has no {', '.join(sorted(set(wanted) - found))}")
+
+
+class CIFAR10(_DownloadedDataset):
+    """Small photographs in ten classes: uint8 (32, 32, 3), labels int32; 50,000 to train, 10,000 to test."""
+
+    _namespace = "gluon/dataset/cifar10"
+    _archive = ("cifar-10-binary.tar.gz", "fab780a1e191a7eda0f345501ccd62d20f7ed891")
+    _train = (
+        ("data_batch_1.bin", "aadd24acce27caa71bf4b10992e9e7b2d74c2540"),
+        ("data_batch_2.bin", "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795"),
+        ("data_batch_3.bin", "1dd00a74ab1d17a6e7d73e185b69dbf31242f295"),
+        ("data_batch_4.bin", "aab85764eb3584312d3c7f65fd2fd016e36a258e"),
+        ("data_batch_5.bin", "26e2849e66a845b7f1e4614ae70f4889ae604628"),
+    )
+    _test = (("test_batch.bin", "67eb016db431130d61cd03c7ad570b013799c88c"),)
+    _labels, _which = 1, 0
+
+    def __init__(self, root=ROOTS["cifar10"], train=True, transform=None):
+        self._is_train = train
+        super().__init__(root, transform)
+
+    def _read_batch(self, filename):
+        size = 3072 + self._labels
+        data = np.fromfile(filename, np.uint8)
+        if len(data) == 0 or len(data) % size:
+            raise MXNetError(f"{filename} has {len(data)} bytes, not records of {size}")
+        data = data.reshape(-1, size)
+        pictures = data[:, self._labels :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        return pictures, data[:, self._which].astype(np.int32)
+
+    def _get_data(self):
+        here = lambda name: os.path.join(self._root, name)  # noqa: E731
+        right = [
+            os.path.exists(here(n)) and check_sha1(here(n), h) for n, h in self._train + self._test
+        ]
+        if not all(right):
+            archive = fetched(self._root, self._namespace, None, *self._archive)
+            unpack(archive, self._root, dict(self._train + self._test))
+        parts = [
+            self._read_batch(here(n)) for n, _ in (self._train if self._is_train else self._test)
+        ]
+        pictures, labels = (np.concatenate(p) for p in zip(*parts))
+        self._data, self._label = array(pictures, dtype="uint8"), labels
+
+
+class CIFAR100(CIFAR10):
+    """Small photographs in 100 classes, or in 20 coarse ones unless `fine_label`."""
+
+    _namespace = "gluon/dataset/cifar100"
+    _archive = ("cifar-100-binary.tar.gz", "a0bb982c76b83111308126cc779a992fa506b90b")
+    _train = (("train.bin", "e207cd2e05b73b1393c74c7f5e7bea451d63e08e"),)
+    _test = (("test.bin", "8fb6623e830365ff53cf14adec797474f5478006"),)
+    _labels = 2
+
+    def __init__(
+        self,
+        root=ROOTS["cifar100"],
+        fine_label=False,
+        train=True,
+        transform=None,
+    ):
+        self._which = int(fine_label)
+        super().__init__(root, train, transform)
+
+
+# --- Folders and lists ----------------------------------------------------------------------------
+
+
+class Pictures(Dataset):
+    """Picture files: `items` is a list of (path, label); a picture that cannot be read is named in the error."""
+
+    def __getitem__(self, idx):
+        name, label = self.items[idx]
+        picture = image.imread(name, self._flag)
+        return (picture, label) if self._transform is None else self._transform(picture, label)
+
+    def __len__(self):
+        return len(self.items)
+
+
+class ImageFolderDataset(Pictures):
+    """The pictures in the folders below `root`; each folder is a class, `synsets` are their names in order."""
+
+    def __init__(self, root, flag=1, transform=None):
+        self._root, self._flag, self._transform = os.path.expanduser(root), flag, transform
+        self._exts = [".jpg", ".jpeg", ".png"]
+        self._list_images(self._root)
+
+    def _list_images(self, root):
+        self.synsets, self.items = [], []
+        for folder in sorted(os.listdir(root)):
+            path = os.path.join(root, folder)
+            if not os.path.isdir(path):
+                warnings.warn(f"Ignoring {path}, which is not a directory.", stacklevel=3)
+                continue
+            label = len(self.synsets)
+            self.synsets.append(folder)
+            for name in sorted(os.listdir(path)):
+                ext = os.path.splitext(name)[1]
+                if ext.lower() in self._exts:
+                    self.items.append((os.path.join(path, name), label))
+                else:
+                    warnings.warn(
+                        f"Ignoring {os.path.join(path, name)} of type {ext}. Only support {', '.join(self._exts)}",
+                        stacklevel=3,
+                    )
+
+
+class ImageListDataset(Pictures):
+    """The pictures of a list: of [label(s), path] or the name of a file of lines `number label(s) path`.
+
+    Paths begin at `root`; columns are parted by tabs, or by blanks where there is no tab.
+    """
+
+    def __init__(self, root=".", imglist=None, flag=1, transform=None):
+        self._root, self._flag, self._transform = os.path.expanduser(root), flag, transform
+        if isinstance(imglist, str | os.PathLike):
+            path = os.path.expanduser(os.path.join(self._root, imglist))
+            with open(path, encoding="utf-8") as f:
+                rows = [self._parsed(line, path, n) for n, line in enumerate(f, 1) if line.strip()]
+        elif isinstance(imglist, list | tuple):
+            rows = imglist
+        else:
+            raise ValueError(f"imglist must be filename or list of [label, path], not {imglist!r}")
+        self.items = [self._item(row) for row in rows]
+
+    def _parsed(self, line, path, number):
+        columns = line.strip().split("\t") if "\t" in line else line.split()
+        try:
+            return [*map(float, columns[1:-1]), columns[-1]] if len(columns) > 2 else int("")
+        except ValueError:
+            raise ValueError(
+                f"{path}, line {number}: want number, label(s) and path, not {line!r}"
+            ) from None
+
+    def _item(self, row):
+        labels = np.concatenate([np.atleast_1d(np.asarray(v, "float32")) for v in row[:-1]])
+        label = float(labels[0]) if len(labels) == 1 else labels
+        return os.path.join(self._root, row[-1]), label
+
+
+# --- Records --------------------------------------------------------------------------------------
+
+
+class ImageRecordDataset(Dataset):
+    """The pictures in a record file with an index, as `im2rec` writes them."""
+
+    def __init__(self, filename, flag=1, transform=None):
+        records = importlib.import_module("minigluon.gluon.data.dataset").RecordFileDataset
+        self._records, self._flag, self._transform = records(filename), flag, transform
+
+    def __len__(self):
+        return len(self._records)
+
+    def __getitem__(self, idx):
+        unpack_record = importlib.import_module("minigluon.recordio").unpack
+        header, packed = unpack_record(self._records[idx])
+        picture = image.imdecode(packed, self._flag)
+        if self._transform is not None:
+            return self._transform(picture, header.label)
+        return picture, header.label

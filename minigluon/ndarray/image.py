@@ -1,0 +1,10 @@
+"""A picture is an array of bytes; to resize it is to multiply it by a narrow matrix from both sides."""
+
+# Written from chapters/83_image.ipynb: edit the chapter, then run `minigluon export`.
+
+from minigluon.namespace import Namespace, seen_by_ndarray
+
+# --- Two faces ------------------------------------------------------------------------------------
+
+space = Namespace(__name__, seen_by_ndarray, prefix="image_")
+__getattr__, __dir__ = space.find, space.names

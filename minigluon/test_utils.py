@@ -1,0 +1,755 @@
+"""A file appears whole and verified or not at all, a batch falls into slices, and a gradient is cut to length."""
+
+# Written from chapters/79_utilities.ipynb: edit the chapter, then run `minigluon export`.
+
+import math
+import os
+import random
+from contextlib import contextmanager
+from functools import wraps
+
+import numpy as np
+
+from minigluon import autograd, util
+from minigluon.context import Context, current_context, num_gpus
+from minigluon.gluon.utils import download as fetch
+from minigluon.ndarray import sparse
+from minigluon.ndarray.ndarray import NDArray, array
+from minigluon.symbol.symbol import Symbol, var
+
+__all__ = [
+    "ATOL",
+    "RANK",
+    "RTOL",
+    "WHOLE",
+    "almost_equal",
+    "almost_equal_ignore_nan",
+    "as_arrays",
+    "assert_allclose",
+    "assert_almost_equal",
+    "assert_almost_equal_ignore_nan",
+    "assert_almost_equal_with_err",
+    "assert_exception",
+    "assign_each",
+    "assign_each2",
+    "bound",
+    "checkShapes",
+    "check_consistency",
+    "check_gluon_hybridize_consistency",
+    "check_numeric_gradient",
+    "check_symbolic_backward",
+    "check_symbolic_forward",
+    "collapse_sum_like",
+    "compare_ndarray_tuple",
+    "create_sparse_array",
+    "default_atols",
+    "default_context",
+    "default_dtype",
+    "default_numeric_eps",
+    "default_rtols",
+    "download",
+    "effective_dtype",
+    "environment",
+    "get_atol",
+    "get_etol",
+    "get_rtol",
+    "get_tolerance",
+    "get_tols",
+    "getenv",
+    "is_np_array",
+    "kept",
+    "list_gpus",
+    "mean_check",
+    "np_reduce",
+    "numeric_grad",
+    "one_run",
+    "plain",
+    "rand_coord_2d",
+    "rand_ndarray",
+    "rand_shape_2d",
+    "rand_shape_3d",
+    "rand_shape_nd",
+    "rand_sizes",
+    "rand_sparse_ndarray",
+    "random_arrays",
+    "random_sample",
+    "random_uniform_arrays",
+    "restore",
+    "retry",
+    "same",
+    "same_array",
+    "set_default_context",
+    "setenv",
+    "simple_bound",
+    "simple_forward",
+    "use_np",
+    "var_check",
+    "within",
+    "worst",
+]
+
+
+# --- Instruments: tolerances ----------------------------------------------------------------------
+
+RTOL = {"float16": 1e-2, "float32": 1e-4, "float64": 1e-5}
+ATOL = {"float16": 1e-1, "float32": 1e-3, "float64": 1e-20}
+WHOLE = ("bool", "int8", "uint8", "int32", "uint32", "int64", "uint64")
+
+
+def default_rtols():
+    """The relative tolerance of each type."""
+    return {np.dtype(t): r for t, r in {**RTOL, **dict.fromkeys(WHOLE, 0)}.items()}
+
+
+def default_atols():
+    """The absolute tolerance of each type."""
+    return {np.dtype(t): a for t, a in {**ATOL, **dict.fromkeys(WHOLE, 0)}.items()}
+
+
+def default_numeric_eps():
+    """The step of finite differences for each type."""
+    return {np.dtype("float16"): 2**-6, np.dtype("float32"): 2**-9, np.dtype("float64"): 2**-14}
+
+
+def default_context():
+    """The device that tests use."""
+    return current_context()
+
+
+def set_default_context(ctx):
+    """Make `ctx` the device that tests use."""
+    Context._default_ctx.value = Context(ctx)
+
+
+def default_dtype():
+    """The type that tests use."""
+    return np.float32
+
+
+def effective_dtype(dat):
+    """The type that decides about tolerances: a Python number counts as double."""
+    return np.dtype(getattr(dat, "dtype", np.float64))
+
+
+def get_rtol(rtol=None, dtype="float64"):
+    """`rtol`, or the usual one of a type."""
+    return default_rtols()[np.dtype(dtype)] if rtol is None else rtol
+
+
+def get_atol(atol=None, dtype="float64"):
+    """`atol`, or the usual one of a type."""
+    return default_atols()[np.dtype(dtype)] if atol is None else atol
+
+
+def get_etol(etol=None):
+    """`etol`, the share of elements that may differ, by default 0."""
+    return 0 if etol is None else etol
+
+
+def get_tolerance(dat, tol, default_tol):
+    """A tolerance for an array: `tol`, a number or a dict by type, or the usual one."""
+    if isinstance(tol, dict):
+        return tol[effective_dtype(dat)]
+    return default_tol[effective_dtype(dat)] if tol is None else tol
+
+
+def get_tols(x, y, rtol, atol):
+    """Tolerances for comparing two arrays: those of the less exact."""
+    rtol, atol = (
+        max(get_tolerance(a, tol, usual) for a in (x, y))
+        for tol, usual in ((rtol, default_rtols()), (atol, default_atols()))
+    )
+    return rtol, atol
+
+
+def plain(a):
+    """Anything like an array as a NumPy array."""
+    return a.asnumpy() if isinstance(a, NDArray) else np.asarray(a)
+
+
+def same(a, b):
+    """Whether two arrays are equal, element by element."""
+    return np.array_equal(plain(a), plain(b))
+
+
+def within(a, b, rtol, atol, equal_nan):
+    """Element by element, whether two NumPy arrays agree."""
+    if a.dtype.kind == "f" or b.dtype.kind == "f":
+        a, b = a.astype(np.float64), b.astype(np.float64)
+    return np.isclose(a, b, rtol, atol, equal_nan)
+
+
+def almost_equal(a, b, rtol=None, atol=None, equal_nan=False, use_broadcast=True):
+    """Whether two arrays agree within tolerances."""
+    rtol, atol = get_tols(a, b, rtol, atol)
+    a, b = plain(a), plain(b)
+    if not use_broadcast:
+        checkShapes(a, b)
+    return bool(within(a, b, rtol, atol, equal_nan).all())
+
+
+def checkShapes(a, b):
+    """ValueError unless two arrays have one shape."""
+    if np.shape(a) != np.shape(b):
+        raise ValueError(f"Input shapes {np.shape(a)} and {np.shape(b)} do not match")
+
+
+def assert_almost_equal(
+    a,
+    b,
+    rtol=None,
+    atol=None,
+    names=("a", "b"),
+    equal_nan=False,
+    use_broadcast=True,
+    mismatches=(10, 10),
+):
+    """AssertionError, which shows the worst element, unless two arrays agree within tolerances."""
+    assert_almost_equal_with_err(a, b, rtol, atol, 0, names, equal_nan, mismatches, use_broadcast)
+
+
+def assert_almost_equal_with_err(
+    a,
+    b,
+    rtol=None,
+    atol=None,
+    etol=None,
+    names=("a", "b"),
+    equal_nan=False,
+    mismatches=(10, 10),
+    use_broadcast=True,
+):
+    """As `assert_almost_equal`, but a share `etol` of the elements may differ."""
+    rtol, atol = get_tols(a, b, rtol, atol)
+    a, b = plain(a), plain(b)
+    if not use_broadcast:
+        checkShapes(a, b)
+    good = within(a, b, rtol, atol, equal_nan)
+    if good.all() or 1 - good.mean() <= get_etol(etol):
+        return
+    raise AssertionError(worst(*np.broadcast_arrays(a, b, good), rtol, atol, names))
+
+
+def worst(a, b, good, rtol, atol, names):
+    """The message about two arrays that differ."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(all="ignore"):
+        excess = np.abs(x - y) / (atol + rtol * np.abs(y) + 1e-30)
+    excess = np.where(good, -1, np.where(np.isnan(excess), np.inf, excess))
+    where = tuple(int(i) for i in np.unravel_index(excess.argmax(), excess.shape))
+    return (
+        f"\nItems are not equal:\nError {excess[where]:f} exceeds tolerance rtol={rtol:e}, "
+        f"atol={atol:e} (mismatch {100 * (1 - good.mean()):f}%).\nLocation of maximum error: {where}, "
+        f"{names[0]}={a[where]:.8f}, {names[1]}={b[where]:.8f}\n ACTUAL: {a!r}\n DESIRED: {b!r}"
+    )
+
+
+def assert_almost_equal_ignore_nan(a, b, rtol=None, atol=None, names=("a", "b")):
+    """As `assert_almost_equal`, where neither array is NaN."""
+    a, b = plain(a).copy(), plain(b).copy()
+    nan = np.isnan(a) | np.isnan(b)
+    a[nan] = b[nan] = 0
+    assert_almost_equal(a, b, rtol, atol, names)
+
+
+def almost_equal_ignore_nan(a, b, rtol=None, atol=None):
+    """As `almost_equal`, where neither array is NaN."""
+    a, b = plain(a).copy(), plain(b).copy()
+    nan = np.isnan(a) | np.isnan(b)
+    a[nan] = b[nan] = 0
+    return almost_equal(a, b, rtol, atol)
+
+
+def assert_allclose(a, b, rtol=1e-07, atol=0, equal_nan=True):
+    """AssertionError unless two arrays agree within NumPy's tolerances."""
+    assert_almost_equal(a, b, rtol, atol, equal_nan=equal_nan)
+
+
+def assert_exception(f, exception_type, *args, **kwargs):
+    """AssertionError unless `f(*args, **kwargs)` raises `exception_type`."""
+    try:
+        f(*args, **kwargs)
+    except exception_type:
+        return
+    raise AssertionError(f"{f} did not raise {exception_type.__name__}")
+
+
+def compare_ndarray_tuple(t1, t2, rtol=None, atol=None):
+    """Compare arrays, or nested tuples of them."""
+    if t1 is None or t2 is None:
+        return
+    if isinstance(t1, tuple):
+        for a, b in zip(t1, t2):
+            compare_ndarray_tuple(a, b, rtol, atol)
+    else:
+        assert_almost_equal(t1, t2, rtol, atol)
+
+
+def same_array(array1, array2):
+    """Whether two NDArrays share their memory."""
+    return bool(np.shares_memory(array1._data, array2._data))
+
+
+# --- Instruments: random arrays -------------------------------------------------------------------
+
+
+def random_arrays(*shapes):
+    """Normal numbers as NumPy arrays, one for each shape."""
+    arrays = [
+        np.random.randn(*s).astype(np.float32) if s else np.float32(np.random.randn())
+        for s in shapes
+    ]
+    arrays = [np.array(a, dtype=default_dtype()) for a in arrays]
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+def random_uniform_arrays(*shapes, low=0.0, high=1.0, dtype=np.float32):
+    """Uniform numbers as NumPy arrays, one for each shape, in a list."""
+    return [np.random.uniform(low, high, s).astype(dtype) for s in shapes]
+
+
+def random_sample(population, k):
+    """`k` different elements of a population, in the order they have there."""
+    return [population[i] for i in sorted(random.sample(range(len(population)), k))]
+
+
+def rand_shape_2d(dim0=10, dim1=10, allow_zero_size=False):
+    """A random shape of two axes."""
+    return rand_sizes((dim0, dim1), allow_zero_size)
+
+
+def rand_shape_3d(dim0=10, dim1=10, dim2=10, allow_zero_size=False):
+    """A random shape of three axes."""
+    return rand_sizes((dim0, dim1, dim2), allow_zero_size)
+
+
+def rand_shape_nd(num_dim, dim=10, allow_zero_size=False):
+    """A random shape of `num_dim` axes."""
+    return rand_sizes((dim,) * num_dim, allow_zero_size)
+
+
+def rand_sizes(most, allow_zero_size):
+    """Random sizes, each up to its own maximum."""
+    low = 0 if allow_zero_size else 1
+    return tuple(int(np.random.randint(low, n + 1)) for n in most)
+
+
+def rand_coord_2d(x_low, x_high, y_low, y_high):
+    """A random pair of whole numbers."""
+    return np.random.randint(x_low, x_high), np.random.randint(y_low, y_high)
+
+
+def rand_ndarray(
+    shape,
+    stype="default",
+    density=None,
+    dtype=None,
+    modifier_func=None,
+    shuffle_csr_indices=False,
+    distribution=None,
+    ctx=None,
+):
+    """An NDArray of numbers from -1 to 1, dense or sparse."""
+    if stype != "default":
+        return rand_sparse_ndarray(
+            shape, stype, density, dtype, modifier_func=modifier_func, ctx=ctx
+        )[0]
+    return array(np.random.uniform(-1, 1, shape), ctx=ctx, dtype=dtype or default_dtype())
+
+
+def rand_sparse_ndarray(
+    shape,
+    stype,
+    density=None,
+    dtype=None,
+    distribution=None,
+    data_init=None,
+    rsp_indices=None,
+    modifier_func=None,
+    shuffle_csr_indices=False,
+    ctx=None,
+):
+    """A sparse array in which a share `density` is stored, and its parts (for rows: values, indices)."""
+    a = np.random.uniform(-1, 1, shape) if data_init is None else np.full(shape, float(data_init))
+    a = a if modifier_func is None else np.vectorize(modifier_func)(a)
+    share = np.random.rand() if density is None else density
+    if stype == "csr":
+        kept = np.random.rand(*shape) < share
+    else:
+        rows = np.random.rand(shape[0]) < share
+        rows = rows if rsp_indices is None else np.isin(np.arange(shape[0]), rsp_indices)
+        kept = rows.reshape((-1,) + (1,) * (len(shape) - 1))
+    made = sparse.cast_storage(array(a * kept, ctx=ctx, dtype=dtype or default_dtype()), stype)
+    if stype == "csr":
+        return made, (made.indptr, made.indices, made.data)
+    return made, (made.data.asnumpy(), made.indices.asnumpy())
+
+
+def create_sparse_array(
+    shape,
+    stype,
+    data_init=None,
+    rsp_indices=None,
+    dtype=None,
+    modifier_func=None,
+    density=0.5,
+    shuffle_csr_indices=False,
+):
+    """A sparse array, see `rand_sparse_ndarray`."""
+    return rand_sparse_ndarray(
+        shape, stype, density, dtype, None, data_init, rsp_indices, modifier_func
+    )[0]
+
+
+def list_gpus():
+    """The numbers of all GPUs."""
+    return range(num_gpus())
+
+
+def np_reduce(dat, axis, keepdims, numpy_reduce_func):
+    """A reduction of a NumPy array over several axes, one after the other."""
+    axis = (axis,) if isinstance(axis, int) else axis
+    axis = range(dat.ndim) if axis is None else [i % dat.ndim for i in axis]
+    for i in sorted(axis, reverse=True):
+        dat = numpy_reduce_func(dat, axis=i)
+        dat = np.expand_dims(dat, i) if keepdims else dat
+    return dat
+
+
+def collapse_sum_like(a, shape):
+    """A NumPy array summed down to `shape`, which broadcasts to its own."""
+    extra = a.ndim - len(shape)
+    ones = tuple(i + extra for i, n in enumerate(shape) if n == 1)
+    return a.sum(axis=tuple(range(extra)) + ones, keepdims=True).reshape(shape)
+
+
+def assign_each(the_input, function):
+    """A NumPy array of `function` of each element."""
+    return np.array(the_input) if function is None else np.vectorize(function)(the_input)
+
+
+def assign_each2(input1, input2, function):
+    """A NumPy array of `function` of each pair of elements."""
+    return np.array(input1) if function is None else np.vectorize(function)(input1, input2)
+
+
+def retry(n):
+    """Run a test up to `n` times, until it passes."""
+    assert n > 0, "retry(n): n is at least 1"
+
+    def decorate(f):
+        @wraps(f)
+        def wrapped(*args, **kwargs):
+            for left in range(n - 1, -1, -1):
+                try:
+                    return f(*args, **kwargs)
+                except AssertionError:
+                    if left == 0:
+                        raise
+            return None
+
+        return wrapped
+
+    return decorate
+
+
+@contextmanager
+def environment(*args):
+    """A `with` block with other environment variables: name and value, or a dict; None removes one."""
+    wanted = dict([args]) if len(args) == 2 else dict(args[0])
+    before = {name: os.environ.get(name) for name in wanted}
+    try:
+        for name, value in wanted.items():
+            setenv(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setenv(name, value)
+
+
+getenv, setenv, is_np_array, use_np = util.getenv, util.setenv, util.is_np_array, util.use_np
+
+
+def download(url, fname=None, dirname=None, overwrite=False, retries=5):
+    """Fetch a file unless it is there; return its name."""
+    fname = fname or url.split("/")[-1]
+    return fetch(url, os.path.join(dirname or "", fname), overwrite, retries=retries)
+
+
+def mean_check(generator, mu, sigma, nsamples=1000000):
+    """Whether the mean of `generator(nsamples)` lies within three standard errors of `mu`."""
+    mean = np.mean(plain(generator(nsamples)).astype(np.float64))
+    return bool(abs(mean - mu) < 3 * sigma / math.sqrt(nsamples))
+
+
+def var_check(generator, sigma, nsamples=1000000):
+    """Whether the variance of normal `generator(nsamples)` lies within three standard errors."""
+    var = np.var(plain(generator(nsamples)).astype(np.float64), ddof=1)
+    return bool(abs(var - sigma**2) < 3 * math.sqrt(2 * sigma**4 / (nsamples - 1)))
+
+
+# --- Instruments: gradients -----------------------------------------------------------------------
+
+
+def as_arrays(names, given, ctx, dtype):
+    """A list or a dict of arrays as a dict of NDArrays."""
+    given = given if isinstance(given, dict) else dict(zip(names, given or ()))
+    missing = set(names) - set(given)
+    if missing or set(given) - set(names):
+        raise ValueError(
+            f"Symbol arguments and keys of the given location do not match: {sorted(names)} vs. {sorted(given)}"
+        )
+    dtype = None if dtype == "asnumpy" else dtype
+    return {n: array(plain(a), ctx=ctx, dtype=kept(a, dtype)) for n, a in given.items()}
+
+
+def kept(a, dtype):
+    """The type for an array: `dtype` for floating-point numbers, its own for others."""
+    own = np.dtype(getattr(a, "dtype", np.float64))
+    return own if dtype is None or own.kind != "f" else dtype
+
+
+def bound(sym, location, aux_states, ctx, dtype, grad_req="write"):
+    """An executor of `sym` on arrays, with gradients of ones."""
+    ctx = ctx or default_context()
+    args = as_arrays(sym.list_arguments(), location, ctx, dtype)
+    states = as_arrays(sym.list_auxiliary_states(), aux_states, ctx, dtype) if aux_states else None
+    grads = {n: array(np.ones(a.shape), ctx=ctx, dtype=a.dtype) for n, a in args.items()}
+    return sym.bind(ctx, args, args_grad=grads, grad_req=grad_req, aux_states=states)
+
+
+def check_symbolic_forward(
+    sym,
+    location,
+    expected,
+    rtol=None,
+    atol=None,
+    aux_states=None,
+    ctx=None,
+    equal_nan=False,
+    dtype=np.float32,
+):
+    """Compare the outputs of `sym` on `location` with `expected`, a list or a dict; return them."""
+    outputs = bound(sym, location, aux_states, ctx, dtype).forward(is_train=False)
+    names = sym.list_outputs()
+    expected = [expected[n] for n in names] if isinstance(expected, dict) else expected
+    for name, wanted, y in zip(names, expected, outputs):
+        assert_almost_equal(
+            wanted, y, rtol, atol, (f"EXPECTED_{name}", f"FORWARD_{name}"), equal_nan
+        )
+    return outputs
+
+
+def check_symbolic_backward(
+    sym,
+    location,
+    out_grads,
+    expected,
+    rtol=None,
+    atol=None,
+    aux_states=None,
+    grad_req="write",
+    ctx=None,
+    grad_stypes=None,
+    equal_nan=False,
+    dtype=np.float32,
+):
+    """Compare the gradients of `sym` for `out_grads` with `expected`; return them by name."""
+    names = sym.list_arguments()
+    ctx = ctx or default_context()
+    wanted = expected if isinstance(expected, dict) else dict(zip(names, expected))
+    if isinstance(grad_req, list | tuple):
+        grad_req = dict(zip(names, grad_req))
+    requests = grad_req if isinstance(grad_req, dict) else dict.fromkeys(names, grad_req)
+    exe = bound(sym, location, aux_states, ctx, dtype, requests)
+    exe.forward(is_train=True)
+    if isinstance(out_grads, dict):
+        out_grads = [out_grads[n] for n in sym.list_outputs()]
+    exe.backward([array(plain(g), ctx=ctx, dtype=kept(g, dtype)) for g in out_grads or ()] or None)
+    for name, value in wanted.items():
+        request = requests.get(name, "write")
+        value = (
+            plain(value) + 1
+            if request == "add"
+            else np.ones(exe.arg_dict[name].shape)
+            if request == "null"
+            else value
+        )
+        found = exe.grad_dict[name]
+        if found is not None and request != "null":
+            assert_almost_equal(
+                value, found, rtol, atol, (f"EXPECTED_{name}", f"BACKWARD_{name}"), equal_nan
+            )
+    return {n: g for n, g in exe.grad_dict.items() if g is not None}
+
+
+def numeric_grad(
+    executor, location, aux_states=None, eps=1e-4, use_forward_train=True, dtype=np.float32
+):
+    """Central differences of the sum of the first output, for each argument in `location`."""
+    found = {}
+    for name, value in location.items():
+        x = plain(value).copy()
+        found[name] = np.zeros(x.shape, dtype)
+        for i in np.ndindex(x.shape) if x.dtype.kind == "f" else ():
+            ends = []
+            for step in (eps / 2, -eps / 2):
+                moved = x.copy()
+                moved[i] += step
+                executor.arg_dict[name][:] = moved
+                restore(executor, aux_states)
+                y = executor.forward(is_train=use_forward_train)[0]
+                ends.append(y.asnumpy().astype(np.float64).sum())
+            found[name][i] = (ends[0] - ends[1]) / eps
+        executor.arg_dict[name][:] = x
+    return found
+
+
+def restore(executor, aux_states):
+    """Give the auxiliary states of an executor their first values again."""
+    for name, value in (aux_states or {}).items():
+        executor.aux_dict[name][:] = plain(value)
+
+
+def check_numeric_gradient(
+    sym,
+    location,
+    aux_states=None,
+    numeric_eps=None,
+    rtol=None,
+    atol=None,
+    grad_nodes=None,
+    use_forward_train=True,
+    ctx=None,
+    grad_stype_dict=None,
+    dtype=np.float32,
+):
+    """Compare the gradients of a random projection of `sym` with central differences."""
+    assert dtype in (np.float16, np.float32, np.float64), f"dtype {dtype} has no gradients"
+    ctx, names = ctx or default_context(), sym.list_arguments()
+    args = as_arrays(names, location, ctx, dtype)
+    states = as_arrays(sym.list_auxiliary_states(), aux_states, ctx, dtype) if aux_states else {}
+    step = numeric_eps or default_numeric_eps()[np.dtype(dtype)]
+    rtol, atol = get_rtol(rtol, dtype), get_atol(atol, dtype)
+    nodes = names if grad_nodes is None else list(grad_nodes)
+    shape = sym.infer_shape(**{n: a.shape for n, a in args.items()})[1][0]
+    p = array(np.random.uniform(-1.1, 1.1, shape), ctx=ctx, dtype=dtype)
+    exe = bound(
+        (sym * var("__random_proj")).sum(), {**args, "__random_proj": p}, states, ctx, dtype
+    )
+    exe.forward(is_train=True)
+    exe.backward()
+    symbolic = {n: exe.grad_dict[n].asnumpy() for n in nodes}
+    numeric = numeric_grad(
+        exe, {n: args[n].copy() for n in nodes}, states, step, use_forward_train, dtype
+    )
+    for name in nodes:
+        assert_almost_equal(
+            numeric[name], symbolic[name], rtol, atol, (f"NUMERICAL_{name}", f"BACKWARD_{name}")
+        )
+
+
+def simple_forward(sym, ctx=None, is_train=False, **inputs):
+    """The outputs of a graph on NumPy arrays, as NumPy arrays; a single one stands alone."""
+    ctx = ctx or default_context()
+    outputs = sym.bind(ctx, {n: array(a) for n, a in inputs.items()}).forward(is_train=is_train)
+    outputs = [y.asnumpy() for y in outputs]
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def check_consistency(
+    sym,
+    ctx_list,
+    scale=1.0,
+    grad_req="write",
+    arg_params=None,
+    aux_params=None,
+    rtol=None,
+    atol=None,
+    raise_on_err=True,
+    ground_truth=None,
+    equal_nan=False,
+    use_uniform=False,
+    rand_type=np.float64,
+):
+    """Run `sym` as each dict of `ctx_list` says ('ctx', shapes, 'type_dict'); all must agree."""
+    assert len(ctx_list) > 1, "check_consistency compares at least two settings"
+    symbols = [sym] * len(ctx_list) if isinstance(sym, Symbol) else sym
+    executors = [simple_bound(s, grad_req, **c) for s, c in zip(symbols, ctx_list)]
+    draw = (
+        (lambda n: np.random.uniform(-scale, scale, n))
+        if use_uniform
+        else (lambda n: np.random.normal(size=n, scale=scale))
+    )
+    first = executors[0]
+    values = {n: draw(a.shape).astype(rand_type) for n, a in first.arg_dict.items()} | (
+        arg_params or {}
+    )
+    states = {n: np.zeros(a.shape) for n, a in first.aux_dict.items()} | (aux_params or {})
+    results = [one_run(exe, values, states, grad_req) for exe in executors]
+    ranks = [max(RANK.get(np.dtype(y.dtype).name, 0) for y in exe.outputs) for exe in executors]
+    truth = ground_truth or results[int(np.argmax(ranks))]
+    for found in results:
+        for name, y in found.items():
+            try:
+                assert_almost_equal(
+                    y, truth[name], rtol, atol, (name, f"{name} in the most exact"), equal_nan
+                )
+            except AssertionError:
+                if raise_on_err:
+                    raise
+    return truth
+
+
+RANK = {"float16": 1, "float32": 2, "float64": 3}
+
+
+def simple_bound(sym, grad_req, ctx, type_dict=None, **shapes):
+    """An executor in which the types that are not given follow from those that are."""
+    given = {n: t for n, t in (type_dict or {}).items() if n in sym.list_arguments()}
+    found = sym.infer_type(**given)[0] if given else None
+    types = dict(zip(sym.list_arguments(), found or ())) | given
+    return sym.simple_bind(ctx, grad_req, type_dict=types, **shapes)
+
+
+def one_run(exe, values, states, grad_req):
+    """The outputs of an executor on given values, and its gradients unless `grad_req` is 'null'."""
+    for name, value in values.items():
+        exe.arg_dict[name][:] = plain(value).astype(exe.arg_dict[name].dtype)
+    for name, value in states.items():
+        exe.aux_dict[name][:] = plain(value)
+    if grad_req == "null":
+        outputs = exe.forward(is_train=False)
+        return dict(zip(exe._symbol.list_outputs(), outputs))
+    outputs = exe.forward(is_train=True)
+    exe.backward([y.copy() for y in outputs])
+    return dict(zip(exe._symbol.list_outputs(), outputs)) | exe.grad_dict
+
+
+def check_gluon_hybridize_consistency(
+    net_builder, data_l, numpy_func=None, test_grad=True, rtol=1e-4, atol=1e-4
+):
+    """Compare a block as it is with the same block hybridized: outputs, and gradients of the inputs."""
+    saved, seen = None, []
+    for active in (False, True):
+        net = net_builder()
+        net.initialize()
+        inputs = [array(a.asnumpy(), dtype=a.dtype) for a in data_l]
+        net(*inputs)
+        if saved is None:
+            saved = [p.data().asnumpy() for p in net.collect_params().values()]
+        for p, value in zip(net.collect_params().values(), saved):
+            p.set_data(array(value, dtype=value.dtype))
+        if active:
+            net.hybridize()
+        for a in inputs if test_grad else ():
+            a.attach_grad()
+        with autograd.record(test_grad):
+            y = net(*inputs)
+        if test_grad:
+            y.backward()
+        seen.append([y] + ([a.grad for a in inputs] if test_grad else []))
+    for a, b in zip(*seen):
+        assert_almost_equal(a, b, rtol, atol)
+    if numpy_func is not None:
+        assert_almost_equal(numpy_func(*[a.asnumpy() for a in data_l]), seen[0][0], rtol, atol)

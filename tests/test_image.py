@@ -1,0 +1,144 @@
+"""mx.image and mx.nd.image against MXNet 1.9.1 (golden_image.npz), files, augmenters."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+from minigluon import image
+
+GOLDEN = np.load(Path(__file__).parent / "reference" / "golden_image.npz")
+BYTES = GOLDEN["picture"]
+
+
+def given(dtype="uint8"):
+    return mx.nd.array(BYTES, dtype=dtype)
+
+
+def png(a):
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(a).save(out, "png")
+    return out.getvalue()
+
+
+def answer(kind, *p):
+    if kind == "resize":
+        return image.imresize(given(p[3]), int(p[1]), int(p[2]), int(p[0]))
+    if kind == "border":
+        return image.copyMakeBorder(given(), 1, 2, 3, 4, int(p[0]))
+    if kind == "lighting":
+        return mx.nd.image.adjust_lighting(given(p[0]), (0.1, 0.2, 0.3))
+    if kind == "rotate":
+        x = given("float32").transpose((2, 0, 1))
+        return image.imrotate(x, float(p[0].replace("m", "-")), p[1] == "1", p[2] == "1")
+    return getattr(mx.nd.image, f"random_{kind}")(given(p[1]), float(p[0]), float(p[0]))
+
+
+# MXNet's random_saturation takes only blue for grey: see the chapter.
+@pytest.mark.parametrize("key", [k for k in GOLDEN.files if k[:3] not in ("sat", "pic")])
+def test_golden(key):
+    y = answer(*key.replace("--", "-m").split("-"))
+    assert y.shape == GOLDEN[key].shape and y.dtype == GOLDEN[key].dtype
+    tolerance = 1 if key.startswith("hue") else 2e-3
+    np.testing.assert_allclose(y.asnumpy().astype(float), GOLDEN[key].astype(float), atol=tolerance)
+
+
+def test_decode(tmp_path):
+    buf = png(BYTES)
+    for form in (buf, bytearray(buf), np.frombuffer(buf, "uint8")):
+        assert (image.imdecode(form).asnumpy() == BYTES).all()
+    assert (image.imdecode(buf, to_rgb=0).asnumpy() == BYTES[..., ::-1]).all()
+    assert image.imdecode(buf, flag=0).shape == (9, 14, 1)
+    alpha = np.dstack([BYTES, np.full((9, 14), 100, "uint8")])
+    assert (image.imdecode(png(alpha)).asnumpy() == BYTES).all()
+    (tmp_path / "a.png").write_bytes(buf)
+    assert (image.imread(str(tmp_path / "a.png")).asnumpy() == BYTES).all()
+    for bad in (b"abc", b"", buf[:60]):
+        with pytest.raises(mx.MXNetError):
+            image.imdecode(bad)
+    with pytest.raises(ValueError, match="bytes"):
+        image.imdecode("abc")
+    with pytest.raises(mx.MXNetError, match="nope"):
+        image.imread(str(tmp_path / "nope.png"))
+
+
+def test_crops():
+    x = given()
+    assert image.scale_down((640, 480), (720, 120)) == (640, 106)
+    assert image.scale_down((360, 1000), (480, 500)) == (360, 375)
+    y, place = image.center_crop(x, (3, 2))
+    assert place == (5, 3, 3, 2) and (y.asnumpy() == BYTES[3:5, 5:8]).all()
+    assert image.center_crop(x, (20, 20))[0].shape == (20, 20, 3)
+    assert image.resize_short(x, 5).shape == (5, 7, 3)
+    assert image.fixed_crop(x, 1, 1, 30, 2).shape == (2, 13, 3)
+    for _ in range(5):
+        y, (left, top, w, h) = image.random_crop(x, (3, 2))
+        assert (y.asnumpy() == BYTES[top : top + h, left : left + w]).all()
+        assert image.random_size_crop(x, (3, 2), (0.1, 1), (0.5, 2))[0].shape == (2, 3, 3)
+    one = image.copyMakeBorder(x, 1, 0, 1, 0, 0, values=(1, 2, 3))
+    assert one[0, 0].tolist() == [1, 2, 3] and one.shape == (10, 15, 3)
+
+
+def test_rotation_errors():
+    x = given("float32").transpose((2, 0, 1))
+    both = mx.nd.stack(x, x)
+    turned = image.imrotate(both, mx.nd.array([30, -77]))
+    assert np.allclose(turned[1].asnumpy(), image.imrotate(x, -77).asnumpy())
+    assert image.random_rotate(both, (-5, 5)).shape == both.shape
+    with pytest.raises(TypeError, match="float32"):
+        image.imrotate(given(), 3)
+    with pytest.raises(TypeError, match="scalar"):
+        image.imrotate(x, mx.nd.array([1, 2]))
+    with pytest.raises(ValueError, match="both"):
+        image.imrotate(x, 3, True, True)
+
+
+def test_augmenters():
+    shape = (3, 4, 6)
+    augs = image.CreateAugmenter(
+        shape,
+        resize=8,
+        rand_crop=True,
+        rand_resize=True,
+        rand_mirror=True,
+        mean=True,
+        std=True,
+        brightness=0.1,
+        contrast=0.1,
+        saturation=0.1,
+        hue=0.1,
+        pca_noise=0.1,
+        rand_gray=0.5,
+        inter_method=10,
+    )
+    names = "Resize RandomSizedCrop HorizontalFlip Cast ColorJitter HueJitter Lighting RandomGray ColorNormalize"
+    assert [type(a).__name__ for a in augs] == [
+        n + "Aug" for n in (names + " ").replace("ColorJitter ", "ColorJitter ").split()
+    ]
+    x = given()
+    for a in augs:
+        x = a(x)
+    assert x.shape == (4, 6, 3) and x.dtype == np.float32
+    assert json.loads(image.ResizeAug(3).dumps()) == ["resizeaug", {"size": 3, "interp": 2}]
+    assert image.SequentialAug([image.CastAug()]).dumps()[0] == "sequentialaug"
+    f = given("float32")
+    for a in (image.HueJitterAug(0), image.SaturationJitterAug(0), image.ContrastJitterAug(0)):
+        assert np.allclose(a(f).asnumpy(), BYTES, atol=0.9)
+    assert (image.HorizontalFlipAug(1.1)(given()).asnumpy() == BYTES[:, ::-1]).all()
+    with pytest.raises(AssertionError):
+        image.CreateAugmenter(shape, rand_resize=True)
+
+
+def test_symbol():
+    y = mx.sym.image.normalize(mx.sym.image.to_tensor(mx.sym.var("data")), mean=0.5, std=0.5)
+    assert [n["op"] for n in json.loads(y.tojson())["nodes"]] == [
+        "null",
+        "_image_to_tensor",
+        "_image_normalize",
+    ]
+    assert mx.sym.load_json(y.tojson()).eval(data=given())[0].shape == (3, 9, 14)

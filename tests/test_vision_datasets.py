@@ -1,0 +1,183 @@
+"""gluon.data.vision: files made on the spot, hostile files, folders, lists."""
+
+import gzip
+import hashlib
+import io
+import os
+import struct
+import tarfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import minigluon as mx
+from minigluon.gluon.data import vision
+from minigluon.gluon.data.vision import datasets
+from minigluon.gluon.data.vision.datasets import read_idx
+
+DIGITS = load_digits()
+PIXELS = DIGITS.images[:20].astype("uint8")
+
+
+def idx(a):
+    return struct.pack(f">4B{a.ndim}I", 0, 0, 8, a.ndim, *a.shape) + a.tobytes()
+
+
+def sha1(path):
+    return hashlib.sha1(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    """Nothing is fetched: whoever tries gets an error."""
+
+    def refuse(url, *_, **__):
+        raise OSError(f"asked for {url}")
+
+    monkeypatch.setattr(datasets, "download", refuse)
+
+
+@pytest.fixture
+def digits(tmp_path):
+    """MNIST's class, on twenty small digits."""
+    files = []
+    for name, a in (("images.gz", PIXELS), ("labels.gz", DIGITS.target[:20].astype("uint8"))):
+        (tmp_path / name).write_bytes(gzip.compress(idx(a)))
+        files.append((name, sha1(tmp_path / name)))
+    return type("Digits", (vision.MNIST,), {"_train": files, "_test": files})
+
+
+def test_mnist(digits, tmp_path):
+    data = digits(root=str(tmp_path))
+    x, y = data[3]
+    assert (
+        len(data) == 20 and x.shape == (8, 8, 1) and x.dtype == np.uint8 and y == DIGITS.target[3]
+    )
+    assert (x.asnumpy()[..., 0] == PIXELS[3]).all() and type(y) is np.int32
+    half = digits(str(tmp_path), train=False, transform=lambda x, y: (x / 2, y + 1))
+    assert half[3][1] == DIGITS.target[3] + 1
+    batch = next(iter(mx.gluon.data.DataLoader(data, batch_size=4)))
+    assert batch[0].shape == (4, 8, 8, 1)
+    (tmp_path / "labels.gz").write_bytes(b"other")
+    with pytest.raises(OSError, match="asked for http"):
+        digits(str(tmp_path))
+
+
+def test_repository(monkeypatch, tmp_path):
+    monkeypatch.setenv("MXNET_GLUON_REPO", "https://example.org/x")
+    with pytest.raises(
+        OSError, match="asked for https://example.org/x/gluon/dataset/fashion-mnist/"
+    ):
+        vision.FashionMNIST(str(tmp_path))
+
+
+@given(st.binary(max_size=40), st.integers(1, 3))
+@settings(max_examples=200, deadline=None)
+def test_idx_is_robust(data, ndim):
+    for body in (data, bytes([0, 0, 8, ndim]) + data):
+        try:
+            assert read_idx(body, ndim).ndim == ndim
+        except mx.MXNetError as error:
+            assert "idx" in str(error)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=3))
+def test_idx_round_trip(shape):
+    a = np.arange(np.prod(shape), dtype="uint8").reshape(shape)
+    assert (read_idx(idx(a), a.ndim) == a).all()
+    with pytest.raises(mx.MXNetError):
+        read_idx(idx(a) + b"x", a.ndim)
+
+
+def test_gzip_bounds(monkeypatch, tmp_path):
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(bytes(100_000)))
+    monkeypatch.setattr(datasets, "MOST", 1000)
+    with pytest.raises(mx.MXNetError, match="more than 1000"):
+        datasets.unpacked(path)
+    monkeypatch.undo()
+    for damaged in (path.read_bytes()[:50], b"no gzip"):
+        path.write_bytes(damaged)
+        with pytest.raises(mx.MXNetError, match="whole gzip"):
+            datasets.unpacked(path)
+
+
+def small_cifar(kind, labels, tmp_path):
+    """An archive with two files of three records, and a class that knows their hashes."""
+    records = np.random.default_rng(0).integers(0, 256, (3, labels + 3072)).astype("uint8")
+    digest = hashlib.sha1(records.tobytes()).hexdigest()
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        for name in ("../../train.bin", "deep/test.bin", "/abs/other.bin"):
+            member = tarfile.TarInfo(name)
+            member.size = records.nbytes
+            tar.addfile(member, io.BytesIO(records.tobytes()))
+    found = {"_train": (("train.bin", digest),), "_test": (("test.bin", digest),)}
+    return type(
+        "Small", (kind,), {**found, "_archive": ("a.tar.gz", sha1(tmp_path / "a.tar.gz"))}
+    ), records
+
+
+@pytest.mark.parametrize("fine", [None, False, True])
+def test_cifar(tmp_path, fine):
+    kind, labels = (vision.CIFAR10, 1) if fine is None else (vision.CIFAR100, 2)
+    Small, records = small_cifar(kind, labels, tmp_path)
+    data = Small(str(tmp_path)) if fine is None else Small(str(tmp_path), fine_label=fine)
+    x, y = data[1]
+    assert len(data) == 3 and x.shape == (32, 32, 3) and y == records[1, int(bool(fine))]
+    assert (x.asnumpy() == records[1, labels:].reshape(3, 32, 32).transpose(1, 2, 0)).all()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar.gz", "test.bin", "train.bin"]
+    (tmp_path / "a.tar.gz").unlink()
+    assert len(Small(str(tmp_path), train=False)) == 3
+
+
+def test_wrong_member(tmp_path):
+    Small, _ = small_cifar(vision.CIFAR10, 1, tmp_path)
+    Small._train = (("train.bin", "0" * 40),)
+    with pytest.raises(mx.MXNetError, match="content of train.bin"):
+        Small(str(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tar.gz"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for i in range(2):
+            Image.fromarray(np.full((4, 6, 3), i, "uint8")).save(tmp_path / label / f"{i}.png")
+    return tmp_path
+
+
+def test_folder(folder):
+    data = vision.ImageFolderDataset(str(folder))
+    assert data.synsets == ["cat", "dog"] and len(data) == 4
+    assert data[3][0].shape == (4, 6, 3) and data[3][1] == 1
+    assert data.items[0] == (os.path.join(str(folder), "cat", "0.png"), 0)
+    assert vision.ImageFolderDataset(str(folder), 0, lambda x, y: (x.shape, y))[0] == ((4, 6, 1), 0)
+    (folder / "cat" / "1.png").write_bytes(b"broken")
+    with pytest.raises(mx.MXNetError, match=r"cat.1\.png"):
+        data[1]
+    (folder / "dog" / "x.txt").write_text("")
+    (folder / "readme").write_text("")
+    with pytest.warns(UserWarning, match="Ignoring") as seen:
+        assert len(vision.ImageFolderDataset(str(folder))) == 4
+    assert len(seen) == 2
+
+
+def test_lists(folder):
+    root = str(folder)
+    (folder / "a.lst").write_text("0 0 cat/0.png\n1 1 dog/1.png\n\n")
+    (folder / "b.lst").write_text("0\t0\t0.5\tcat/0.png\n1\t1\t1.5\tdog/1.png\n")
+    pure = [[0, "cat/0.png"], [[1.0, 2.0], "dog/1.png"]]
+    a, b, c = (vision.ImageListDataset(root, given) for given in ("a.lst", "b.lst", pure))
+    assert [len(d) for d in (a, b, c)] == [2, 2, 2]
+    assert a[1][1] == 1.0 and b[1][1].tolist() == [1, 1.5] and c[1][1].tolist() == [1, 2]
+    assert c[0][0].shape == (4, 6, 3)
+    (folder / "bad.lst").write_text("0 0 cat/0.png\nnonsense\n")
+    with pytest.raises(ValueError, match="line 2"):
+        vision.ImageListDataset(root, "bad.lst")
+    with pytest.raises(ValueError, match="imglist"):
+        vision.ImageListDataset(root)
