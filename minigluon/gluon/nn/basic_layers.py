@@ -1,13 +1,28 @@
 """An affine map, a bend, and a way to stack them: the layers of every perceptron."""
 
-# Written from chapters/40_basic_layers.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/40_basic_layers.ipynb, chapters/45_dropout_embedding.ipynb: edit the chapter, then run `minigluon export`.
 
 import warnings
 
+import minigluon.ndarray as nd
+import minigluon.symbol as sym
 from minigluon.gluon.block import Block, HybridBlock
 from minigluon.gluon.nn.activations import Activation
 
-__all__ = ["Chain", "Dense", "Flatten", "HybridSequential", "Sequential"]
+__all__ = [
+    "Chain",
+    "Concatenate",
+    "Dense",
+    "Dropout",
+    "Embedding",
+    "Flatten",
+    "HybridConcatenate",
+    "HybridLambda",
+    "HybridSequential",
+    "Identity",
+    "Lambda",
+    "Sequential",
+]
 
 
 # --- Layers ---------------------------------------------------------------------------------------
@@ -129,3 +144,147 @@ class HybridSequential(Chain, HybridBlock):
 
     def hybrid_forward(self, F, x, *args):
         return self._run(x, *args)
+
+
+# --- Layers ---------------------------------------------------------------------------------------
+
+
+class Dropout(HybridBlock):
+    """Drops each number with probability `rate` while training; numbers along `axes` together."""
+
+    _node_names = {"dropout": "fwd"}
+
+    def __init__(self, rate, axes=(), **kwargs):
+        super().__init__(**kwargs)
+        self._rate, self._axes = rate, axes
+
+    def hybrid_forward(self, F, x):
+        if self._rate > 0:
+            return F.Dropout(x, p=self._rate, axes=self._axes, cudnn_off=False)
+        return F.identity(x)
+
+    def __repr__(self):
+        return f"{type(self).__name__}(p = {self._rate}, axes={self._axes})"
+
+
+class Embedding(HybridBlock):
+    """The rows of a learnt matrix (`input_dim`, `output_dim`) that the numbers of the input name.
+
+    Numbers out of range name the first or the last row. `sparse_grad` stores a gradient by rows.
+    """
+
+    _node_names = {"embedding": "fwd"}
+
+    def __init__(
+        self,
+        input_dim,
+        output_dim,
+        dtype="float32",
+        weight_initializer=None,
+        sparse_grad=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self._kwargs = {"input_dim": input_dim, "output_dim": output_dim}
+        self._kwargs |= {"dtype": dtype, "sparse_grad": sparse_grad}
+        self.weight = self.params.get(
+            "weight",
+            shape=(input_dim, output_dim),
+            init=weight_initializer,
+            dtype=dtype,
+            allow_deferred_init=True,
+            grad_stype="row_sparse" if sparse_grad else "default",
+        )
+
+    def hybrid_forward(self, F, x, weight):
+        return F.Embedding(x, weight, **self._kwargs)
+
+    def __repr__(self):
+        k = self._kwargs
+        return f"{type(self).__name__}({k['input_dim']} -> {k['output_dim']}, {k['dtype']})"
+
+
+# --- Functions as blocks --------------------------------------------------------------------------
+
+
+class Lambda(Block):
+    """A function of arrays, or the name of one in `mx.nd`, as a block."""
+
+    def __init__(self, function, prefix=None):
+        super().__init__(prefix=prefix)
+        if isinstance(function, str):
+            assert hasattr(nd, function), f"Function name {function} is not found in ndarray."
+            self._func_impl, self._func_name = getattr(nd, function), function
+        elif callable(function):
+            self._func_impl, self._func_name = function, function.__name__
+        else:
+            raise ValueError(
+                f"Unrecognized function in lambda: {function} of type {type(function)}"
+            )
+
+    def forward(self, *args):
+        return self._func_impl(*args)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self._func_name})"
+
+
+class HybridLambda(HybridBlock):
+    """A function of F and arrays, or the name of one in both `mx.nd` and `mx.sym`, as a block."""
+
+    def __init__(self, function, prefix=None):
+        super().__init__(prefix=prefix)
+        if isinstance(function, str):
+            assert hasattr(nd, function) and hasattr(sym, function), (
+                f"Function name {function} is not found in symbol/ndarray."
+            )
+            self._func = lambda F, *args: getattr(F, function)(*args)
+            self._func_name = function
+        elif callable(function):
+            self._func, self._func_name = function, function.__name__
+        else:
+            raise ValueError(
+                f"Unrecognized function in lambda: {function} of type {type(function)}"
+            )
+
+    def hybrid_forward(self, F, x, *args):
+        return self._func(F, x, *args)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self._func_name})"
+
+
+# --- Side by side ---------------------------------------------------------------------------------
+
+
+class Identity(HybridBlock):
+    """The input as it is: a shortcut beside other blocks."""
+
+    def hybrid_forward(self, F, x):
+        return x
+
+
+class Concatenate(Sequential):
+    """The outputs of all blocks for the same input, concatenated along `axis`."""
+
+    def __init__(self, axis=-1, prefix=None, params=None):
+        super().__init__(prefix=prefix, params=params)
+        self.axis = axis
+
+    def forward(self, x):
+        return nd.concat(*[block(x) for block in self._children.values()], dim=self.axis)
+
+    __repr__ = Block.__repr__
+
+
+class HybridConcatenate(HybridSequential):
+    """The outputs of all HybridBlocks for the same input, concatenated along `axis`."""
+
+    def __init__(self, axis=-1, prefix=None, params=None):
+        super().__init__(prefix=prefix, params=params)
+        self.axis = axis
+
+    def hybrid_forward(self, F, x):
+        return F.concat(*[block(x) for block in self._children.values()], dim=self.axis)
+
+    __repr__ = Block.__repr__

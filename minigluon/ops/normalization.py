@@ -1,0 +1,558 @@
+"""Four layers that keep numbers in a good range are one formula over four sets of axes."""
+
+# Written from chapters/43_normalization.ipynb: edit the chapter, then run `minigluon export`.
+
+from functools import update_wrapper
+
+import numpy as np
+
+from minigluon.autograd import ones_like, state
+from minigluon.op import operator, operators
+from minigluon.ops.elementwise import cast_like, greater
+from minigluon.ops.reduce import axes, broadcast_along, mean, one_axis, sum
+from minigluon.ops.shape import reshape, reshape_like
+
+__all__ = [
+    "BLOCK",
+    "BatchNorm",
+    "GroupNorm",
+    "InstanceNorm",
+    "LayerNorm",
+    "STATES",
+    "batch_norm_backward",
+    "batch_norm_rule",
+    "batch_norm_shapes",
+    "batch_normalized",
+    "blocks",
+    "channel_shapes",
+    "check_batch_norm",
+    "contrib_BatchNormWithReLU",
+    "contrib_SyncBatchNorm",
+    "grouped",
+    "kept",
+    "moved",
+    "named",
+    "norm_backward",
+    "normalize",
+    "normalize_block",
+    "part",
+    "pull_block",
+    "pulled",
+    "require_floats",
+    "require_sizes",
+    "revealing",
+    "twice",
+    "wide",
+]
+
+
+# --- Groups ---------------------------------------------------------------------------------------
+
+
+def kept(a, data, along):
+    """An array with one number for each index of the axis `along`, in a shape that fits `data`."""
+    return a.reshape([-1 if i == along else 1 for i in range(data.ndim)])
+
+
+def wide(x):
+    """Half precision as single precision, other types as they are."""
+    return x.astype("float32") if x.dtype == "float16" else x
+
+
+def require_floats(data):
+    """Refuse integers, which have no room for a normal distribution."""
+    if data.dtype.kind != "f":
+        raise TypeError(f"only floating-point numbers can be normalized, not {data.dtype}")
+
+
+def require_sizes(size, **arrays):
+    """Refuse parameters that have not one number for each of `size` channels."""
+    for name, a in arrays.items():
+        if a.shape != (size,):
+            raise ValueError(f"{name} needs the shape {(size,)}, this one has {a.shape}")
+
+
+# --- A block at a time ----------------------------------------------------------------------------
+
+BLOCK = 65536  # numbers in a block: the best or nearly so of 2^14 to 2^19 for the layers below
+
+
+def blocks(data, axis):
+    """Slices along `axis` that cover `data`, each of about BLOCK numbers."""
+    n = data.shape[axis]
+    step = max(1, BLOCK * n // data.size) if data.size else 1
+    if type(data) is not np.ndarray or n <= step:
+        return [(slice(None),)]
+    return [(slice(None),) * axis + (slice(i, i + step),) for i in range(0, n, step)]
+
+
+def part(a, block):
+    """The part of `a` that belongs to a block; an array that is the same for all blocks has size 1 there."""
+    axis = len(block) - 1
+    return a if a.shape[axis] == 1 else a[block]
+
+
+# --- Forwards -------------------------------------------------------------------------------------
+
+
+def normalize(x, gamma, beta, over, eps, split):
+    """y, m, v and r: the whole layer in one walk; γ and β in shapes that broadcast."""
+    out = np.empty_like(x)
+    found = [normalize_block(x, gamma, beta, over, eps, out, at) for at in blocks(x, split)]
+    if len(found) == 1:
+        return out, *found[0]
+    return out, *(np.concatenate(parts, axis=split) for parts in zip(*found))
+
+
+def normalize_block(x, gamma, beta, over, eps, out, at):
+    """Fill one block of `out`; return its m, v and r."""
+    a, y = wide(x[at]), out[at]
+    m = a.mean(axis=over, keepdims=True)
+    centred = a - m
+    v = np.square(centred).mean(axis=over, keepdims=True)
+    r = 1 / np.sqrt(v + eps)
+    gain = part(gamma, at)
+    if gain.shape == r.shape:
+        centred *= r * gain
+    else:
+        centred *= r
+        centred *= gain
+    centred += part(beta, at)
+    y[...] = centred
+    return m, v, r
+
+
+# --- Backwards ------------------------------------------------------------------------------------
+
+
+def pull_block(g, x, gamma, m, r, over, others, t, out, at):
+    """Fill one block of the gradient `out` of x; return the shares of γ and β."""
+    g, xhat = wide(g[at]), wide(x[at]) - part(m, at)
+    r, gain = part(r, at), part(gamma, at)
+    xhat *= r
+    by_beta = g.sum(axis=others, keepdims=True)
+    product = g * xhat
+    by_gamma = product.sum(axis=others, keepdims=True)
+    if over == others:  # batch normalization: E[h] and E[h x̂] are there already
+        n = g.size // by_beta.size
+        scale = (1 if t is None else t) / n
+        xhat *= by_gamma * scale
+        xhat += by_beta * scale
+        np.subtract(g, xhat, out=xhat)
+        xhat *= r * gain
+    else:
+        h = np.multiply(g, gain)
+        product *= gain
+        xhat *= product.mean(axis=over, keepdims=True)
+        h -= h.mean(axis=over, keepdims=True)
+        h -= xhat
+        xhat = np.multiply(h, r, out=h)
+    out[at] = xhat
+    return by_gamma, by_beta
+
+
+def pulled(g, x, gamma, m, r, over, along, split, t=None):
+    """The gradients of x, γ and β; those of γ and β as vectors."""
+    out, others = np.empty_like(x), tuple(i for i in range(x.ndim) if i != along)
+    work = [pull_block(g, x, gamma, m, r, over, others, t, out, at) for at in blocks(x, split)]
+    by_gamma, by_beta = (np.concatenate(parts, axis=split) for parts in zip(*work))
+    if split != along:
+        by_gamma, by_beta = (a.sum(axis=split) for a in (by_gamma, by_beta))
+    return out, by_gamma.reshape(-1), by_beta.reshape(-1)
+
+
+# --- Twice ----------------------------------------------------------------------------------------
+
+
+def twice(h, g, x, gamma, centred, r, t, group, along):
+    """Gradients of g, x and γ from the cotangents `h` of (∂x, ∂γ, ∂β); `group` tells the axes of E."""
+    xhat = centred * r
+    by_x, by_gamma, by_beta = h
+    spread = {"axis": along, "exclude": True}
+    gain, v, w = (broadcast_along(a, x, **spread) for a in (gamma, by_gamma, by_beta))
+
+    def E(a):
+        return mean(a, keepdims=True, **group)
+
+    def P(a):
+        return r * (a - t * (E(a) + xhat * E(a * xhat)))
+
+    a, pu = g * gain, P(by_x)
+    k = v * g - t * r * (by_x * E(a * xhat) + a * E(by_x * xhat))
+    gx = P(k) - t * r * xhat * E(by_x * P(a))
+    return gain * pu + v * xhat + w, gx, sum(g * pu, **spread)
+
+
+@operator(same_dtype=False)
+def norm_backward(
+    data, inputs, gamma, mean, scale, /, axis=-1, exclude=False, along=-1, eps=1e-5, split=0
+):
+    """Gradients of a normalization's inputs, γ and β, from that of its output, `data`.
+
+    `mean` and `scale`, 1/σ, of the groups over `axis`, or with `exclude` over all other axes; γ
+    belongs to the axis `along`; groups are independent along the axis `split`.
+    """
+    over, along = axes(inputs, axis, exclude), one_axis(inputs, along)
+    factor = kept(wide(gamma), inputs, along)
+    dx, by_gamma, by_beta = pulled(data, inputs, factor, mean, scale, over, along, split)
+    return dx, by_gamma.astype(gamma.dtype), by_beta.astype(gamma.dtype)
+
+
+norm_backward.outputs = 3
+
+
+@norm_backward.vjp
+def _(h, y, g, x, gamma, m, r, axis, exclude, along, eps, split):
+    group = {"axis": axis, "exclude": exclude}
+    centred = x - mean(x, keepdims=True, **group)
+    r = (mean(centred * centred, keepdims=True, **group) + eps) ** -0.5
+    return (*twice(h, g, x, gamma, centred, r, 1, group, along), None, None)
+
+
+# --- How many outputs are shown -------------------------------------------------------------------
+
+
+def revealing(op, seen=3):
+    """Let `output_mean_var=True` show `seen` outputs of `op`, which otherwise shows one."""
+    more = operator(op.kernel, vjp=op.rules, same_dtype=op.same_dtype, listed=False)
+    more.inputs, more.outputs, more.infer = op.inputs, op.outputs, op.infer
+    more.aliases, more.states = op.aliases, getattr(op, "states", ())
+    more.visible, op.visible = seen, 1
+
+    def call(*args, **settings):
+        return (more if settings.get("output_mean_var") else op)(*args, **settings)
+
+    update_wrapper(call, op)
+    call.revealing = op, more
+    for name in (op.name, *op.aliases):
+        operators[name] = call
+    return call
+
+
+def named(*names):
+    """What the outputs are called, with `output_mean_var` and without."""
+    return lambda number, output_mean_var=False, **_: ["output", *names] if output_mean_var else 1
+
+
+# --- Layer, group, instance -----------------------------------------------------------------------
+
+
+def channel_shapes(data, size):
+    """The shapes of data, γ and β."""
+    return data, (size,), (size,)
+
+
+@operator(same_dtype=False)
+def LayerNorm(data, gamma, beta, /, axis=-1, eps=1e-5, output_mean_var=False):
+    """Each position normalized over one axis, then times γ plus β: Ba et al., 2016.
+
+    gamma, beta: (size of `axis`,). With `output_mean_var` also mean and standard deviation.
+    """
+    require_floats(data)
+    axis = one_axis(data, axis)
+    require_sizes(data.shape[axis], gamma=gamma, beta=beta)
+    split = 1 if axis == 0 and data.ndim > 1 else 0
+    gain, offset = (kept(wide(a), data, axis) for a in (gamma, beta))
+    y, m, v, r = normalize(data, gain, offset, (axis,), eps, split if data.ndim > 1 else axis)
+    return y, m.astype(data.dtype), np.sqrt(v + eps).astype(data.dtype), m, r
+
+
+LayerNorm.outputs = named("mean", "std")
+
+
+@LayerNorm.vjp
+def _(g, y, x, gamma, beta, axis, eps, output_mean_var):
+    split = 1 if axis == 0 else 0
+    return (
+        *norm_backward(g[0], x, gamma, y[3], y[4], axis=axis, along=axis, eps=eps, split=split),
+    )
+
+
+@LayerNorm.shapes
+def _(data, gamma, beta, axis, **_):
+    return channel_shapes(data, data[axis])
+
+
+LayerNorm = revealing(LayerNorm)
+
+
+def grouped(data, gamma, beta, eps):
+    """Each slice of the first two axes normalized; γ and β belong to the second one."""
+    over = tuple(range(2, data.ndim))
+    gain, offset = (kept(wide(a), data, 1) for a in (gamma, beta))
+    return normalize(data, gain, offset, over, eps, 0)
+
+
+@operator(same_dtype=False)
+def InstanceNorm(data, gamma, beta, /, eps=1e-3):
+    """Each channel of each sample normalized over its places: Ulyanov et al., 2016.
+
+    data: (batch, channels, …), at least 3 axes; gamma, beta: (channels,).
+    """
+    require_floats(data)
+    if data.ndim < 3:
+        raise ValueError(f"data needs at least 3 axes, this has shape {data.shape}")
+    require_sizes(data.shape[1], gamma=gamma, beta=beta)
+    y, m, _, r = grouped(data, gamma, beta, eps)
+    return y, m, r
+
+
+InstanceNorm.visible = InstanceNorm.outputs = 1
+
+
+@InstanceNorm.vjp
+def _(g, y, x, gamma, beta, eps):
+    return (
+        *norm_backward(g[0], x, gamma, y[1], y[2], axis=(0, 1), exclude=True, along=1, eps=eps),
+    )
+
+
+@InstanceNorm.shapes
+def _(data, gamma, beta, **_):
+    return channel_shapes(data, data[1])
+
+
+@operator(same_dtype=False)
+def GroupNorm(data, gamma, beta, /, num_groups=1, eps=1e-5, output_mean_var=False):
+    """Each group of channels of each sample normalized: Wu and He, 2018.
+
+    data: (batch, channels, …); gamma, beta: (num_groups,). With `output_mean_var` also mean and
+    standard deviation, (batch, num_groups).
+    """
+    require_floats(data)
+    if data.ndim < 3 or num_groups < 1 or data.shape[1] % num_groups:
+        raise ValueError(
+            f"the channels, axis 1 of at least 3, must be divisible into num_groups={num_groups}"
+        )
+    require_sizes(num_groups, gamma=gamma, beta=beta)
+    pieces = data.reshape(data.shape[0], num_groups, -1)
+    y, m, v, r = grouped(pieces, gamma, beta, eps)
+    flat = m.shape[:2]
+    deviation = np.sqrt(v + eps).astype(data.dtype).reshape(flat)
+    return y.reshape(data.shape), m.astype(data.dtype).reshape(flat), deviation, m, r
+
+
+GroupNorm.outputs = named("mean", "std")
+
+
+@GroupNorm.vjp
+def _(g, y, x, gamma, beta, num_groups, eps, output_mean_var):
+    g3, x3 = (reshape(a, shape=(0, num_groups, -1)) for a in (g[0], x))
+    dx, by_gamma, by_beta = norm_backward(g3, x3, gamma, y[3], y[4], axis=2, along=1, eps=eps)
+    return reshape_like(dx, x), by_gamma, by_beta
+
+
+@GroupNorm.shapes
+def _(data, gamma, beta, num_groups, **_):
+    return channel_shapes(data, num_groups)
+
+
+GroupNorm = revealing(GroupNorm)
+
+
+# --- Batch normalization --------------------------------------------------------------------------
+
+
+def check_batch_norm(data, axis, **arrays):
+    """The channel axis, counted from the front; refuse arrays that do not fit it."""
+    require_floats(data)
+    axis = one_axis(data, axis)
+    require_sizes(data.shape[axis], **arrays)
+    return axis
+
+
+def batch_normalized(data, gamma, beta, moving_mean, moving_var, eps, fix_gamma, fixed, axis):
+    """y, mean, 1/σ, variance and mode of batch normalization; `fixed` takes the running statistics."""
+    states = {"moving_mean": moving_mean, "moving_var": moving_var}
+    axis = check_batch_norm(data, axis, gamma=gamma, beta=beta, **states)
+    if fix_gamma:
+        gamma[...] = 1  # as MXNet: a parameter that is not learnt is not left at another value
+    gain, offset = (kept(wide(a), data, axis) for a in (gamma, beta))
+    if state.training and not fixed:
+        over = tuple(i for i in range(data.ndim) if i != axis)
+        y, m, v, r = normalize(data, gain, offset, over, eps, axis)
+        m, v, r = (a.reshape(-1).astype(moving_mean.dtype) for a in (m, v, r))
+        return y, m, r, v, np.ones_like(data, shape=1)
+    r = 1 / np.sqrt(moving_var + eps)
+    gain = gain * kept(wide(r), data, axis)  # not in place: it may be γ itself
+    y = data * gain.astype(data.dtype)
+    y += (offset - kept(wide(moving_mean), data, axis) * gain).astype(data.dtype)
+    return y, moving_mean.copy(), r, moving_var.copy(), np.zeros_like(data, shape=1)
+
+
+def moved(state_array, new, momentum, t):
+    """Move a running statistic towards `new`, unless the switch `t` is 0."""
+    state_array += ((1 - momentum) * t * (new - state_array)).astype(state_array.dtype)
+
+
+@operator(same_dtype=False)
+def batch_norm_backward(
+    data,
+    inputs,
+    gamma,
+    moving_mean,
+    moving_var,
+    mean,
+    scale,
+    var,
+    mode,
+    /,
+    eps=1e-3,
+    momentum=0.9,
+    fix_gamma=True,
+    axis=1,
+):
+    """Gradients of BatchNorm's data, γ and β from that of its output, `data`; moves the statistics.
+
+    `mean`, `scale`, `var` and `mode` are what the forward pass has used.
+    """
+    axis = check_batch_norm(inputs, axis, gamma=gamma, mean=mean, scale=scale)
+    if state.training:
+        moved(moving_mean, mean, momentum, mode)
+        moved(moving_var, var, momentum, mode)
+    over = tuple(i for i in range(inputs.ndim) if i != axis)
+    gain = kept(wide(gamma), inputs, axis)
+    gain = np.ones_like(gain) if fix_gamma else gain
+    m, r = (kept(wide(a), inputs, axis) for a in (mean, scale))
+    found = pulled(data, inputs, gain, m, r, over, axis, axis, wide(mode))
+    return found[0], *(a.astype(gamma.dtype) for a in found[1:])
+
+
+batch_norm_backward.outputs = 3
+
+
+@batch_norm_backward.vjp
+def _(h, y, g, x, gamma, mu, var, m, r, v, t, eps, momentum, fix_gamma, axis):
+    group = {"axis": axis, "exclude": True}
+    gain = ones_like(gamma) if fix_gamma else gamma
+    gain, mu, var, *h = (cast_like(a, x) for a in (gain, mu, var, *h))
+    mu, var = (broadcast_along(a, x, axis=axis, exclude=True) for a in (mu, var))
+    centred = x - t * mean(x, keepdims=True, **group) - (1 - t) * mu
+    variance = t * mean(centred * centred, keepdims=True, **group) + (1 - t) * var
+    r = (variance + eps) ** -0.5
+    by_g, by_x, by_gamma = twice(h, g, x, gain, centred, r, t, group, axis)
+    by_gamma = None if fix_gamma else cast_like(by_gamma, gamma)
+    return by_g, by_x, by_gamma, None, None, None, None, None, None
+
+
+def batch_norm_rule(g, y, x, gamma, beta, mu, var, eps, momentum, fix_gamma, axis):
+    """The gradients of BatchNorm's five arrays."""
+    saved = y[1], y[2], y[3], y[4]
+    settings = {"eps": eps, "momentum": momentum, "fix_gamma": fix_gamma, "axis": axis}
+    dx, by_gamma, by_beta = batch_norm_backward(g, x, gamma, mu, var, *saved, **settings)
+    return dx, None if fix_gamma else by_gamma, by_beta, None, None
+
+
+# --- Four faces of it -----------------------------------------------------------------------------
+
+
+@operator(same_dtype=False, aliases=("BatchNorm_v1",))
+def BatchNorm(
+    data,
+    gamma,
+    beta,
+    moving_mean,
+    moving_var,
+    /,
+    eps=1e-3,
+    momentum=0.9,
+    fix_gamma=True,
+    use_global_stats=False,
+    output_mean_var=False,
+    axis=1,
+    cudnn_off=False,
+    min_calib_range=None,
+    max_calib_range=None,
+):
+    """Each channel normalized over the batch and all places: Ioffe and Szegedy, 2015.
+
+    gamma, beta, moving_mean, moving_var: (size of `axis`,). `fix_gamma` keeps γ at 1. With
+    `output_mean_var` also the mean and 1/σ that were used.
+    """
+    arrays = data, gamma, beta, moving_mean, moving_var
+    return batch_normalized(*arrays, eps, fix_gamma, use_global_stats, axis)
+
+
+def batch_norm_shapes(data, *_, axis=1, **__):
+    """Data, and four vectors with a number a channel."""
+    return data, *[(data[axis],)] * 4
+
+
+STATES = ("moving_mean", "moving_var")
+
+
+@BatchNorm.vjp
+def _(g, y, x, gamma, beta, mu, var, eps, momentum, fix_gamma, axis, **_):
+    return batch_norm_rule(g[0], y, x, gamma, beta, mu, var, eps, momentum, fix_gamma, axis)
+
+
+BatchNorm.infer, BatchNorm.states = batch_norm_shapes, STATES
+BatchNorm.outputs = named("mean", "var")
+BatchNorm = revealing(BatchNorm)
+
+
+@operator(same_dtype=False, aliases=("_contrib_BatchNormWithReLU",))
+def contrib_BatchNormWithReLU(
+    data,
+    gamma,
+    beta,
+    moving_mean,
+    moving_var,
+    /,
+    eps=1e-3,
+    momentum=0.9,
+    fix_gamma=True,
+    use_global_stats=False,
+    output_mean_var=False,
+    axis=1,
+    cudnn_off=False,
+    min_calib_range=None,
+    max_calib_range=None,
+):
+    """The positive part of `BatchNorm`."""
+    arrays = data, gamma, beta, moving_mean, moving_var
+    y, *saved = batch_normalized(*arrays, eps, fix_gamma, use_global_stats, axis)
+    return np.maximum(y, 0), *saved
+
+
+@contrib_BatchNormWithReLU.vjp
+def _(g, y, x, gamma, beta, mu, var, eps, momentum, fix_gamma, axis, **_):
+    arrays = x, gamma, beta, mu, var
+    return batch_norm_rule(g[0] * greater(y[0], 0), y, *arrays, eps, momentum, fix_gamma, axis)
+
+
+contrib_BatchNormWithReLU.infer = batch_norm_shapes
+contrib_BatchNormWithReLU.states = STATES
+contrib_BatchNormWithReLU.outputs = named("mean", "var")
+contrib_BatchNormWithReLU = revealing(contrib_BatchNormWithReLU)
+
+
+@operator(same_dtype=False, aliases=("_contrib_SyncBatchNorm",))
+def contrib_SyncBatchNorm(
+    data,
+    gamma,
+    beta,
+    moving_mean,
+    moving_var,
+    /,
+    eps=1e-3,
+    momentum=0.9,
+    fix_gamma=True,
+    use_global_stats=False,
+    output_mean_var=False,
+    ndev=1,
+    key="",
+):
+    """`BatchNorm` along axis 1; each device normalizes by the statistics of its own part of the batch."""
+    arrays = data, gamma, beta, moving_mean, moving_var
+    return batch_normalized(*arrays, eps, fix_gamma, use_global_stats, 1)
+
+
+@contrib_SyncBatchNorm.vjp
+def _(g, y, x, gamma, beta, mu, var, eps, momentum, fix_gamma, **_):
+    return batch_norm_rule(g[0], y, x, gamma, beta, mu, var, eps, momentum, fix_gamma, 1)
+
+
+contrib_SyncBatchNorm.infer, contrib_SyncBatchNorm.states = batch_norm_shapes, STATES
+contrib_SyncBatchNorm.outputs = named("mean", "var")
+contrib_SyncBatchNorm = revealing(contrib_SyncBatchNorm)
