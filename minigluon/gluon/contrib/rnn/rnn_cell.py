@@ -1,0 +1,187 @@
+"""A projection, a mask that stays the same for a whole sequence, and a loop that never unrolls."""
+
+# Written from chapters/62_contrib_cells.ipynb: edit the chapter, then run `minigluon export`.
+
+from minigluon.gluon.rnn.rnn_cell import (
+    ARRAYS,
+    BidirectionalCell,
+    GatedCell,
+    ModifierCell,
+    first_state,
+    format_sequence,
+    mask_sequence,
+)
+
+__all__ = ["LSTMPCell", "VariationalDropoutCell", "counted", "dynamic_unroll"]
+
+
+# --- A projected state ----------------------------------------------------------------------------
+
+
+class LSTMPCell(GatedCell):
+    """An LSTM whose output is projected to `projection_size` numbers (Sak et al. 2014, arXiv:1402.1128)."""
+
+    _gates = 4
+
+    def __init__(
+        self,
+        hidden_size,
+        projection_size,
+        i2h_weight_initializer=None,
+        h2h_weight_initializer=None,
+        h2r_weight_initializer=None,
+        i2h_bias_initializer="zeros",
+        h2h_bias_initializer="zeros",
+        input_size=0,
+        prefix=None,
+        params=None,
+    ):
+        super().__init__(prefix=prefix, params=params)
+        self._projection_size = projection_size
+        weights = i2h_weight_initializer, h2h_weight_initializer
+        biases = i2h_bias_initializer, h2h_bias_initializer
+        self._weights(hidden_size, input_size, projection_size, *weights, *biases)
+        shape, init = (projection_size, hidden_size), h2r_weight_initializer
+        self.h2r_weight = self.params.get(
+            "h2r_weight", shape=shape, init=init, allow_deferred_init=True
+        )
+
+    # --- A projected state ------------------------------------------------------------------------
+
+    def _alias(self):
+        return "lstmp"
+
+    def state_info(self, batch_size=0):
+        sizes = self._projection_size, self._hidden_size
+        return [{"shape": (batch_size, n), "__layout__": "NC"} for n in sizes]
+
+    def _mapping(self):
+        return f"{super()._mapping()} -> {self._projection_size}"
+
+    def hybrid_forward(
+        self, F, inputs, states, i2h_weight, h2h_weight, i2h_bias, h2h_bias, h2r_weight
+    ):
+        t, r, c = f"t{self._counter}_", *states
+        i2h, h2h = self._shares(F, t, inputs, r, i2h_weight, h2h_weight, i2h_bias, h2h_bias)
+        i, f, g, o = F.SliceChannel(i2h + h2h, num_outputs=4, name=t + "slice")
+        i, f, o = (
+            F.Activation(a, act_type="sigmoid", name=t + n) for a, n in zip((i, f, o), "ifo")
+        )
+        g = F.Activation(g, act_type="tanh", name=t + "c")
+        c = F.elemwise_add(f * c, i * g, name=t + "state")
+        hidden = F.elemwise_mul(o, F.Activation(c, act_type="tanh"), name=t + "hidden")
+        size = self._projection_size
+        r = F.FullyConnected(hidden, h2r_weight, num_hidden=size, no_bias=True, name=t + "out")
+        return r, [r, c]
+
+
+# --- One mask for a sequence ----------------------------------------------------------------------
+
+
+class VariationalDropoutCell(ModifierCell):
+    """Dropout whose masks stay the same until `reset` (Gal and Ghahramani 2016, arXiv:1512.05287)."""
+
+    def __init__(self, base_cell, drop_inputs=0.0, drop_states=0.0, drop_outputs=0.0):
+        assert not drop_states or not isinstance(base_cell, BidirectionalCell), (
+            "BidirectionalCell doesn't support variational state dropout. "
+            "Please add VariationalDropoutCell to the cells underneath instead."
+        )
+        super().__init__(base_cell)
+        self.drop_inputs, self.drop_states = drop_inputs, drop_states
+        self.drop_outputs = drop_outputs
+        self._forget()
+
+    def _forget(self):
+        self.drop_inputs_mask = self.drop_states_mask = self.drop_outputs_mask = None
+
+    def _alias(self):
+        return "vardrop"
+
+    def reset(self):
+        """Begin a new sequence, with new masks."""
+        super().reset()
+        self._forget()
+
+    def _masked(self, F, x, kind):
+        """`x` times the mask of its kind, drawn on the first step."""
+        p, name = getattr(self, f"drop_{kind}"), f"drop_{kind}_mask"
+        if not p:
+            return x
+        if getattr(self, name) is None:
+            setattr(self, name, F.Dropout(F.ones_like(x), p=p))
+        return x * getattr(self, name)
+
+    # --- One mask for a sequence ------------------------------------------------------------------
+
+    def hybrid_forward(self, F, inputs, states):
+        states = [self._masked(F, states[0], "states"), *states[1:]]
+        output, states = self.base_cell(self._masked(F, inputs, "inputs"), states)
+        return self._masked(F, output, "outputs"), states
+
+    def __repr__(self):
+        return f"{type(self).__name__}(p_out = {self.drop_outputs}, p_state = {self.drop_states})"
+
+    def unroll(
+        self, length, inputs, begin_state=None, layout="NTC", merge_outputs=None, valid_length=None
+    ):
+        """Outputs and last states of `length` steps; without dropout of states, masks for all at once."""
+        if self.drop_states:
+            return super().unroll(
+                length, inputs, begin_state, layout, merge_outputs, valid_length=valid_length
+            )
+        self.reset()
+        inputs, axis, F, batch = format_sequence(length, inputs, layout, True)
+        states = first_state(self, F, begin_state, inputs, batch)
+        if self.drop_inputs:
+            inputs = F.Dropout(inputs, p=self.drop_inputs, axes=(axis,))
+        self.base_cell._modified = False
+        outputs, states = self.base_cell.unroll(length, inputs, states, layout, True, valid_length)
+        self.base_cell._modified = True
+        if self.drop_outputs:
+            outputs = F.Dropout(outputs, p=self.drop_outputs, axes=(axis,))
+        if valid_length is not None:
+            outputs = mask_sequence(F, outputs, length, valid_length, axis, True)
+        merge = True if merge_outputs is None else merge_outputs
+        return format_sequence(length, outputs, layout, merge)[0], states
+
+
+# --- A loop in the graph --------------------------------------------------------------------------
+
+
+def dynamic_unroll(
+    cell, inputs, begin_state, drop_inputs=0, drop_outputs=0, layout="TNC", valid_length=None
+):
+    """Outputs and last states of a cell over all steps of `inputs`, an array in `layout`, by a loop."""
+    inputs, axis, F, _ = format_sequence(0, inputs, layout, True)
+    if axis:
+        inputs = F.swapaxes(inputs, dim1=0, dim2=axis)
+    if drop_inputs:
+        inputs = F.Dropout(inputs, p=drop_inputs, axes=(axis,))
+    states = [begin_state] if isinstance(begin_state, ARRAYS) else list(begin_state)
+    if valid_length is None:
+        outputs, states = F.contrib.foreach(cell, inputs, states)
+    else:
+        outputs, states = F.contrib.foreach(
+            counted(F, cell, valid_length), inputs, [*states, F.zeros((1,))]
+        )
+        states = states[:-1]
+    if drop_outputs:
+        outputs = F.Dropout(outputs, p=drop_outputs, axes=(axis,))
+    if axis:
+        outputs = F.swapaxes(outputs, dim1=0, dim2=axis)
+    if valid_length is not None:
+        outputs = mask_sequence(F, outputs, None, valid_length, axis, True)
+    return outputs, states
+
+
+def counted(F, cell, valid_length):
+    """A step that keeps the states of sequences that have ended; the last state is its number."""
+
+    def body(inputs, states):
+        *states, number = states
+        output, new = cell(inputs, states)
+        going = F.broadcast_greater(valid_length, number)
+        kept = [F.where(going, n, s) for n, s in zip(new, states)]
+        return output, [*kept, number + 1]
+
+    return body

@@ -1,0 +1,50 @@
+"""Ask MXNet 1.9.1 for recurrent layers: `MXNET_PYTHON tests/reference/golden_rnn.py` writes golden_rnn.npz."""
+
+from pathlib import Path
+
+import numpy as np
+
+FILE = Path(__file__).with_name("golden_rnn.npz")
+T, N, C, H = 3, 2, 3, 4
+CASES = [
+    (kind, dict(num_layers=layers, bidirectional=both, layout=layout))
+    for kind in ("RNN", "LSTM", "GRU")
+    for layers, both, layout in [(1, False, "TNC"), (2, False, "NTC"), (2, True, "TNC")]
+] + [("RNN", dict(num_layers=1, bidirectional=True, layout="TNC", activation="tanh"))]
+
+
+def numbers(shape, seed):
+    """Numbers that every machine can make again."""
+    return (np.sin(np.arange(np.prod(shape)) * 1.7 + seed) * 0.5).reshape(shape).astype("float32")
+
+
+def answers(mx, kind, settings):
+    """Outputs, states and all gradients of one configuration."""
+    layer = getattr(mx.gluon.rnn, kind)(H, input_size=C, prefix="x_", **settings)
+    layer.initialize()
+    for i, p in enumerate(layer.collect_params().values()):
+        p.set_data(mx.nd.array(numbers(p.shape, i)))
+    x = mx.nd.array(numbers((T, N, C) if settings["layout"] == "TNC" else (N, T, C), 50))
+    states = [mx.nd.array(numbers(i["shape"], 60 + k)) for k, i in enumerate(layer.state_info(N))]
+    for a in (x, *states):
+        a.attach_grad()
+    with mx.autograd.record():
+        out, new = layer(x, states)
+        total = sum(
+            (y * mx.nd.array(numbers(y.shape, 70 + i))).sum() for i, y in enumerate([out, *new])
+        )
+    total.backward()
+    found = [out, *new, x.grad, *(s.grad for s in states)]
+    found += [p.grad() for p in layer.collect_params().values()]
+    return np.concatenate([a.asnumpy().ravel() for a in found])
+
+
+def main():
+    np.bool = bool  # MXNet 1.9.1 was written for an older NumPy
+    import mxnet as mx
+
+    np.savez_compressed(FILE, **{str(i): answers(mx, *case) for i, case in enumerate(CASES)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,344 @@
+"""Recurrent layers against their cells, against MXNet, with lengths, in graphs and when wrong."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+import minigluon.ops
+from minigluon.base import MXNetError
+from minigluon.gluon import block as gluon_block
+from minigluon.gluon import rnn
+from minigluon.gluon.contrib import rnn as contrib
+from minigluon.op import operators
+from minigluon.ops.rnn import Plan, places, plain
+from tests.reference.golden_rnn import CASES, FILE, answers
+
+minigluon.ops.load()
+mx.gluon.rnn = rnn
+needs_dropout = pytest.mark.skipif("Dropout" not in operators, reason="there is no Dropout yet")
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_layers_are_mxnets(number):
+    got, want = answers(mx, *CASES[number]), np.load(FILE)[str(number)]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+LAYERS = [
+    (kind, dict(num_layers=n, bidirectional=both, layout=layout))
+    for kind in (rnn.RNN, rnn.LSTM, rnn.GRU)
+    for n, both, layout in itertools.product((1, 2), (False, True), ("TNC", "NTC"))
+]
+
+
+@pytest.mark.parametrize("kind, settings", LAYERS, ids=lambda v: getattr(v, "__name__", None))
+def test_layers_are_their_cells(kind, settings):
+    layer = kind(4, input_size=3, **settings)
+    layer.initialize(mx.init.Normal(0.3))
+    stack = layer._unfuse()
+    assert sorted(stack.collect_params()) == sorted(layer.collect_params())
+    x = mx.nd.random.normal(shape=(2, 5, 3))
+    steps = x.shape[settings["layout"].find("T")]
+    results = []
+    for hybrid in (None, False, True):
+        x.attach_grad()
+        layer.hybridize(bool(hybrid))
+        with mx.autograd.record():
+            if hybrid is None:
+                y, _ = stack.unroll(steps, x, layout=settings["layout"], merge_outputs=True)
+            else:
+                y = layer(x)
+            (y * y).sum().backward()
+        grads = [p.grad().asnumpy() for _, p in sorted(layer.collect_params().items())]
+        results.append([y.asnumpy(), x.grad.asnumpy(), *grads])
+    for other in results[1:]:
+        for a, b in zip(results[0], other):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["rnn_relu", "rnn_tanh", "lstm", "gru"])
+@pytest.mark.parametrize("both, projection", [(False, None), (True, None), (True, 2)])
+def test_the_sweep_is_the_plain_version(mode, both, projection):
+    if projection and mode != "lstm":
+        pytest.skip("only an LSTM has a projection")
+    rng, lengths = np.random.default_rng(0), np.array([3, 0, 2, 4])
+    plan = Plan((4, 4, 3), mode, 5, 2, both, projection)
+    states = [rng.normal(size=(plan.cells, 4, n)) for n in (projection or 5, 5)]
+    arrays = [rng.normal(size=(4, 4, 3)), rng.normal(size=places(plan)[1]) * 0.5]
+    arrays += states[: plan.arrays - 2]
+    for own in (None, lengths):
+        found = []
+        for fast in (True, False):
+            xs = [mx.nd.array(a, dtype="float64") for a in arrays]
+            n = None if own is None else mx.nd.array(own, dtype="int64")
+            for x in xs:
+                x.attach_grad()
+            with mx.autograd.record():
+                ys = called(xs, n, plan, both, projection) if fast else plain(plan, xs, n, None)
+                total = sum((y * y * y).sum() for y in ys)
+            total.backward()
+            found.append([a.asnumpy() for a in (*ys, *(x.grad for x in xs))])
+        for a, b in zip(*found):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+def called(xs, lengths, plan, both, projection):
+    given = {} if lengths is None else {"sequence_length": lengths, "use_sequence_length": True}
+    return mx.nd.RNN(*xs, mode=plan.mode, state_size=5, num_layers=2, bidirectional=both,
+                     state_outputs=True, projection_size=projection, **given)  # fmt: skip
+
+
+def test_clipped_cells():
+    layer = rnn.LSTM(4, input_size=3, state_clip_min=-0.1, state_clip_max=0.1, state_clip_nan=True)
+    layer.initialize(mx.init.Normal(1))
+    x = mx.nd.random.normal(shape=(6, 2, 3))
+    x.attach_grad()
+    with mx.autograd.record():
+        y, (_, c) = layer(x, layer.begin_state(2))
+    y.backward()
+    assert abs(c.asnumpy()).max() <= 0.1 + 1e-6
+    assert np.isfinite(x.grad.asnumpy()).all()
+
+
+def test_dropout_between_layers():
+    layer = rnn.LSTM(8, 2, dropout=0.5, input_size=3)
+    layer.initialize(mx.init.Normal(0.5))
+    x = mx.nd.random.normal(shape=(4, 2, 3))
+    assert (layer(x).asnumpy() == layer(x).asnumpy()).all()
+    for active in (False, True):
+        layer.hybridize(active)
+        with mx.autograd.record():
+            one, two = layer(x), layer(x)
+        assert (one.asnumpy() != two.asnumpy()).any()
+        one.backward()
+        assert np.isfinite(layer.l0_i2h_weight.grad().asnumpy()).all()
+
+
+def test_the_gradient_has_the_masks_of_the_output():
+    layer = rnn.GRU(4, 2, dropout=0.5, input_size=3)
+    layer.initialize(mx.init.Normal(0.5))
+    layer.cast("float64")
+    x = mx.nd.random.normal(shape=(3, 2, 3), dtype="float64")
+    x.attach_grad()
+    v, eps = np.random.default_rng(0).normal(size=x.shape), 1e-6
+
+    def at(t):
+        mx.random.seed(3)
+        with mx.autograd.train_mode():
+            return layer(x + mx.nd.array(t * v, dtype="float64")).sum().asscalar()
+
+    mx.random.seed(3)
+    with mx.autograd.record():
+        y = layer(x).sum()
+    y.backward()
+    slope = (at(eps) - at(-eps)) / (2 * eps)
+    np.testing.assert_allclose((x.grad.asnumpy() * v).sum(), slope, rtol=1e-5)
+
+
+def test_lengths():
+    layer = rnn.LSTM(4, bidirectional=True, input_size=3, use_sequence_length=True)
+    layer.initialize(mx.init.Normal(0.5))
+    x = mx.nd.random.normal(shape=(5, 2, 3))
+    for active in (False, True):
+        layer.hybridize(active)
+        out, (h, c) = layer(x, layer.begin_state(2), mx.nd.array([5, 2]))
+        short, (sh, sc) = layer(x[:2, 1:], layer.begin_state(1), mx.nd.array([2]))
+        np.testing.assert_allclose(out[:2, 1:].asnumpy(), short.asnumpy(), atol=1e-6)
+        np.testing.assert_allclose(h[:, 1:].asnumpy(), sh.asnumpy(), atol=1e-6)
+        np.testing.assert_allclose(c[:, 1:].asnumpy(), sc.asnumpy(), atol=1e-6)
+        assert not out[2:, 1].asnumpy().any()
+
+
+@pytest.mark.parametrize("kind", [rnn.RNNCell, rnn.LSTMCell, rnn.GRUCell])
+@pytest.mark.parametrize("merge", [True, False, None])
+def test_valid_length(kind, merge):
+    both = rnn.BidirectionalCell(kind(4, input_size=3), kind(4, input_size=3))
+    both.initialize(mx.init.Normal(0.5))
+    x = mx.nd.random.normal(shape=(2, 5, 3))
+    out, states = both.unroll(5, x, merge_outputs=merge, valid_length=mx.nd.array([5, 2]))
+    short, own = both.unroll(2, x[1:, :2], merge_outputs=True)
+    out = mx.nd.stack(*out, axis=1) if isinstance(out, list) else out
+    np.testing.assert_allclose(out[1:, :2].asnumpy(), short.asnumpy(), atol=1e-6)
+    assert not out[1, 2:].asnumpy().any()
+    for a, b in zip(states, own):
+        np.testing.assert_allclose(a[1:].asnumpy(), b.asnumpy(), atol=1e-6)
+
+
+def test_names_and_shapes_in_graphs():
+    cell = rnn.RNNCell(100, prefix="rnn_")
+    inputs = [mx.sym.var(f"rnn_t{i}_data") for i in range(3)]
+    outputs, _ = cell.unroll(3, inputs)
+    outputs = mx.sym.Group(outputs)
+    assert sorted(cell.collect_params()) == [
+        f"rnn_{n}" for n in ("h2h_bias", "h2h_weight", "i2h_bias", "i2h_weight")
+    ]
+    assert outputs.list_outputs() == [f"rnn_t{i}_out_output" for i in range(3)]
+    shapes = {f"rnn_t{i}_data": (10, 50) for i in range(3)}
+    assert outputs.infer_shape(**shapes)[1] == [(10, 100)] * 3
+
+
+@pytest.mark.parametrize(
+    "made, text",
+    [
+        (lambda: rnn.RNN(4), "RNN(None -> 4, TNC)"),
+        (
+            lambda: rnn.LSTM(4, 2, bidirectional=True, dropout=0.3, layout="NTC"),
+            "LSTM(None -> 4, NTC, num_layers=2, dropout=0.3, bidirectional)",
+        ),
+        (lambda: rnn.GRU(4, 3, input_size=5), "GRU(5 -> 4, TNC, num_layers=3)"),
+        (lambda: rnn.LSTMCell(4, input_size=5), "LSTMCell(5 -> 16)"),
+        (lambda: rnn.RNNCell(4), "RNNCell(None -> 4, tanh)"),
+        (lambda: rnn.DropoutCell(0.3), "DropoutCell(rate=0.3, axes=())"),
+        (
+            lambda: rnn.ZoneoutCell(rnn.RNNCell(3), 0.1, 0.2),
+            "ZoneoutCell(p_out=0.1, p_state=0.2, RNNCell(None -> 3, tanh))",
+        ),
+        (
+            lambda: rnn.BidirectionalCell(rnn.RNNCell(3), rnn.GRUCell(3)),
+            "BidirectionalCell(forward=RNNCell(None -> 3, tanh), backward=GRUCell(None -> 9))",
+        ),
+        (lambda: contrib.LSTMPCell(4, 3), "LSTMPCell(None -> 16 -> 3)"),
+        (
+            lambda: contrib.VariationalDropoutCell(rnn.RNNCell(3), 0.1, 0.2, 0.3),
+            "VariationalDropoutCell(p_out = 0.3, p_state = 0.2)",
+        ),
+    ],
+)
+def test_reprs_are_mxnets(made, text):
+    assert repr(made()) == text
+
+
+def test_projected_layer_is_its_cell():
+    layer, cell = (
+        rnn.LSTM(4, projection_size=2, input_size=3),
+        contrib.LSTMPCell(4, 2, input_size=3),
+    )
+    for block in (layer, cell):
+        block.initialize(mx.init.Normal(0.5))
+    for name in ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias", "h2r_weight"):
+        getattr(cell, name).set_data(getattr(layer, f"l0_{name}").data())
+    x = mx.nd.random.normal(shape=(5, 2, 3))
+    out, (r, c) = layer(x, layer.begin_state(2))
+    for unroll in (
+        lambda: cell.unroll(5, x, layout="TNC", merge_outputs=True),
+        lambda: contrib.dynamic_unroll(cell, x, cell.begin_state(2)),
+    ):
+        y, (yr, yc) = unroll()
+        np.testing.assert_allclose(out.asnumpy(), y.asnumpy(), atol=1e-6)
+        np.testing.assert_allclose(r[0].asnumpy(), yr.asnumpy(), atol=1e-6)
+        np.testing.assert_allclose(c[0].asnumpy(), yc.asnumpy(), atol=1e-6)
+
+
+def test_dynamic_unroll_with_lengths():
+    cell = rnn.GRUCell(4, input_size=3)
+    cell.initialize(mx.init.Normal(0.5))
+    x, n = mx.nd.random.normal(shape=(2, 5, 3)), mx.nd.array([5, 2])
+    y, s = contrib.dynamic_unroll(cell, x, cell.begin_state(2), layout="NTC", valid_length=n)
+    z, t = cell.unroll(5, x, valid_length=n, merge_outputs=True)
+    np.testing.assert_allclose(y.asnumpy(), z.asnumpy(), atol=1e-6)
+    np.testing.assert_allclose(s[0].asnumpy(), t[0].asnumpy(), atol=1e-6)
+
+
+def test_cells_of_cells():
+    stack = rnn.HybridSequentialRNNCell()
+    with stack.name_scope():
+        stack.add(rnn.LSTMCell(3))
+        stack.add(rnn.ResidualCell(rnn.GRUCell(3)))
+    stack.initialize(mx.init.Normal(0.5))
+    x = mx.nd.random.normal(shape=(2, 4, 3))
+    want, states = stack.unroll(4, x, merge_outputs=True)
+    assert len(states) == 3 and len(stack) == 2
+    stack.hybridize()
+    got, _ = stack.unroll(4, x, merge_outputs=True)
+    np.testing.assert_allclose(got.asnumpy(), want.asnumpy(), atol=1e-6)
+    state, outs = stack.begin_state(batch_size=2, func=mx.nd.zeros), []
+    for t in range(4):
+        out, state = stack(x[:, t], state)
+        outs.append(out)
+    np.testing.assert_allclose(mx.nd.stack(*outs, axis=1).asnumpy(), want.asnumpy(), atol=1e-6)
+
+
+@needs_dropout
+def test_dropout_cells():
+    x = mx.nd.ones((2, 4, 3))
+    for cell in (
+        rnn.ZoneoutCell(rnn.LSTMCell(3, input_size=3), 0.5, 0.5),
+        contrib.VariationalDropoutCell(rnn.GRUCell(3, input_size=3), 0.5, 0.5, 0.5),
+    ):
+        cell.initialize()
+        with mx.autograd.record():
+            out, _ = cell.unroll(4, x, merge_outputs=True)
+        assert out.shape == (2, 4, 3)
+
+
+def test_errors():
+    x, gru, cell = mx.nd.ones((5, 3, 10)), rnn.GRU(4), rnn.RNNCell(3)
+    gru.initialize()
+    with pytest.raises(ValueError, match="Invalid recurrent state shape. Expecting"):
+        gru(x, mx.nd.zeros((1, 2, 4)))
+    with pytest.raises(ValueError, match="1 states, but got 2"):
+        gru(x, [mx.nd.zeros((1, 3, 4))] * 2)
+    with pytest.raises(AssertionError, match="Invalid layout CTN"):
+        rnn.GRU(4, layout="CTN")
+    with pytest.raises(RuntimeError, match="has not been initialized"):
+        cell(x[0], cell.begin_state(3))
+    with pytest.raises(AssertionError, match="unroll"):
+        cell.unroll(3, None)
+    rnn.ZoneoutCell(cell)
+    with pytest.raises(AssertionError, match="After applying modifier cells"):
+        cell.begin_state(3)
+    with pytest.raises(AssertionError, match="cannot be modified twice"):
+        rnn.ResidualCell(cell)
+    with pytest.raises(NotImplementedError, match="Please use unroll"):
+        rnn.BidirectionalCell(rnn.RNNCell(3), rnn.RNNCell(3))(x[0], [])
+    lengths = rnn.GRU(4, use_sequence_length=True, input_size=10)
+    lengths.initialize()
+    with pytest.raises(MXNetError, match="sequence_length"):
+        lengths(x, None, mx.nd.array([1, 2]))
+    with pytest.raises(MXNetError, match="length"):
+        lengths(x, None, mx.nd.array([1, 2, 6]))
+
+
+def test_the_tutorials_listings():
+    for layer, states in ((rnn.GRU(100, 3), 1), (rnn.LSTM(100, 3), 2)):
+        layer.initialize()
+        sequence = mx.nd.random.uniform(shape=(5, 3, 10))
+        assert layer(sequence).shape == (5, 3, 100)
+        first = [mx.nd.random.uniform(shape=(3, 3, 100)) for _ in range(states)]
+        out, last = layer(sequence, first if states == 2 else first[0])
+        assert out.shape == (5, 3, 100)
+        assert [s.shape for s in last] == [(3, 3, 100)] * states
+
+
+def test_export_and_import(tmp_path):
+    layer = rnn.LSTM(4, 2, bidirectional=True)
+    layer.initialize(mx.init.Normal(0.5))
+    layer.hybridize()
+    x = mx.nd.random.normal(shape=(5, 2, 3))
+    want = layer(x).asnumpy()
+    layer.export(str(tmp_path / "net"))
+    files = str(tmp_path / "net-symbol.json"), ["data"], str(tmp_path / "net-0000.params")
+    again = gluon_block.compiler().SymbolBlock.imports(*files)
+    np.testing.assert_allclose(again(x).asnumpy(), want, atol=1e-6)
+    np.testing.assert_allclose(again(mx.nd.concat(x, x, dim=1)).asnumpy()[:, :2], want, atol=1e-6)
+
+
+def test_mxnet_reads_the_export(tmp_path, mxnet_python):
+    layer = rnn.GRU(4, 2, layout="NTC")
+    layer.initialize(mx.init.Normal(0.5))
+    layer.hybridize()
+    x = mx.nd.random.normal(shape=(2, 5, 3))
+    want = layer(x).asnumpy()
+    layer.export(str(tmp_path / "net"))
+    np.save(tmp_path / "x.npy", x.asnumpy())
+    code = (
+        "import numpy as np; np.bool = bool; import mxnet as mx; p = %r; "
+        "net = mx.gluon.SymbolBlock.imports(p + '/net-symbol.json', ['data'], p + '/net-0000.params'); "
+        "np.save(p + '/y.npy', net(mx.nd.array(np.load(p + '/x.npy'))).asnumpy())" % str(tmp_path)
+    )
+    import subprocess
+
+    subprocess.run([mxnet_python, "-c", code], check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), want, atol=1e-5)
