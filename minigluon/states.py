@@ -170,6 +170,7 @@ def load_states(fname, updaters, contexts=None):
         mine = arrays if contexts is None else [a.as_in_context(contexts[i]) for a in arrays]
         part = saved[i] if len(saved) == len(updaters) else saved[0]
         updater.states = from_tree(part, mine if i == 0 else [a.copy() for a in mine])
+        updater.states_synced = dict.fromkeys(updater.states, False)
         updater.optimizer = fitting
 
 

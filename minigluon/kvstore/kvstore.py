@@ -7,7 +7,7 @@ import numpy as np
 from minigluon import optimizer as opt
 from minigluon.autograd import assign, pause, writable
 from minigluon.base import MXNetError
-from minigluon.context import cpu, put
+from minigluon.context import cpu
 from minigluon.kvstore.base import KVStoreBase
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.ndarray.sparse import wrapped
@@ -119,7 +119,7 @@ class KVStore(KVStoreBase):
     def init(self, key, value):
         """Give one key its first value, or each of a list of keys; MXNetError if it has one already."""
         given = by_key(key, value)
-        for key, arrays in given.items():
+        for key in given:
             if key in self._store:
                 raise MXNetError(
                     f"duplicate init of key {key}. Please double check if you called kv.init or "

@@ -3,7 +3,6 @@
 # Written from chapters/70y_machines.ipynb: edit the chapter, then run `minigluon export`.
 
 import atexit
-import os
 import sys
 import traceback
 

@@ -29,7 +29,7 @@ class Ring:
     def wait(self, requests):
         """Wait for messages; NeighbourLeft if they cannot come any more."""
         deadline = None
-        while not all([request.Test() for request in requests]):
+        while not all(request.Test() for request in requests):
             if deadline is None and self.comm.Iprobe(source=self.left, tag=LEFT):
                 deadline = time.monotonic() + PATIENCE
             if deadline is not None and time.monotonic() > deadline:
@@ -78,5 +78,5 @@ class Ring:
         requests = [self.comm.Isend(word, dest=r, tag=LEFT) for r in others]
         heard = [np.empty(1, "u1") for _ in others]
         requests += [self.comm.Irecv(h, source=r, tag=LEFT) for h, r in zip(heard, others)]
-        while not all([request.Test() for request in requests]):
+        while not all(request.Test() for request in requests):
             time.sleep(0.001)
