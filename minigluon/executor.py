@@ -18,25 +18,41 @@ __all__ = [
     "resized",
     "run",
     "simple_bind",
+    "tell",
 ]
 
 
 # --- Running --------------------------------------------------------------------------------------
 
 
-def run(entries, values, ctx):
-    """The values of `entries`, NDArrays, from those of the variables, {name: NDArray}."""
+def run(entries, values, ctx, hooks=()):
+    """The values of `entries`, NDArrays, from those of the variables, {name: NDArray}.
+
+    `hooks` are pairs (callback, whether it hears of inputs too), called as in `register_op_hook`.
+    """
     made = {}
     for node in in_order(entries):
         if node.op is None:
             made[node] = [values[node.name]]
             continue
-        out = node.op(
-            *[made[a[0]][a[1]] if type(a) is tuple else a for a in node.inputs], **node.settings
-        )
+        inputs = [made[a[0]][a[1]] if type(a) is tuple else a for a in node.inputs]
+        out = node.op(*inputs, **node.settings)
         parts = list(out) if isinstance(out, list | tuple) else [out]
         made[node] = [p if isinstance(p, NDArray) else place(p, ctx) for p in parts]
+        for callback, inputs_too in hooks:
+            tell(callback, node, inputs if inputs_too else (), made[node])
     return [made[node][i] for node, i in entries]
+
+
+def tell(callback, node, inputs, outputs):
+    """Call `callback(name, operator, array)` for the arrays of one call."""
+    several = node.op.most > len(node.op.arrays)
+    for i, a in enumerate(inputs):
+        if isinstance(a, NDArray):
+            name = f"arg{i}" if several else node.op.arrays[i]
+            callback(f"{node.name}_{name}", node.called, a)
+    for name, a in zip(node.outputs, outputs):
+        callback(name, node.called, a)
 
 
 # --- Binding --------------------------------------------------------------------------------------

@@ -7,12 +7,13 @@ import importlib
 import sys
 from functools import update_wrapper
 from importlib.util import find_spec
+from operator import add, mod, mul, sub, truediv
 from pkgutil import iter_modules
 
 from minigluon import ops
 from minigluon.op import bind, interpreters, operators
 
-__all__ = ["Namespace", "seen_by_ndarray", "written"]
+__all__ = ["Namespace", "PLAIN", "seen_by_ndarray", "written"]
 
 
 # --- How an operator is seen ----------------------------------------------------------------------
@@ -34,12 +35,35 @@ def seen_by_ndarray(op):
             if (interpret := interpreter_of(type(a))) is not None:
                 y = interpret(op, args, settings)
                 return y if out is None else written(out, y)
+        if op.name in PLAIN and len(args) == 2 and all(isinstance(a, int | float) for a in args):
+            return PLAIN[op.name](*args)
         given = ", ".join(type(a).__name__ for a in args) or "nothing"
         raise ArgumentError(
             f"{op.name}: Argument {op.arrays[0]} must have NDArray type, but got {given}"
         )
 
     return update_wrapper(function, op.kernel)
+
+
+PLAIN = {  # of two numbers these functions make a number
+    "add": add,
+    "subtract": sub,
+    "multiply": mul,
+    "divide": truediv,
+    "modulo": mod,
+    "power": pow,
+    "maximum": max,
+    "minimum": min,
+    "equal": lambda a, b: int(a == b),
+    "not_equal": lambda a, b: int(a != b),
+    "greater": lambda a, b: int(a > b),
+    "greater_equal": lambda a, b: int(a >= b),
+    "lesser": lambda a, b: int(a < b),
+    "lesser_equal": lambda a, b: int(a <= b),
+    "logical_and": lambda a, b: int(bool(a) and bool(b)),
+    "logical_or": lambda a, b: int(bool(a) or bool(b)),
+    "logical_xor": lambda a, b: int(bool(a) != bool(b)),
+}
 
 
 def written(out, y):

@@ -14,3 +14,14 @@ def mxnet_python():
             "no MXNet to compare with: set MXNET_PYTHON to the Python of an environment with it"
         )
     return python
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes minutes; runs with `-m slow` only")
+
+
+def pytest_collection_modifyitems(config, items):
+    if "slow" not in (config.getoption("-m") or ""):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow: run it with -m slow"))

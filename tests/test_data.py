@@ -267,3 +267,95 @@ WRONG = [
 def test_refusals(call, error, says):
     with pytest.raises(error, match=says):
         call()
+
+
+# --- Whole batches --------------------------------------------------------------------------------
+
+IMAGES = nd.array(np.arange(120).reshape(10, 3, 4), dtype="uint8")
+NUMBERS = np.arange(10)
+
+
+def one(x):
+    return x.astype("float32").transpose((1, 0)) + 1
+
+
+def with_batch(x):
+    return one(x)
+
+
+with_batch.on_batch = lambda x: x.astype("float32").transpose((0, 2, 1)) + 1
+
+
+class Odd(data.ArrayDataset):
+    def __getitem__(self, idx):
+        return super().__getitem__(2 * idx + 1)
+
+    def __len__(self):
+        return 5
+
+
+GATHERED = [  # datasets that give whole batches, and one more function that it takes
+    data.ArrayDataset(IMAGES, NUMBERS),
+    data.ArrayDataset(IMAGES, NUMBERS).shard(2, 1).take(3),
+    data.ArrayDataset(IMAGES, NUMBERS).filter(lambda pair: pair[1] % 3),
+    data.ArrayDataset(IMAGES, NUMBERS).transform_first(with_batch),
+    data.ArrayDataset(IMAGES, NUMBERS).transform_first(with_batch).sample(data.RandomSampler(10)),
+    data.ArrayDataset(IMAGES).transform_first(with_batch),
+    data.ArrayDataset(data.ArrayDataset(IMAGES), NUMBERS.astype("float16")),
+]
+
+
+@pytest.mark.parametrize("dataset", GATHERED)
+@pytest.mark.parametrize("numbers", [[0], [2, 0, 1], [-1, 1, 1], [np.int64(1), 0]])
+def test_whole_batches(dataset, numbers):
+    from minigluon.gluon.data.dataloader import default_batchify_fn, whole
+
+    fast = whole(dataset, numbers, default_batchify_fn)
+    slow = default_batchify_fn([dataset[i] for i in numbers])
+    assert type(fast) is type(slow) and fast is not None
+    for a, b in zip(*(([x] if isinstance(x, nd.NDArray) else x) for x in (fast, slow))):
+        assert type(a) is type(b) is nd.NDArray and a.dtype == b.dtype and a.context == b.context
+        assert a.shape == b.shape and (a.asnumpy() == b.asnumpy()).all()
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        data.ArrayDataset(IMAGES, NUMBERS).transform_first(one),
+        data.ArrayDataset(IMAGES, NUMBERS).transform(lambda x, y: (x, y)),
+        data.ArrayDataset(IMAGES, list("abcdefghij")),
+        data.ArrayDataset(IMAGES, data.SimpleDataset(NUMBERS)),
+        Odd(IMAGES, NUMBERS),
+        TEN,
+    ],
+)
+def test_not_at_once(dataset):
+    assert data.dataset.gather(dataset, [0, 1]) is None
+
+
+def test_an_overridden_dataset_is_asked_for_samples():
+    ((_, y),) = data.DataLoader(Odd(IMAGES, NUMBERS), 5)
+    assert y.asnumpy().tolist() == [1, 3, 5, 7, 9]
+    ((_, y),) = data.DataLoader(Odd(IMAGES, NUMBERS).take(3), 5)
+    assert y.asnumpy().tolist() == [1, 3, 5]
+
+
+def test_a_number_out_of_range():
+    for n in (0, 1):
+        with pytest.raises(IndexError):
+            list(
+                data.DataLoader(
+                    data.ArrayDataset(IMAGES, NUMBERS), batch_sampler=[[0, 10]], num_workers=n
+                )
+            )
+
+
+def test_samples_that_need_a_gradient():
+    from minigluon import autograd
+
+    x = nd.ones((4, 2))
+    x.attach_grad()
+    with autograd.record():
+        (batch,) = data.DataLoader(x, 4)
+        (batch * 3).sum().backward()
+    assert x.grad.asnumpy().tolist() == [[3, 3]] * 4

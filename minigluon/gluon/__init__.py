@@ -3,10 +3,24 @@
 # Written from chapters/80_data.ipynb: edit the chapter, then run `minigluon export`.
 
 import importlib
+import pkgutil
 
 # --- The package gluon ----------------------------------------------------------------------------
 
-PARTS = ("block", "data", "loss", "nn", "parameter", "trainer")
+HERE = {m.name for m in pkgutil.iter_modules(globals().get("__path__", []))}
+PARTS = [  # those that are here
+    "block",
+    "contrib",
+    "data",
+    "loss",
+    "model_zoo",
+    "nn",
+    "parameter",
+    "rnn",
+    "trainer",
+    "utils",
+]
+PARTS = [part for part in PARTS if part in HERE]
 CLASSES = {
     "Block": "block",
     "Constant": "parameter",
@@ -14,6 +28,7 @@ CLASSES = {
     "HybridBlock": "block",
     "Parameter": "parameter",
     "ParameterDict": "parameter",
+    "SymbolBlock": "hybrid",
     "Trainer": "trainer",
 }
 __all__ = [*CLASSES, *PARTS]

@@ -1,16 +1,18 @@
 """A block owns parameters and other blocks, and says in one method how to use them."""
 
-# Written from chapters/32_block.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/32_block.ipynb, chapters/34_parameter_files.ipynb, chapters/35_pictures.ipynb: edit the chapter, then run `minigluon export`.
 
 import importlib
 import re
 import threading
+import warnings
 from collections import Counter
 
 import numpy as np
 
 import minigluon.ndarray as nd
 import minigluon.symbol as sym
+from minigluon.context import Context, cpu
 from minigluon.gluon.parameter import (
     Constant,
     DeferredInitializationError,
@@ -31,12 +33,22 @@ __all__ = [
     "NameScope",
     "Outline",
     "Parameter",
+    "RULE",
+    "Summary",
+    "arrays_in",
+    "brief",
     "claim_name",
     "compiled",
     "compiler",
     "complete_shapes",
+    "named_as",
     "outermost_counts",
     "outlined",
+    "passes_on",
+    "receive",
+    "require_all",
+    "settle",
+    "shapes_of",
     "sketch",
     "variable_of",
 ]
@@ -216,6 +228,120 @@ class Block:
         lines = [f"  ({k}): " + repr(v).replace("\n", "\n  ") for k, v in blocks]
         return f"{type(self).__name__}(\n" + "\n".join(lines) + "\n)"
 
+    # --- Places -----------------------------------------------------------------------------------
+
+    def _collect_params_with_prefix(self, prefix=""):
+        """{way from this block: parameter}, such as `body.0.weight`."""
+        prefix += "." if prefix else ""
+        found = {prefix + name: p for name, p in self._reg_params.items()}
+        for name, child in self._children.items():
+            found.update(child._collect_params_with_prefix(prefix + name))
+        return found
+
+    def save_parameters(self, filename, deduplicate=False):
+        """Write all parameters, by their places in the tree, into a file that MXNet reads too.
+
+        With `deduplicate`, a parameter that several places share is written once.
+        """
+        params = self._collect_params_with_prefix()
+        if deduplicate:
+            params = {way: p for p, way in {p: way for way, p in params.items()}.items()}
+        nd.save(filename, {way: p.data(p.list_ctx()[0]) for way, p in params.items()})
+
+    def load_parameters(
+        self,
+        filename,
+        ctx=None,
+        allow_missing=False,
+        ignore_extra=False,
+        cast_dtype=False,
+        dtype_source="current",
+    ):
+        """Read parameters from a file of `save_parameters`, or of `collect_params().save`.
+
+        ctx: where to put them, unless they are initialized. A parameter that is not in the file raises
+        AssertionError unless `allow_missing`, one that is too many ValueError unless `ignore_extra`. Types
+        must agree; with `cast_dtype` those of the network win, or of the file (dtype_source='saved').
+        """
+        assert dtype_source in ("current", "saved"), "dtype_source must be 'current' or 'saved'"
+        loaded = nd.load(filename)
+        if not isinstance(loaded, dict):
+            raise ValueError(f"'{filename}' holds a list of arrays without names, no parameters")
+        params = self._collect_params_with_prefix()
+        if not any(
+            "." in name for name in loaded
+        ):  # by names, as `collect_params().save` writes them
+            params = named_as(loaded, self.collect_params(), self.prefix)
+        ctx = [ctx] if isinstance(ctx, Context) else ctx
+        if not allow_missing:
+            require_all(params, loaded, filename)
+        extra = [name for name in loaded if name not in params]
+        if extra and not ignore_extra:
+            raise ValueError(
+                f"Parameter '{extra[0]}' loaded from file '{filename}' is not present in ParameterDict, "
+                f"which contains parameters {brief(params)}. Set ignore_extra=True to ignore."
+            )
+        source = dtype_source if cast_dtype else "current"
+        fitting = [
+            (params[name], receive(params[name], a, ctx, cast_dtype, source))
+            for name, a in loaded.items()
+            if name in params
+        ]
+        for parameter, a in fitting:
+            settle(parameter, a, ctx)
+
+    # --- Places -----------------------------------------------------------------------------------
+
+    def save_params(self, filename):
+        """[Deprecated] Write all parameters by their names; use `save_parameters`."""
+        warnings.warn("save_params is deprecated. Please use save_parameters.", stacklevel=2)
+        params = self.collect_params().items()
+        nd.save(filename, {n.removeprefix(self.prefix): p.data(p.list_ctx()[0]) for n, p in params})
+
+    def load_params(self, filename, ctx=None, allow_missing=False, ignore_extra=False):
+        """[Deprecated] Use `load_parameters`."""
+        warnings.warn("load_params is deprecated. Please use load_parameters.", stacklevel=2)
+        self.load_parameters(filename, ctx, allow_missing, ignore_extra)
+
+    # --- Summary of a network ---------------------------------------------------------------------
+
+    def summary(self, *inputs):
+        """Print a line for every block that a forward pass on `inputs` calls: output shape, parameters.
+
+        AssertionError if a block is hybridized: its children are not called then.
+        """
+        found, handles = Summary(), []
+
+        def listen(block):
+            assert not getattr(block, "_active", False), (
+                f'"{block.name}" must not be hybridized to print summary.'
+            )
+            handles.append(block.register_forward_hook(found.note))
+
+        try:
+            self.apply(listen)
+            self(*inputs)
+        finally:
+            for handle in handles:
+                handle.detach()
+        print(found.table(inputs))
+
+    # --- Hooks on operators -----------------------------------------------------------------------
+
+    def register_op_hook(self, callback, monitor_all=False):
+        """Call `callback(name, operator, array)` for each operator's output of the hybridized blocks below.
+
+        With `monitor_all` for each input as well. A network that listens runs node by node, so slowly.
+        """
+        for child in self._children.values():
+            child.register_op_hook(callback, monitor_all)
+
+    # --- Tables for blocks ------------------------------------------------------------------------
+
+    def _repr_html_(self):
+        """The block as a table, for JupyterLab."""
+        return importlib.import_module("minigluon.visualization").table(self)
+
 
 class HookHandle:
     """Takes a hook away: by `detach()`, or at the end of a `with` block."""
@@ -359,6 +485,25 @@ class HybridBlock(Block):
         for parameter in self.params.values():
             parameter._finish_deferred_init()
 
+    # --- Hooks on operators -----------------------------------------------------------------------
+
+    _op_hooks = ()
+
+    def register_op_hook(self, callback, monitor_all=False):
+        self._op_hooks = (*self._op_hooks, (callback, monitor_all))
+        super().register_op_hook(callback, monitor_all)
+
+    def optimize_for(self, x, *args, backend=None, clear=False, **kwargs):
+        """Hybridize, and run once on these inputs; there is one backend, so `backend` must be None."""
+        if backend is not None:
+            raise ValueError(f"backend {backend!r} cannot be found: there is only one, None")
+        self.hybridize(True, **kwargs)
+        self(x, *args)
+
+    def infer_type(self, *args):
+        """Give all parameters the type of the first argument, an array."""
+        self.cast(args[0].dtype)
+
 
 def compiler():
     """The module that writes and runs programs, which comes after this one."""
@@ -412,3 +557,147 @@ def variable_of(parameter):
 
 Parameter.var, Parameter.is_constant = variable_of, False
 Constant.is_constant = True
+
+
+# --- Places ---------------------------------------------------------------------------------------
+
+
+def receive(parameter, data, ctx, cast_dtype, dtype_source):
+    """Check that an array fits a parameter: the array in the type that it will have there.
+
+    AssertionError where shape, type or contexts do not fit; nothing is changed.
+    """
+    shape = parameter.shape or (0,) * data.ndim
+    assert len(shape) == data.ndim and all(a in (0, b) for a, b in zip(shape, data.shape)), (
+        f"Failed loading Parameter '{parameter.name}' from saved params: shape incompatible "
+        f"expected {parameter.shape} vs saved {data.shape}"
+    )
+    old = np.dtype(parameter.dtype)
+    assert cast_dtype or old == data.dtype, (
+        f"Failed loading Parameter '{parameter.name}' from saved params: dtype incompatible expected "
+        f"{old} vs saved {data.dtype}. Set cast_dtype=True to cast the dtype of saved params."
+    )
+    there = parameter._data is not None or parameter._deferred_init is not None
+    assert not there or ctx is None or {*ctx} == {*parameter.list_ctx()}, (
+        f"Failed to load Parameter '{parameter.name}' on {ctx} because it was previous initialized "
+        f"on {parameter.list_ctx()}."
+    )
+    return data.astype(old, copy=False) if dtype_source == "current" else data
+
+
+def settle(parameter, data, ctx):
+    """Give a parameter the numbers of an array that fits, on its contexts, else on `ctx`, else on the CPU."""
+    parameter.shape = data.shape
+    if np.dtype(parameter.dtype) != data.dtype:
+        parameter.cast(data.dtype)
+    if parameter._data is not None:
+        parameter.set_data(data)
+        return
+    waiting = parameter._deferred_init is not None
+    contexts = parameter.list_ctx() if waiting else ctx or [cpu()]
+    parameter._deferred_init = None
+    parameter._place(data, contexts)
+
+
+def named_as(loaded, params, prefix):
+    """Parameters by the names that a file uses: whole, or without the block's prefix."""
+    if any(name in params for name in loaded):
+        return {**params}
+    bare = [name.removeprefix("arg:").removeprefix("aux:") for name in loaded]
+    if bare != [*loaded] and any(name in params for name in bare):  # a file of `export`
+        return {name: params[b] for name, b in zip(loaded, bare) if b in params} | {
+            n: p for n, p in params.items() if n not in bare
+        }
+    return {name.removeprefix(prefix): p for name, p in params.items()}
+
+
+def require_all(params, loaded, filename):
+    """AssertionError if a parameter has none of its names in a file."""
+    ways = {}
+    for name, p in params.items():
+        ways.setdefault(p, []).append(name)
+    for names in ways.values():
+        assert any(name in loaded for name in names), (
+            f"Parameter '{names[0]}' is missing in file '{filename}', which contains parameters: "
+            f"{brief(loaded)}. Set allow_missing=True to ignore missing parameters."
+        )
+
+
+def brief(names, limit=7):
+    """A few names, quoted."""
+    names = [f"'{name}'" for name in names]
+    if len(names) > limit:
+        names = [*names[: limit // 2], "...", *names[-(limit // 2) :]]
+    return ", ".join(names)
+
+
+# --- Summary of a network -------------------------------------------------------------------------
+
+RULE = "{:>20}  {:>42} {:>15}"
+
+
+class Summary:
+    """What each call of a block in one forward pass made: lines of a table."""
+
+    def __init__(self):
+        self.lines, self.seen, self.shared = [], set(), 0
+        self.total = self.trainable = 0
+
+    def note(self, block, _, output):
+        """Add a line for a call of `block`, unless it only passes data on to its children."""
+        name = type(block).__name__
+        if passes_on(block) or not arrays_in(output):
+            return
+        count = sum(p.data(p.list_ctx()[0]).size for p in block._reg_params.values())
+        fixed = sum(
+            p.data(p.list_ctx()[0]).size for p in block._reg_params.values() if p.grad_req == "null"
+        )
+        for p in block._reg_params.values():
+            self.shared += p.data(p.list_ctx()[0]).size if p in self.seen else 0
+            self.seen.add(p)
+        self.total, self.trainable = self.total + count, self.trainable + count - fixed
+        self.lines.append((f"{name}-{len(self.lines) + 1}", shapes_of(output), count))
+
+    def table(self, inputs):
+        """The text."""
+        rows = [("Input", shapes_of(list(inputs)), 0), *self.lines]
+        return "\n".join(
+            [
+                "-" * 80,
+                RULE.format("Layer (type)", "Output Shape", "Param #"),
+                "=" * 80,
+                *[RULE.format(*row) for row in rows],
+                "=" * 80,
+                "Parameters in forward computation graph, duplicate included",
+                f"   Total params: {self.total}",
+                f"   Trainable params: {self.trainable}",
+                f"   Non-trainable params: {self.total - self.trainable}",
+                f"Shared params in forward computation graph: {self.shared}",
+                f"Unique parameters in model: {self.total - self.shared}",
+                "-" * 80,
+            ]
+        )
+
+
+def passes_on(block):
+    """Whether a block is a plain chain of its children."""
+    return any(c.__name__ in ("Sequential", "HybridSequential") for c in type(block).__mro__)
+
+
+def arrays_in(x):
+    """All NDArrays in nested lists."""
+    if isinstance(x, list | tuple):
+        return [a for part in x for a in arrays_in(part)]
+    return [x] if isinstance(x, NDArray) else []
+
+
+def shapes_of(x):
+    """The shapes in nested lists, as a text; the outermost list goes without brackets."""
+
+    def nested(part):
+        return [nested(p) for p in part] if isinstance(part, list | tuple) else part.shape
+
+    found = nested(x)
+    if isinstance(found, list):
+        return nested(x[0]).__str__() if len(found) == 1 else str(found)[1:-1]
+    return str(found)

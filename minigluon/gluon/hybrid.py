@@ -94,6 +94,12 @@ class Graph:
             found = self.programs[key] = self.write(arrays, wanted)
         return found
 
+    def walk(self, arrays, ctx, hooks=()):
+        """The outputs, computed node by node, which `hooks` hear of: a list, or the only one."""
+        names = [node.name for node, _ in self.inputs]
+        out = run(self.outputs, dict(zip(names, arrays)), ctx, hooks)
+        return out if len(out) > 1 else out[0]
+
     def write(self, arrays, wanted):
         """A new program."""
         outlines = Outlines()
@@ -150,12 +156,10 @@ class Programs:
             self.finish(graph, args)
             arrays = [flat[i] for i in graph.data] + [p.data(ctx) for p in graph.parameters]
         try:
-            out = graph.program(arrays)(*arrays)
+            hooks = getattr(self.block, "_op_hooks", ())
+            out = graph.walk(arrays, ctx, hooks) if hooks else graph.program(arrays)(*arrays)
         except MXNetError:
-            names = [node.name for node, _ in graph.inputs]
-            run(
-                graph.outputs, dict(zip(names, arrays)), ctx
-            )  # the same error, with the call's name
+            graph.walk(arrays, ctx)  # the same error, with the call's name
             raise
         if graph.form == 0:
             return out

@@ -2,10 +2,30 @@
 
 # Written from chapters/50_losses.ipynb: edit the chapter, then run `minigluon export`.
 
+import math
+
 from minigluon.base import numeric_types
 from minigluon.gluon.block import HybridBlock
 
-__all__ = ["L2Loss", "Loss", "SoftmaxCELoss", "SoftmaxCrossEntropyLoss", "apply_weighting"]
+__all__ = [
+    "CosineEmbeddingLoss",
+    "HingeLoss",
+    "HuberLoss",
+    "KLDivLoss",
+    "L1Loss",
+    "L2Loss",
+    "LogisticLoss",
+    "Loss",
+    "PoissonNLLLoss",
+    "SigmoidBCELoss",
+    "SigmoidBinaryCrossEntropyLoss",
+    "SoftmaxCELoss",
+    "SoftmaxCrossEntropyLoss",
+    "SquaredHingeLoss",
+    "TripletLoss",
+    "apply_weighting",
+    "binary_cross_entropy",
+]
 
 
 # --- Losses ---------------------------------------------------------------------------------------
@@ -86,3 +106,179 @@ class SoftmaxCrossEntropyLoss(Loss):
 
 
 SoftmaxCELoss = SoftmaxCrossEntropyLoss
+
+
+# --- Losses of numbers ----------------------------------------------------------------------------
+
+
+class L1Loss(Loss):
+    """The absolute difference of pred and label, averaged a sample. Output (batch,)."""
+
+    def __init__(self, weight=None, batch_axis=0, **kwargs):
+        super().__init__(weight, batch_axis, **kwargs)
+
+    def hybrid_forward(self, F, pred, label, sample_weight=None):
+        return self._average(F, F.abs(F.reshape_like(label, pred) - pred), sample_weight)
+
+
+class HuberLoss(Loss):
+    """The absolute difference minus rho/2, and below `rho` the square over 2 rho. Output (batch,)."""
+
+    def __init__(self, rho=1, weight=None, batch_axis=0, **kwargs):
+        super().__init__(weight, batch_axis, **kwargs)
+        self._rho = rho
+
+    def hybrid_forward(self, F, pred, label, sample_weight=None):
+        loss = F.abs(F.reshape_like(label, pred) - pred)
+        square = (0.5 / self._rho) * F.square(loss)
+        loss = F.where(loss > self._rho, loss - 0.5 * self._rho, square)
+        return self._average(F, loss, sample_weight)
+
+
+class PoissonNLLLoss(Loss):
+    """Minus the log-likelihood of counts `target` under rates `pred`, or exp(pred) with `from_logits`.
+
+    The mean over all samples, shape (1,). `compute_full` adds Stirling's ln(target!) above 1.
+    """
+
+    def __init__(self, weight=None, from_logits=True, batch_axis=0, compute_full=False, **kwargs):
+        super().__init__(weight, batch_axis, **kwargs)
+        self._from_logits, self._compute_full = from_logits, compute_full
+
+    def hybrid_forward(self, F, pred, target, sample_weight=None, epsilon=1e-08):
+        target = F.reshape_like(target, pred)
+        if self._from_logits:
+            loss = F.exp(pred) - target * pred
+        else:
+            loss = pred - target * F.log(pred + epsilon)
+        if self._compute_full:
+            k = F.maximum(target, 1)  # no logarithm of 0, whose product with 0 is no number
+            stirling = k * F.log(k) - k + 0.5 * F.log(2 * math.pi * k)
+            loss = loss + stirling * (target > 1)
+        return F.mean(apply_weighting(F, loss, self._weight, sample_weight))
+
+
+# --- Losses of yes and no -------------------------------------------------------------------------
+
+
+def binary_cross_entropy(F, pred, label, factor=1):
+    """Minus the log-likelihood of `label` under the logits `pred`; positive samples count `factor`."""
+    each = 1 + (factor - 1) * label if isinstance(factor, numeric_types) else factor
+    return (1 - label) * pred + each * F.Activation(-pred, act_type="softrelu")
+
+
+class SigmoidBinaryCrossEntropyLoss(Loss):
+    """Minus the log-likelihood of labels 0 or 1 under logits, or probabilities with `from_sigmoid`.
+
+    pos_weight: a factor for the positive labels, broadcastable to pred. Output (batch,).
+    """
+
+    def __init__(self, from_sigmoid=False, weight=None, batch_axis=0, **kwargs):
+        super().__init__(weight, batch_axis, **kwargs)
+        self._from_sigmoid = from_sigmoid
+
+    def hybrid_forward(self, F, pred, label, sample_weight=None, pos_weight=None):
+        label = F.reshape_like(label, pred)
+        if self._from_sigmoid:
+            loss = self._of_probabilities(F, pred, label, pos_weight)
+        elif pos_weight is None:
+            loss = binary_cross_entropy(F, pred, label)
+        else:
+            factor = 1 + F.broadcast_mul(label, pos_weight - 1)
+            loss = binary_cross_entropy(F, pred, label, factor)
+        return self._average(F, loss, sample_weight)
+
+    def _of_probabilities(self, F, p, label, pos_weight):
+        yes = F.log(p + 1e-12) * label
+        yes = yes if pos_weight is None else F.broadcast_mul(yes, pos_weight)
+        return -(yes + F.log(1 - p + 1e-12) * (1 - label))
+
+
+SigmoidBCELoss = SigmoidBinaryCrossEntropyLoss
+
+
+class LogisticLoss(Loss):
+    """ln(1 + exp(-label pred)) for labels -1 and 1 ('signed'), or 0 and 1 ('binary'). Output (batch,)."""
+
+    def __init__(self, weight=None, batch_axis=0, label_format="signed", **kwargs):
+        super().__init__(weight, batch_axis, **kwargs)
+        if label_format not in ("signed", "binary"):
+            raise ValueError(f"label_format can only be signed or binary, not {label_format}")
+        self._label_format = label_format
+
+    def hybrid_forward(self, F, pred, label, sample_weight=None):
+        label = F.reshape_like(label, pred)
+        if self._label_format == "signed":
+            label = (label + 1) / 2
+        return self._average(F, binary_cross_entropy(F, pred, label), sample_weight)
+
+
+class HingeLoss(Loss):
+    """How far label times pred falls short of `margin`, for labels -1 and 1. Output (batch,)."""
+
+    def __init__(self, margin=1, weight=None, batch_axis=0, **kwargs):
+        super().__init__(weight, batch_axis, **kwargs)
+        self._margin = margin
+
+    def hybrid_forward(self, F, pred, label, sample_weight=None):
+        loss = F.relu(self._margin - pred * F.reshape_like(label, pred))
+        return self._average(F, loss, sample_weight)
+
+
+class SquaredHingeLoss(Loss):
+    """The square of how far label times pred falls short of `margin`. Output (batch,)."""
+
+    def __init__(self, margin=1, weight=None, batch_axis=0, **kwargs):
+        super().__init__(weight, batch_axis, **kwargs)
+        self._margin = margin
+
+    def hybrid_forward(self, F, pred, label, sample_weight=None):
+        loss = F.square(F.relu(self._margin - pred * F.reshape_like(label, pred)))
+        return self._average(F, loss, sample_weight)
+
+
+# --- Losses of distributions and of distances -----------------------------------------------------
+
+
+class KLDivLoss(Loss):
+    """label (ln label - pred), summed a sample, not averaged; pred holds log-probabilities if `from_logits`."""
+
+    def __init__(self, from_logits=True, axis=-1, weight=None, batch_axis=0, **kwargs):
+        super().__init__(weight, batch_axis, **kwargs)
+        self._from_logits, self._axis = from_logits, axis
+
+    def hybrid_forward(self, F, pred, label, sample_weight=None):
+        pred = pred if self._from_logits else F.log_softmax(pred, axis=self._axis)
+        loss = label * (F.log(label + 1e-12) - pred)
+        loss = apply_weighting(F, loss, self._weight, sample_weight)
+        return F.sum(loss, axis=self._batch_axis, exclude=True)
+
+
+class TripletLoss(Loss):
+    """How far `positive` is from being nearer to pred than `negative` by `margin`. Output (batch,)."""
+
+    def __init__(self, margin=1, weight=None, batch_axis=0, **kwargs):
+        super().__init__(weight, batch_axis, **kwargs)
+        self._margin = margin
+
+    def hybrid_forward(self, F, pred, positive, negative):
+        near = F.square(F.reshape_like(positive, pred) - pred)
+        far = F.square(F.reshape_like(negative, pred) - pred)
+        loss = F.sum(near - far, axis=self._batch_axis, exclude=True)
+        return apply_weighting(F, F.relu(loss + self._margin), self._weight)
+
+
+class CosineEmbeddingLoss(Loss):
+    """1 - cosine for label 1; for label -1 the cosine above `margin`. Output (batch, 1)."""
+
+    def __init__(self, weight=None, batch_axis=0, margin=0, **kwargs):
+        super().__init__(weight, batch_axis, **kwargs)
+        self._margin = margin
+
+    def hybrid_forward(self, F, input1, input2, label, sample_weight=None):
+        input1, label = F.reshape_like(input1, input2), F.reshape(label, shape=(-1, 1))
+        sizes = F.norm(input1, axis=-1) * F.norm(input2, axis=-1)
+        cosine = F.sum(input1 * input2, axis=-1) / F.maximum(sizes, 1e-12)
+        cosine = F.reshape(cosine, shape=(-1, 1))
+        loss = F.where(label == 1, 1 - cosine, F.relu(cosine - self._margin))
+        return apply_weighting(F, loss, self._weight, sample_weight)

@@ -19,9 +19,12 @@ __all__ = [
     "ParameterDict",
     "agree",
     "as_contexts",
+    "brief",
+    "checked",
     "fill",
     "fits",
     "known",
+    "reduced",
 ]
 
 
@@ -58,7 +61,7 @@ class Parameter:
         name,
         grad_req="write",
         shape=None,
-        dtype="float32",
+        dtype=np.float32,
         lr_mult=1.0,
         wd_mult=1.0,
         init=None,
@@ -69,15 +72,14 @@ class Parameter:
     ):
         for kind, given in (("stype", stype), ("grad_stype", grad_stype)):
             assert given in ("default", "row_sparse", "csr"), (
-                f"{kind} {given!r} of {name} is unknown"
+                f"{kind} for Parameter '{name}' must be one of 'default', 'row_sparse', or 'csr', "
+                f"but got '{given}'"
             )
         self.name, self.lr_mult, self.wd_mult, self.init = name, lr_mult, wd_mult, init
         self._shape = (shape,) if isinstance(shape, int) else shape and tuple(shape)
-        self._dtype = real_dtype(dtype).type
+        self._dtype = checked(dtype)
         self._allow_deferred_init, self._differentiable = allow_deferred_init, differentiable
-        self._data, self._deferred_init, self._grad_req = None, None, None
-        if stype != "default":
-            raise NotImplementedError(f"stype={stype!r}: sparse parameters have no chapter yet")
+        self._data, self._deferred_init, self._grad_req, self._trainer = None, None, None, None
         self._stype, self._grad_stype = stype, grad_stype
         self.grad_req = grad_req
 
@@ -94,8 +96,7 @@ class Parameter:
     @shape.setter
     def shape(self, new):
         assert self._shape is None or fits(self._shape, new), (
-            f"Expected shape {tuple(new)} is incompatible with given shape {self._shape} "
-            f"of Parameter {self.name}"
+            f"Expected shape {tuple(new)} is incompatible with given shape {self._shape}."
         )
         self._shape = tuple(new)
 
@@ -118,7 +119,10 @@ class Parameter:
         assert req in ("write", "add", "null"), (
             f"grad_req must be one of 'write', 'add', or 'null', but got {req!r}"
         )
-        self._grad_req = req if self._differentiable else "null"
+        req = req if self._differentiable else "null"
+        if req == self._grad_req:
+            return
+        self._grad_req = req
         for data in self._data or ():
             self._mark(data)
 
@@ -145,6 +149,9 @@ class Parameter:
             return
         init = (self.init if init is None else init, default_init or initializer.Uniform())
         contexts = as_contexts(ctx)
+        assert all(n >= 0 for n in self._shape or ()), (
+            f"shape dimension size cannot be less than 0, while received {min(self._shape)}"
+        )
         if known(self._shape):
             self._deferred_init = (init, contexts, None)
             self._finish_deferred_init()
@@ -173,6 +180,8 @@ class Parameter:
 
     def _place(self, data, contexts):
         """Keep a copy of `data` on each context."""
+        if data.stype != self._stype:
+            data = data.tostype(self._stype)
         self._data = [data.copyto(ctx) for ctx in contexts]
         for copy in self._data:
             copy._node = None
@@ -187,13 +196,16 @@ class Parameter:
         before `initialize` and for a context it was not initialized on.
         """
         found = self._data
+        if self._stype != "default":
+            self._refuse_sparse(f"a copy of Parameter '{self.name}' on ctx {ctx} via data()")
         if found is not None and len(found) == 1 and (ctx is None or found[0]._ctx == ctx):
             return found[0]
         return self._on(ctx)
 
     def _on(self, ctx):
         self._check_initialized()
-        ctx = current_context() if ctx is None else ctx
+        if ctx is None:
+            ctx = self._data[0]._ctx if len(self._data) == 1 else current_context()
         for data in self._data:
             if data._ctx == ctx:
                 return data
@@ -219,7 +231,7 @@ class Parameter:
 
     def grad(self, ctx=None):
         """The gradient on `ctx`, or the only one; always the same object."""
-        data = self.data(ctx)
+        data = self._on(ctx)
         if self._grad_req == "null":
             raise RuntimeError(
                 f"Cannot get gradient array for Parameter '{self.name}' because grad_req='null'"
@@ -230,26 +242,30 @@ class Parameter:
 
     def list_data(self):
         """The arrays on all contexts."""
+        if self._stype != "default":
+            name = self.name
+            self._refuse_sparse(f"copies of Parameter '{name}' on all contexts via list_data()")
         self._check_initialized()
         return list(self._data)
 
     def list_grad(self):
         """The gradients on all contexts."""
-        return [self.grad(data._ctx) for data in self.list_data()]
+        self._check_initialized()
+        return [self.grad(data._ctx) for data in self._data]
 
     def list_ctx(self):
         """The contexts that this parameter is on, or will be."""
         if self._data is None and self._deferred_init is not None:
             return self._deferred_init[1]
-        self._check_initialized()
+        if self._data is None:
+            raise RuntimeError(f"Parameter '{self.name}' has not been initialized")
         return [data._ctx for data in self._data]
 
     def set_data(self, data):
         """Write `data` into the arrays on all contexts."""
         self.shape = data.shape
         if self._data is None:
-            if self._deferred_init is None:
-                self._check_initialized()
+            assert self._deferred_init, f"Parameter '{self.name}' has not been initialized"
             self._deferred_init = (*self._deferred_init[:2], nd.array(data, cpu(), self._dtype))
             return
         for own in self._data:
@@ -270,15 +286,108 @@ class Parameter:
             init, _, data = self._deferred_init
             self._deferred_init = (init, contexts, data)
         else:
-            raise ValueError(f"Cannot reset context for Parameter '{self.name}': not initialized")
+            raise ValueError(
+                f"Cannot reset context for Parameter '{self.name}' because it has not been initialized."
+            )
 
     def cast(self, dtype):
         """Convert numbers and gradients to another type."""
-        self._dtype = real_dtype(dtype).type
+        self._dtype, self._var = checked(dtype), None
         if self._data is not None:
-            for data in self._data:
-                data._data = data._data.astype(self._dtype)
-                self._mark(data)
+            self._place(self._data[0].detach().astype(self._dtype), self.list_ctx())
+
+    # --- Reading and writing ----------------------------------------------------------------------
+
+    def row_sparse_data(self, row_id):
+        """The rows `row_id` of a row-sparse parameter, on the context of `row_id`; the others are 0."""
+        if self._stype != "row_sparse":
+            raise RuntimeError(
+                f"Cannot return a copy of Parameter {self.name} via row_sparse_data() because its "
+                f"storage type is {self._stype}. Please use data() instead."
+            )
+        return self._rows(row_id, [row_id.context])[0]
+
+    def list_row_sparse_data(self, row_id):
+        """The same rows on all contexts."""
+        if self._stype != "row_sparse":
+            raise RuntimeError(
+                f"Cannot return copies of Parameter '{self.name}' on all contexts via "
+                f"list_row_sparse_data() because its storage type is {self._stype}. Please use "
+                "data() instead."
+            )
+        return self._rows(row_id, None)
+
+    def _rows(self, row_id, contexts):
+        if self._trainer is None:
+            raise RuntimeError(
+                f"Cannot get row_sparse data for Parameter '{self.name}' when no Trainer is created "
+                "with it."
+            )
+        contexts = self.list_ctx() if contexts is None else contexts
+        return [self._on(ctx).detach().retain(row_id.as_in_context(ctx)) for ctx in contexts]
+
+    def _refuse_sparse(self, what):
+        raise RuntimeError(
+            f"Cannot return {what} because its storage type is {self._stype}. Please use "
+            "row_sparse_data() instead."
+        )
+
+    def _set_trainer(self, trainer):
+        """Note who updates this parameter; a row-sparse one has a single trainer."""
+        if self._stype != "default" and self._trainer and trainer and self._trainer is not trainer:
+            raise RuntimeError(
+                f"Failed to set the trainer for Parameter '{self.name}' because it was already set. "
+                "More than one trainers for a row_sparse Parameter is not supported."
+            )
+        self._trainer = trainer
+
+    # --- Reading and writing ----------------------------------------------------------------------
+
+    def _load_init(self, data, ctx, cast_dtype=False, dtype_source="current"):
+        """Take the numbers of a file, on `ctx` or where the parameter is, or was to be.
+
+        With `cast_dtype` their type may differ: that of the parameter ('current') or of the file
+        ('saved') wins. AssertionError if shape, type or contexts do not fit.
+        """
+        failed = f"Failed loading Parameter '{self.name}' from saved params:"
+        if self._shape is not None:
+            assert fits(self._shape, data.shape), (
+                f"{failed} shape incompatible expected {self._shape} vs saved {data.shape}"
+            )
+        self._shape = tuple(data.shape)
+        if cast_dtype:
+            assert dtype_source in ("current", "saved"), (
+                f"dtype_source is 'current' or 'saved', not {dtype_source!r}"
+            )
+            if dtype_source == "saved" and np.dtype(self._dtype) != data.dtype:
+                self.cast(data.dtype)
+            data = data.astype(self._dtype)
+        assert np.dtype(self._dtype) == data.dtype, (
+            f"{failed} dtype incompatible expected {self._dtype} vs saved {data.dtype}. "
+            "Set cast_dtype=True to cast the dtype of saved params."
+        )
+        self._place_loaded(data, None if ctx is None else as_contexts(ctx))
+
+    def _place_loaded(self, data, contexts):
+        if self._data is None and self._deferred_init is None:
+            self._place(data, contexts or [cpu()])
+            return
+        own = self.list_ctx()
+        assert contexts is None or set(contexts) == set(own), (
+            f"Failed to load Parameter '{self.name}' on {contexts} because it was previous "
+            f"initialized on {own}."
+        )
+        if self._data is None:
+            self._place(data, own)
+        else:
+            self.set_data(data)
+        self._deferred_init = None
+
+
+def checked(dtype):
+    """`dtype` as it was given; TypeError if numbers cannot have it."""
+    real_dtype(dtype)
+    return np.float32 if dtype is None else dtype
 
 
 # --- Initialization -------------------------------------------------------------------------------
@@ -292,9 +401,12 @@ def as_contexts(ctx):
 
 
 def fill(name, data, own, default):
-    """Fill `data` by its own initializer, whatever its name, or by the default one."""
-    attrs = {} if own is None else {"__init__": own}
+    """Fill `data` by its own initializer or by the default one, whatever its name.
+
+    Those that are no `Initializer`, as `Mixed` and `Load`, go by the name."""
     default = initializer.create(default)
+    own = default if own is None and isinstance(default, initializer.Initializer) else own
+    attrs = {} if own is None else {"__init__": own}
     default(initializer.InitDesc(name, attrs, default), data)
 
 
@@ -315,6 +427,21 @@ class Constant(Parameter):
             init=initializer.Constant(value),
             differentiable=False,
         )
+
+    @property
+    def grad_req(self):
+        """Always 'null'; setting another one is told and ignored."""
+        return "null"
+
+    @grad_req.setter
+    def grad_req(self, req):
+        self._grad_req = "null"
+        if req != "null":
+            warnings.warn(
+                f'Constant parameter "{self.name}" does not support grad_req other than "null", and '
+                f'new value "{req}" is ignored.',
+                stacklevel=2,
+            )
 
     def __repr__(self):
         return f"Constant {self.name} (shape={self.shape}, dtype={self.dtype})"
@@ -381,10 +508,15 @@ class ParameterDict:
         found = self._find(name)
         if found is None:
             if value is None:
-                raise KeyError(f"No constant named '{name}': give its value to make it")
+                raise KeyError(
+                    f"No constant named '{name}'. Please specify value if you want to create a new "
+                    "constant."
+                )
             found = self._params[name] = Constant(name, value)
         elif value is not None:
-            assert isinstance(found, Constant), f"Parameter '{name}' exists and is no Constant"
+            assert isinstance(found, Constant), (
+                f"Parameter '{name}' already exists but it is not a constant."
+            )
             assert np.array_equal(nd.array(value).asnumpy(), found.value.asnumpy()), (
                 f"Constant '{name}' exists with other values"
             )
@@ -432,23 +564,114 @@ class ParameterDict:
         for parameter in self.values():
             setattr(parameter, name, value)
 
+    # --- Files ------------------------------------------------------------------------------------
+
+    def save(self, filename, strip_prefix=""):
+        """Write all parameters to a file; their names lose `strip_prefix`, which all must have."""
+        arrays = {}
+        for parameter in self.values():
+            name = parameter.name
+            if not name.startswith(strip_prefix):
+                raise ValueError(
+                    f"Prefix '{strip_prefix}' is to be striped before saving, but Parameter's name "
+                    f"'{name}' does not start with '{strip_prefix}'. The block may share parameters "
+                    "of other blocks, or its children were made outside of its name_scope()"
+                )
+            arrays[name[len(strip_prefix) :]] = reduced(parameter)
+        nd.save(filename, arrays)
+
+    def load(
+        self,
+        filename,
+        ctx=None,
+        allow_missing=False,
+        ignore_extra=False,
+        restore_prefix="",
+        cast_dtype=False,
+        dtype_source="current",
+    ):
+        """Read the parameters from a file, whose names get `restore_prefix` in front."""
+        for name in self.keys() if restore_prefix else ():
+            assert name.startswith(restore_prefix), (
+                f"restore_prefix is '{restore_prefix}' but Parameters name '{name}' does not start "
+                f"with '{restore_prefix}'."
+            )
+        found = nd.load(filename)
+        if not isinstance(found, dict):
+            raise ValueError(f"{filename} holds arrays without names: nothing tells whose they are")
+        arrays = {restore_prefix + name: a for name, a in found.items()}
+        rest = cast_dtype, dtype_source
+        self.load_dict(arrays, ctx, allow_missing, ignore_extra, restore_prefix, filename, *rest)
+
+    # --- Files ------------------------------------------------------------------------------------
+
+    def load_dict(
+        self,
+        param_dict,
+        ctx=None,
+        allow_missing=False,
+        ignore_extra=False,
+        restore_prefix="",
+        filename=None,
+        cast_dtype=False,
+        dtype_source="current",
+    ):
+        """Take the parameters from a dictionary of arrays.
+
+        AssertionError for a parameter that is missing there, unless `allow_missing`, and for an array
+        too many, unless `ignore_extra`.
+        """
+        where = f"file: {filename}" if filename else "param_dict"
+        arrays = {n[4:] if n[:4] in ("arg:", "aux:") else n: a for n, a in param_dict.items()}
+        cut = len(restore_prefix)
+        for name in () if allow_missing else self.keys():
+            assert name in arrays, (
+                f"Parameter '{name[cut:]}' is missing in {where}, which contains parameters: "
+                f"{brief(n[cut:] for n in arrays)}. Please make sure source and target networks have "
+                "the same prefix."
+            )
+        for name, array in arrays.items():
+            if name in self._params:
+                self[name]._load_init(array, ctx, cast_dtype, dtype_source)
+                continue
+            assert ignore_extra, (
+                f"Parameter '{name[cut:]}' loaded from {where} is not present in ParameterDict, "
+                f"choices are: {brief(self.keys())}. Set ignore_extra to True to ignore. Please make "
+                "sure source and target networks have the same prefix."
+            )
+
 
 def agree(parameter, key, value):
     """Check an argument of `get` against an existing parameter, and learn a shape from it."""
-    if key == "shape" and value is not None:
-        value = (value,) if isinstance(value, int) else tuple(value)
-        old = parameter.shape
-        if old is not None and len(old) == len(value):
-            value = tuple(b or a for a, b in zip(old, value))
-        parameter.shape = value
-    elif key == "dtype":
-        assert real_dtype(value).type is parameter.dtype, (
-            f"Cannot retrieve Parameter '{parameter.name}': it has dtype {parameter.dtype}, not {value}"
-        )
-    elif getattr(parameter, key, None) is None:
+    if getattr(parameter, key, None) is None:
         setattr(parameter, key, value)
-    else:
-        assert value is None or getattr(parameter, key, value) == value, (
-            f"Cannot retrieve Parameter '{parameter.name}' because desired attribute does not match "
-            f"with stored for attribute '{key}': desired {value!r} vs stored {getattr(parameter, key)!r}"
-        )
+        return
+    stored, fine = getattr(parameter, key), value is None
+    if key == "shape" and not fine:
+        value = (value,) if isinstance(value, int) else tuple(value)
+        if len(stored) == len(value) and all(b in (0, a) or a == 0 for a, b in zip(stored, value)):
+            parameter._shape, fine = tuple(b or a for a, b in zip(stored, value)), True
+    elif key == "dtype" and not fine:
+        fine = np.dtype(value) == np.dtype(stored)
+    assert fine or value == stored, (
+        f"Cannot retrieve Parameter '{parameter.name}' because desired attribute does not match with "
+        f"stored for attribute '{key}': desired '{value}' vs stored '{stored}'."
+    )
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def reduced(parameter):
+    """The numbers of a parameter on the host, the mean over its contexts."""
+    parameter._check_initialized()
+    copies = [a.detach().copyto(cpu()) for a in parameter._data]
+    if len(copies) == 1 or parameter._stype != "default":
+        return copies[0]
+    return nd.add_n(*copies) / len(copies)
+
+
+def brief(names):
+    """Names in quotes; of many the first and the last five."""
+    names = [f"'{n}'" for n in names]
+    return ", ".join(names if len(names) <= 10 else [*names[:5], "...", *names[-5:]])

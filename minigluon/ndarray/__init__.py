@@ -33,7 +33,17 @@ PLACES = {
         "uniform",
     ),
     "minigluon.ndarray.sparse": ("cast_storage",),
-    "minigluon.ndarray.utils": ("array", "empty", "load", "load_frombuffer", "save", "zeros"),
+    "minigluon.ndarray.utils": (
+        "array",
+        "concatenate",
+        "empty",
+        "histogram",
+        "load",
+        "load_frombuffer",
+        "onehot_encode",
+        "save",
+        "zeros",
+    ),
 }
 space = Namespace(__name__, seen_by_ndarray, places=PLACES)
 __getattr__, __dir__ = space.find, space.names

@@ -211,7 +211,11 @@ def number(op, a, dtype):
     a = a.item() if isinstance(a, np.generic) else a
     if not isinstance(a, int | float):
         raise ArgumentError(f"{op.name}: type {type(a)} not supported, give an NDArray or a number")
-    return int(a) if dtype.kind in "iu" else a
+    if dtype.kind not in "iu":
+        return a
+    if a in (math.inf, -math.inf):  # beyond all whole numbers of the type
+        return np.iinfo(dtype).max if a > 0 else np.iinfo(dtype).min
+    return int(a)
 
 
 def require_same_dtype(op, args, settings):
@@ -318,10 +322,13 @@ def made(raw, ctx, out=None):
 def sizes(shape):
     """A shape as a tuple of ints; MXNetError if one is negative or memory could never hold it."""
     try:
-        found = tuple(index(n) for n in ((shape,) if np.ndim(shape) == 0 else shape))
+        found = (shape,) if isinstance(shape, int) else shape
+        if type(found) is not tuple:
+            found = (shape,) if np.ndim(shape) == 0 else tuple(shape)
+        found = tuple([index(n) for n in found])
     except TypeError:
         raise MXNetError(f"shape {shape!r}: give a whole number or a tuple of them") from None
-    if any(n < 0 for n in found) or math.prod(found) >= 2**60:
+    if (found and min(found) < 0) or math.prod(found) >= 2**60:
         raise MXNetError(f"shape {found}: sizes are not negative, and memory must hold them")
     return found
 

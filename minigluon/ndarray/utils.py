@@ -17,6 +17,7 @@ from minigluon.context import Context
 from minigluon.ndarray import ndarray, sparse
 from minigluon.ndarray.ndarray import restored
 from minigluon.ndarray.sparse import KINDS, relocated
+from minigluon.op import operators
 from minigluon.ops.csr import Sparse
 
 __all__ = [
@@ -31,13 +32,16 @@ __all__ = [
     "array",
     "array_chunks",
     "code",
+    "concatenate",
     "empty",
     "file_chunks",
+    "histogram",
     "is_array",
     "load",
     "load_frombuffer",
     "located",
     "named",
+    "onehot_encode",
     "packed_shape",
     "path_of",
     "raw_numbers",
@@ -342,3 +346,40 @@ def array(source_array, ctx=None, dtype=None):
     if dense and not hasattr(source_array, "tocsr"):
         return ndarray.array(source_array, ctx, dtype)
     return sparse.array(source_array, ctx, dtype)
+
+
+# --- Older functions ------------------------------------------------------------------------------
+
+
+def concatenate(arrays, axis=0, always_copy=True):
+    """The arrays of a list, one behind the other along an axis."""
+    if not isinstance(arrays, list) or not arrays:
+        raise AssertionError(f"concatenate takes a list of NDArrays, not {type(arrays).__name__}")
+    if len(arrays) == 1 and not always_copy:
+        return arrays[0]
+    return operators["concat"](*arrays, dim=axis)
+
+
+def onehot_encode(indices, out):
+    """Fill the matrix `out` with a one in each row, at the place that `indices` names."""
+    out[:] = operators["one_hot"](indices, depth=out.shape[1])
+    return out
+
+
+def histogram(a, bins=10, range=None):
+    """Counts and edges: `bins` equal parts of `range`, by default from least to greatest, or an array."""
+    if isinstance(bins, ndarray.NDArray):
+        return operators["_histogram"](a, bins)
+    if not isinstance(bins, int):
+        raise ValueError("bins argument should be either an integer or an NDArray")
+    if range is None:
+        low, high = a.min().asscalar(), a.max().asscalar()
+        low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
+        counts, edges = operators["_histogram"](a, bin_cnt=bins, range=(float(low), float(high)))
+        return [
+            counts.astype(edges.dtype),
+            edges,
+        ]  # as MXNet: whole numbers only where range is given
+    if len(range) != 2 or range[0] > range[1]:
+        raise MXNetError(f"histogram: range={range!r} is no pair of a lower and an upper end")
+    return operators["_histogram"](a, bin_cnt=bins, range=tuple(map(float, range)))

@@ -11,10 +11,14 @@ from minigluon.op import Operand, operator
 from minigluon.ops.reduce import at_least_1d, one_axis
 
 __all__ = [
+    "BITS",
     "Embedding",
     "Operand",
     "alone",
     "at",
+    "blend",
+    "block",
+    "fill_element_0index",
     "gather",
     "gather_nd",
     "getitem",
@@ -142,6 +146,7 @@ NDArray.__setitem__ = setitem
         ),
         None,
     ),
+    aliases=("choose_element_0index",),
     same_dtype=False,
 )
 def pick(data, index, /, axis=-1, keepdims=False, mode="clip"):
@@ -189,6 +194,56 @@ def at(data, index, axis, mode):
     return tuple(rows)
 
 
+@operator(
+    vjp=(
+        lambda g, y, x, value, index: fill_element_0index(g, zeros_like(value), index),
+        lambda g, y, x, value, index: pick(g, index),
+        None,
+    ),
+    same_dtype=False,
+)
+def fill_element_0index(lhs, mhs, rhs, /):
+    """The matrix `lhs` with number `mhs[i]` at place `rhs[i]` of row i."""
+    out = lhs.copy()
+    out[at(lhs, rhs, 1, "clip")] = mhs[:, None]
+    return out
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, value, **where: _slice_assign_scalar(g, **where),
+        lambda g, y, x, value, begin, end, step: gather(g, key=block(begin, end, step)),
+    )
+)
+def _slice_assign(lhs, rhs, /, begin, end, step=()):
+    """A copy of `lhs` with `rhs` in the block from `begin` to `end`: one number an axis, or None."""
+    out = lhs.copy()
+    out[block(begin, end, step)] = rhs
+    return out
+
+
+@operator(vjp=(lambda g, y, x, scalar, **where: _slice_assign_scalar(g, **where),))
+def _slice_assign_scalar(data, /, scalar=0.0, begin=(), end=(), step=()):
+    """A copy of `data` with one number all over the block from `begin` to `end`."""
+    out = data.copy()
+    out[block(begin, end, step)] = scalar
+    return out
+
+
+def block(begin, end, step):
+    """The key of a block."""
+    steps = step or (None,) * len(begin)
+    return tuple([slice(*three) for three in zip(begin, end, steps, strict=True)])
+
+
+NDArray.slice_assign = lambda self, rhs, begin, end, step=(): _slice_assign(
+    self, rhs, begin=begin, end=end, step=step
+)
+NDArray.slice_assign_scalar = lambda self, value, begin, end, step=(): _slice_assign_scalar(
+    self, scalar=value, begin=begin, end=end, step=step
+)
+
+
 # --- Rows of a table ------------------------------------------------------------------------------
 
 
@@ -225,7 +280,7 @@ def whole(a, indices, axis, mode):
     size, indices = a.shape[one_axis(a, axis)], indices.astype("int64")
     if mode == "raise" and ((indices < 0) | (indices >= size)).any():
         raise IndexError(f"an index is out of range for axis {axis} of size {size}")
-    return indices % size if mode == "wrap" else indices.clip(0, size - 1)
+    return indices % size if mode == "wrap" else np.minimum(np.maximum(indices, 0), size - 1)
 
 
 @operator(
@@ -262,8 +317,16 @@ def scatter_like(data, like, indices, /):
 @operator(vjp=(None,))
 def one_hot(indices, /, depth, on_value=1.0, off_value=0.0, dtype="float32"):
     """Rows of `depth` numbers: `on_value` at the index, `off_value` elsewhere."""
-    places = np.arange(depth) == indices.astype("int64")[..., None]
-    return np.where(places, on_value, off_value).astype(dtype)
+    index = indices.astype("int64").reshape(-1)
+    if off_value == 0:  # memory comes as zeros
+        out = np.zeros((index.size, depth), dtype, like=indices)
+    else:
+        out = np.full_like(indices, off_value, shape=(index.size, depth), dtype=dtype)
+    rows = np.arange(index.size)
+    if index.size and (index.min() < 0 or index.max() >= depth):  # such a row has no place
+        rows, index = (a[(index >= 0) & (index < depth)] for a in (rows, index))
+    out[rows, index] = on_value
+    return out.reshape(*indices.shape, depth)
 
 
 @operator(
@@ -283,7 +346,25 @@ def where(condition, x, y, /):
     if condition.ndim == 1:
         axes = max(getattr(a, "ndim", 1) for a in (x, y))
         chosen = chosen.reshape(-1, *(1,) * (axes - 1))
-    return np.where(chosen, x, y)
+    return blend(chosen, x, y)
+
+
+def blend(chosen, x, y):
+    """`np.where`; of many numbers by their bits, $y\\oplus((x\\oplus y)\\wedge m)$, with no branch to mispredict."""
+    dtype = getattr(x, "dtype", None)
+    arrays = type(chosen) is type(x) is type(y) is np.ndarray
+    if not arrays or chosen.size < 4096 or y.dtype != dtype or dtype.itemsize not in BITS:
+        return np.where(chosen, x, y)
+    bits = BITS[dtype.itemsize]
+    mask = chosen.view("int8").astype(bits)
+    np.negative(mask, out=mask)
+    if y.size == 1 and not y.any():
+        return np.bitwise_and(x.view(bits), mask).view(dtype)
+    x, y = x.view(bits), y.view(bits)
+    return np.bitwise_xor(y, np.bitwise_and(np.bitwise_xor(x, y), mask)).view(dtype)
+
+
+BITS = {2: "int16", 4: "int32", 8: "int64"}
 
 
 Operand.take, Operand.pick, Operand.one_hot = take, pick, one_hot

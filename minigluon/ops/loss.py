@@ -50,9 +50,9 @@ def _(h, y, z, loss, label, axis):
 
 
 def check_labels(data, label, axis):
-    """Raise MXNetError if a label is no whole number, or not the number of a class."""
+    """Raise MXNetError if a label is neither the number of a class nor -1, which counts as 0."""
     classes = data.shape[axis]
-    wrong = (label < 0) | (label >= classes)
+    wrong = (label < -1) | (label >= classes)  # -1 pads, and is masked by a weight
     if label.dtype.kind == "f":
         wrong |= label != np.floor(label)
     if wrong.any():

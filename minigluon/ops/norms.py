@@ -110,6 +110,9 @@ def norm(data, /, ord=2, axis=None, out_dtype=None, keepdims=False):
     """The length of the vectors along `axis` (None: of all numbers): $\\sqrt{\\sum x^2}$, or with ord=1 $\\sum |x|$."""
     if ord not in (1, 2):
         raise ValueError(f"ord={ord}: norm only supports ord=1 and ord=2")
+    if axis is None and ord == 2 and not keepdims and data.dtype in ("float32", "float64"):
+        flat = data.reshape(-1)
+        return np.sqrt(flat @ flat).reshape(1).astype(out_dtype or data.dtype, copy=False)
     where_ = axes(data, axis, False)
     raw = abs(data) if ord == 1 else data * data
     total = raw.sum(axis=where_, keepdims=keepdims, dtype=data.dtype)
@@ -195,7 +198,7 @@ def cumsum(a, /, axis=None, dtype=None):
 @operator(vjp=(None,))
 def argmax_channel(data, /):
     """Where the largest number of each row stands, along axis 1, as float32."""
-    return place_of(np.argmax, data, 1, False)
+    return place_of(data.argmax, data, 1, False)
 
 
 @operator(

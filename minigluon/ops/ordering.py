@@ -226,6 +226,26 @@ def unravel_index(data, /, shape):
     return np.stack([left, *reversed(rows)]).astype(data.dtype)
 
 
+# --- Counting -------------------------------------------------------------------------------------
+
+
+@operator(vjp=(None, None), same_dtype=False)
+def _histogram(data, bins=None, /, bin_cnt=None, range=None):
+    """How many numbers fall between neighbouring edges (int64), and the edges, in the type of `data`.
+
+    The edges are the array `bins`, or `bin_cnt` equal parts of `range`, a pair of numbers.
+    """
+    if bins is None and (bin_cnt is None or range is None):
+        raise ValueError("give the edges as an array, or bin_cnt and range")
+    counts, edges = np.histogram(
+        data.reshape(-1), int(bin_cnt) if bins is None else bins, range if bins is None else None
+    )
+    return counts.astype("int64"), edges.astype(data.dtype)
+
+
+_histogram.outputs = 2
+
+
 # --- Operators of `contrib` -----------------------------------------------------------------------
 
 

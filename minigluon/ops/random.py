@@ -29,6 +29,7 @@ __all__ = [
     "exponential_like",
     "first_above",
     "floating",
+    "fresh",
     "from_left",
     "gamma_law",
     "gamma_like",
@@ -40,6 +41,7 @@ __all__ = [
     "generator",
     "generators",
     "host",
+    "integers_law",
     "lock",
     "log_gamma",
     "many",
@@ -153,7 +155,7 @@ def single(dtype):
 
 def refuse(bad, message):
     """MXNetError if `bad` is true, anywhere."""
-    if np.any(bad):
+    if bad is True or (bad is not False and np.any(bad)):
         raise MXNetError(message)
 
 
@@ -162,6 +164,8 @@ def refuse(bad, message):
 
 def uniform_law(r, n, t, low, high):
     """Spread evenly from `low` to `high`."""
+    if type(low) in (int, float) and low == 0 and high == 1:
+        return r.random(n, t)
     refuse(low > high, f"uniform: low={low} must be less than or equal to high={high}")
     return moved(r.random(n, t), low, high - low)
 
@@ -180,9 +184,9 @@ def exponential_law(r, n, t, lam):
 
 def moved(y, loc, scale):
     """`loc + scale * y` in the memory of `y`."""
-    if np.ndim(scale) > 0 or scale != 1:
+    if not isinstance(scale, int | float) or scale != 1:
         np.multiply(y, scale, out=y)
-    if np.ndim(loc) > 0 or loc != 0:
+    if not isinstance(loc, int | float) or loc != 0:
         np.add(y, loc, out=y)
     return y
 
@@ -332,6 +336,69 @@ def negative_binomial_like(data, /, k=1, p=1.0, rng=None):
 def generalized_negative_binomial_like(data, /, mu=1.0, alpha=1.0, rng=None):
     """Counts of mean `mu` and dispersion `alpha`, in the shape and type of `data`."""
     return sampled_like(generalized_negative_binomial_law, data, (mu, alpha), rng)
+
+
+def fresh(law, params, shape, dtype, rng, kinds="f"):
+    """Numbers of a shape from the stream of the current context."""
+    dtype = real_dtype(dtype)
+    refuse(dtype.kind not in kinds, f"dtype {dtype}: this distribution makes no such numbers")
+    shape = (1,) if shape is None else sizes(shape)
+    return drawn(current_context() if rng is None else rng, None, law, shape, dtype, *params)
+
+
+@operator
+def _random_uniform(low=0.0, high=1.0, shape=None, ctx=None, dtype=None, rng=None):
+    """Numbers spread evenly from `low` to `high`, inside a graph."""
+    return fresh(uniform_law, (low, high), shape, dtype, rng)
+
+
+@operator
+def _random_normal(loc=0.0, scale=1.0, shape=None, ctx=None, dtype=None, rng=None):
+    """Normal numbers of mean `loc` and standard deviation `scale`, inside a graph."""
+    return fresh(normal_law, (loc, scale), shape, dtype, rng)
+
+
+@operator
+def _random_exponential(lam=1.0, shape=None, ctx=None, dtype=None, rng=None):
+    """Waiting times of *rate* `lam`, inside a graph."""
+    return fresh(exponential_law, (lam,), shape, dtype, rng)
+
+
+@operator
+def _random_gamma(alpha=1.0, beta=1.0, shape=None, ctx=None, dtype=None, rng=None):
+    """Gamma numbers of shape `alpha` and scale `beta`, inside a graph."""
+    return fresh(gamma_law, (alpha, beta), shape, dtype, rng)
+
+
+@operator
+def _random_poisson(lam=1.0, shape=None, ctx=None, dtype=None, rng=None):
+    """Poisson counts of rate `lam`, inside a graph."""
+    return fresh(poisson_law, (lam,), shape, dtype, rng)
+
+
+@operator
+def _random_negative_binomial(k=1, p=1.0, shape=None, ctx=None, dtype=None, rng=None):
+    """Successes before the k-th failure, of probability `p`, inside a graph."""
+    return fresh(negative_binomial_law, (k, p), shape, dtype, rng)
+
+
+@operator
+def _random_generalized_negative_binomial(
+    mu=1.0, alpha=1.0, shape=None, ctx=None, dtype=None, rng=None
+):
+    """Counts of mean `mu` and dispersion `alpha`, inside a graph."""
+    return fresh(generalized_negative_binomial_law, (mu, alpha), shape, dtype, rng)
+
+
+@operator
+def _random_randint(low, high, shape=None, ctx=None, dtype="int32", rng=None):
+    """Whole numbers from `low` up to, not including, `high`, inside a graph."""
+    return fresh(integers_law, (low, high), shape, dtype or "int32", rng, "iu")
+
+
+def integers_law(r, n, t, low, high):
+    """Whole numbers from `low` up to, not including, `high`."""
+    return r.integers(low, high, n)
 
 
 # --- Shuffling ------------------------------------------------------------------------------------

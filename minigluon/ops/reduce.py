@@ -81,6 +81,8 @@ def mean(data, /, axis=None, keepdims=False, exclude=False):
     count = math.prod([data.shape[a] for a in where])
     if count == 1:  # such as the loss of each sample, one number: a mean of one number is no work
         return at_least_1d(data if keepdims else data.squeeze(where)).copy()
+    if data.dtype.kind == "f" and data.itemsize > 2:
+        return at_least_1d(data.sum(axis=where, keepdims=keepdims) / data.dtype.type(count))
     return at_least_1d(data.mean(axis=where, keepdims=keepdims)).astype(data.dtype, copy=False)
 
 
@@ -125,19 +127,19 @@ def min(data, /, axis=None, keepdims=False, exclude=False):
 @operator(vjp=(None,))
 def argmax(data, /, axis=None, keepdims=False):
     """Where the largest number stands along `axis` (None: in the flattened array), as float32."""
-    return place_of(np.argmax, data, axis, keepdims)
+    return place_of(data.argmax, data, axis, keepdims)
 
 
 @operator(vjp=(None,))
 def argmin(data, /, axis=None, keepdims=False):
     """Where the smallest number stands along `axis` (None: in the flattened array), as float32."""
-    return place_of(np.argmin, data, axis, keepdims)
+    return place_of(data.argmin, data, axis, keepdims)
 
 
 def place_of(find, data, axis, keepdims):
     """The positions that `find` finds, as MXNet returns them: in float32."""
     axis = axis if axis is None else one_axis(data, axis)
-    return at_least_1d(find(data, axis=axis, keepdims=keepdims)).astype("float32")
+    return at_least_1d(find(axis=axis, keepdims=keepdims)).astype("float32")
 
 
 # --- Softmax --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 import numpy as np
 
 from minigluon.op import operator
+from minigluon.ops.indexing import blend
 
 __all__ = [
     "SequenceLast",
@@ -42,7 +43,7 @@ def lengths_of(data, sequence_length, use_sequence_length):
         raise ValueError("use_sequence_length=True: give sequence_length")
     if sequence_length.shape != data.shape[1:2]:
         raise ValueError(f"{data.shape[1]} sequences, but lengths of shape {sequence_length.shape}")
-    return sequence_length.astype("int64")
+    return sequence_length.astype("int32")
 
 
 def require_lengths(lengths, steps):
@@ -58,7 +59,7 @@ def back(first, axis):
 
 def inside(data, lengths):
     """Where the sequences are: an array of truths, of data's number of axes."""
-    found = np.arange(len(data))[:, None] < lengths
+    found = np.arange(len(data), dtype="int32")[:, None] < lengths
     return found.reshape(found.shape + (1,) * (data.ndim - 2))
 
 
@@ -80,7 +81,8 @@ def SequenceMask(data, sequence_length=None, /, use_sequence_length=False, value
     lengths = lengths_of(first, sequence_length, use_sequence_length)
     if lengths is None:
         return data.copy()
-    return back(np.where(inside(first, lengths), first, data.dtype.type(value)), axis)
+    value = np.full_like(first, value, shape=(1,) * first.ndim)
+    return back(blend(inside(first, lengths), first, value), axis)
 
 
 def masked(g, n, use_sequence_length, axis):

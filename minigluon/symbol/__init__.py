@@ -14,7 +14,10 @@ PLACES = {
     "minigluon.symbol.space": (
         "arange",
         "eye",
+        "cast_storage",
         "full",
+        "histogram",
+        "hypot",
         "linspace",
         "maximum",
         "minimum",
@@ -25,6 +28,16 @@ PLACES = {
         "zeros",
     ),
     "minigluon.symbol.files": ("load", "load_json", "fromjson"),
+    "minigluon.symbol.random": (
+        "random_exponential",
+        "random_gamma",
+        "random_generalized_negative_binomial",
+        "random_negative_binomial",
+        "random_normal",
+        "random_poisson",
+        "random_randint",
+        "random_uniform",
+    ),
 }
 space = SymbolSpace(__name__, places=PLACES)
 __getattr__, __dir__ = space.find, space.names

@@ -6,5 +6,6 @@ from minigluon.symbol.space import SymbolSpace
 
 # --- The face `mx.sym` ----------------------------------------------------------------------------
 
-space = SymbolSpace(__name__, prefix="contrib_")
+PLACES = {"minigluon.symbol.random": ("rand_zipfian",)}
+space = SymbolSpace(__name__, prefix="contrib_", places=PLACES)
 __getattr__, __dir__ = space.find, space.names

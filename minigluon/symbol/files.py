@@ -16,6 +16,7 @@ from minigluon.symbol.symbol import INFIX, Node, Symbol, in_order, text
 __all__ = [
     "BETWEEN",
     "CANONICAL",
+    "LAWS",
     "NUMBERS",
     "ONLY_THERE",
     "READ",
@@ -42,6 +43,8 @@ __all__ = [
 # --- In a file ------------------------------------------------------------------------------------
 
 VERSION = 10901
+LAWS = ("uniform", "normal", "exponential", "gamma", "poisson", "negative_binomial", "randint")
+LAWS += ("generalized_negative_binomial",)
 BETWEEN = {
     "add": "elemwise_add",
     "subtract": "elemwise_sub",
@@ -79,6 +82,8 @@ CANONICAL = {  # names that MXNet writes for others
     "cumsum": "_np_cumsum",
     "split_v2": "_split_v2",
     "choose_element_0index": "pick",
+    **{f"random_{law}": f"_random_{law}" for law in LAWS},
+    **{f"{law}_like": f"_random_{law}_like" for law in LAWS},
     "ravel_multi_index": "_ravel_multi_index",
     "unravel_index": "_unravel_index",
 }

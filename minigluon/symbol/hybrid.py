@@ -10,7 +10,7 @@ from itertools import count
 import numpy as np
 
 from minigluon.op import operator, operators
-from minigluon.symbol.symbol import Facts, Node, Symbol
+from minigluon.symbol.symbol import Facts, Node, Symbol, draws, undrawn
 
 __all__ = [
     "OWNERS",
@@ -22,7 +22,6 @@ __all__ = [
     "calls",
     "collect",
     "differentiate",
-    "draws",
     "head_of",
     "identity_of",
     "listed",
@@ -71,19 +70,11 @@ class Outlines(Facts):
         raw = [
             np.zeros(self.shapes[a], self.types[a]) if type(a) is tuple else a for a in node.inputs
         ]
-        settings = {**node.settings, "rng": 0} if draws(node.op) else node.settings
-        out = node.op.kernel(
-            *raw, **settings
-        )  # a stream of its own: nothing is drawn from the user's
+        out = node.op.kernel(*raw, **undrawn(node))
         if isinstance(out, tuple):
             self.counts[node] = len(out)
             return out
         return (out,)
-
-
-def draws(op):
-    """Whether an operator draws random numbers."""
-    return "rng" in op.known
 
 
 # --- Which calls, in which order ------------------------------------------------------------------

@@ -3,6 +3,7 @@
 # Written from chapters/21_graphs.ipynb: edit the chapter, then run `minigluon export`.
 
 import importlib
+import math
 from functools import update_wrapper
 
 from minigluon import ops
@@ -13,9 +14,12 @@ from minigluon.symbol.symbol import Symbol, compose
 __all__ = [
     "SymbolSpace",
     "arange",
+    "cast_storage",
     "either",
     "eye",
     "full",
+    "histogram",
+    "hypot",
     "linspace",
     "maximum",
     "minimum",
@@ -122,3 +126,23 @@ ops.load()
 maximum, minimum = either("maximum", max), either("minimum", min)
 power = pow = either("power", pow)  # noqa: A001
 modulo = either("modulo", lambda left, right: left % right)
+
+
+def hypot(left, right):
+    """The length of the hypotenuse, of symbols or numbers."""
+    plain = not isinstance(left, Symbol) and not isinstance(right, Symbol)
+    return math.hypot(left, right) if plain else operators["hypot"](left, right)
+
+
+def histogram(a, bins=10, range=None, **kwargs):
+    """Counts and edges: `bins` equal parts of `range`, or the edges as a Symbol."""
+    if isinstance(bins, Symbol):
+        return compose(operators["_histogram"], [a, bins], {}, **kwargs)
+    if range is None:
+        raise ValueError("null range is not supported in symbol mode")
+    return compose(operators["_histogram"], [a], {"bin_cnt": bins, "range": range}, **kwargs)
+
+
+def cast_storage(data, stype="default", **kwargs):
+    """The same numbers: a graph computes with dense arrays, and casts what it hands over."""
+    return compose(operators["identity"], [data], {}, **kwargs)

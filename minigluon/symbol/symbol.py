@@ -25,6 +25,7 @@ __all__ = [
     "attributes",
     "complete",
     "compose",
+    "draws",
     "hint_of",
     "in_order",
     "moved",
@@ -36,6 +37,7 @@ __all__ = [
     "substituted",
     "text",
     "type_of_call",
+    "undrawn",
     "var",
     "wanted",
 ]
@@ -451,6 +453,16 @@ def complete(shape):
     return shape is not None and 0 not in shape
 
 
+def draws(op):
+    """Whether an operator draws random numbers."""
+    return "rng" in op.known
+
+
+def undrawn(node):
+    """The settings of a node's call, with a stream of its own: nothing is drawn from the user's."""
+    return {**node.settings, "rng": 0} if draws(node.op) else node.settings
+
+
 class Facts:
     """Shapes and types of the outputs of nodes, as far as they are known: {(node, number): …}."""
 
@@ -514,7 +526,7 @@ class Facts:
             np.zeros(self.shapes[a], self.types[a]) if type(a) is tuple else a for a in node.inputs
         ]
         try:
-            out = node.op.kernel(*raw, **node.settings)
+            out = node.op.kernel(*raw, **undrawn(node))
         except Exception as error:
             found = failure(error, node.op, raw, node.settings)
             raise MXNetError(f"Error in operator {node.name}: {found}") from error
@@ -586,6 +598,10 @@ for name in (
 Symbol.__neg__ = lambda self: operators["multiply"](self, -1.0)  # as MXNet writes it down
 Symbol.astype = lambda self, dtype, copy=True: operators["cast"](self, dtype=dtype)
 Symbol.as_nd_ndarray = lambda self: self
+Symbol.infer_type_partial = Symbol.infer_type
+Symbol.debug_str = lambda self: "\n".join(
+    f"{node.called or 'Variable'}: {node.name}" for node in in_order(self._entries)
+)
 
 
 def no_such(name):

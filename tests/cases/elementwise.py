@@ -21,7 +21,7 @@ ROWS = [
     binary("divide", A, Q, np.divide),
     binary("power", P, Q, np.power),
     binary("modulo", P * 5, Q, np.mod),
-    binary("broadcast_hypot", A, B, np.hypot),
+    binary("hypot", A, B, np.hypot),
     Row("modulo", (P, np.zeros(1)), reference=lambda a, b: 0 * a, differentiable=(), note="zero"),
     binary("maximum", A, B, np.maximum),
     binary("minimum", A, B, np.minimum),

@@ -27,7 +27,35 @@ def picked(x, index, **_):
     return x[np.arange(3), index]
 
 
+def assigned(x, value):
+    """A copy with `value` in rows 1 and 2, every other column."""
+    out = x.copy()
+    out[1:3, ::2] = value
+    return out
+
+
 ROWS = [
+    Row(
+        "fill_element_0index",
+        (signed(3, 4), signed(3, seed=1), np.array([0, 3, 1])),
+        {},
+        lambda x, value, index: np.where(np.arange(4) == index[:, None], value[:, None], x),
+        (0, 1),
+    ),
+    Row(
+        "_slice_assign",
+        (signed(3, 4), signed(2, 2, seed=1)),
+        {"begin": (1, None), "end": (3, None), "step": (1, 2)},
+        lambda x, value, **_: assigned(x, value),
+        wrong=((signed(3, 4), signed(2, 3)), {"begin": (1, 0), "end": (3, 2)}),
+        says="shape",
+    ),
+    Row(
+        "_slice_assign_scalar",
+        (signed(3, 4),),
+        {"scalar": 5.0, "begin": (1, None), "end": (3, None), "step": (1, 2)},
+        lambda x, **_: assigned(x, 5.0),
+    ),
     Row("gather", (A,), {"key": (slice(1, None), 2)}, lambda x, key: x[key]),
     Row("gather", (A,), {"key": (I, 1)}, lambda x, key: x[key], note="twice"),
     Row("gather", (A,), {"key": (0, 1)}, lambda x, key: x[key], None, ((A,), {"key": 5}), "bounds"),

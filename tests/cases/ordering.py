@@ -39,6 +39,23 @@ def put(g, shape, places):
 
 
 ROWS = [
+    Row(
+        "_histogram",
+        (signed(3, 4),),
+        {"bin_cnt": 4, "range": (-1.0, 2.0)},
+        lambda x, bin_cnt, range: np.histogram(x, bin_cnt, range),
+        (),
+        wrong=((signed(3),), {"bin_cnt": 4}),
+        says="range",
+    ),
+    Row(
+        "_histogram",
+        (signed(3, 4), np.array([-2.0, -0.5, 0.25, 3.0])),
+        {},
+        lambda x, bins: np.histogram(x, bins),
+        (),
+        note="edges",
+    ),
     Row("along", (X, INDEX), {}, lambda x, i: np.take_along_axis(x, i, -1), (0,)),
     Row(
         "along",

@@ -104,10 +104,10 @@ def run(folder, count, python):
         done = subprocess.run(command, capture_output=True, text=True)
         lines = listed.read_text().splitlines() if listed.exists() else []
         alone = len(lines) == len(answers)  # none has been answered in this run
-        if done.returncode > 0:  # an exception outside of any call: MXNet is not installed there
+        if not listed.exists():  # it did not come so far as to ask MXNet anything
             raise RuntimeError(f"{python} cannot run MXNet: {done.stderr[-500:]}")
         answers = [json.loads(line) for line in lines]
-        if done.returncode < 0 and alone:  # a signal
+        if done.returncode and alone:  # a signal, or MXNet's own report of one
             answers.append({"error": "MXNet aborts"})
             listed.write_text("".join(json.dumps(a) + "\n" for a in answers))
     return answers

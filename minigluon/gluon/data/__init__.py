@@ -1,10 +1,10 @@
-"""A dataset answers "give me sample i"; a sampler says which i come next; a loader makes batches of the answers."""
+"""A loader keeps some batches ahead of the training: worker processes make them, shared memory carries them over."""
 
-# Written from chapters/80_data.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/82_loader.ipynb: edit the chapter, then run `minigluon export`.
 
 from minigluon.gluon.data import batchify
 from minigluon.gluon.data.dataloader import DataLoader
-from minigluon.gluon.data.dataset import ArrayDataset, Dataset, SimpleDataset
+from minigluon.gluon.data.dataset import ArrayDataset, Dataset, RecordFileDataset, SimpleDataset
 from minigluon.gluon.data.sampler import (
     BatchSampler,
     FilterSampler,
@@ -22,6 +22,7 @@ __all__ = [
     "FilterSampler",
     "IntervalSampler",
     "RandomSampler",
+    "RecordFileDataset",
     "Sampler",
     "SequentialSampler",
     "SimpleDataset",

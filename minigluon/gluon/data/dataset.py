@@ -1,10 +1,25 @@
 """A dataset answers "give me sample i"; a sampler says which i come next; a loader makes batches of the answers."""
 
-# Written from chapters/80_data.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/80_data.ipynb, chapters/81_records.ipynb: edit the chapter, then run `minigluon export`.
 
-from minigluon.ndarray.ndarray import NDArray
+import os
 
-__all__ = ["ArrayDataset", "Chosen", "Dataset", "FirstTransform", "SimpleDataset", "Transformed"]
+import numpy as np
+
+from minigluon.ndarray.ndarray import NDArray, place
+from minigluon.recordio import MXIndexedRecordIO
+
+__all__ = [
+    "ArrayDataset",
+    "Chosen",
+    "Dataset",
+    "FirstTransform",
+    "RecordFileDataset",
+    "SimpleDataset",
+    "Transformed",
+    "gather",
+    "rows",
+]
 
 
 # --- Datasets -------------------------------------------------------------------------------------
@@ -77,6 +92,11 @@ class Chosen(Dataset):
     def __getitem__(self, idx):
         return self._dataset[self._numbers[idx]]
 
+    # --- Whole batches ----------------------------------------------------------------------------
+
+    def _gather(self, numbers):
+        return gather(self._dataset, [self._numbers[i] for i in numbers])
+
 
 class Transformed(Dataset):
     """The samples of another dataset, changed by a function."""
@@ -90,6 +110,17 @@ class Transformed(Dataset):
     def __getitem__(self, idx):
         item = self._dataset[idx]
         return self._fn(*item) if isinstance(item, tuple) else self._fn(item)
+
+    # --- Whole batches ----------------------------------------------------------------------------
+
+    def _gather(self, numbers):
+        on_batch = getattr(getattr(self._fn, "_fn", None), "on_batch", None)
+        if type(self._fn) is not FirstTransform or on_batch is None:
+            return None
+        found = gather(self._dataset, numbers)
+        if found is None:
+            return None
+        return [on_batch(found[0]), *found[1:]] if type(found) is list else on_batch(found)
 
 
 class FirstTransform:
@@ -118,4 +149,59 @@ class ArrayDataset(Dataset):
     def __getitem__(self, idx):
         if len(self._data) == 1:
             return self._data[0][idx]
-        return tuple(data[idx] for data in self._data)
+        return tuple([data[idx] for data in self._data])  # faster than a generator
+
+    # --- Whole batches ----------------------------------------------------------------------------
+
+    def _gather(self, numbers):
+        found = []
+        for a in self._data:
+            part = gather(a, numbers) if isinstance(a, Dataset) else rows(a, numbers)
+            if part is None:
+                return None
+            found.append(part)
+        return found if len(found) > 1 else found[0]
+
+
+# --- Whole batches --------------------------------------------------------------------------------
+
+
+def gather(dataset, numbers):
+    """The batch of the samples of these numbers, as stacked; None if it must be made of samples.
+
+    A dataset takes part with a method `_gather(numbers)`. A function of `transform_first` does with an
+    attribute `on_batch`, which does to a batch what the function does to each sample.
+    """
+    kind, way = type(dataset), None
+    for base in kind.__mro__:  # whichever comes first decides
+        if "_gather" in vars(base) or "__getitem__" in vars(base):
+            way = vars(base).get("_gather")
+            break
+    return None if way is None else way(dataset, numbers)
+
+
+def rows(data, numbers):
+    """Rows of an array with two axes or more, or of a NumPy array; None for anything else."""
+    if type(data) is NDArray and data.ndim > 1 and data._node is None:
+        return NDArray(data._data[numbers], data._ctx)
+    if type(data) is np.ndarray and data.dtype.kind in "fiub":
+        return place(data[numbers], None)
+    return None
+
+
+# --- Records as a dataset -------------------------------------------------------------------------
+
+
+class RecordFileDataset(Dataset):
+    """The records of a file `name.rec` with an index `name.idx`, as bytes."""
+
+    def __init__(self, filename):
+        self.filename = filename
+        self.idx_file = os.path.splitext(filename)[0] + ".idx"
+        self._record = MXIndexedRecordIO(self.idx_file, filename, "r")
+
+    def __getitem__(self, idx):
+        return self._record.read_idx(self._record.keys[idx])
+
+    def __len__(self):
+        return len(self._record.keys)

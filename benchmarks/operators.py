@@ -1,0 +1,325 @@
+"""Every family of operators against bare NumPy, PyTorch and MXNet: `python benchmarks/operators.py`.
+
+Each line is one call, forwards, on large arrays (at least 1e6 numbers unless it says otherwise) and on
+small ones (16 to 64 numbers). NumPy's column is the best formulation by hand that we know, into fresh
+memory, as the operator gives it. NumPy and minigluon take turns in one process, PyTorch and MXNet in
+processes of their own (--torch, --mxnet or TORCH_PYTHON, MXNET_PYTHON); one thread each. Only ratios
+within one run mean something.
+"""
+
+import argparse
+import gc
+import json
+import os
+import sys
+import timeit
+from pathlib import Path
+
+import numpy as np
+
+R = np.random.default_rng(0)
+
+
+def arrays(large):
+    """What the programs work on, by name."""
+    n, m, k = (1000, 2000, 64) if large else (4, 8, 2)
+    x = R.normal(size=(n, m)).astype("float32")
+    image = R.normal(size=(16, 16, 64, 64) if large else (1, 2, 4, 4)).astype("float32")
+    square = R.normal(size=(400, 400) if large else (4, 4)).astype("float32")
+    return {
+        "x": x,
+        "y": R.normal(size=(n, m)).astype("float32"),
+        "p": np.abs(x) + np.float32(0.5),
+        "row": R.normal(size=(1, m)).astype("float32"),
+        "column": R.integers(0, m, n).astype("float32"),
+        "rows": R.integers(0, n, n).astype("float32"),
+        "mask": (x > 0).astype("float32"),
+        "image": image,
+        "square": square,
+        "spd": square @ square.T + np.eye(len(square), dtype="float32") * len(square),
+        "batch": R.normal(size=(64, 64, 64) if large else (2, 2, 4)).astype("float32"),
+        "batch2": R.normal(size=(64, 64, 64) if large else (2, 4, 2)).astype("float32"),
+        "lengths": R.integers(1, n, m).astype("float32"),
+        "few": x[:, :k].copy(),
+    }
+
+
+def stable_softmax(x):
+    e = x - x.max(-1, keepdims=True)
+    np.exp(e, out=e)
+    e /= e.sum(-1, keepdims=True)
+    return e
+
+
+def log_softmax(x):
+    e = x - x.max(-1, keepdims=True)
+    e -= np.log(np.exp(e).sum(-1, keepdims=True))
+    return e
+
+
+def sigmoid(x):  # 0.5 tanh(x / 2) + 0.5 is faster, and 0 where this is 1e-9
+    out = np.negative(x)
+    np.exp(out, out=out)
+    out += np.float32(1)
+    return np.reciprocal(out, out=out)
+
+
+def whole(a):
+    return a.astype("int64")
+
+
+def clipped(x, low, high):
+    return np.minimum(np.maximum(x, np.float32(low)), np.float32(high))
+
+
+def padded(image):
+    out = np.zeros((*image.shape[:2], image.shape[2] + 2, image.shape[3] + 2), image.dtype)
+    out[..., 1:-1, 1:-1] = image
+    return out
+
+
+def chosen(index, depth):
+    out = np.zeros((len(index), depth), "float32")
+    inside = index < depth
+    out[np.arange(len(index))[inside], index[inside]] = 1
+    return out
+
+
+def largest(x, k):  # of equal numbers any may be left out, where ours takes the first
+    part = np.argpartition(x, -k)[:, -k:]
+    order = np.argsort(-np.take_along_axis(x, part, 1), axis=1)
+    return np.take_along_axis(part, order, 1).astype("float32")
+
+
+# name: (minigluon and MXNet, NumPy, PyTorch), all expressions over the arrays above
+PROGRAMS = {
+    "add": ("x + y", "x + y", "x + y"),
+    "add a row": ("nd.broadcast_add(x, row)", "x + row", "x + row"),
+    "multiply by a number": ("x * 2", "x * np.float32(2)", "x * 2"),
+    "in place": ("x.__iadd__(y)", "np.add(x, y, out=x)", "x.add_(y)"),
+    "maximum": ("nd.maximum(x, y)", "np.maximum(x, y)", "torch.maximum(x, y)"),
+    "exp": ("nd.exp(x)", "np.exp(x)", "torch.exp(x)"),
+    "log": ("nd.log(p)", "np.log(p)", "torch.log(p)"),
+    "sqrt": ("nd.sqrt(p)", "np.sqrt(p)", "torch.sqrt(p)"),
+    "tanh": ("nd.tanh(x)", "np.tanh(x)", "torch.tanh(x)"),
+    "sigmoid": ("nd.sigmoid(x)", "sigmoid(x)", "torch.sigmoid(x)"),
+    "relu": ("nd.relu(x)", "np.maximum(x, np.float32(0))", "torch.relu(x)"),
+    "clip": ("nd.clip(x, -1, 1)", "clipped(x, -1, 1)", "torch.clip(x, -1, 1)"),
+    "compare": ("x > y", "(x > y).astype('float32')", "(x > y).float()"),
+    "where": ("nd.where(mask, x, y)", "np.where(mask != 0, x, y)", "torch.where(mask != 0, x, y)"),
+    "astype float16": ("x.astype('float16')", "x.astype('float16')", "x.half()"),
+    "sum": ("nd.sum(x)", "x.sum()", "x.sum()"),
+    "sum of columns": ("nd.sum(x, axis=0)", "x.sum(0)", "x.sum(0)"),
+    "sum of rows": ("nd.sum(x, axis=1)", "x.sum(1)", "x.sum(1)"),
+    "mean": ("nd.mean(x, axis=1)", "x.mean(1)", "x.mean(1)"),
+    "max": ("nd.max(x, axis=1)", "x.max(1)", "x.max(1).values"),
+    "argmax": ("nd.argmax(x, axis=1)", "x.argmax(1).astype('float32')", "x.argmax(1)"),
+    "norm": ("nd.norm(x)", "np.sqrt(np.vdot(x, x))", "x.norm()"),
+    "cumsum": ("nd.cumsum(x, axis=1)", "np.cumsum(x, 1)", "x.cumsum(1)"),
+    "softmax": ("nd.softmax(x)", "stable_softmax(x)", "x.softmax(-1)"),
+    "log_softmax": ("nd.log_softmax(x)", "log_softmax(x)", "x.log_softmax(-1)"),
+    "transpose": (
+        "nd.transpose(x)",
+        "np.ascontiguousarray(x.T)",
+        "x.T.contiguous()",
+    ),
+    "transpose 4": (
+        "nd.transpose(image, axes=(0, 2, 3, 1))",
+        "np.ascontiguousarray(image.transpose(0, 2, 3, 1))",
+        "image.permute(0, 2, 3, 1).contiguous()",
+    ),
+    "concat": ("nd.concat(x, y, dim=1)", "np.concatenate((x, y), 1)", "torch.cat((x, y), 1)"),
+    "stack": ("nd.stack(x, y)", "np.stack((x, y))", "torch.stack((x, y))"),
+    "split": (
+        "nd.split(x, num_outputs=2, axis=1)",
+        "[np.ascontiguousarray(p) for p in np.split(x, 2, 1)]",
+        "[p.contiguous() for p in x.chunk(2, 1)]",
+    ),
+    "tile": ("nd.tile(x, reps=(2, 2))", "np.tile(x, (2, 2))", "x.tile(2, 2)"),
+    "repeat": (
+        "nd.repeat(x, repeats=2, axis=1)",
+        "np.repeat(x, 2, 1)",
+        "x.repeat_interleave(2, 1)",
+    ),
+    "pad": (
+        "nd.pad(image, mode='constant', pad_width=(0, 0, 0, 0, 1, 1, 1, 1))",
+        "padded(image)",
+        "torch.nn.functional.pad(image, (1, 1, 1, 1))",
+    ),
+    "flip": ("nd.flip(x, axis=1)", "np.ascontiguousarray(x[:, ::-1])", "x.flip(1)"),
+    "slice": (
+        "nd.slice(x, begin=(0, 1), end=(None, None))",
+        "x[:, 1:].copy()",
+        "x[:, 1:].clone()",
+    ),
+    "take": (
+        "nd.take(x, rows)",
+        "np.take(x, whole(rows), 0, mode='clip')",
+        "x[rows.long()]",
+    ),
+    "pick": (
+        "nd.pick(x, column)",
+        "x[np.arange(len(x)), whole(column).clip(0, x.shape[1] - 1)]",
+        "x.gather(1, column.long()[:, None])[:, 0]",
+    ),
+    "one_hot": (
+        "nd.one_hot(column, 1000)",
+        "chosen(whole(column), 1000)",
+        "torch.nn.functional.one_hot(column.long(), 2000).float()",
+    ),
+    "sort": ("nd.sort(few)", "np.sort(few)", "few.sort().values"),
+    "argsort": (
+        "nd.argsort(few)",
+        "few.argsort(kind='stable').astype('float32')",
+        "few.argsort(stable=True)",
+    ),
+    "topk": ("nd.topk(x, k=2)", "largest(x, 2)", "x.topk(2).indices"),
+    "SequenceMask": (
+        "nd.SequenceMask(x, lengths, use_sequence_length=True)",
+        "x * (np.arange(len(x), dtype='float32')[:, None] < lengths)",
+        "x * (torch.arange(len(x))[:, None] < lengths)",
+    ),
+    "dot": ("nd.dot(square, square)", "square @ square", "square @ square"),
+    "dot, transposed": (
+        "nd.dot(square, square, transpose_b=True)",
+        "square @ square.T",
+        "square @ square.T",
+    ),
+    "batch_dot": ("nd.batch_dot(batch, batch2)", "batch @ batch2", "batch @ batch2"),
+    "potrf": ("nd.linalg.potrf(spd)", "np.linalg.cholesky(spd)", "torch.linalg.cholesky(spd)"),
+    "inverse": ("nd.linalg.inverse(spd)", "np.linalg.inv(spd)", "torch.linalg.inv(spd)"),
+    "uniform": (
+        "nd.random.uniform(shape=x.shape)",
+        "R.random(x.shape, 'float32')",
+        "torch.rand(x.shape)",
+    ),
+    "normal": (
+        "nd.random.normal(shape=x.shape)",
+        "R.standard_normal(x.shape, 'float32')",
+        "torch.randn(x.shape)",
+    ),
+}
+HELPERS = (
+    "stable_softmax",
+    "log_softmax",
+    "sigmoid",
+    "whole",
+    "clipped",
+    "padded",
+    "chosen",
+    "largest",
+    "R",
+)
+
+
+def contenders(names, large):
+    """{contender: {program: function}} of those that live in one process, on the same numbers."""
+    global R
+    R = np.random.default_rng(0)
+    raw, found = arrays(large), {}
+    for i, name in enumerate(("minigluon", "numpy", "torch")):
+        if name in names or (name == "minigluon" and "mxnet" in names):
+            scope, wait = world(names, name, raw)
+            found[name] = {p: compiled(e[i], scope, wait) for p, e in PROGRAMS.items()}
+    return found
+
+
+def world(names, name, raw):
+    """The names that a contender's expressions use, and what waits for it."""
+    if name == "numpy":
+        return {**{h: globals()[h] for h in HELPERS}, "np": np, **raw}, None
+    if name == "torch":
+        import torch
+
+        torch.set_num_threads(1)
+        torch.set_grad_enabled(False)
+        return {"torch": torch, **{k: torch.tensor(a) for k, a in raw.items()}}, None
+    if "mxnet" in names:
+        np.bool = bool  # this release of MXNet still asks for it
+        import mxnet as mx
+    else:
+        import minigluon as mx
+    scope = {"nd": mx.nd, **{k: mx.nd.array(a) for k, a in raw.items()}}
+    return scope, mx.nd.waitall if "mxnet" in names else None
+
+
+def compiled(text, scope, wait):
+    """The function of an expression."""
+    f = eval(f"lambda: {text}", scope)
+    if wait is None:
+        return f
+
+    def waiting():
+        f()
+        wait()
+
+    return waiting
+
+
+def measure(names, rounds):
+    """{size: {program: {contender: µs}}}, the contenders taking turns."""
+    found = {}
+    for size, number in (("large", 1), ("small", 1000)):
+        programs = contenders(names, size == "large")
+        found[size] = {p: dict.fromkeys(programs, float("inf")) for p in PROGRAMS}
+        for p, times in found[size].items():
+            for f in [programs[c][p] for c in programs]:
+                f()
+            gc.collect()
+            for _ in range(rounds):
+                for c in programs:
+                    spent = timeit.timeit(programs[c][p], number=number) / number * 1e6
+                    times[c] = min(times[c], spent)
+    return found
+
+
+def report(found, names):
+    """Print the tables; how many lines miss the targets."""
+    missed = []
+    for size, target in (("large", "<= 1.15 x NumPy"), ("small", "<= NumPy + 1.5 us")):
+        print(f"\n{size} arrays, µs a call (minigluon {target})\n")
+        print(f"{'':22}" + "".join(f"{n:>12}" for n in names) + "   ours/NumPy")
+        for p, t in found[size].items():
+            ratio, more = t["minigluon"] / t["numpy"], t["minigluon"] - t["numpy"]
+            met = ratio <= 1.15 if size == "large" else more <= 1.5
+            missed += [] if met else [f"{p} ({size})"]
+            cells = "".join(f"{t[n]:12.2f}" if n in t else f"{'':12}" for n in names)
+            print(f"{p:22}{cells}   {ratio:5.2f}{'' if met else '  MISSED'}")
+    print(f"\n{len(missed)} of {2 * len(PROGRAMS)} lines miss: {', '.join(missed) or 'none'}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--torch", default=os.environ.get("TORCH_PYTHON", sys.executable))
+    parser.add_argument("--mxnet", default=os.environ.get("MXNET_PYTHON", sys.executable))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only:
+        print(json.dumps(measure(args.only.split(","), args.rounds)))
+        return
+    from run import has, run
+
+    names, found = ["minigluon", "numpy"], None
+    for name, python in (("own", sys.executable), ("torch", args.torch), ("mxnet", args.mxnet)):
+        if name != "own" and not has(python, name):
+            print(f"{name} is not installed for {Path(python).name}: left out")
+            continue
+        only = "minigluon,numpy" if name == "own" else name
+        arguments = [str(Path(__file__)), "--only", only, "--rounds", str(args.rounds)]
+        part = json.loads(run(python, arguments, 1))
+        if name == "own":
+            found = part
+            continue
+        names.append(name)
+        for size in found:
+            for p, times in part[size].items():
+                found[size][p][name] = min(times.values())
+    report(found, names)
+    if args.json:
+        args.json.write_text(json.dumps({"threads": 1, "us": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

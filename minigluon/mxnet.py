@@ -1,0 +1,186 @@
+"""Programs that say `import mxnet` run unchanged: Python asks finders for modules, and one of them can answer with ours."""
+
+# Written from chapters/98_mxnet.ipynb: edit the chapter, then run `minigluon export`.
+
+import difflib
+import importlib
+import os
+import pkgutil
+import runpy
+import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+
+__all__ = [
+    "Alias",
+    "FINDERS",
+    "Missing",
+    "OURS",
+    "THEIRS",
+    "USAGE",
+    "asked_by_program",
+    "contents",
+    "fresh_main",
+    "install",
+    "load_ipython_extension",
+    "main",
+    "missing",
+    "run_script",
+    "uninstall",
+    "unload_ipython_extension",
+]
+
+
+# --- The finder -----------------------------------------------------------------------------------
+
+OURS, THEIRS = "minigluon", "mxnet"
+
+
+class Alias(MetaPathFinder, Loader):
+    """Finds `mxnet.x` by importing `minigluon.x`: two names of one module."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        """A specification for names that begin with mxnet; ImportError for one that is not there."""
+        if fullname != THEIRS and not fullname.startswith(THEIRS + "."):
+            return None
+        ours = OURS + fullname[len(THEIRS) :]
+        if find_spec(ours) is None:
+            raise missing(ours)
+        return ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec):
+        """Our module; the import system then gives it the specification of the alias."""
+        module = importlib.import_module(OURS + spec.name[len(THEIRS) :])
+        self.kept = {**getattr(self, "kept", {}), spec.name: module.__spec__}
+        return module
+
+    def exec_module(self, module):
+        """Nothing is left to run: only take the specification back."""
+        module.__spec__ = self.kept.pop(module.__spec__.name, module.__spec__)
+
+
+class Missing(MetaPathFinder):
+    """The last finder that is asked: it says what is missing, and what is there instead."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        """Raises ImportError for `from mxnet.x import y` where there is no y."""
+        parent = fullname.rpartition(".")[0]
+        aliased = THEIRS + parent[len(OURS) :] in sys.modules
+        if fullname.startswith(OURS + ".") and aliased and asked_by_program():
+            raise missing(fullname)
+
+
+def asked_by_program():
+    """Whether the import stands in a program: not in our package, nor a question of `find_spec`."""
+    frame = sys._getframe(2)
+    while frame and "importlib" in frame.f_code.co_filename:
+        if frame.f_globals.get("__name__") == "importlib.util":
+            return False
+        frame = frame.f_back
+    return frame is None or not str(frame.f_globals.get("__name__")).startswith(OURS)
+
+
+def missing(ours):
+    """The ImportError for a module or a name that is not there, with the closest that is."""
+    parent, _, name = ours.rpartition(".")
+    theirs = THEIRS + parent[len(OURS) :]
+    close = difflib.get_close_matches(name, contents(parent), n=3, cutoff=0.5)
+    hint = f"; closest are {', '.join(close)}" if close else ""
+    message = f"{theirs} has no {name!r} in this package, minigluon{hint}"
+    return ImportError(message, name=f"{theirs}.{name}")
+
+
+def contents(name):
+    """What a package has: its names and its modules."""
+    if find_spec(name) is None:
+        return []
+    package = importlib.import_module(name)
+    modules = [m.name for m in pkgutil.iter_modules(getattr(package, "__path__", []))]
+    return [n for n in {*dir(package), *modules} if not n.startswith("_")]
+
+
+# --- In place, and away again ---------------------------------------------------------------------
+
+FINDERS = Alias(), Missing()
+
+
+def install():
+    """Let `import mxnet` bring this package; ImportError if MXNet itself is imported already."""
+    there = sys.modules.get(THEIRS)
+    if there is not None and there is not sys.modules[OURS]:
+        raise ImportError(
+            f"mxnet is imported already, from {there.__file__}: start Python anew and load "
+            "minigluon.mxnet first"
+        )
+    if FINDERS[0] not in sys.meta_path:
+        sys.meta_path.insert(0, FINDERS[0])
+        sys.meta_path.append(FINDERS[1])
+
+
+def uninstall():
+    """Let `import mxnet` mean what it did before."""
+    for finder in FINDERS:
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
+    for name in [n for n in sys.modules if n == THEIRS or n.startswith(THEIRS + ".")]:
+        del sys.modules[name]
+
+
+def load_ipython_extension(ipython):
+    """`%load_ext minigluon.mxnet`."""
+    install()
+
+
+def unload_ipython_extension(ipython):
+    """`%unload_ext minigluon.mxnet`."""
+    uninstall()
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+USAGE = "usage: python -m minigluon.mxnet (program.py | -m module | -c code) [arguments]"
+
+
+def main(argv):
+    """Run a program in which `mxnet` is this package; the exit status."""
+    if not argv or argv[0] in ("-h", "--help") or (argv[0] in ("-m", "-c") and len(argv) < 2):
+        print(USAGE)
+        return 0 if argv and argv[0] in ("-h", "--help") else 2
+    install()
+    if argv[0] == "-c":
+        sys.argv, sys.path[0] = ["-c", *argv[2:]], ""
+        exec(compile(argv[1], "<string>", "exec"), fresh_main().__dict__)
+    elif argv[0] == "-m":
+        sys.argv, sys.path[0] = argv[1:], os.getcwd()
+        runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv, sys.path[0] = argv, os.path.dirname(os.path.abspath(argv[0]))
+        run_script(argv[0])
+    return 0
+
+
+def fresh_main():
+    """A new module `__main__`, known as such: what a program defines can be pickled."""
+    module = type(sys)("__main__")
+    module.__builtins__ = __builtins__
+    sys.modules["__main__"] = module
+    return module
+
+
+def run_script(path):
+    """Run a file as `__main__`; an error in opening it is told in one line."""
+    try:
+        with open(path, "rb") as file:
+            code = compile(file.read(), path, "exec")
+    except OSError as error:
+        sys.exit(f"minigluon.mxnet: cannot open {path!r}: {error.strerror}")
+    module = fresh_main()
+    module.__file__ = path
+    exec(code, module.__dict__)
+
+
+if __name__ == "__main__" and __package__ == "minigluon":  # a notebook is a __main__ as well
+    from minigluon.mxnet import main as run  # the module under its name: one pair of finders
+
+    sys.exit(run(sys.argv[1:]))

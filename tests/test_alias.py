@@ -1,0 +1,125 @@
+"""`mxnet` as another name of this package."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import minigluon
+
+ROOT = Path(minigluon.__file__).parents[1]
+
+
+def python(*arguments, code=None, tmp_path=None):
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+PROGRAM = """
+import pickle, sys
+import mxnet as mx
+import mxnet
+from mxnet import autograd, gluon, nd
+from mxnet.gluon import nn
+import mxnet.ndarray as F
+from mxnet.gluon.data import DataLoader as Loader
+import mxnet.gluon.data.dataloader
+import minigluon
+
+assert mx is minigluon is mxnet and mx.__name__ == "minigluon"
+assert mx.nd is F is minigluon.nd and gluon is minigluon.gluon and nn is minigluon.gluon.nn
+assert Loader is minigluon.gluon.data.DataLoader
+assert sys.modules["mxnet.gluon.data"] is sys.modules["minigluon.gluon.data"]
+assert minigluon.gluon.__spec__.name == "minigluon.gluon" == minigluon.gluon.__name__
+x = pickle.loads(pickle.dumps(nd.ones((2,))))
+assert type(x) is minigluon.nd.NDArray and x.sum().asscalar() == 2
+x.attach_grad()
+with autograd.record():
+    y = (x * x).sum()
+y.backward()
+class Mine:
+    pass
+assert type(pickle.loads(pickle.dumps(Mine()))) is Mine
+print(x.grad.asnumpy().tolist(), sys.argv[1:], __name__, __file__)
+"""
+
+
+def test_a_program(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM + "import helper\n")
+    (tmp_path / "helper.py").write_text("import mxnet.gluon\n")
+    code, out, err = python("-m", "minigluon.mxnet", str(path), "--epochs", "3")
+    assert code == 0, err
+    assert out == f"[2.0, 2.0] ['--epochs', '3'] __main__ {path}\n" and not err
+
+
+def test_code_and_modules(tmp_path):
+    code, out, _ = python("-m", "minigluon.mxnet", "-c", "import mxnet, sys; print(sys.argv)", "a")
+    assert (code, out) == (0, "['-c', 'a']\n")
+    code, out, _ = python("-m", "minigluon.mxnet", "-m", "platform")
+    assert code == 0 and out
+    assert python("-m", "minigluon.mxnet")[0] == 2
+    assert "usage" in python("-m", "minigluon.mxnet", "--help")[1]
+    code, _, err = python("-m", "minigluon.mxnet", str(tmp_path / "none.py"))
+    assert code == 1 and "cannot open" in err
+    code, _, err = python("-m", "minigluon.mxnet", "-c", "import sys; sys.exit(7)")
+    assert code == 7
+
+
+MISSING = [
+    ("import mxnet.gluonn", "ImportError", "mxnet has no 'gluonn'", "gluon"),
+    ("import mxnet.gluon.los", "ImportError", "mxnet.gluon has no 'los'", "loss"),
+    ("from mxnet import autogradd", "ImportError", "'autogradd'", "autograd"),
+    ("from mxnet.gluon.nn import Dens", "ImportError", "'Dens'", "Dense"),
+    ("import mxnet; mxnet.gloun", "AttributeError", "'gloun'", "gluon"),
+    ("from mxnet.nosuch.part import x", "ImportError", "mxnet has no 'nosuch'", ""),
+]
+
+
+@pytest.mark.parametrize(("code", "error", "says", "close"), MISSING)
+def test_what_is_missing(code, error, says, close):
+    status, _, err = python("-m", "minigluon.mxnet", "-c", code)
+    last = err.strip().splitlines()[-1]
+    assert status == 1 and last.startswith(error) and says in last and close in last, err
+
+
+def test_in_place_and_away():
+    code = """
+import minigluon.mxnet as alias, sys, importlib.util
+before = list(sys.meta_path)
+alias.load_ipython_extension(None); alias.install()
+import mxnet.gluon
+assert importlib.util.find_spec("minigluon.nothing") is None
+try:
+    import mxnet.nothing
+except ImportError as error:
+    assert error.name == "mxnet.nothing"
+alias.unload_ipython_extension(None)
+assert sys.meta_path == before and not [m for m in sys.modules if m.startswith("mxnet")]
+import types
+sys.modules["mxnet"] = types.ModuleType("mxnet"); sys.modules["mxnet"].__file__ = "elsewhere"
+try:
+    alias.install()
+except ImportError as error:
+    print(error)
+"""
+    status, out, err = python("-c", code)
+    assert status == 0, err
+    assert "imported already, from elsewhere" in out
+
+
+def test_old_pickles(tmp_path):
+    """A pickle that names MXNet's modules finds ours."""
+    code = (
+        "import pickle\n"
+        "text = b'cmxnet.gluon.data.sampler\\nSequentialSampler\\n(I3\\ntR.'\n"
+        "print(list(pickle.loads(text)))"
+    )
+    assert python("-m", "minigluon.mxnet", "-c", code)[1] == "[0, 1, 2]\n"

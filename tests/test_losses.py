@@ -1,0 +1,92 @@
+"""Losses of gluon: values that MXNet 1.9.1 gave, large logits, labels that pad, hybridized programs."""
+
+import numpy as np
+import pytest
+
+from minigluon import autograd, nd
+from minigluon.base import MXNetError
+from minigluon.gluon import loss as losses
+
+A = [[0.7610377, 0.121675014, 0.44386324], [0.33367444, 1.4940791, -0.20515826]]
+B = [[2.2697546, -1.4543657, 0.045758516], [-0.18718386, 1.5327792, 1.4693588]]
+C = [[1.2302906, 1.2023798, -0.3873268], [-0.30230275, -1.048553, -1.4200180]]
+a, b, c = (nd.array(x) for x in (A, B, C))
+yes, signs, alike = b > 0, nd.sign(b), nd.array([1, -1])
+pos = nd.array([[2, 3, 0.5]])
+sizes = nd.array([[1], [2]])
+
+CASES = [  # loss, arguments, MXNet's values, MXNet's gradient of the first row
+    (losses.L1Loss(weight=2), (a, b, sizes), [2.32191, 2.97877], [-0.6667, 0.6667, 0.6667]),
+    (losses.HuberLoss(0.5), (a, b), [0.91442, 0.56562], [-0.3333, 0.3333, 0.2654]),
+    (losses.HingeLoss(2), (a, signs), [1.63892, 1.68158], [-0.3333, 0.3333, -0.3333]),
+    (losses.SquaredHingeLoss(2), (a, signs), [2.81936, 3.52157], [-0.826, 1.4145, -1.0374]),
+    (losses.LogisticLoss(), (a, signs), [0.54494, 0.62577], [-0.1061, 0.1768, -0.1303]),
+    (
+        losses.LogisticLoss(label_format="binary"),
+        (a, yes),
+        [0.54494, 0.62577],
+        [-0.1061, 0.1768, -0.1303],
+    ),
+    (losses.SigmoidBCELoss(), (a, yes), [0.54494, 0.62577], [-0.1061, 0.1768, -0.1303]),
+    (
+        losses.SigmoidBCELoss(),
+        (a, yes, None, pos),
+        [0.59011, 0.62727],
+        [-0.2123, 0.1768, -0.0651],
+    ),
+    (losses.TripletLoss(), (a, b, c), [3.83962, 0.0], [-2.0789, 5.3135, -0.8662]),
+    (
+        losses.CosineEmbeddingLoss(weight=2),
+        (a, b, alike, sizes),
+        [[0.68991], [2.34022]],
+        [-0.6327, 1.4146, 0.697],
+    ),
+    (
+        losses.KLDivLoss(from_logits=False),
+        (a, nd.softmax(b)),
+        [0.44134, 0.33031],
+        [-0.4399, 0.2126, 0.2273],
+    ),
+]
+CASES = [pytest.param(*x, id=f"{i}-{type(x[0]).__name__}") for i, x in enumerate(CASES)]
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+@pytest.mark.parametrize(("loss", "args", "values", "slopes"), CASES)
+def test_mxnet_gave_these(loss, args, values, slopes, hybrid):
+    loss.hybridize(hybrid)
+    args[0].attach_grad()
+    with autograd.record():
+        y = loss(*args)
+    y.backward()
+    np.testing.assert_allclose(y.asnumpy(), values, atol=2e-5)
+    np.testing.assert_allclose(args[0].grad.asnumpy()[0], slopes, atol=1e-4)
+
+
+def test_poisson():
+    y = losses.PoissonNLLLoss(compute_full=True)(nd.array([0.0, 1.0]), nd.array([0.0, 3.0]))
+    stirling = 3 * np.log(3) - 3 + 0.5 * np.log(6 * np.pi)
+    assert y.shape == (1,)
+    np.testing.assert_allclose(y.asnumpy(), [(1 + np.e - 3 + stirling) / 2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [losses.SigmoidBCELoss(), losses.LogisticLoss()])
+def test_large_logits_are_finite(loss):
+    z = nd.array([[1e4, -1e4, 0.0]])
+    z.attach_grad()
+    with autograd.record():
+        y = loss(z, nd.array([[-1.0, 1.0, 1.0]] if "Logistic" in repr(loss) else [[0, 1, 1]]))
+    y.backward()
+    np.testing.assert_allclose(y.asnumpy(), [6666.898], rtol=1e-6)
+    np.testing.assert_allclose(z.grad.asnumpy(), [[1 / 3, -1 / 3, -1 / 6]], rtol=1e-5)
+
+
+def test_minus_one_pads_and_other_labels_raise():
+    z, loss = nd.array(A), losses.SoftmaxCELoss()
+    masked = loss(z, nd.array([-1, 2]), nd.array([[0], [1]])).asnumpy()
+    assert masked[0] == 0 and masked[1] > 0
+    for bad in (3, -2):
+        with pytest.raises(MXNetError, match=f"label {bad}"):
+            loss(z, nd.array([bad, 0]))
+    with pytest.raises(ValueError, match="label_format"):
+        losses.LogisticLoss(label_format="x")

@@ -1,0 +1,291 @@
+"""Optimizers and schedules against MXNet's numbers, blocks against the plain steps, wrong input."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+from minigluon import lr_scheduler, optimizer
+from minigluon.ops import optimizer as ops
+from tests import optimizer_table as t
+
+GOLDEN = np.load(Path(__file__).with_name("golden_optimizers.npz"))
+
+
+def listed(kind, rows):
+    return [
+        pytest.param(kind, n, *row, id=f"{kind}-{row[0]}-{row[1]}") for n, row in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "name", "settings"),
+    listed("dense", t.DENSE) + listed("sparse", t.SPARSE) + listed("half", t.HALF),
+)
+def test_ten_steps_are_mxnets(kind, number, name, settings):
+    got = t.run(mx, kind, name, settings)
+    want, loose = GOLDEN[t.key(kind, number)], kind == "half"
+    assert got.dtype == want.dtype
+    np.testing.assert_allclose(
+        got, want, rtol=2e-3 if loose else 1e-5, atol=2e-3 if loose else 2e-6
+    )
+
+
+@pytest.mark.parametrize(("kind", "number", "name", "settings"), listed("schedule", t.SCHEDULES))
+def test_schedules_are_mxnets(kind, number, name, settings):
+    schedule = getattr(lr_scheduler, name)(**settings)
+    got = [schedule(n) for n in range(200)]
+    np.testing.assert_allclose(got, GOLDEN[t.key(kind, number)], rtol=1e-12)
+
+
+STEPS = {
+    "sgd": (ops.sgd_step, 2),
+    "momentum": (ops.momentum_step, 3),
+    "adam": (ops.adam_step, 4),
+    "nesterov": (ops.nesterov_step, 3),
+    "ftrl": (ops.ftrl_step, 4),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("size", [0, 1, ops.BLOCK - 1, 3 * ops.BLOCK + 7, ops.LARGE + 3])
+def test_blocks_and_threads_change_nothing(name, size, monkeypatch):
+    monkeypatch.setattr(ops, "WORKERS", 3)
+    step, count = STEPS[name]
+    rng = np.random.default_rng(0)
+    plain = [rng.uniform(0.1, 1, size).astype("float32") for _ in range(count)]
+    cut = [a.copy() for a in plain]
+    step(*plain, lr=0.1, wd=0.01)
+    ops.run([(step, cut, {"lr": 0.1, "wd": 0.01})])
+    for a, b in zip(plain, cut):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_rows_of_a_dense_table():
+    w = mx.nd.ones((5, 2))
+    g = mx.nd.sparse.row_sparse_array((np.ones((2, 2)), [1, 3]), shape=(5, 2))
+    optimizer.get_updater(optimizer.SGD(learning_rate=0.5, momentum=0.9, wd=1.0))(0, g, w)
+    np.testing.assert_array_equal(w.asnumpy()[:, 0], [1, 0, 1, 0, 1])
+    none = mx.nd.sparse.zeros("row_sparse", (5, 2))
+    optimizer.get_updater(optimizer.Adam(wd=1.0))(0, none, w)
+    np.testing.assert_array_equal(w.asnumpy()[:, 0], [1, 0, 1, 0, 1])
+
+
+def test_ftrl_is_lazy_for_sparse_weights_only():
+    g = mx.nd.sparse.row_sparse_array((np.ones((1, 2)), [1]), shape=(3, 2))
+    for stype, rest in (("row_sparse", 1), ("default", 0)):  # 0: |z| is within the L1 penalty
+        w = mx.nd.ones((3, 2)).tostype(stype)
+        optimizer.get_updater(optimizer.Ftrl())(0, g, w)
+        assert w.stype == stype and w.asnumpy()[[0, 2]].tolist() == [[rest] * 2] * 2
+
+
+def test_views_are_updated_where_they_are():
+    whole = mx.nd.ones((4, 3))
+    part = whole[1:3]
+    optimizer.get_updater(optimizer.SGD(learning_rate=1.0))(0, mx.nd.ones((2, 3)), part)
+    np.testing.assert_array_equal(whole.asnumpy()[:, 0], [1, 0, 0, 1])
+
+
+def test_operators_change_states_and_return_the_weight():
+    w, g, m = mx.nd.array([1, 2, 3.0]), mx.nd.array([0.1, 0.2, 0.3]), mx.nd.zeros(3)
+    y = mx.nd.sgd_mom_update(w, g, m, lr=0.1, momentum=0.9)
+    np.testing.assert_allclose(y.asnumpy(), [0.99, 1.98, 2.97], rtol=1e-6)
+    np.testing.assert_allclose(m.asnumpy(), [-0.01, -0.02, -0.03], rtol=1e-6)
+    np.testing.assert_array_equal(w.asnumpy(), [1, 2, 3])
+    out = mx.nd.sgd_mom_update(w, g, m, lr=0.1, momentum=0.9, out=w)
+    assert out is w
+    np.testing.assert_allclose(w.asnumpy(), [0.981, 1.962, 2.943], rtol=1e-6)
+    w16 = w.astype("float16")
+    mx.nd.mp_sgd_update(w16, g.astype("float16"), w, lr=0.1, out=w16)
+    np.testing.assert_allclose(w.asnumpy(), [0.9710, 1.9420, 2.9130], atol=1e-4)
+    assert w16.dtype == np.float16
+
+
+def test_many_at_once():
+    def arrays():
+        return [mx.nd.array(a) for a in ([1.0, 2], [0.1, 0.2], [3.0], [0.3])]
+
+    w, g, v, h = arrays()
+    out = mx.nd.multi_sgd_update(
+        w, g, v, h, lrs=(0.1, 0.2), wds=(0, 0.5), num_weights=2, out=[w, v]
+    )
+    assert out[0] is w
+    np.testing.assert_allclose(w.asnumpy(), [0.99, 1.98], rtol=1e-6)
+    np.testing.assert_allclose(v.asnumpy(), [2.64], rtol=1e-6)
+    w, g, v, h = arrays()
+    lrs, wds = mx.nd.array([0.1, 0.2]), mx.nd.array([0, 0.5])
+    mx.nd.preloaded_multi_sgd_update(w, g, v, h, lrs, wds, num_weights=2, out=[w, v])
+    np.testing.assert_allclose(v.asnumpy(), [2.64], rtol=1e-6)
+    rates = mx.nd.multi_lars(
+        mx.nd.array([0.1, 0.2]),
+        mx.nd.array([4.0, 0]),
+        mx.nd.array([1.0, 2]),
+        mx.nd.array([0.1, 0]),
+        eta=0.01,
+        eps=1e-6,
+        rescale_grad=0.5,
+    )
+    np.testing.assert_allclose(rates.asnumpy(), [0.00285714, 0.2], rtol=1e-5)
+    w = mx.nd.ones(3)
+    assert mx.nd.reset_arrays(w, num_arrays=1) == []
+    assert not w.asnumpy().any()
+
+
+def test_adamw_skips_what_overflowed():
+    w, g = mx.nd.array([0.981, 1.962, 2.943]), mx.nd.array([0.1, 0.2, 0.3])
+    settings = {"lr": 0.1, "eta": 0.5, "wd": 0.1}
+    new = lambda scale: mx.nd.contrib.adamw_update(
+        w, g, mx.nd.zeros(3), mx.nd.zeros(3), scale, **settings
+    ).asnumpy()
+    np.testing.assert_allclose(new(mx.nd.ones(1)), [0.77381, 1.7057, 2.6377], atol=1e-3)
+    np.testing.assert_allclose(new(1.0), new(mx.nd.ones(1)))
+    np.testing.assert_array_equal(new(mx.nd.array([np.nan])), w.asnumpy())
+
+
+def test_multipliers_counts_and_states():
+    names = {0: "a_weight", 1: "a_bias", 2: "a_gamma"}
+    sgd = optimizer.SGD(param_idx2name=names, wd=0.1, learning_rate=2.0)
+    assert sgd.wd_mult == {"a_bias": 0.0}
+    assert optimizer.LARS(param_idx2name=names).wd_mult == {"a_bias": 0.0, "a_gamma": 0.0}
+    sgd.set_lr_mult({"a_bias": 0.5, 2: 3.0})
+    assert [sgd._get_lr(i) for i in range(4)] == [2.0, 1.0, 6.0, 2.0]
+    update = optimizer.get_updater(optimizer.Adam())
+    update([0, 1], [mx.nd.ones(2), mx.nd.ones(3)], [mx.nd.ones(2), mx.nd.ones(3)])
+    other = optimizer.get_updater(optimizer.Adam())
+    other.set_states(update.get_states(dump_optimizer=True))
+    assert other.optimizer._index_update_count == {0: 1, 1: 1}
+    assert other.states[1][0].shape == (3,)
+    assert other.states_synced == {0: False, 1: False}
+
+
+def test_multipliers_of_symbols_and_parameters():
+    w = mx.sym.var("w_weight", lr_mult=3, wd_mult=0.5)
+    sgd = optimizer.SGD(sym=w * 2, param_idx2name={0: "w_weight"}, learning_rate=1.0, wd=1.0)
+    assert (sgd._get_lr(0), sgd._get_wd(0)) == (3.0, 0.5)
+    p = mx.gluon.Parameter("p", shape=(1,), lr_mult=0.25, wd_mult=4.0)
+    sgd = optimizer.SGD(param_dict={0: p}, learning_rate=1.0, wd=1.0)
+    assert (sgd._get_lr(0), sgd._get_wd(0)) == (0.25, 4.0)
+
+
+def test_counts_begin_where_they_are_told_and_schedules_follow(capsys):
+    schedule = lr_scheduler.FactorScheduler(2, 0.5, base_lr=1.0)
+    sgd = optimizer.SGD(lr_scheduler=schedule, begin_num_update=4)
+    assert sgd.learning_rate == 0.5
+    update, w = optimizer.get_updater(sgd), mx.nd.ones(1)
+    update(0, mx.nd.zeros(1), w)
+    assert sgd.num_update == 5 and sgd.learning_rate == 0.25
+    both = optimizer.SGD(0.7, lr_scheduler=lr_scheduler.PolyScheduler(10), learning_rate=0.7)
+    assert both.lr_scheduler.base_lr == 0.7 and "overwritten" in capsys.readouterr().out
+
+
+def test_devices_count_apart():
+    adam = optimizer.Adam()
+    update = optimizer.get_updater(adam)
+    for ctx in (mx.cpu(0), mx.cpu(1)):
+        optimizer.get_updater(adam)(0, mx.nd.ones(2, ctx), mx.nd.ones(2, ctx))
+    assert adam._all_index_update_counts == {0: {0: 1}, 1: {0: 1}} and not update.states
+
+
+def test_sgld_samples_a_posterior():
+    mx.random.seed(0)
+    update = optimizer.get_updater(optimizer.SGLD(learning_rate=0.1))
+    w, found = mx.nd.zeros(2000), []
+    for _ in range(120):
+        update(0, w, w)  # the energy w**2 / 2: a standard normal law
+        found.append(w.asnumpy())
+    assert abs(np.std(found[60:]) - 1) < 0.05
+
+
+def test_momentum_of_late_gradients():
+    w, g = mx.nd.array([1.0, -2.0]), mx.nd.array([0.5, 0.25])
+    update = optimizer.get_updater(optimizer.create("dcasgd", momentum=0.5, learning_rate=0.1))
+    for _ in range(2):
+        update(0, g, w)
+    by_hand, previous, v = np.array([1.0, -2.0]), np.array([1.0, -2.0]), 0
+    for _ in range(2):
+        v = 0.5 * v - 0.1 * (g.asnumpy() + 0.04 * g.asnumpy() ** 2 * (by_hand - previous))
+        previous, by_hand = by_hand, by_hand + v
+    np.testing.assert_allclose(w.asnumpy(), by_hand, rtol=1e-6)
+
+
+def test_optimizers_of_the_user():
+    @optimizer.register
+    class Halve(optimizer.Optimizer):
+        def create_state(self, index, weight):
+            return None
+
+        def update(self, index, weight, grad, state):
+            weight[:] = weight / 2
+
+    update = optimizer.get_updater(optimizer.create("halve"))
+    w = mx.nd.ones(2)
+    update([0], [w], [w])
+    assert w.asnumpy().tolist() == [0.5, 0.5]
+
+    class Mine(optimizer.SGD):
+        def update(self, index, weight, grad, state):
+            assert isinstance(index, int)
+            super().update(index, weight, grad, state)
+
+    w = mx.nd.ones(2)
+    optimizer.get_updater(Mine(learning_rate=1.0))([0, 1], [w, w], [mx.nd.ones(2), w])
+
+
+WRONG = {
+    "name": (lambda: optimizer.create("sgdd"), ValueError, "Cannot find optimizer sgdd"),
+    "argument": (lambda: optimizer.create("sgd", foo=1), TypeError, "foo"),
+    "names": (lambda: optimizer.SGD(param_idx2name=[1]), AssertionError, "should be a dict"),
+    "rate": (
+        lambda: optimizer.SGD(lr_scheduler=lr_scheduler.FactorScheduler(5)).set_learning_rate(3),
+        UserWarning,
+        "LRScheduler of the optimizer has already been defined",
+    ),
+    "scale": (lambda: optimizer.SGD().set_lr_scale({}), DeprecationWarning, "set_lr_mult"),
+    "base": (
+        lambda: optimizer.Optimizer().update(0, 0, 0, 0),
+        NotImplementedError,
+        "does not define",
+    ),
+    "shape": (
+        lambda: mx.nd.sgd_update(mx.nd.ones(3), mx.nd.ones(2), lr=0.1),
+        mx.MXNetError,
+        "sgd_update",
+    ),
+    "missing rate": (
+        lambda: mx.nd.adam_update(*[mx.nd.ones(3)] * 4),
+        mx.MXNetError,
+        "lr",
+    ),
+    "step": (lambda: lr_scheduler.FactorScheduler(0), ValueError, "greater or equal than 1"),
+    "factor": (lambda: lr_scheduler.FactorScheduler(1, 1.1), ValueError, "no more than 1"),
+    "order": (lambda: lr_scheduler.MultiFactorScheduler([3, 2]), ValueError, "increasing"),
+    "list": (lambda: lr_scheduler.MultiFactorScheduler(3), AssertionError, "list"),
+    "updates": (lambda: lr_scheduler.PolyScheduler(0), ValueError, "strictly positive"),
+    "warm-up": (
+        lambda: lr_scheduler.CosineScheduler(10, base_lr=0.1, warmup_begin_lr=0.2),
+        ValueError,
+        "has to be higher",
+    ),
+    "mode": (lambda: lr_scheduler.LRScheduler(warmup_mode="x"), ValueError, "Supports only"),
+}
+
+
+@pytest.mark.parametrize("call", WRONG)
+def test_wrong_input(call):
+    wrong, error, says = WRONG[call]
+    with pytest.raises(error, match=says):
+        wrong()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_updates_with_threads_of_its_own(monkeypatch):
+    monkeypatch.setattr(ops, "WORKERS", 2)
+    arrays = [np.ones(ops.LARGE, "float32") for _ in range(2)]
+    ops.run([(ops.sgd_step, arrays, {"lr": 0.5})])
+    child = os.fork()
+    if child == 0:
+        ops.run([(ops.sgd_step, arrays, {"lr": 0.5})])
+        os._exit(int(arrays[0].any()))
+    assert os.waitpid(child, 0)[1] == 0

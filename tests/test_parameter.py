@@ -1,0 +1,367 @@
+"""Parameters and their dictionaries: behaviours and errors as MXNet 1.9.1 answered."""
+
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+from minigluon import nd
+from minigluon.gluon import Constant, Parameter, ParameterDict
+from minigluon.gluon.parameter import DeferredInitializationError
+
+TWO = [mx.cpu(0), mx.cpu(1)]
+
+
+def made(**settings):
+    p = Parameter("w", shape=(2, 3), **settings)
+    p.initialize(ctx=TWO)
+    return p
+
+
+def waiting():
+    p = Parameter("w", shape=(2, 0), allow_deferred_init=True)
+    p.initialize()
+    return p
+
+
+def bare(**settings):
+    return Parameter("w", shape=(2, 3), **settings)
+
+
+def sparse():
+    p = Parameter("w", shape=(4, 2), stype="row_sparse")
+    p.initialize(init="ones", ctx=TWO)
+    return p
+
+
+def net():
+    params = ParameterDict("net_")
+    params.get("w", shape=(2, 3))
+    params.get("b", shape=2)
+    params.get_constant("c", [1])
+    return params
+
+
+def begun(**settings):
+    params = net()
+    params.initialize(**settings)
+    return params
+
+
+DEFERRED = "has not been initialized yet because initialization was deferred"
+ERRORS = {  # as MXNet: who raises what, and what the message says
+    "data": (lambda: bare().data(), RuntimeError, "Parameter 'w' has not been initialized"),
+    "grad": (lambda: bare().grad(), RuntimeError, "Parameter 'w' has not been initialized"),
+    "list_ctx": (lambda: bare().list_ctx(), RuntimeError, "'w' has not been initialized$"),
+    "list_grad": (lambda: bare().list_grad(), RuntimeError, "has not been initialized"),
+    "set_data": (lambda: bare().set_data(nd.ones((2, 3))), AssertionError, "not been initialized"),
+    "reset_ctx": (
+        lambda: bare().reset_ctx(mx.cpu(1)),
+        ValueError,
+        "Cannot reset context for Parameter 'w' because it has not been initialized",
+    ),
+    "null": (lambda: bare(grad_req="null").grad(), RuntimeError, "has not been initialized"),
+    "deferred data": (lambda: waiting().data(), DeferredInitializationError, DEFERRED),
+    "deferred grad": (lambda: waiting().grad(), DeferredInitializationError, DEFERRED),
+    "deferred list": (lambda: waiting().list_data(), DeferredInitializationError, DEFERRED),
+    "deferred finish": (
+        lambda: waiting()._finish_deferred_init(),
+        AssertionError,
+        r"invalid shape: \(2, 0\)",
+    ),
+    "deferred shape": (
+        lambda: waiting().set_data(nd.ones((3, 4))),
+        AssertionError,
+        r"Expected shape \(3, 4\) is incompatible with given shape \(2, 0\)\.",
+    ),
+    "context": (
+        lambda: made().data(mx.cpu(2)),
+        RuntimeError,
+        r"'w' was not initialized on context cpu\(2\). It was only initialized on \[cpu\(0\), cpu",
+    ),
+    "no gradient": (
+        lambda: made(grad_req="null").grad(),
+        RuntimeError,
+        "Cannot get gradient array for Parameter 'w' because grad_req='null'",
+    ),
+    "no gradients": (lambda: made(grad_req="null").list_grad(), RuntimeError, "grad_req='null'"),
+    "grad_req": (
+        lambda: bare(grad_req="foo"),
+        AssertionError,
+        "grad_req must be one of 'write', 'add', or 'null', but got 'foo'",
+    ),
+    "no shape": (lambda: Parameter("w").initialize(), ValueError, "invalid shape: None"),
+    "zero": (lambda: Parameter("w", shape=(0, 3)).initialize(), ValueError, r"shape: \(0, 3\)"),
+    "minus": (
+        lambda: Parameter("w", shape=(-1, 3)).initialize(),
+        AssertionError,
+        "cannot be less than 0, while received -1",
+    ),
+    "rank": (lambda: setattr(waiting(), "shape", (2, 4, 5)), AssertionError, "incompatible"),
+    "new shape": (lambda: made().set_data(nd.ones((4, 3))), AssertionError, "incompatible"),
+    "stype": (lambda: bare(stype="foo"), AssertionError, "stype for Parameter 'w' must be one of"),
+    "grad_stype": (lambda: bare(grad_stype="foo"), AssertionError, "grad_stype for Parameter 'w'"),
+    "sparse data": (lambda: sparse().data(), RuntimeError, r"ctx None via data\(\) because its"),
+    "sparse list": (lambda: sparse().list_data(), RuntimeError, r"all contexts via list_data\(\)"),
+    "no trainer": (
+        lambda: sparse().row_sparse_data(nd.array([0])),
+        RuntimeError,
+        "Cannot get row_sparse data for Parameter 'w' when no Trainer is created",
+    ),
+    "dense rows": (
+        lambda: made().row_sparse_data(nd.array([0])),
+        RuntimeError,
+        r"Parameter w via row_sparse_data\(\) because its storage type is default",
+    ),
+    "dense list rows": (
+        lambda: made().list_row_sparse_data(nd.array([0])),
+        RuntimeError,
+        r"list_row_sparse_data\(\) because its storage type is default",
+    ),
+    "key": (lambda: net()["w"], KeyError, "w"),
+    "get shape": (
+        lambda: net().get("w", shape=(2, 4)),
+        AssertionError,
+        r"for attribute 'shape': desired '\(2, 4\)' vs stored '\(2, 3\)'",
+    ),
+    "get rank": (lambda: net().get("w", shape=(2, 4, 5)), AssertionError, "attribute 'shape'"),
+    "get dtype": (
+        lambda: net().get("w", dtype="float64"),
+        AssertionError,
+        "Cannot retrieve Parameter 'net_w'.*'dtype': desired 'float64' vs stored",
+    ),
+    "get lr": (lambda: net().get("w", lr_mult=3), AssertionError, "desired '3' vs stored '1.0'"),
+    "get req": (lambda: net().get("w", grad_req="null"), AssertionError, "'grad_req'"),
+    "get other": (lambda: net().get("z", foo=3), TypeError, "foo"),
+    "constant": (lambda: net().get_constant("z"), KeyError, "No constant named 'net_z'"),
+    "not constant": (
+        lambda: net().get_constant("w", [2]),
+        AssertionError,
+        "Parameter 'net_w' already exists but it is not a constant",
+    ),
+    "update": (
+        lambda: net().update(net()),
+        AssertionError,
+        "they have different Parameters with the same name",
+    ),
+    "initializer": (lambda: net().initialize(init="foo"), AssertionError, "foo is not registered"),
+    "dict list_ctx": (lambda: net().list_ctx(), RuntimeError, "'net_w' has not been initialized"),
+    "setattr": (lambda: net().setattr("grad_req", "foo"), AssertionError, "grad_req must be"),
+    "dict reset": (lambda: net().reset_ctx(mx.cpu(1)), ValueError, "Cannot reset context"),
+}
+
+
+@pytest.mark.parametrize("call", ERRORS)
+def test_errors_are_mxnets(call):
+    wrong, error, says = ERRORS[call]
+    with pytest.raises(error, match=says):
+        wrong()
+
+
+def test_what_needs_no_arrays():
+    bare().zero_grad()
+    bare().cast("float16")
+    made(grad_req="null").zero_grad()
+    assert made(differentiable=False).grad_req == "null"
+    assert Parameter("w", shape=5).shape == (5,)
+    assert repr(bare()) == "Parameter w (shape=(2, 3), dtype=<class 'numpy.float32'>)"
+    assert repr(bare(dtype="float32")) == "Parameter w (shape=(2, 3), dtype=float32)"
+    assert repr(Parameter("w")) == "Parameter w (shape=None, dtype=<class 'numpy.float32'>)"
+    assert copy.deepcopy(bare()).shape == (2, 3)
+    assert pickle.loads(pickle.dumps(bare())).name == "w"
+
+
+def test_writing_keeps_the_objects():
+    p = made()
+    a, g = p.data(mx.cpu(1)), p.grad(mx.cpu(1))
+    p.set_data(np.ones((2, 3)))
+    assert p.data(mx.cpu(1)) is a and p.grad(mx.cpu(1)) is g
+    assert a.asnumpy().all() and a.dtype == np.float32
+    p.set_data(nd.ones((2, 3), dtype="float64") * 2)
+    assert [b.asnumpy().sum() for b in p.list_data()] == [12, 12]
+    a[:] = 5  # contexts keep their numbers apart
+    assert p.data(mx.cpu(0)).asnumpy().sum() == 12
+
+
+def test_writing_while_waiting():
+    p = waiting()
+    p.set_data(nd.ones((2, 4), dtype="float64"))
+    assert p.shape == (2, 4)
+    with pytest.raises(DeferredInitializationError):
+        p.data()
+    p._finish_deferred_init()
+    assert p.data().asnumpy().all() and p.data().dtype == np.float32
+    p = waiting()
+    p.reset_ctx([mx.cpu(1), mx.cpu(2)])
+    assert p.list_ctx() == [mx.cpu(1), mx.cpu(2)]
+
+
+def test_initializing_again():
+    p = made(init="zeros")
+    with pytest.warns(UserWarning, match="'w' is already initialized, ignoring"):
+        p.initialize(init="ones")
+    a = p.data()
+    p.initialize(init="ones", force_reinit=True)
+    assert p.data() is not a and p.data().asnumpy().all() and p.list_ctx() == [mx.cpu(0)]
+
+
+def test_gradients_and_requests():
+    p = made()
+    p.grad_req = "null"
+    assert p.data().grad is None
+    p.grad_req = "add"
+    x = nd.ones((2, 3))
+    for _ in range(2):
+        with mx.autograd.record():
+            y = (p.data() * x).sum()
+        y.backward()
+    assert p.grad().asnumpy().tolist() == [[2] * 3] * 2
+    p.zero_grad()
+    assert not p.grad().asnumpy().any() and len(p.list_grad()) == 2
+    p.cast("float16")
+    assert p.dtype == "float16" and p.data().dtype == p.grad().dtype == np.float16
+    p.reset_ctx(mx.cpu(3))
+    assert p.list_ctx() == [mx.cpu(3)] == [p.grad().context]
+    with mx.cpu(1):
+        assert made().data().context == mx.cpu(1)
+
+
+def test_row_sparse():
+    p = Parameter("w", shape=(4, 2), grad_stype="row_sparse")
+    p.initialize()
+    assert p.grad().stype == p.list_grad()[0].stype == "row_sparse"
+    p = sparse()
+    assert p.list_ctx() == TWO
+    p._set_trainer(object())
+    rows = p.row_sparse_data(nd.array([0, 2]))
+    assert rows.stype == "row_sparse" and rows.asnumpy()[:, 0].tolist() == [1, 0, 1, 0]
+    assert len(p.list_row_sparse_data(nd.array([1]))) == 2
+    with pytest.raises(RuntimeError, match="Failed to set the trainer for Parameter 'w'"):
+        p._set_trainer(object())
+
+
+def test_constants():
+    c = Constant("c", [[1, 2], [3, 4]])
+    c.initialize()
+    assert c.grad_req == "null" and c.data().asnumpy().tolist() == c.value.asnumpy().tolist()
+    with pytest.warns(UserWarning, match='Constant parameter "c" does not support grad_req'):
+        c.grad_req = "write"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        c.grad_req = "null"
+    assert Constant("c", nd.array([1], dtype="int32")).dtype == np.int32
+
+
+def test_dictionaries():
+    params = net()
+    assert repr(ParameterDict("net_")) == "net_ (\n\n)" and repr(ParameterDict()) == "(\n\n)"
+    assert repr(params).splitlines()[:2] == ["net_ (", f"  {params['net_w']!r}"]
+    assert list(params) == list(params.keys()) == ["net_w", "net_b", "net_c"]
+    assert "net_w" in params and params.prefix == "net_"
+    assert params.get("w", shape=(2, 0)).shape == (2, 3)
+    assert params.get("w", dtype=np.float32) is params.get("w", dtype="float32")
+    assert params.get("w", init="ones").init == "ones"
+    params.get("q", shape=(2, 0, 3))
+    assert params.get("q", shape=(0, 4, 0)).shape == (2, 4, 3)
+    other = ParameterDict("net_", shared=params)
+    assert other.get("w") is params["net_w"] and list(other) == ["net_w"]
+    assert ParameterDict("other_", shared=params).get("w").shape is None
+    params.setattr("lr_mult", 3)
+    assert params["net_b"].lr_mult == 3
+    assert begun(ctx=TWO).list_ctx() == TWO and ParameterDict().list_ctx() == []
+    params = begun(init=mx.init.One())
+    assert params["net_b"].data().asnumpy().tolist() == [1, 1]
+
+
+def test_files(tmp_path):
+    full, short = str(tmp_path / "a.params"), str(tmp_path / "b.params")
+    params = begun(ctx=TWO)
+    params["net_w"].data(mx.cpu(0))[:] = 1
+    params["net_w"].data(mx.cpu(1))[:] = 3
+    params.save(full)
+    params.save(short, strip_prefix="net_")
+    assert list(nd.load(full)) == ["net_w", "net_b", "net_c"]
+    assert nd.load(short)["w"].asnumpy().tolist() == [[2] * 3] * 2  # the mean over contexts
+    loaded = net()
+    loaded.load(full)
+    assert loaded.list_ctx() == [mx.cpu(0)]
+    loaded = begun(ctx=mx.cpu(1))
+    loaded.load(short, restore_prefix="net_")
+    assert loaded.list_ctx() == [mx.cpu(1)] and loaded["net_w"].data().asnumpy().all()
+    late = ParameterDict("net_")
+    late.get("w", shape=(2, 0), allow_deferred_init=True)
+    late.initialize()
+    late.load(full, ignore_extra=True)
+    assert late["net_w"].data().shape == (2, 3)
+    half = ParameterDict("net_")
+    half.get("w", shape=(2, 3), dtype="float16")
+    half.load(full, ignore_extra=True, cast_dtype=True)
+    assert half["net_w"].data().dtype == np.float16
+    half.load(full, ignore_extra=True, cast_dtype=True, dtype_source="saved")
+    assert half["net_w"].data().dtype == np.float32
+    nd.save(short, {"arg:net_w": nd.ones((2, 3)), "aux:net_c": nd.array([5])})
+    loaded = net()
+    loaded.load(short, allow_missing=True)
+    assert loaded["net_c"].data().asscalar() == 5
+
+
+def extra():
+    params = net()
+    params.get("more", shape=(1,))
+    return params
+
+
+FILE_ERRORS = {
+    "missing": (
+        lambda f: extra().load(f),
+        AssertionError,
+        "'net_more' is missing in file: .*, which",
+    ),
+    "extra": (
+        lambda f: ParameterDict("net_").load(f),
+        AssertionError,
+        "'net_w' loaded from file: .* is not present in ParameterDict",
+    ),
+    "context": (
+        lambda f: begun().load(f, ctx=mx.cpu(2)),
+        AssertionError,
+        r"Failed to load Parameter 'net_w' on \[cpu\(2\)\] because it was previous initialized",
+    ),
+    "prefix": (lambda f: net().load(f, restore_prefix="x_"), AssertionError, "restore_prefix is"),
+    "strip": (lambda f: begun().save(f, strip_prefix="x_"), ValueError, "Prefix 'x_' is to be"),
+    "not begun": (lambda f: net().save(f), RuntimeError, "'net_w' has not been initialized"),
+    "no file": (lambda f: net().load(f + "no"), mx.MXNetError, "cannot read"),
+    "no names": (lambda f: (nd.save(f, [nd.ones(1)]), net().load(f)), ValueError, "without names"),
+    "dictionary": (
+        lambda f: net().load_dict({"net_w": nd.ones((2, 3))}),
+        AssertionError,
+        "'net_b' is missing in param_dict",
+    ),
+    "shape": (
+        lambda f: bare()._load_init(nd.ones((2, 4)), None),
+        AssertionError,
+        r"shape incompatible expected \(2, 3\) vs saved \(2, 4\)",
+    ),
+    "dtype": (
+        lambda f: bare(dtype="float16")._load_init(nd.ones((2, 3)), None),
+        AssertionError,
+        "dtype incompatible expected float16 vs saved",
+    ),
+    "source": (
+        lambda f: bare()._load_init(nd.ones((2, 3)), None, True, "foo"),
+        AssertionError,
+        "foo",
+    ),
+}
+
+
+@pytest.mark.parametrize("call", FILE_ERRORS)
+def test_files_that_do_not_fit(call, tmp_path):
+    path = str(tmp_path / "a.params")
+    begun().save(path)
+    wrong, error, says = FILE_ERRORS[call]
+    with pytest.raises(error, match=says):
+        wrong(path)

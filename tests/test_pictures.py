@@ -1,0 +1,98 @@
+"""Summaries and drawings of graphs, tables of blocks."""
+
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+import minigluon as mx
+from minigluon.gluon import nn
+
+
+def classifier():
+    h = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=4, name="fc1")
+    h = mx.sym.Activation(h, act_type="relu", name="relu1")
+    return mx.sym.softmax(mx.sym.FullyConnected(h, num_hidden=3, name="fc2"), name="soft")
+
+
+LINES = """\
+data(null)                                          5                       0
+fc1(FullyConnected)                                 4                       24          data
+relu1(Activation)                                   4                       0           fc1
+fc2(FullyConnected)                                 3                       15          relu1
+soft(softmax)                                       3                       0           fc2"""
+
+
+def test_print_summary_is_mxnets(capsys):
+    mx.viz.print_summary(classifier(), shape={"data": (1, 5)})
+    out = capsys.readouterr().out.splitlines()
+    assert all(len(line) == 120 for line in out if not line.startswith("Total"))
+    assert [line.rstrip() for line in out if "(" in line][1:] == LINES.splitlines()
+    assert "Total params: 39" in out
+    mx.viz.print_summary(classifier())
+    assert "Total params: 0" in capsys.readouterr().out
+
+
+def test_summary_shows_all_inputs(capsys):
+    s = classifier()
+    mx.viz.print_summary(s + s.get_internals()["fc2_output"], shape={"data": (1, 5)})
+    assert "\n" + " " * 88 + "fc2" in capsys.readouterr().out
+
+
+def test_what_is_refused():
+    with pytest.raises(TypeError, match="symbol must be Symbol"):
+        mx.viz.print_summary(nn.Dense(3))
+    with pytest.raises(mx.MXNetError, match="dat"):
+        mx.viz.print_summary(classifier(), shape={"dat": (1, 5)})
+
+
+def test_plot_network_needs_graphviz(monkeypatch):
+    monkeypatch.setitem(sys.modules, "graphviz", None)
+    with pytest.raises(ImportError, match="pip install graphviz"):
+        mx.viz.plot_network(classifier())
+
+
+def test_plot_network_gives_the_graph_to_graphviz(monkeypatch):
+    class Digraph:
+        def __init__(self, name, format):
+            self.nodes, self.edges = {}, []
+
+        def node(self, name, label, attrs):
+            self.nodes[name] = label
+
+        def edge(self, tail, head, **attrs):
+            self.edges.append((tail, head, attrs["label"]))
+
+    module = type(sys)("graphviz")
+    module.Digraph = Digraph
+    monkeypatch.setitem(sys.modules, "graphviz", module)
+    dot = mx.viz.plot_network(classifier(), shape={"data": (1, 5)})
+    assert dot.nodes == {
+        "data": "data",
+        "fc1": "FullyConnected\n4",
+        "relu1": "Activation\nrelu",
+        "fc2": "FullyConnected\n3",
+        "soft": "softmax",
+    }
+    assert dot.edges[0] == ("fc1", "data", "5")
+    assert "fc1_weight" in mx.viz.plot_network(classifier(), hide_weights=False).nodes
+
+
+def test_a_symbol_draws_itself():
+    tree = ElementTree.fromstring(classifier()._repr_svg_())
+    space = "{http://www.w3.org/2000/svg}"
+    assert len(tree.findall(f".//{space}rect")) == 5 and len(tree.findall(f"{space}path")) == 4
+    long = mx.sym.var("<data>")
+    assert "&lt;data&gt;" in long._repr_svg_()
+    for _ in range(100):
+        long = long + 1
+    assert long._repr_svg_() is None
+
+
+def test_a_block_shows_a_table():
+    net = nn.HybridSequential()
+    net.add(nn.Dense(4, in_units=5), nn.Dense(3))
+    page = ElementTree.fromstring(net._repr_html_().replace("<br>", "<br/>"))
+    assert "27 parameters" in page.find("caption").text
+    assert len(page.findall("tbody/tr")) == 3
+    assert "3×?" in net._repr_html_()
