@@ -1,11 +1,9 @@
-"""Four layers that keep numbers in a good range are one formula over four sets of axes."""
+"""A dataset answers "give me sample i"; a sampler says which i come next; a loader makes batches of the answers."""
 
-# Written from chapters/43_normalization.ipynb, chapters/80_data.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/80_data.ipynb: edit the chapter, then run `minigluon export`.
 
 import importlib
 import pkgutil
-
-from minigluon.gluon.contrib import nn
 
 # --- Samplers -------------------------------------------------------------------------------------
 
