@@ -189,6 +189,9 @@ def test_clip_global_norm():
     norm = utils.clip_global_norm([a, b], 1.0, check_isfinite=False)
     assert norm.shape == (1,) and norm.asscalar() == np.float32(7**0.5)
     assert abs((a**2).sum().asscalar() + (b**2).sum().asscalar() - 1) < 1e-6
+    rows = mx.nd.array([[3, 0], [0, 0]]).tostype("row_sparse")
+    assert utils.clip_global_norm([rows, mx.nd.array([4.0])], 1.0) == 5.0
+    assert abs(rows.asnumpy()[0, 0] - 0.6) < 1e-6 and rows.stype == "row_sparse"
     half = mx.nd.ones((10,), dtype="float16") * 200
     assert abs(utils.clip_global_norm([half], 1.0) - 632.45) < 0.01 and half.dtype == np.float16
     with pytest.warns(UserWarning, match="nan or inf"):

@@ -193,7 +193,7 @@ def image_to_tensor(data, /):
     pictures(data)
     axes = (2, 0, 1) if data.ndim == 3 else (0, 3, 1, 2)
     out = np.empty_like(data, shape=[data.shape[i] for i in axes], dtype=np.float32, order="C")
-    return np.multiply(data.transpose(axes), np.float32(1 / 255), out=out)
+    return np.divide(data.transpose(axes), np.float32(255), out=out, dtype=np.float32)
 
 
 @operator(vjp=(lambda g, y, data: image_to_tensor(g),))

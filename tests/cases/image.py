@@ -8,11 +8,11 @@ A, B, T = positive(4, 5, 3), positive(2, 4, 5, 3), signed(3, 4, 5)
 GREY = np.array([0.299, 0.587, 0.114])
 
 
-def crop(x, **_):
+def crop(x, /, **_):
     return x[..., 1:3, 2:5, :]
 
 
-def uncrop(x, like, **_):
+def uncrop(x, like, /, **_):
     y = np.zeros_like(like)
     y[..., 1:3, 2:5, :] = x
     return y
@@ -37,7 +37,7 @@ ROWS = [
         "image_to_tensor",
         (A,),
         {},
-        lambda x: np.float32(x.transpose(2, 0, 1) / 255),
+        lambda x: np.float32(x.transpose(2, 0, 1)) / np.float32(255),
         (),
         ((A[0],), {}),
         "3 axes",
@@ -46,7 +46,7 @@ ROWS = [
         "image_to_tensor",
         (B,),
         {},
-        lambda x: np.float32(x.transpose(0, 3, 1, 2) / 255),
+        lambda x: np.float32(x.transpose(0, 3, 1, 2)) / np.float32(255),
         (),
         note="batch",
     ),
@@ -80,7 +80,7 @@ ROWS = [
     ),
     Row("image_crop", (A,), CUT, crop, None, ((A,), {**CUT, "width": 4}), "inside"),
     Row("image_crop", (B,), CUT, crop, note="batch"),
-    Row("image_crop_like", (A, A[:2, :3]), PLACE, lambda x, like, **_: crop(x), (0,)),
+    Row("image_crop_like", (A, A[:2, :3]), PLACE, lambda a, like, /, **_: crop(a), (0,)),
     Row("image_uncrop", (A[:2, :3], A), PLACE, uncrop, (0,)),
     Row("image_flip_left_right", (A,), {}, lambda x: x[:, ::-1]),
     Row("image_flip_top_bottom", (B,), {}, lambda x: x[:, ::-1]),
