@@ -14,7 +14,7 @@ import numpy as np
 np.bool = bool  # this release of MXNet still asks for it
 import mxnet as mx
 
-SPACES = {"linalg_": mx.nd.linalg, "contrib_": mx.nd.contrib, "random_": mx.nd.random}
+SPACES = {"linalg_": mx.nd.linalg, "contrib_": mx.nd.contrib, "random_": mx.nd.random, "image_": mx.nd.image}
 
 
 def function(name):
