@@ -44,9 +44,9 @@ def test_killed_a_hundred_times(tmp_path):
 
 def test_save_and_load(tmp_path):
     prefix = str(tmp_path / "net")
-    net = mx.sym.BatchNorm(mx.sym.Variable("data"), name="bn")
-    arguments = {"bn_gamma": nd.ones((2,)), "bn_beta": nd.zeros((2,))}
-    auxiliaries = {"bn_moving_mean": nd.zeros((2,)), "bn_moving_var": nd.ones((2,))}
+    net = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=1, name="fc")
+    arguments = {"fc_weight": nd.ones((1, 2)), "fc_bias": nd.zeros((1,))}
+    auxiliaries = {"moving_mean": nd.zeros((2,)), "moving_var": nd.ones((2,))}
     callback.do_checkpoint(prefix, period=2)(1, net, arguments, auxiliaries)
     callback.do_checkpoint(prefix, period=2)(2, net, arguments, auxiliaries)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net-0002.params", "net-symbol.json"]
@@ -57,7 +57,7 @@ def test_save_and_load(tmp_path):
     symbol, arg, aux = model.load_checkpoint(prefix, 2)
     assert symbol.list_arguments() == net.list_arguments()
     assert set(arg) == set(arguments) and set(aux) == set(auxiliaries)
-    assert aux["bn_moving_var"].asnumpy().tolist() == [1, 1]
+    assert aux["moving_var"].asnumpy().tolist() == [1, 1]
 
 
 def test_callbacks(caplog):
