@@ -5,7 +5,8 @@
 import os
 from math import prod
 
-from minigluon import kvstore as kvs, optimizer as opt
+import minigluon.kvstore as kvs
+from minigluon import optimizer as opt
 from minigluon.autograd import Leaf
 from minigluon.gluon.parameter import Parameter, ParameterDict
 from minigluon.states import load_states, save_states
@@ -251,13 +252,14 @@ class Trainer:
         scaler = getattr(self, "_amp_loss_scaler", None)
         if scaler is not None and scaler.has_overflow(self._params):
             return
-        updaters, here = self._updaters, not self._update_on_kvstore
-        for index, arrays in learnt:
-            for update, a in zip(updaters, arrays):
-                node = a._node
-                if here:
-                    update(index, node.grad, a)
-                node.fresh = False
+        for _, arrays in learnt:
+            for a in arrays:
+                a._node.fresh = False
+        if self._update_on_kvstore or not learnt:
+            return
+        indices, parameters = zip(*learnt)
+        for update, arrays in zip(self._updaters, zip(*parameters)):
+            update(indices, [a._node.grad for a in arrays], arrays)
 
     # --- States -----------------------------------------------------------------------------------
 

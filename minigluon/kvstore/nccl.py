@@ -6,7 +6,6 @@ from minigluon.base import MXNetError
 from minigluon.context import cupy_or_none
 from minigluon.kvstore import kvstore
 from minigluon.kvstore.kvstore import KVStore
-from minigluon.ndarray.ndarray import NDArray
 
 __all__ = ["NCCLKVStore"]
 
