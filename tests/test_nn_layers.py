@@ -163,7 +163,7 @@ def test_half_precision(hybrid):
         y = net(x)
     y.backward()
     assert y.dtype is np.float16 and x.grad.dtype is np.float16
-    assert net[0].running_mean.data().asnumpy()[0] == np.float32(0.45)
+    np.testing.assert_allclose(net[0].running_mean.data().asnumpy()[0], 0.45, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +220,19 @@ def test_dropout_draws_the_same_hybridized():
         found.append((y.asnumpy(), net[0].weight.grad().asnumpy()))
     for a, b in zip(*found):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_the_mask_of_the_backward_program_is_that_of_the_forward_one():
+    net = nn.HybridSequential()
+    net.add(nn.Dropout(0.5), nn.Dropout(0.5))
+    net.hybridize()
+    x = nd.ones((20, 20))
+    x.attach_grad()
+    for _ in range(2):
+        with autograd.record():
+            y = net(x)
+        y.backward()
+        assert (x.grad.asnumpy() == y.asnumpy()).all()
 
 
 def test_rrelu_in_training():
