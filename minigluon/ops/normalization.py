@@ -372,12 +372,12 @@ def batch_normalized(data, gamma, beta, moving_mean, moving_var, eps, fix_gamma,
         over = tuple(i for i in range(data.ndim) if i != axis)
         y, m, v, r = normalize(data, gain, offset, over, eps, axis)
         m, v, r = (a.reshape(-1).astype(moving_mean.dtype) for a in (m, v, r))
-        return y, m, r, v, np.ones_like(data, shape=1)
+        return y, m, r, v, np.ones_like(moving_mean, shape=1)
     r = 1 / np.sqrt(moving_var + eps)
     gain = gain * kept(wide(r), data, axis)  # not in place: it may be γ itself
     y = data * gain.astype(data.dtype)
     y += (offset - kept(wide(moving_mean), data, axis) * gain).astype(data.dtype)
-    return y, moving_mean.copy(), r, moving_var.copy(), np.zeros_like(data, shape=1)
+    return y, moving_mean.copy(), r, moving_var.copy(), np.zeros_like(moving_mean, shape=1)
 
 
 def moved(state_array, new, momentum, t):
@@ -425,7 +425,7 @@ batch_norm_backward.outputs = 3
 def _(h, y, g, x, gamma, mu, var, m, r, v, t, eps, momentum, fix_gamma, axis):
     group = {"axis": axis, "exclude": True}
     gain = ones_like(gamma) if fix_gamma else gamma
-    gain, mu, var, *h = (cast_like(a, x) for a in (gain, mu, var, *h))
+    gain, mu, var, t, *h = (cast_like(a, x) for a in (gain, mu, var, t, *h))
     mu, var = (broadcast_along(a, x, axis=axis, exclude=True) for a in (mu, var))
     centred = x - t * mean(x, keepdims=True, **group) - (1 - t) * mu
     variance = t * mean(centred * centred, keepdims=True, **group) + (1 - t) * var

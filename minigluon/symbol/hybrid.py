@@ -108,7 +108,7 @@ def unique(entries, table, given):
         if draws(node.op):  # a draw of random numbers is never another one
             key = node
         if key not in table:
-            same = all(a is b for a, b in zip(inputs, node.inputs))
+            same = [*map(identity_of, inputs)] == [*map(identity_of, node.inputs)]
             table[key] = node if same else Node(node.name, node.op, inputs, node.settings)
         made[node] = table[key]
     return [e and renewed(e, made) for e in entries]
