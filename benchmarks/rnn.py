@@ -48,7 +48,7 @@ def rnn_of(mx):
 
 def gluon_words(mx):
     nn, rnn = mx.gluon.nn, rnn_of(mx)
-    table = mx.gluon.Parameter("table", shape=(10000, 200))
+    table = mx.gluon.Parameter("table_weight", shape=(10000, 200))
     layer, decoder = rnn.LSTM(200, 2, input_size=200), nn.Dense(10000, in_units=200)
     for block in (table, layer, decoder):
         block.initialize()
@@ -124,7 +124,8 @@ def main():
     parser.add_argument("--contender")
     args = parser.parse_args()
     if args.contender:
-        return contend(args.contender)
+        contend(args.contender)
+        return
     pythons = {"minigluon": sys.executable, "torch": sys.executable}
     if args.mxnet:
         pythons["mxnet"] = args.mxnet

@@ -1,6 +1,7 @@
 """Recurrent layers against their cells, against MXNet, with lengths, in graphs and when wrong."""
 
 import itertools
+import subprocess
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def test_layers_are_mxnets(number):
 
 
 LAYERS = [
-    (kind, dict(num_layers=n, bidirectional=both, layout=layout))
+    (kind, {"num_layers": n, "bidirectional": both, "layout": layout})
     for kind in (rnn.RNN, rnn.LSTM, rnn.GRU)
     for n, both, layout in itertools.product((1, 2), (False, True), ("TNC", "NTC"))
 ]
@@ -347,11 +348,9 @@ def test_mxnet_reads_the_export(tmp_path, mxnet_python):
     layer.export(str(tmp_path / "net"))
     np.save(tmp_path / "x.npy", x.asnumpy())
     code = (
-        "import numpy as np; np.bool = bool; import mxnet as mx; p = %r; "
+        "import sys, numpy as np; np.bool = bool; import mxnet as mx; p = sys.argv[1]; "
         "net = mx.gluon.SymbolBlock.imports(p + '/net-symbol.json', ['data'], p + '/net-0000.params'); "
-        "np.save(p + '/y.npy', net(mx.nd.array(np.load(p + '/x.npy'))).asnumpy())" % str(tmp_path)
+        "np.save(p + '/y.npy', net(mx.nd.array(np.load(p + '/x.npy'))).asnumpy())"
     )
-    import subprocess
-
-    subprocess.run([mxnet_python, "-c", code], check=True, capture_output=True)
+    subprocess.run([mxnet_python, "-c", code, str(tmp_path)], check=True, capture_output=True)
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), want, atol=1e-5)
