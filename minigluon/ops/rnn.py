@@ -532,7 +532,7 @@ def weight_gradients(plan, room, x, w, da, du, into):
     """Gradients of one layer and direction: its weights, into `into`, and its inputs."""
     x, da, du = (a.reshape(-1, a.shape[2]) for a in (x, da, du))
     h = room.h[:-1].reshape(-1, plan.recurrent)
-    np.matmul(du.T, h, out=into["h2h"])
+    into["h2h"][...] = (h.T @ du).T  # a third faster than du.T @ h in OpenBLAS
     np.matmul(da.T, x, out=into["i2h"])
     ones = np.ones(len(x), x.dtype)
     np.matmul(ones, da, out=into["i2h_bias"])

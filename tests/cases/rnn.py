@@ -81,12 +81,12 @@ def row(mode, note, layers=1, both=False, **settings):
     sizes = [p or 2, 2][: 2 if mode == "lstm" else 1]
     arrays = [rng.normal(size=(2, 2, 2)), rng.normal(size=size(mode, 2, 2, layers, d, p)) * 0.5]
     arrays += [rng.normal(size=(layers * d, 2, n)) for n in sizes]
-    given = dict(mode=mode, state_size=2, num_layers=layers, bidirectional=both, **settings)
+    given = {"mode": mode, "state_size": 2, "num_layers": layers, "bidirectional": both, **settings}
     return Row("RNN", tuple(arrays), given, reference, note=f"{mode} {note}")
 
 
 data, weights, state = np.ones((2, 3, 4)), np.ones(size("gru", 4, 2, 1, 1)), np.zeros((1, 3, 2))
-wrong = dict(mode="gru", state_size=2, num_layers=1)
+wrong = {"mode": "gru", "state_size": 2, "num_layers": 1}
 says = [
     ((data, weights[1:], state), wrong, "need 48 of them"),
     ((data, weights, state[:, 1:]), wrong, "expecting (1, 3, 2)"),

@@ -7,10 +7,10 @@ import numpy as np
 FILE = Path(__file__).with_name("golden_rnn.npz")
 T, N, C, H = 3, 2, 3, 4
 CASES = [
-    (kind, dict(num_layers=layers, bidirectional=both, layout=layout))
+    (kind, {"num_layers": layers, "bidirectional": both, "layout": layout})
     for kind in ("RNN", "LSTM", "GRU")
     for layers, both, layout in [(1, False, "TNC"), (2, False, "NTC"), (2, True, "TNC")]
-] + [("RNN", dict(num_layers=1, bidirectional=True, layout="TNC", activation="tanh"))]
+] + [("RNN", {"num_layers": 1, "bidirectional": True, "layout": "TNC", "activation": "tanh"})]
 
 
 def numbers(shape, seed):

@@ -1,0 +1,151 @@
+"""Recurrent layers against PyTorch and MXNet: `python benchmarks/rnn.py [--mxnet PYTHON]`.
+
+The contenders take turns, each in a process of its own; the best time of each counts.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from timeit import timeit
+
+SHAPES = {
+    "LSTM(128), 50x32x64, forward + backward": ("LSTM", 128, 1, (50, 32, 64)),
+    "GRU(100, 3), 5x3x10, forward + backward": ("GRU", 100, 3, (5, 3, 10)),
+}
+WORDS = "word model: 10,000 words, 2 LSTM layers of 200, 35x20, one SGD step"
+
+
+def best(step, seconds=1.5):
+    """Milliseconds of the fastest of several calls."""
+    step()
+    number = max(3, min(50, int(seconds / timeit(step, number=1))))
+    return min(timeit(step, number=1) for _ in range(number)) * 1e3
+
+
+def gluon_layer(mx, kind, hidden, layers, shape):
+    layer = getattr(rnn_of(mx), kind)(hidden, layers, input_size=shape[2])
+    layer.initialize()
+    x = mx.nd.random.normal(shape=shape)
+    x.attach_grad()
+
+    def step():
+        with mx.autograd.record():
+            y = layer(x)
+        y.backward()
+        x.grad.wait_to_read()
+        layer.l0_i2h_weight.grad().wait_to_read()
+
+    return step
+
+
+def rnn_of(mx):
+    import importlib
+
+    return importlib.import_module(mx.gluon.__name__ + ".rnn")
+
+
+def gluon_words(mx):
+    nn, rnn = mx.gluon.nn, rnn_of(mx)
+    table = mx.gluon.Parameter("table_weight", shape=(10000, 200))
+    layer, decoder = rnn.LSTM(200, 2, input_size=200), nn.Dense(10000, in_units=200)
+    for block in (table, layer, decoder):
+        block.initialize()
+    params = [table, *layer.collect_params().values(), *decoder.collect_params().values()]
+    trainer = mx.gluon.Trainer(params, "sgd", {"learning_rate": 0.1})
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    x = mx.nd.floor(mx.nd.random.uniform(0, 10000, (35, 20)))
+    y = mx.nd.floor(mx.nd.random.uniform(0, 10000, (700,)))
+    state = layer.begin_state(20)
+
+    def step():
+        with mx.autograd.record():
+            e = (
+                mx.nd.take(table.data(), x)
+                if not hasattr(mx.nd, "Embedding")
+                else mx.nd.Embedding(x, table.data(), input_dim=10000, output_dim=200)
+            )
+            out, _ = layer(e, state)
+            value = loss(decoder(out.reshape((-1, 200))), y)
+        value.backward()
+        trainer.step(700)
+        mx.nd.waitall()
+
+    return step
+
+
+def torch_steps(torch):
+    nn = torch.nn
+    steps = {}
+    for name, (kind, hidden, layers, shape) in SHAPES.items():
+        layer = getattr(nn, kind)(shape[2], hidden, layers)
+        x = torch.randn(*shape, requires_grad=True)
+        steps[name] = lambda layer=layer, x=x: layer(x)[0].sum().backward()
+    table, layer, decoder = nn.Embedding(10000, 200), nn.LSTM(200, 200, 2), nn.Linear(200, 10000)
+    params = [*table.parameters(), *layer.parameters(), *decoder.parameters()]
+    trainer = torch.optim.SGD(params, 0.1)
+    x, y = torch.randint(10000, (35, 20)), torch.randint(10000, (700,))
+
+    def step():
+        trainer.zero_grad()
+        out, _ = layer(table(x))
+        nn.functional.cross_entropy(decoder(out.reshape(-1, 200)), y).backward()
+        trainer.step()
+
+    return {**steps, WORDS: step}
+
+
+def contend(name):
+    """Print the times of one contender as JSON."""
+    if name == "torch":
+        import torch
+
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        steps = torch_steps(torch)
+    else:
+        if name == "mxnet":
+            import numpy as np
+
+            np.bool = bool
+            import mxnet as mx
+        else:
+            import minigluon as mx
+        steps = {row: gluon_layer(mx, *case) for row, case in SHAPES.items()}
+        steps[WORDS] = gluon_words(mx)
+    print(json.dumps({row: best(step) for row, step in steps.items()}))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mxnet", default=os.environ.get("MXNET_PYTHON"))
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", default="1")
+    parser.add_argument("--contender")
+    args = parser.parse_args()
+    if args.contender:
+        contend(args.contender)
+        return
+    pythons = {"minigluon": sys.executable, "torch": sys.executable}
+    if args.mxnet:
+        pythons["mxnet"] = args.mxnet
+    env = {**os.environ, "OMP_NUM_THREADS": args.threads, "OPENBLAS_NUM_THREADS": args.threads}
+    times = {}
+    for _ in range(args.rounds):
+        for name, python in pythons.items():
+            done = subprocess.run(
+                [python, __file__, "--contender", name], env=env, capture_output=True, text=True
+            )
+            if done.returncode:
+                print(f"{name} is left out: {done.stderr.strip().splitlines()[-1]}")
+                continue
+            for row, ms in json.loads(done.stdout.splitlines()[-1]).items():
+                times.setdefault(row, {}).setdefault(name, []).append(ms)
+    for row, found in times.items():
+        own = min(found.get("minigluon", [float("nan")]))
+        cells = [f"{n} {min(ms):8.2f} ms ({own / min(ms):.2f}x)" for n, ms in found.items()]
+        print(f"{row:70}" + "  ".join(cells))
+
+
+if __name__ == "__main__":
+    main()
