@@ -26,8 +26,10 @@ __all__ = [
     "blocks",
     "channel_shapes",
     "check_batch_norm",
+    "complement",
     "contrib_BatchNormWithReLU",
     "contrib_SyncBatchNorm",
+    "dotted",
     "grouped",
     "kept",
     "moved",
@@ -104,12 +106,29 @@ def normalize(x, gamma, beta, over, eps, split):
     return out, *(np.concatenate(parts, axis=split) for parts in zip(*found))
 
 
+def dotted(a, b, kept_axes):
+    """The sums of a b over all axes but some, which stay; no array of products is made."""
+    if type(a) is not np.ndarray or a.ndim > 8:
+        over = tuple(i for i in range(a.ndim) if i not in kept_axes)
+        return (a * b).sum(axis=over, keepdims=True)
+    letters = "abcdefgh"[: a.ndim]
+    stay = "".join(letters[i] for i in kept_axes)
+    sums = np.einsum(f"{letters},{letters}->{stay}", a, b)
+    return sums.reshape([n if i in kept_axes else 1 for i, n in enumerate(a.shape)])
+
+
+def complement(axes, ndim):
+    """The axes that are not among `axes`."""
+    return tuple(i for i in range(ndim) if i not in axes)
+
+
 def normalize_block(x, gamma, beta, over, eps, out, at):
     """Fill one block of `out`; return its m, v and r."""
     a, y = wide(x[at]), out[at]
     m = a.mean(axis=over, keepdims=True)
     centred = a - m
-    v = np.square(centred).mean(axis=over, keepdims=True)
+    v = dotted(centred, centred, complement(over, x.ndim))
+    v /= centred.size // v.size
     r = 1 / np.sqrt(v + eps)
     gain = part(gamma, at)
     if gain.shape == r.shape:
@@ -131,8 +150,7 @@ def pull_block(g, x, gamma, m, r, over, others, t, out, at):
     r, gain = part(r, at), part(gamma, at)
     xhat *= r
     by_beta = g.sum(axis=others, keepdims=True)
-    product = g * xhat
-    by_gamma = product.sum(axis=others, keepdims=True)
+    by_gamma = dotted(g, xhat, complement(others, x.ndim))
     if over == others:  # batch normalization: E[h] and E[h x̂] are there already
         n = g.size // by_beta.size
         scale = (1 if t is None else t) / n
@@ -142,8 +160,9 @@ def pull_block(g, x, gamma, m, r, over, others, t, out, at):
         xhat *= r * gain
     else:
         h = np.multiply(g, gain)
-        product *= gain
-        xhat *= product.mean(axis=over, keepdims=True)
+        along_xhat = dotted(h, xhat, complement(over, x.ndim))
+        along_xhat /= h.size // along_xhat.size
+        xhat *= along_xhat
         h -= h.mean(axis=over, keepdims=True)
         h -= xhat
         xhat = np.multiply(h, r, out=h)

@@ -82,7 +82,7 @@ ROWS = [
         Row(
             op,
             (X, *vectors(3)),
-            {"fix_gamma": fixed, "use_global_stats": True},
+            {"fix_gamma": fixed, "use_global_stats": True} | ({"key": "k"} if "Sync" in op else {}),
             bent(op),
             differentiable=(0, 2) if fixed else (0, 1, 2),
             wrong=WRONG,

@@ -54,7 +54,9 @@ def observe(mx, make, shape, hybrid):
     with gluon.Block(prefix="net_").name_scope():
         layer = eval(make, {"nn": gluon.nn, "gluon": gluon})
     layer.initialize()
-    x = nd.array(np.floor(abs(numbers(0, shape)) * 4) if "Embedding" in make else numbers(0, shape))
+    x = nd.array(
+        np.floor(abs(numbers(0, shape)) * 4) if "Embedding" in make else numbers(0, shape) - 0.75
+    )
     layer(x)
     fill(mx, layer)
     if hybrid:
