@@ -278,7 +278,7 @@ def import_order(pair):
     """Constants first, then classes, then the rest, as ruff's isort has it."""
     name = pair[0]
     kind = 0 if name.isupper() and len(name) > 1 else 1 if name[:1].isupper() else 2
-    return kind, name
+    return kind, name.lower(), name
 
 
 def origin(module):

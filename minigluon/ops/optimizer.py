@@ -48,14 +48,12 @@ __all__ = [
     "mp_sgd_update",
     "multi",
     "multi_lars",
-    "multi_sum_sq",
     "nadam_step",
     "nesterov_step",
     "norm",
     "pool",
     "prepared",
     "put_rows",
-    "reset_arrays",
     "rmsprop_centered_step",
     "rmsprop_step",
     "row_sparse_update",
@@ -715,29 +713,12 @@ def mp_lamb_update_phase2(weight, g, r1, r2, weight32, /, lr, lower_bound=-1.0, 
     return weight32.astype(weight.dtype)
 
 
-@operator(same_dtype=False)
-def multi_sum_sq(*data, num_arrays=1):
-    """The sum of squares of each array, as one array of float32."""
-    return np.concatenate([np.square(norm(a)) for a in data]).astype("float32")
-
-
 @operator
 def multi_lars(lrs, weights_sum_sq, grads_sum_sq, wds, /, eta, eps, rescale_grad=1.0):
     """Learning rates of layers times their trust ratios, from sums of squares; all of shape (n,)."""
     w, g = np.sqrt(weights_sum_sq), np.sqrt(grads_sum_sq) * rescale_grad
     usable = (w > 0) & (g > 0)
     return lrs * np.where(usable, eta * w / (g + wds * w + eps + ~usable), 1).astype(lrs.dtype)
-
-
-@operator(same_dtype=False)
-def reset_arrays(*data, num_arrays=1):
-    """Set all arrays to 0 in place; returns nothing."""
-    for a in data:
-        a[...] = 0
-    return ()
-
-
-reset_arrays.outputs = 0
 
 
 def adamw(w, weight, grad, mean, var, scale, lr, eta, beta1, beta2, epsilon, wd, clip_gradient):

@@ -15,6 +15,7 @@ __all__ = [
     "SymbolSpace",
     "arange",
     "cast_storage",
+    "created",
     "either",
     "eye",
     "full",
@@ -67,16 +68,20 @@ def seen_by_symbol(op, called, prefix=""):
 
 def zeros(shape, dtype="float32", **kwargs):
     """Zeros of a shape."""
-    return compose(
-        operators["_zeros"], [], {"shape": sized(shape), "dtype": dtype or "float32"}, **kwargs
-    )
+    return created("_zeros", {"shape": sized(shape), "dtype": dtype or "float32"}, kwargs)
 
 
 def ones(shape, dtype="float32", **kwargs):
     """Ones of a shape."""
-    return compose(
-        operators["_ones"], [], {"shape": sized(shape), "dtype": dtype or "float32"}, **kwargs
-    )
+    return created("_ones", {"shape": sized(shape), "dtype": dtype or "float32"}, kwargs)
+
+
+def created(name, settings, kwargs):
+    """The Symbol of a call without arrays; `__notes__` among the arguments become attributes."""
+    notes = {k: str(v) for k, v in kwargs.items() if k.startswith("__")}
+    rest = {k: v for k, v in kwargs.items() if k not in notes and k != "ctx"}
+    attr = {**(rest.pop("attr", None) or {}), **notes}
+    return compose(operators[name], [], settings, attr=attr or None, **rest)
 
 
 def full(shape, val, dtype="float32", **kwargs):

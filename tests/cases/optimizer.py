@@ -158,13 +158,6 @@ ROWS = [
         {"eta": 0.01, "eps": 0.0, "rescale_grad": 0.5},
         lambda *_, **__: 0.1 * 0.01 * 2 / (0.5 + 0.2) * ONE,
     ),
-    update(
-        "multi_sum_sq",
-        (W, G),
-        {"num_arrays": 2},
-        lambda w, g, **_: np.array([(w * w).sum(), (g * g).sum()]).astype("float32"),
-    ),
-    update("reset_arrays", (W, G), {"num_arrays": 2}, lambda *_, **__: []),
     update("contrib_adamw_update", (W, G, V, P, ONE), {"lr": 0.1, "eta": 0.5, "wd": 0.1}, adamw),
     update(
         "contrib_mp_adamw_update",

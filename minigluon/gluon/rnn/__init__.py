@@ -10,9 +10,9 @@ from minigluon.gluon.rnn.rnn_cell import (
     HybridSequentialRNNCell,
     LSTMCell,
     ModifierCell,
-    RNNCell,
     RecurrentCell,
     ResidualCell,
+    RNNCell,
     SequentialRNNCell,
     ZoneoutCell,
 )
