@@ -158,7 +158,8 @@ def test_half_precision(hybrid):
     net.initialize()
     net.cast("float16")
     net.hybridize(hybrid)
-    assert net[0].gamma.dtype is np.float32 and net[1].gamma.dtype is np.float16
+    kept, cast = np.dtype(net[0].gamma.dtype), np.dtype(net[1].gamma.dtype)
+    assert kept == np.float32 and cast == np.float16
     x = X.astype("float16")
     x.attach_grad()
     with autograd.record():

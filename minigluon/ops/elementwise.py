@@ -613,9 +613,10 @@ def in_place(op, ufunc=None):
 
     def method(self, other):
         raw = writable(self)
-        if ufunc is not None and not state.recording and raw.dtype.kind == "f":
-            if type(other) is NDArray and other._data.dtype == raw.dtype:
-                other_raw = other._data
+        plain = isinstance(raw, np.ndarray) and raw.dtype.kind == "f" and not state.recording
+        if ufunc is not None and plain:
+            other_raw = getattr(other, "_data", None)
+            if isinstance(other_raw, np.ndarray) and other_raw.dtype == raw.dtype:
                 if other_raw.shape == raw.shape or other_raw.size == 1 == other_raw.ndim:
                     ufunc(raw, other_raw, out=raw)
                     return self
