@@ -138,3 +138,81 @@ def test_pixel_shuffle(shuffle, factors):
     layer.hybridize()
     np.testing.assert_array_equal(layer(mx.nd.array(x)).asnumpy(), want)
     assert repr(layer) == f"{shuffle.__name__}({factors})"
+
+
+POOLS = [  # as MXNet 1.9.1 prints them
+    (
+        lambda: nn.MaxPool2D(),
+        "MaxPool2D(size=(2, 2), stride=(2, 2), padding=(0, 0), ceil_mode=False, global_pool=False, "
+        "pool_type=max, layout=NCHW)",
+    ),
+    (
+        lambda: nn.AvgPool1D(3, 2, 1, ceil_mode=True),
+        "AvgPool1D(size=(3,), stride=(2,), padding=(1,), ceil_mode=True, global_pool=False, "
+        "pool_type=avg, layout=NCW)",
+    ),
+    (
+        lambda: nn.GlobalAvgPool3D(),
+        "GlobalAvgPool3D(size=(1, 1, 1), stride=(1, 1, 1), padding=(0, 0, 0), ceil_mode=True, "
+        "global_pool=True, pool_type=avg, layout=NCDHW)",
+    ),
+    (lambda: nn.ReflectionPad2D(2), "ReflectionPad2D(\n\n)"),
+]
+
+
+@pytest.mark.parametrize("make, text", POOLS)
+def test_pools_print_like_mxnet(make, text):
+    assert repr(make()) == text
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["Max", "Avg", "GlobalMax", "GlobalAvg"])
+def test_pools_and_their_programs(axes, kind):
+    layer = getattr(nn, f"{kind}Pool{axes}D")()
+    x = np.random.default_rng(0).normal(size=(2, 3, *(4,) * axes)).astype("float32")
+    step = 4 if "Global" in kind else 2
+    want = x.reshape(2, 3, *(n for _ in range(axes) for n in (4 // step, step)))
+    want = getattr(np, "max" if "Max" in kind else "mean")(want, tuple(range(3, 3 + 2 * axes, 2)))
+    for _ in range(2):
+        np.testing.assert_allclose(layer(mx.nd.array(x)).asnumpy(), want, rtol=1e-5, atol=1e-6)
+        layer.hybridize()
+
+
+def test_windows_outside_all_data_and_first_of_equals():
+    x = mx.nd.ones((1, 1, 2, 2))
+    y = mx.nd.Pooling(x, kernel=(2, 2), pad=(3, 0))
+    assert y[0, 0, 0, 0].asscalar() == np.finfo("float32").min
+    x.attach_grad()
+    with mx.autograd.record():
+        y = nn.GlobalMaxPool2D()(x) + nn.MaxPool2D()(x)
+    y.backward()
+    np.testing.assert_array_equal(x.grad.asnumpy()[0, 0], [[2, 0], [0, 0]])
+
+
+def test_pools_refuse():
+    with pytest.raises(AssertionError):
+        nn.MaxPool2D(layout="NCW")
+    with pytest.raises(AssertionError):
+        nn.AvgPool3D((2, 2))
+    for layer, shape in ((nn.MaxPool2D(7), (1, 4, 5, 5)), (nn.MaxPool2D(2), (1, 4, 5))):
+        with pytest.raises(mx.MXNetError):
+            layer(mx.nd.ones(shape))
+
+
+def test_lenet_learns():
+    mx.random.seed(0)
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(6, 5, padding=2, activation="relu"), nn.MaxPool2D(), nn.Conv2D(16, 5))
+    net.add(nn.AvgPool2D(), nn.Flatten(), nn.Dense(10))
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
+    x, labels, seen = mx.nd.random.normal(shape=(16, 1, 28, 28)), mx.nd.arange(16) % 10, []
+    for _ in range(20):
+        with mx.autograd.record():
+            error = loss(net(x), labels)
+        error.backward()
+        trainer.step(16)
+        seen.append(error.mean().asscalar())
+    assert seen[-1] < 0.3 * seen[0]

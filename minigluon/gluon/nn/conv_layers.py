@@ -1,6 +1,6 @@
 """One small window of weights, laid on every place of a picture: convolution, its adjoint, and how to make both fast."""
 
-# Written from chapters/41_convolution.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/41_convolution.ipynb, chapters/42_pooling.ipynb: edit the chapter, then run `minigluon export`.
 
 from numbers import Number
 
@@ -10,12 +10,26 @@ from minigluon.gluon.nn.activations import Activation
 from minigluon.ops.convolution import weight_shape
 
 __all__ = [
+    "AvgPool1D",
+    "AvgPool2D",
+    "AvgPool3D",
     "Conv1D",
     "Conv1DTranspose",
     "Conv2D",
     "Conv2DTranspose",
     "Conv3D",
     "Conv3DTranspose",
+    "GlobalAvgPool1D",
+    "GlobalAvgPool2D",
+    "GlobalAvgPool3D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
+    "GlobalMaxPool3D",
+    "MaxPool1D",
+    "MaxPool2D",
+    "MaxPool3D",
+    "ReflectionPad2D",
+    "pool_layout",
     "repeated",
 ]
 
@@ -369,3 +383,233 @@ class Conv3DTranspose(_Conv):
             output_padding,
             **kwargs,
         )
+
+
+class _Pooling(HybridBlock):
+    """What all pooling layers share."""
+
+    _node_names = {"pooling": "fwd"}
+
+    def __init__(
+        self,
+        pool_size,
+        strides,
+        padding,
+        ceil_mode,
+        global_pool,
+        pool_type,
+        layout,
+        count_include_pad=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        axes = len(pool_size)
+        strides = pool_size if strides is None else strides
+        strides, padding = ((n,) * axes if isinstance(n, Number) else n for n in (strides, padding))
+        self._kwargs = {"kernel": pool_size, "stride": strides, "pad": padding}
+        self._kwargs |= {"global_pool": global_pool, "pool_type": pool_type, "layout": layout}
+        self._kwargs["pooling_convention"] = "full" if ceil_mode else "valid"
+        if count_include_pad is not None:
+            self._kwargs["count_include_pad"] = count_include_pad
+
+    # --- Layers -----------------------------------------------------------------------------------
+
+    def _alias(self):
+        return "pool"
+
+    def hybrid_forward(self, F, x):
+        return F.Pooling(x, **self._kwargs)
+
+    def __repr__(self):
+        s = self._kwargs
+        return (
+            f"{type(self).__name__}(size={s['kernel']}, stride={s['stride']}, padding={s['pad']}, "
+            f"ceil_mode={s['pooling_convention'] == 'full'}, global_pool={s['global_pool']}, "
+            f"pool_type={s['pool_type']}, layout={s['layout']})"
+        )
+
+
+def pool_layout(layout, axes):
+    """`layout`, if a picture with so many axes can have it."""
+    known = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}[axes]
+    assert layout in known, f"Only {' and '.join(known)} layouts are valid for {axes}D Pooling"
+    return layout
+
+
+class MaxPool1D(_Pooling):
+    """The largest number of each window, 1-D; `strides` is `pool_size` if not given."""
+
+    def __init__(
+        self, pool_size=2, strides=None, padding=0, layout="NCW", ceil_mode=False, **kwargs
+    ):
+        pool_size = repeated(pool_size, 1, "pool_size")
+        super().__init__(
+            pool_size, strides, padding, ceil_mode, False, "max", pool_layout(layout, 1), **kwargs
+        )
+
+
+class GlobalMaxPool1D(_Pooling):
+    """The largest number of each channel, 1-D."""
+
+    def __init__(self, layout="NCW", **kwargs):
+        super().__init__((1,), None, 0, True, True, "max", pool_layout(layout, 1), **kwargs)
+
+
+class MaxPool2D(_Pooling):
+    """The largest number of each window, 2-D; `strides` is `pool_size` if not given."""
+
+    def __init__(
+        self, pool_size=(2, 2), strides=None, padding=0, layout="NCHW", ceil_mode=False, **kwargs
+    ):
+        pool_size = repeated(pool_size, 2, "pool_size")
+        super().__init__(
+            pool_size, strides, padding, ceil_mode, False, "max", pool_layout(layout, 2), **kwargs
+        )
+
+
+class GlobalMaxPool2D(_Pooling):
+    """The largest number of each channel, 2-D."""
+
+    def __init__(self, layout="NCHW", **kwargs):
+        super().__init__((1, 1), None, 0, True, True, "max", pool_layout(layout, 2), **kwargs)
+
+
+class MaxPool3D(_Pooling):
+    """The largest number of each window, 3-D; `strides` is `pool_size` if not given."""
+
+    def __init__(
+        self,
+        pool_size=(2, 2, 2),
+        strides=None,
+        padding=0,
+        ceil_mode=False,
+        layout="NCDHW",
+        **kwargs,
+    ):
+        pool_size = repeated(pool_size, 3, "pool_size")
+        super().__init__(
+            pool_size, strides, padding, ceil_mode, False, "max", pool_layout(layout, 3), **kwargs
+        )
+
+
+class GlobalMaxPool3D(_Pooling):
+    """The largest number of each channel, 3-D."""
+
+    def __init__(self, layout="NCDHW", **kwargs):
+        super().__init__((1, 1, 1), None, 0, True, True, "max", pool_layout(layout, 3), **kwargs)
+
+
+class AvgPool1D(_Pooling):
+    """The mean of each window, 1-D; `strides` is `pool_size` if not given."""
+
+    def __init__(
+        self,
+        pool_size=2,
+        strides=None,
+        padding=0,
+        layout="NCW",
+        ceil_mode=False,
+        count_include_pad=True,
+        **kwargs,
+    ):
+        pool_size = repeated(pool_size, 1, "pool_size")
+        super().__init__(
+            pool_size,
+            strides,
+            padding,
+            ceil_mode,
+            False,
+            "avg",
+            pool_layout(layout, 1),
+            count_include_pad,
+            **kwargs,
+        )
+
+
+class GlobalAvgPool1D(_Pooling):
+    """The mean of each channel, 1-D."""
+
+    def __init__(self, layout="NCW", **kwargs):
+        super().__init__((1,), None, 0, True, True, "avg", pool_layout(layout, 1), **kwargs)
+
+
+class AvgPool2D(_Pooling):
+    """The mean of each window, 2-D; `strides` is `pool_size` if not given."""
+
+    def __init__(
+        self,
+        pool_size=(2, 2),
+        strides=None,
+        padding=0,
+        ceil_mode=False,
+        layout="NCHW",
+        count_include_pad=True,
+        **kwargs,
+    ):
+        pool_size = repeated(pool_size, 2, "pool_size")
+        super().__init__(
+            pool_size,
+            strides,
+            padding,
+            ceil_mode,
+            False,
+            "avg",
+            pool_layout(layout, 2),
+            count_include_pad,
+            **kwargs,
+        )
+
+
+class GlobalAvgPool2D(_Pooling):
+    """The mean of each channel, 2-D."""
+
+    def __init__(self, layout="NCHW", **kwargs):
+        super().__init__((1, 1), None, 0, True, True, "avg", pool_layout(layout, 2), **kwargs)
+
+
+class AvgPool3D(_Pooling):
+    """The mean of each window, 3-D; `strides` is `pool_size` if not given."""
+
+    def __init__(
+        self,
+        pool_size=(2, 2, 2),
+        strides=None,
+        padding=0,
+        ceil_mode=False,
+        layout="NCDHW",
+        count_include_pad=True,
+        **kwargs,
+    ):
+        pool_size = repeated(pool_size, 3, "pool_size")
+        super().__init__(
+            pool_size,
+            strides,
+            padding,
+            ceil_mode,
+            False,
+            "avg",
+            pool_layout(layout, 3),
+            count_include_pad,
+            **kwargs,
+        )
+
+
+class GlobalAvgPool3D(_Pooling):
+    """The mean of each channel, 3-D."""
+
+    def __init__(self, layout="NCDHW", **kwargs):
+        super().__init__((1, 1, 1), None, 0, True, True, "avg", pool_layout(layout, 3), **kwargs)
+
+
+class ReflectionPad2D(HybridBlock):
+    """(n, c, h, w) with a border that mirrors it: a number, or eight, two an axis."""
+
+    def __init__(self, padding=0, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(padding, Number):
+            padding = (0, 0, 0, 0, padding, padding, padding, padding)
+        assert len(padding) == 8, "padding must be a number or 8 of them"
+        self._padding = padding
+
+    def hybrid_forward(self, F, x):
+        return F.pad(x, mode="reflect", pad_width=self._padding)
