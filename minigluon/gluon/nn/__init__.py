@@ -1,6 +1,6 @@
 """An affine map, a bend, and a way to stack them: the layers of every perceptron."""
 
-# Written from chapters/40_basic_layers.ipynb, chapters/43_normalization.ipynb, chapters/44_activations.ipynb, chapters/45_dropout_embedding.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/40_basic_layers.ipynb, chapters/41_convolution.ipynb, chapters/42_pooling.ipynb, chapters/43_normalization.ipynb, chapters/44_activations.ipynb, chapters/45_dropout_embedding.ipynb: edit the chapter, then run `minigluon export`.
 
 from minigluon.gluon.block import Block, HybridBlock
 from minigluon.gluon.nn.activations import (
@@ -26,6 +26,27 @@ from minigluon.gluon.nn.basic_layers import (
     Lambda,
     Sequential,
 )
+from minigluon.gluon.nn.conv_layers import (
+    AvgPool1D,
+    AvgPool2D,
+    AvgPool3D,
+    Conv1D,
+    Conv1DTranspose,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+    GlobalAvgPool1D,
+    GlobalAvgPool2D,
+    GlobalAvgPool3D,
+    GlobalMaxPool1D,
+    GlobalMaxPool2D,
+    GlobalMaxPool3D,
+    MaxPool1D,
+    MaxPool2D,
+    MaxPool3D,
+    ReflectionPad2D,
+)
 from minigluon.gluon.nn.normalization import (
     BatchNorm,
     BatchNormReLU,
@@ -36,16 +57,31 @@ from minigluon.gluon.nn.normalization import (
 
 __all__ = [
     "Activation",
+    "AvgPool1D",
+    "AvgPool2D",
+    "AvgPool3D",
     "BatchNorm",
     "BatchNormReLU",
     "Block",
     "Concatenate",
+    "Conv1D",
+    "Conv1DTranspose",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Conv3D",
+    "Conv3DTranspose",
     "Dense",
     "Dropout",
     "ELU",
     "Embedding",
     "Flatten",
     "GELU",
+    "GlobalAvgPool1D",
+    "GlobalAvgPool2D",
+    "GlobalAvgPool3D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
+    "GlobalMaxPool3D",
     "GroupNorm",
     "HybridBlock",
     "HybridConcatenate",
@@ -56,7 +92,11 @@ __all__ = [
     "Lambda",
     "LayerNorm",
     "LeakyReLU",
+    "MaxPool1D",
+    "MaxPool2D",
+    "MaxPool3D",
     "PReLU",
+    "ReflectionPad2D",
     "SELU",
     "Sequential",
     "SiLU",

@@ -1,0 +1,476 @@
+"""One small window of weights, laid on every place of a picture: convolution, its adjoint, and how to make both fast."""
+
+# Written from chapters/41_convolution.ipynb: edit the chapter, then run `minigluon export`.
+
+import math
+
+import numpy as np
+
+from minigluon.base import MXNetError
+from minigluon.op import operator
+from minigluon.ops.pieces import im2col, overlaid, places
+from minigluon.ops.reduce import sum
+from minigluon.ops.shape import several
+
+__all__ = [
+    "Convolution",
+    "Deconvolution",
+    "LAYOUTS",
+    "across",
+    "adjoint",
+    "arguments",
+    "back",
+    "backwards",
+    "bias_gradient",
+    "check_bias",
+    "check_weights",
+    "columns",
+    "conv_data",
+    "conv_weight",
+    "correlation",
+    "deconv_data",
+    "deconv_weight",
+    "enlarged",
+    "enlarging",
+    "fast_correlation",
+    "fast_product",
+    "forwards",
+    "front",
+    "geometry",
+    "is_last",
+    "is_simple",
+    "matrix",
+    "product",
+    "shared",
+    "sidelong",
+    "weight_shape",
+    "with_bias",
+]
+
+
+# --- Settings -------------------------------------------------------------------------------------
+
+LAYOUTS = {3: ("NCW", "NWC"), 4: ("NCHW", "NHWC"), 5: ("NCDHW", "NDHWC")}
+
+
+def geometry(data, kernel, stride, dilate, pad, layout, num_group):
+    """The settings as tuples with one number a spatial axis; MXNetError where they do not fit."""
+    kernel, axes = several(kernel), len(several(kernel))
+    if data.ndim != axes + 2 or not 1 <= axes <= 3:
+        raise MXNetError(
+            f"a kernel {kernel} needs data with {axes + 2} axes, this one has shape {data.shape}"
+        )
+    if layout is not None and layout not in LAYOUTS[data.ndim]:
+        raise MXNetError(f"unknown layout {layout!r}; {LAYOUTS[data.ndim]} are known")
+    found = kernel, *(several(n) or (d,) * axes for n, d in ((stride, 1), (dilate, 1), (pad, 0)))
+    for n, name, least in zip(found, ("kernel", "stride", "dilate", "pad"), (1, 1, 1, 0)):
+        if len(n) != axes or min(n) < least:
+            raise MXNetError(f"{name} needs {axes} numbers of at least {least}, not {n}")
+    if num_group < 1:
+        raise MXNetError(f"num_group is {num_group}, which is less than 1")
+    return found
+
+
+def is_last(layout):
+    """Whether `layout` has the channels last."""
+    return layout is not None and layout[-1] == "C"
+
+
+def front(data, layout):
+    """`data` with its channels as axis 1."""
+    return np.moveaxis(data, -1, 1) if is_last(layout) else data
+
+
+def back(data, layout):
+    """`data` with its channels where `layout` has them."""
+    return np.moveaxis(data, 1, -1).copy() if is_last(layout) else data
+
+
+# --- Three products -------------------------------------------------------------------------------
+
+
+def columns(data, kernel, stride, dilate, pad, groups):
+    """`im2col` by groups: (n, groups, c/groups * window, places)."""
+    count = math.prod(places(data.shape[2:], kernel, stride, dilate, pad))
+    n, c = data.shape[:2]
+    if math.prod(kernel) != 1 or max(stride) > 1 or any(pad):
+        data = im2col.kernel(data, kernel, stride, dilate, pad)
+    return data.reshape(n, groups, c // groups * math.prod(kernel), count)
+
+
+def matrix(weight, groups):
+    """A weight as one matrix a group: (groups, f/groups, c/groups * window)."""
+    f = weight.shape[0]
+    return weight.reshape(groups, f // groups, math.prod(weight.shape[1:]))
+
+
+def product(data, weight, kernel, stride, dilate, pad, groups):
+    """Y = W C(X)."""
+    sizes = places(data.shape[2:], kernel, stride, dilate, pad)
+    y = matrix(weight, groups) @ columns(data, kernel, stride, dilate, pad, groups)
+    return y.reshape(data.shape[0], weight.shape[0], *sizes)
+
+
+def adjoint(data, weight, sizes, kernel, stride, dilate, pad, groups):
+    """Columns W^T G laid where they came from, in pictures of `sizes`: the gradient of X."""
+    n, f = data.shape[:2]
+    g = data.reshape(n, groups, f // groups, math.prod(data.shape[2:]))
+    c = matrix(weight, groups).swapaxes(1, 2) @ g
+    c = c.reshape(n, weight.shape[1] * groups * math.prod(kernel), g.shape[3])
+    return overlaid(c, sizes, kernel, stride, dilate, pad)
+
+
+def correlation(data, inputs, kernel, stride, dilate, pad, groups):
+    """The sum of G C(X)^T over the batch: the gradient of W."""
+    n, f = data.shape[:2]
+    g = data.reshape(n, groups, f // groups, math.prod(data.shape[2:]))
+    c = columns(inputs, kernel, stride, dilate, pad, groups)
+    w = (g @ c.swapaxes(2, 3)).sum(0)
+    return w.reshape(f, inputs.shape[1] // groups, *kernel)
+
+
+# --- Without most of the copies -------------------------------------------------------------------
+
+
+def is_simple(data, kernel, stride, dilate, pad, groups):
+    """Whether the fast products apply: NumPy's floats, one group, a 2-D window that keeps the width."""
+    return (
+        type(data) is np.ndarray
+        and data.dtype.char in "fd"
+        and len(kernel) == 2
+        and groups == max(stride) == max(dilate) == 1
+        and max(kernel) > 1
+        and 2 * pad[1] == kernel[1] - 1
+        and kernel[0] > pad[0]
+        and data.shape[2] * data.shape[3] >= 64
+    )
+
+
+def sidelong(data, kernel, pad):
+    """Each picture in turn, as (c * l, rows * width): moved sideways once a column of the window."""
+    _, c, h, w = data.shape
+    out = np.zeros((c, kernel[1], h + 2 * pad[0], w), data.dtype)
+    inner = out[:, :, pad[0] : pad[0] + h]
+    for picture in data:
+        for j in range(kernel[1]):
+            by = j - pad[1]
+            start, end = max(-by, 0), w - max(by, 0)
+            inner[:, j, :, start:end] = picture[:, :, start + by : end + by]
+        yield out.reshape(c * kernel[1], (h + 2 * pad[0]) * w)
+
+
+def fast_product(data, weight, kernel, pad):
+    """`product`, a picture and a row of the window at a time."""
+    n, _, h, w = data.shape
+    f, rows = weight.shape[0], h + 2 * pad[0] - kernel[0] + 1
+    y = np.empty((n, f, rows, w), data.dtype)
+    part = np.empty((f, rows * w), data.dtype)
+    parts = [np.ascontiguousarray(weight[:, :, a]).reshape(f, -1) for a in range(kernel[0])]
+    for out, seen in zip(y.reshape(n, f, rows * w), sidelong(data, kernel, pad)):
+        np.matmul(parts[0], seen[:, : rows * w], out=out)
+        for a in range(1, kernel[0]):
+            out += np.matmul(parts[a], seen[:, a * w : (a + rows) * w], out=part)
+    return y
+
+
+def fast_correlation(data, inputs, kernel, pad):
+    """`correlation`, a picture and a row of the window at a time."""
+    n, f, rows, w = data.shape
+    total = np.zeros((kernel[0], f, inputs.shape[1] * kernel[1]), data.dtype)
+    part = np.empty_like(total[0])
+    for g, seen in zip(data.reshape(n, f, rows * w), sidelong(inputs, kernel, pad)):
+        for a in range(kernel[0]):
+            total[a] += np.matmul(g, seen[:, a * w : (a + rows) * w].T, out=part)
+    total = total.reshape(kernel[0], f, inputs.shape[1], kernel[1])
+    return np.ascontiguousarray(total.transpose(1, 2, 0, 3))
+
+
+def forwards(data, weight, *settings):
+    """Y, by the way that suits the arrays."""
+    if data.dtype == "float16":
+        return forwards(*(a.astype("float32") for a in (data, weight)), *settings).astype("float16")
+    if is_simple(data, *settings):
+        places(data.shape[2:], *settings[:4])
+        return fast_product(data, weight, settings[0], settings[3])
+    return product(data, weight, *settings)
+
+
+def backwards(data, weight, sizes, *settings):
+    """The gradient of X, by the way that suits the arrays."""
+    if data.dtype == "float16":
+        y = backwards(*(a.astype("float32") for a in (data, weight)), sizes, *settings)
+        return y.astype("float16")
+    kernel, pad = settings[0], settings[3]
+    if is_simple(data, *settings) and places(sizes, *settings[:4]) == data.shape[2:]:
+        turned = np.ascontiguousarray(weight[:, :, ::-1, ::-1].swapaxes(0, 1))
+        return fast_product(data, turned, kernel, tuple(k - 1 - p for k, p in zip(kernel, pad)))
+    return adjoint(data, weight, sizes, *settings)
+
+
+def across(data, inputs, *settings):
+    """The gradient of W, by the way that suits the arrays."""
+    if data.dtype == "float16":
+        return across(*(a.astype("float32") for a in (data, inputs)), *settings).astype("float16")
+    if is_simple(data, *settings):
+        return fast_correlation(data, inputs, settings[0], settings[3])
+    return correlation(data, inputs, *settings)
+
+
+# --- Operators ------------------------------------------------------------------------------------
+
+
+def shared(settings):
+    """The settings that all products of one convolution have in common."""
+    names = "kernel", "stride", "dilate", "pad", "num_group", "layout"
+    return {name: settings[name] for name in names}
+
+
+def check_bias(bias, filters, no_bias):
+    """Raise MXNetError where a bias is missing or does not fit."""
+    if bias is None and not no_bias:
+        raise MXNetError("bias is missing: give one, or no_bias=True")
+    if bias is not None and bias.shape != (filters,):
+        raise MXNetError(f"{filters} filters need a bias of shape {(filters,)}, not {bias.shape}")
+
+
+def with_bias(y, bias):
+    """`y` with `bias` added to its channels, in place."""
+    if bias is not None:
+        y += bias.reshape(-1, *(1,) * (y.ndim - 2))
+    return y
+
+
+def bias_gradient(g, layout):
+    """The gradient of a bias: the sum over all axes but the channels."""
+    return sum(g, axis=-1 if is_last(layout) else 1, exclude=True)
+
+
+@operator
+def Convolution(
+    data,
+    weight,
+    bias=None,
+    /,
+    kernel=(),
+    stride=(),
+    dilate=(),
+    pad=(),
+    num_filter=0,
+    num_group=1,
+    workspace=1024,
+    no_bias=False,
+    cudnn_tune=None,
+    cudnn_off=False,
+    layout=None,
+):
+    """Lay `num_filter` windows on every place of `data`: $Y = WC(X) + b$.
+
+    data: (n, c, sizes…); weight: (num_filter, c/num_group, *kernel); bias: (num_filter,), absent with
+    no_bias=True. Channels are last, in the weight too, with a layout such as "NHWC".
+    """
+    kernel, *rest = geometry(data, kernel, stride, dilate, pad, layout, num_group)
+    x, w = front(data, layout), front(weight, layout)
+    check_weights(x.shape[1], num_filter or weight.shape[0], w.shape, kernel, num_group)
+    check_bias(bias, w.shape[0], no_bias)
+    return back(with_bias(forwards(x, w, kernel, *rest, num_group), bias), layout)
+
+
+def check_weights(channels, filters, shape, kernel, num_group, transposed=False):
+    """Raise MXNetError where channels, filters, groups and the weight's shape do not fit."""
+    for n, name in ((filters, "num_filter"), (channels, "the channels of data")):
+        if n % num_group:
+            raise MXNetError(f"num_group={num_group} does not divide {name}, {n}")
+    first, second = (channels, filters) if transposed else (filters, channels)
+    wanted = first, second // num_group, *kernel
+    if tuple(shape) != wanted:
+        raise MXNetError(f"these settings need a weight of shape {wanted}, not {tuple(shape)}")
+
+
+@Convolution.vjp
+def _(g, y, x, w, b=None, **settings):
+    same = shared(settings)
+    found = conv_data(g, w, x, **same), conv_weight(g, x, **same)
+    return found if b is None else (*found, bias_gradient(g, same["layout"]))
+
+
+@operator(
+    vjp=(
+        lambda h, y, g, w, x, **s: Convolution(h, w, no_bias=True, **s),
+        lambda h, y, g, w, x, **s: conv_weight(g, h, **s),
+        None,
+    )
+)
+def conv_data(
+    data, weight, like, /, kernel, stride=(), dilate=(), pad=(), num_group=1, layout=None
+):
+    """The gradient of `Convolution`'s data, in the shape of `like`, from that of its output, `data`."""
+    kernel, *rest = geometry(data, kernel, stride, dilate, pad, layout, num_group)
+    g, w, sizes = front(data, layout), front(weight, layout), front(like, layout).shape[2:]
+    return back(backwards(g, w, sizes, kernel, *rest, num_group), layout)
+
+
+@operator(
+    vjp=(
+        lambda h, y, g, x, **s: Convolution(x, h, no_bias=True, **s),
+        lambda h, y, g, x, **s: conv_data(g, h, x, **s),
+    )
+)
+def conv_weight(data, inputs, /, kernel, stride=(), dilate=(), pad=(), num_group=1, layout=None):
+    """The gradient of `Convolution`'s weight, from that of its output, `data`, and its `inputs`."""
+    kernel, *rest = geometry(data, kernel, stride, dilate, pad, layout, num_group)
+    g, x = front(data, layout), front(inputs, layout)
+    return back(across(g, x, kernel, *rest, num_group), layout)
+
+
+def arguments(no_bias, **_):
+    """The arrays that a convolution on symbols needs."""
+    return ["data", "weight"] + ["bias"] * (not no_bias)
+
+
+def weight_shape(data, kernel, num_filter, num_group, layout, transposed=False):
+    """The shape of a weight, 0 where `data` does not tell."""
+    kernel = several(kernel)
+    last = is_last(layout)
+    channels = data[-1 if last else 1]
+    if channels % num_group or num_filter % num_group:
+        raise MXNetError(
+            f"num_group={num_group} must divide the channels of data, {channels}, and num_filter, "
+            f"{num_filter}"
+        )
+    first, second = (channels, num_filter) if transposed else (num_filter, channels)
+    inner = second // num_group
+    return (first, *kernel, inner) if last else (first, inner, *kernel)
+
+
+@Convolution.shapes
+def _(data, weight, bias=None, *, kernel, num_filter, num_group, layout, **_):
+    return data, weight_shape(data, kernel, num_filter, num_group, layout), (num_filter,)
+
+
+Convolution.inputs = arguments
+
+
+# --- Transposed convolution -----------------------------------------------------------------------
+
+
+def enlarged(sizes, kernel, stride, dilate, pad, adj, target):
+    """The sizes of a Deconvolution's output, and the border that leads there."""
+    adj, target = several(adj) or (0,) * len(kernel), several(target)
+    full = [s * (n - 1) + d * (k - 1) + 1 for n, k, s, d in zip(sizes, kernel, stride, dilate)]
+    if any(target):
+        if any(f < t for f, t in zip(full, target)):
+            raise MXNetError(f"target_shape {target} is too large: at most {tuple(full)}")
+        return target, tuple((f - t + 1) // 2 for f, t in zip(full, target))
+    if len(adj) != len(kernel) or any(a >= s for a, s in zip(adj, stride)):
+        raise MXNetError(f"adj {adj} needs a number smaller than the stride for each of {stride}")
+    out = tuple(f - 2 * p + a for f, p, a in zip(full, pad, adj))
+    if min(out) < 1:
+        raise MXNetError(f"pad {pad} leaves nothing of {tuple(full)}")
+    return out, pad
+
+
+def enlarging(data, kernel, stride, dilate, pad, adj, target_shape, layout, num_group):
+    """`geometry` with the border resolved, and the output's sizes."""
+    found = geometry(data, kernel, stride, dilate, pad, layout, num_group)
+    sizes, pad = enlarged(front(data, layout).shape[2:], *found, adj, target_shape)
+    return sizes, (*found[:3], pad, num_group)
+
+
+@operator
+def Deconvolution(
+    data,
+    weight,
+    bias=None,
+    /,
+    kernel=(),
+    stride=(),
+    dilate=(),
+    pad=(),
+    adj=(),
+    target_shape=(),
+    num_filter=0,
+    num_group=1,
+    workspace=512,
+    no_bias=True,
+    cudnn_tune=None,
+    cudnn_off=False,
+    layout=None,
+):
+    """The adjoint of `Convolution`: each number of `data` lays down a window of weights.
+
+    data: (n, c, sizes…); weight: (c, num_filter/num_group, *kernel); bias: (num_filter,). `adj` < stride
+    adds to the output's sizes; `target_shape` sets them, and the border with them.
+    """
+    sizes, found = enlarging(
+        data, kernel, stride, dilate, pad, adj, target_shape, layout, num_group
+    )
+    x, w = front(data, layout), front(weight, layout)
+    filters = num_filter or w.shape[1] * num_group
+    check_weights(x.shape[1], filters, w.shape, found[0], num_group, transposed=True)
+    check_bias(bias, filters, no_bias or bias is None)
+    return back(with_bias(backwards(x, w, sizes, *found), bias), layout)
+
+
+@Deconvolution.vjp
+def _(g, y, x, w, b=None, **settings):
+    same = {**shared(settings), "adj": settings["adj"], "target_shape": settings["target_shape"]}
+    found = deconv_data(g, w, x, **same), deconv_weight(x, g, **same)
+    return found if b is None else (*found, bias_gradient(g, same["layout"]))
+
+
+@operator(
+    vjp=(
+        lambda h, y, g, w, x, **s: Deconvolution(h, w, **s),
+        lambda h, y, g, w, x, **s: deconv_weight(h, g, **s),
+        None,
+    )
+)
+def deconv_data(
+    data,
+    weight,
+    like,
+    /,
+    kernel,
+    stride=(),
+    dilate=(),
+    pad=(),
+    num_group=1,
+    layout=None,
+    adj=(),
+    target_shape=(),
+):
+    """The gradient of `Deconvolution`'s data, in the shape of `like`: a convolution."""
+    _, found = enlarging(like, kernel, stride, dilate, pad, adj, target_shape, layout, num_group)
+    return back(forwards(front(data, layout), front(weight, layout), *found), layout)
+
+
+@operator(
+    vjp=(
+        lambda h, y, x, g, **s: deconv_data(g, h, x, **s),
+        lambda h, y, x, g, **s: Deconvolution(x, h, **s),
+    )
+)
+def deconv_weight(
+    data,
+    grad,
+    /,
+    kernel,
+    stride=(),
+    dilate=(),
+    pad=(),
+    num_group=1,
+    layout=None,
+    adj=(),
+    target_shape=(),
+):
+    """The gradient of `Deconvolution`'s weight, from its `data` and the gradient `grad` of its output."""
+    _, found = enlarging(data, kernel, stride, dilate, pad, adj, target_shape, layout, num_group)
+    return back(across(front(data, layout), front(grad, layout), *found), layout)
+
+
+@Deconvolution.shapes
+def _(data, weight, bias=None, *, kernel, num_filter, num_group, layout, **_):
+    return data, weight_shape(data, kernel, num_filter, num_group, layout, True), (num_filter,)
+
+
+Deconvolution.inputs = arguments

@@ -1,0 +1,218 @@
+"""Layers of convolution: printed forms, deferred shapes, what they refuse, fast against plain."""
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+from minigluon.gluon import nn
+from minigluon.gluon.contrib.nn import PixelShuffle1D, PixelShuffle2D, PixelShuffle3D
+from minigluon.ops import convolution as c
+
+PRINTED = [  # as MXNet 1.9.1 prints them
+    (
+        lambda: nn.Conv2D(4, 3, padding=1, groups=2, in_channels=4, activation="relu"),
+        "Conv2D(2 -> 4, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1), groups=2, Activation(relu))",
+    ),
+    (
+        lambda: nn.Conv2D(4, 3, use_bias=False, dilation=2, strides=[2, 2], padding=[1, 1]),
+        "Conv2D(None -> 4, kernel_size=(3, 3), stride=[2, 2], padding=[1, 1], dilation=(2, 2), bias=False)",
+    ),
+    (
+        lambda: nn.Conv2DTranspose(3, 4, strides=2, output_padding=1, in_channels=8),
+        "Conv2DTranspose(3 -> 8, kernel_size=(4, 4), stride=(2, 2))",
+    ),
+    (lambda: nn.Conv1D(3, 4), "Conv1D(None -> 3, kernel_size=(4,), stride=(1,))"),
+    (
+        lambda: nn.Conv3DTranspose(3, 4, groups=3),
+        "Conv3DTranspose(1 -> 0, kernel_size=(4, 4, 4), stride=(1, 1, 1), groups=3)",
+    ),
+    (
+        lambda: nn.Conv2D(4, 3, layout="NHWC"),
+        "Conv2D(3 -> 4, kernel_size=(3, 3), stride=(1, 1))",
+    ),
+]
+
+
+@pytest.mark.parametrize("make, text", PRINTED)
+def test_prints_like_mxnet(make, text):
+    assert repr(make()) == text
+
+
+def shapes(layer):
+    return [p.shape for p in layer.collect_params().values()]
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_deferred_shapes_and_hybrid(axes, transposed):
+    layer = getattr(nn, f"Conv{axes}D" + "Transpose" * transposed)(6, 2, strides=2, groups=2)
+    layer.initialize()
+    x = mx.nd.random.normal(shape=(2, 4, *(5,) * axes))
+    y = layer(x)
+    sizes = (10,) * axes if transposed else (2,) * axes
+    assert y.shape == (2, 6, *sizes)
+    assert shapes(layer) == [(4, 3, *(2,) * axes) if transposed else (6, 2, *(2,) * axes), (6,)]
+    layer.hybridize()
+    np.testing.assert_allclose(layer(x).asnumpy(), y.asnumpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make, error",
+    [
+        (lambda: nn.Conv2D(4, 3, groups=2, in_channels=3), mx.MXNetError),
+        (lambda: nn.Conv2D(4, 3, groups=3), mx.MXNetError),
+        (lambda: nn.Conv2D(4, 3, layout="HWC"), AssertionError),
+        (lambda: nn.Conv2D(4, (3, 2, 1)), AssertionError),
+        (lambda: nn.Conv2D(4, 3, strides=(1, 1, 1)), mx.MXNetError),
+        (lambda: nn.Conv2D(4, 3, strides=0), mx.MXNetError),
+        (lambda: nn.Conv2D(0, 3), mx.MXNetError),
+        (lambda: nn.Conv2DTranspose(4, 3, output_padding=1), mx.MXNetError),
+    ],
+)
+def test_refused_at_construction(make, error):
+    with pytest.raises(error):
+        make()
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5, 5), (1, 4, 5), (1, 4, 2, 5)])
+def test_refused_at_first_call(shape):
+    layer = nn.Conv2D(4, 3, groups=2)
+    layer.initialize()
+    with pytest.raises((mx.MXNetError, ValueError)):
+        layer(mx.nd.ones(shape))
+
+
+@pytest.mark.parametrize("kernel, pad", [((3, 3), (1, 1)), ((1, 5), (0, 2)), ((4, 1), (2, 0))])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_fast_equals_plain(kernel, pad, dtype):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(3, 4, 12, 9)).astype(dtype)
+    w = rng.normal(size=(5, 4, *kernel)).astype(dtype)
+    settings = kernel, (1, 1), (1, 1), pad, 1
+    assert c.is_simple(x, *settings)
+    y = c.product(x, w, *settings)
+    close = {"rtol": 1e-4, "atol": 1e-4}
+    np.testing.assert_allclose(c.forwards(x, w, *settings), y, **close)
+    back = c.backwards(y, w, x.shape[2:], *settings)
+    np.testing.assert_allclose(back, c.adjoint(y, w, x.shape[2:], *settings), **close)
+    np.testing.assert_allclose(
+        c.across(y, x, *settings), c.correlation(y, x, *settings), rtol=1e-4, atol=1e-3
+    )
+
+
+def test_half_precision_and_empty_batches():
+    x, w = mx.nd.ones((2, 3, 8, 8), dtype="float16"), mx.nd.ones((4, 3, 3, 3), dtype="float16")
+    y = mx.nd.Convolution(x, w, kernel=(3, 3), pad=(1, 1), num_filter=4, no_bias=True)
+    assert y.dtype == np.float16
+    assert y[0, 0, 1, 1].asscalar() == 27
+    empty = np.zeros((0, 3, 8, 8), "float32")
+    assert c.Convolution(
+        empty, np.zeros((4, 3, 3, 3), "float32"), kernel=(3, 3), no_bias=True
+    ).shape == (
+        0,
+        4,
+        6,
+        6,
+    )
+
+
+def test_symbols_make_their_weights():
+    y = mx.sym.Convolution(mx.sym.var("data"), kernel=(3, 3), num_filter=2, name="c")
+    assert y.list_arguments() == ["data", "c_weight", "c_bias"]
+    y = mx.sym.Deconvolution(mx.sym.var("data"), kernel=(3, 3), num_filter=2, name="d")
+    assert y.list_arguments() == ["data", "d_weight"]
+
+
+@pytest.mark.parametrize(
+    "shuffle, factors", [(PixelShuffle1D, 2), (PixelShuffle2D, (2, 3)), (PixelShuffle3D, (2, 3, 2))]
+)
+def test_pixel_shuffle(shuffle, factors):
+    layer, many = shuffle(factors), np.atleast_1d(factors).tolist()
+    sizes = [2, 4, 3][: len(many)]
+    x = np.random.default_rng(0).normal(size=(2, 3 * int(np.prod(many)), *sizes)).astype("float32")
+    axes = len(many)
+    order = [0, 1, *(a for i in range(axes) for a in (2 + axes + i, 2 + i))]
+    want = x.reshape(2, 3, *many, *sizes).transpose(order)
+    want = want.reshape(2, 3, *(f * s for f, s in zip(many, sizes)))
+    np.testing.assert_array_equal(layer(mx.nd.array(x)).asnumpy(), want)
+    layer.hybridize()
+    np.testing.assert_array_equal(layer(mx.nd.array(x)).asnumpy(), want)
+    assert repr(layer) == f"{shuffle.__name__}({factors})"
+
+
+POOLS = [  # as MXNet 1.9.1 prints them
+    (
+        lambda: nn.MaxPool2D(),
+        "MaxPool2D(size=(2, 2), stride=(2, 2), padding=(0, 0), ceil_mode=False, global_pool=False, "
+        "pool_type=max, layout=NCHW)",
+    ),
+    (
+        lambda: nn.AvgPool1D(3, 2, 1, ceil_mode=True),
+        "AvgPool1D(size=(3,), stride=(2,), padding=(1,), ceil_mode=True, global_pool=False, "
+        "pool_type=avg, layout=NCW)",
+    ),
+    (
+        lambda: nn.GlobalAvgPool3D(),
+        "GlobalAvgPool3D(size=(1, 1, 1), stride=(1, 1, 1), padding=(0, 0, 0), ceil_mode=True, "
+        "global_pool=True, pool_type=avg, layout=NCDHW)",
+    ),
+    (lambda: nn.ReflectionPad2D(2), "ReflectionPad2D(\n\n)"),
+]
+
+
+@pytest.mark.parametrize("make, text", POOLS)
+def test_pools_print_like_mxnet(make, text):
+    assert repr(make()) == text
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["Max", "Avg", "GlobalMax", "GlobalAvg"])
+def test_pools_and_their_programs(axes, kind):
+    layer = getattr(nn, f"{kind}Pool{axes}D")()
+    x = np.random.default_rng(0).normal(size=(2, 3, *(4,) * axes)).astype("float32")
+    step = 4 if "Global" in kind else 2
+    want = x.reshape(2, 3, *(n for _ in range(axes) for n in (4 // step, step)))
+    want = getattr(np, "max" if "Max" in kind else "mean")(want, tuple(range(3, 3 + 2 * axes, 2)))
+    for _ in range(2):
+        np.testing.assert_allclose(layer(mx.nd.array(x)).asnumpy(), want, rtol=1e-5, atol=1e-6)
+        layer.hybridize()
+
+
+def test_windows_outside_all_data_and_first_of_equals():
+    x = mx.nd.ones((1, 1, 2, 2))
+    y = mx.nd.Pooling(x, kernel=(2, 2), pad=(3, 0))
+    assert y[0, 0, 0, 0].asscalar() == np.finfo("float32").min
+    x.attach_grad()
+    with mx.autograd.record():
+        y = nn.GlobalMaxPool2D()(x) + nn.MaxPool2D()(x)
+    y.backward()
+    np.testing.assert_array_equal(x.grad.asnumpy()[0, 0], [[2, 0], [0, 0]])
+
+
+def test_pools_refuse():
+    with pytest.raises(AssertionError):
+        nn.MaxPool2D(layout="NCW")
+    with pytest.raises(AssertionError):
+        nn.AvgPool3D((2, 2))
+    for layer, shape in ((nn.MaxPool2D(7), (1, 4, 5, 5)), (nn.MaxPool2D(2), (1, 4, 5))):
+        with pytest.raises(mx.MXNetError):
+            layer(mx.nd.ones(shape))
+
+
+def test_lenet_learns():
+    mx.random.seed(0)
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(6, 5, padding=2, activation="relu"), nn.MaxPool2D(), nn.Conv2D(16, 5))
+    net.add(nn.AvgPool2D(), nn.Flatten(), nn.Dense(10))
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
+    x, labels, seen = mx.nd.random.normal(shape=(16, 1, 28, 28)), mx.nd.arange(16) % 10, []
+    for _ in range(20):
+        with mx.autograd.record():
+            error = loss(net(x), labels)
+        error.backward()
+        trainer.step(16)
+        seen.append(error.mean().asscalar())
+    assert seen[-1] < 0.3 * seen[0]
