@@ -1,11 +1,9 @@
-"""One small window of weights, laid on every place of a picture: convolution, its adjoint, and how to make both fast."""
+"""A dataset answers "give me sample i"; a sampler says which i come next; a loader makes batches of the answers."""
 
-# Written from chapters/41_convolution.ipynb, chapters/80_data.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/80_data.ipynb: edit the chapter, then run `minigluon export`.
 
 import importlib
 import pkgutil
-
-from minigluon.gluon.contrib import nn
 
 # --- Samplers -------------------------------------------------------------------------------------
 
