@@ -175,6 +175,11 @@ class Node:
         self.op, self.args, self.settings, self.out = op, args, settings, out
         self.parents, self.ctx, self.time = parents, ctx, next(clock)
 
+    @property
+    def used(self):
+        """Whether a backward pass has used this node up."""
+        return self.args is None
+
 
 class Output:
     """One output of a node that has several."""
@@ -184,9 +189,16 @@ class Output:
     def __init__(self, node, index):
         self.index, self.parents, self.time = index, (node,), next(clock)
 
+    @property
+    def used(self):
+        """Whether a backward pass has used its node up."""
+        return self.parents[0].args is None
+
 
 class Leaf:
     """A marked variable: it holds the gradient that reaches it."""
+
+    used = False
 
     __slots__ = ("fresh", "grad", "parents", "req", "time")
 
@@ -204,9 +216,12 @@ def remember(op, args, settings):
         if type(a) is NDArray:
             data, node = a._data, a._node
             raw.append(data)
-            parents.append(node)
             if node is not None:
-                tracked = True
+                if node.used:  # a result of an earlier pass is a constant for this one
+                    node = None
+                else:
+                    tracked = True
+            parents.append(node)
             if dtype is None:
                 dtype, ctx = data.dtype, a._ctx
             elif data.dtype is not dtype and op.same_dtype:
