@@ -41,7 +41,9 @@ EXCEPTIONS = {  # row id -> reason
     "LeakyReLU-rrelu in use": DRAWN,
     "LeakyReLU-selu3": "MXNet's gradient below 0 is not the derivative: scale (alpha + y), not scale alpha + y",
     "RNN-lstm projected": "MXNet does not train an LSTM with a projection on the CPU",
-    **dict.fromkeys(FLIPS, "MXNet takes single pictures: of a batch it turns other axes or refuses"),
+    **dict.fromkeys(
+        FLIPS, "MXNet takes single pictures: of a batch it turns other axes or refuses"
+    ),
     **{f"image_random_{law}": DRAWN for law in PICTURES},
     "Convolution-channels last": "MXNet convolves with channels last on a GPU only",
     "Deconvolution-target": "MXNet does not take this dilated transposed convolution on the CPU",

@@ -14,7 +14,12 @@ import numpy as np
 np.bool = bool  # this release of MXNet still asks for it
 import mxnet as mx
 
-SPACES = {"linalg_": mx.nd.linalg, "contrib_": mx.nd.contrib, "random_": mx.nd.random, "image_": mx.nd.image}
+SPACES = {
+    "linalg_": mx.nd.linalg,
+    "contrib_": mx.nd.contrib,
+    "random_": mx.nd.random,
+    "image_": mx.nd.image,
+}
 
 
 def function(name):
