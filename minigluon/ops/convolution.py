@@ -148,14 +148,17 @@ def is_simple(data, kernel, stride, dilate, pad, groups):
 
 def sidelong(data, kernel, pad):
     """Each picture in turn, as (c * l, rows * width): moved sideways once a column of the window."""
-    _, c, h, w = data.shape
+    n, c, h, w = data.shape
     out = np.zeros((c, kernel[1], h + 2 * pad[0], w), data.dtype)
     inner = out[:, :, pad[0] : pad[0] + h]
-    for picture in data:
+    flat = out.reshape(c, kernel[1], -1)[:, :, pad[0] * w : (pad[0] + h) * w]
+    for picture in np.ascontiguousarray(data).reshape(n, c, h * w):
         for j in range(kernel[1]):
-            by = j - pad[1]
-            start, end = max(-by, 0), w - max(by, 0)
-            inner[:, j, :, start:end] = picture[:, :, start + by : end + by]
+            left, right = max(pad[1] - j, 0), max(j - pad[1], 0)
+            # long runs copy faster than rows; what they carry round the edge is wiped out
+            flat[:, j, left : h * w - right] = picture[:, right : h * w - left]
+            inner[:, j, :, :left] = 0
+            inner[:, j, :, w - right :] = 0
         yield out.reshape(c * kernel[1], (h + 2 * pad[0]) * w)
 
 

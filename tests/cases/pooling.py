@@ -86,8 +86,8 @@ def lrn(x, nsize, alpha=1e-4, beta=0.75, knorm=2.0):
     return x / (knorm + alpha / nsize * near(x * x, nsize)) ** beta
 
 
-X = signed(2, 3, 7, 5)
-SET = {"kernel": (3, 2), "stride": (2, 3), "pad": (1, 1)}
+X = signed(2, 3, 8, 6)
+SET = {"kernel": (3, 3), "stride": (2, 2), "pad": (1, 1)}
 BAD = {
     "max": ((X,), {"kernel": (9, 2)}, "exceeds input"),
     "avg": ((X,), {"kernel": (2,)}, "numbers each"),
@@ -98,7 +98,7 @@ ROWS = [
     *[
         Row(
             "Pooling",
-            (positive(2, 3, 7, 5) if kind == "lp" else X,),
+            (positive(2, 3, 8, 6) if kind == "lp" else X,),
             {**SET, "pool_type": kind, "p_value": 2, "pooling_convention": how},
             pool,
             wrong=BAD[kind][:2],
@@ -151,9 +151,9 @@ ROWS = [
     ),
     Row("Pooling", (signed(1, 2, 3, 4, 3),), {"kernel": (2, 2, 2)}, pool, note="3d"),
     Row("pool_sum", (X,), {**SET, "pool_type": "avg"}, pool),
-    Row("pool_spread", (signed(2, 3, 4, 2), X), SET, spread, differentiable=(0,)),
-    Row("pool_place", (signed(2, 3, 4, 2), X), SET, place, differentiable=(0,)),
-    Row("pool_pick", (signed(2, 3, 7, 5, seed=1), X), SET, picked, differentiable=(0,)),
+    Row("pool_spread", (signed(2, 3, 4, 3), X), SET, spread, differentiable=(0,)),
+    Row("pool_place", (signed(2, 3, 4, 3), X), SET, place, differentiable=(0,)),
+    Row("pool_pick", (signed(2, 3, 8, 6, seed=1), X), SET, picked, differentiable=(0,)),
     Row(
         "UpSampling",
         (signed(1, 2, 2, 3),),
@@ -167,8 +167,8 @@ ROWS = [
         (signed(1, 2, 2, 2), signed(1, 1, 4, 4, seed=1)),
         {"scale": 2, "sample_type": "nearest", "num_args": 2},
         up,
-        wrong=((X, signed(2, 3, 4, 5)), {"scale": 2, "sample_type": "nearest"}),
-        says="must divide 14",
+        wrong=((X, signed(2, 3, 5, 5)), {"scale": 2, "sample_type": "nearest"}),
+        says="must divide 16",
         note="two",
     ),
     Row(
