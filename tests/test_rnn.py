@@ -115,9 +115,6 @@ def test_dropout_between_layers():
     assert np.isfinite(layer.l0_i2h_weight.grad().asnumpy()).all()
 
 
-@pytest.mark.xfail(
-    reason="symbol.hybrid.unique copies calls that draw: the way back would draw anew", strict=False
-)
 def test_dropout_between_layers_of_a_program():
     layer = rnn.LSTM(8, 2, dropout=0.5, input_size=3)
     layer.initialize(mx.init.Normal(0.5))

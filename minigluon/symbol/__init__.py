@@ -29,6 +29,8 @@ PLACES = {
     ),
     "minigluon.symbol.files": ("load", "load_json", "fromjson"),
     "minigluon.symbol.random": (
+        "normal",
+        "uniform",
         "random_exponential",
         "random_gamma",
         "random_generalized_negative_binomial",
