@@ -45,6 +45,7 @@ class Outlines(Facts):
     def __init__(self):
         super().__init__({}, {})
         self.counts = {}  # of the outputs of calls whose kernel returns several, as a tuple
+        self.failed = set()  # calls that cannot be tried on zeros
 
     def put(self, entry, shape, dtype):
         """Write down what is known of an input."""
@@ -52,16 +53,17 @@ class Outlines(Facts):
 
     def call(self, node):
         entries = [a for a in node.inputs if type(a) is tuple]
-        if node in self.counts or (node, 0) in self.shapes:
+        if (node, 0) in self.shapes or node in self.failed:
             return
+        if len(node.outputs) > 1:  # so much is known without shapes
+            self.counts.setdefault(node, len(node.outputs))
         if any(self.shapes.get(a) is None for a in entries):
             return
         try:
             with np.errstate(all="ignore"):
                 found = self.outlined(node)
         except Exception:
-            if len(node.outputs) > 1:
-                self.counts[node] = len(node.outputs)
+            self.failed.add(node)
             return
         for i, out in enumerate(found):
             self.put((node, i), out.shape, out.dtype)
