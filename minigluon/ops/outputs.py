@@ -1,0 +1,232 @@
+"""The operators that end a classic symbolic network: a prediction forward, and the gradient of a loss that nobody computes."""
+
+# Written from chapters/52_output_layers.ipynb: edit the chapter, then run `minigluon export`.
+
+import math
+
+import numpy as np
+
+from minigluon.op import operator
+from minigluon.ops.elementwise import sigmoid
+from minigluon.ops.indexing import at
+from minigluon.ops.reduce import softmax
+
+__all__ = [
+    "LinearRegressionOutput",
+    "LogisticRegressionOutput",
+    "MAERegressionOutput",
+    "SVMOutput",
+    "SoftmaxOutput",
+    "absolute",
+    "check_label",
+    "divisor",
+    "known",
+    "label_like_data",
+    "middle",
+    "minus_truth",
+    "regression_gradient",
+    "softmax_output_gradient",
+    "squared",
+    "svm_gradient",
+]
+
+
+# --- Softmax --------------------------------------------------------------------------------------
+
+
+def middle(data, multi_output, preserve_shape):
+    """`data` as (n, classes, m): m is 1, or with `multi_output` the number of places."""
+    shape = data.shape
+    if multi_output:
+        return data.reshape(shape[0], shape[1], math.prod(shape[2:]))
+    if preserve_shape:
+        return data.reshape(math.prod(shape[:-1]), shape[-1], 1)
+    return data.reshape(shape[0], math.prod(shape[1:]), 1)
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, label, out_grad, **settings: (
+            softmax_output_gradient(y, label, **settings) * g
+            if out_grad
+            else softmax_output_gradient(y, label, **settings)
+        ),
+        None,
+    ),
+    aliases=("Softmax",),
+    same_dtype=False,
+)
+def SoftmaxOutput(
+    data,
+    label,
+    /,
+    grad_scale=1.0,
+    ignore_label=-1.0,
+    multi_output=False,
+    use_ignore=False,
+    preserve_shape=False,
+    normalization="null",
+    out_grad=False,
+    smooth_alpha=0.0,
+):
+    """The softmax of `data`; its gradient is that of the cross-entropy with `label`, whatever follows.
+
+    data: (batch, classes, …); label: a class for each softmax, or probabilities of data's shape.
+    normalization: 'null', 'batch' or 'valid', what the gradient is divided by.
+    """
+    if normalization not in ("null", "batch", "valid"):
+        raise ValueError(f"normalization is null, batch or valid, not {normalization!r}")
+    z = middle(data, multi_output, preserve_shape)
+    rows = z.shape[0] * z.shape[2]
+    if label.shape != data.shape and label.size not in (rows, math.prod(data.shape[:-1])):
+        raise ValueError(f"{rows} softmaxes need as many labels, not {label.size}")
+    return softmax.kernel(z, axis=1).reshape(data.shape)
+
+
+def known(shape):
+    """Whether a shape is given, without open sizes."""
+    return bool(shape) and 0 not in shape and -1 not in shape
+
+
+@SoftmaxOutput.shapes
+def _(data, label=None, multi_output=False, **settings):
+    if known(label):
+        return data, label
+    return data, data[:1] + data[2:] if multi_output else data[:-1]
+
+
+@operator(same_dtype=False)
+def softmax_output_gradient(
+    data,
+    label,
+    /,
+    grad_scale=1.0,
+    ignore_label=-1.0,
+    multi_output=False,
+    use_ignore=False,
+    preserve_shape=False,
+    normalization="null",
+    smooth_alpha=0.0,
+):
+    """The gradient of `SoftmaxOutput` for its output `data`: probabilities minus truth, scaled."""
+    if label.shape == data.shape:
+        return (data - label.astype(data.dtype)) * grad_scale
+    p = middle(data, multi_output, preserve_shape)
+    n, _, m = p.shape
+    truth = label.astype("int64").reshape(n, 1, m)
+    out = minus_truth(p, truth, 0 if multi_output else smooth_alpha)
+    valid = truth != int(ignore_label)
+    if use_ignore:
+        out *= valid
+    out *= grad_scale / divisor(valid, normalization, multi_output)
+    return out.reshape(data.shape)
+
+
+def minus_truth(p, truth, alpha):
+    """`p` minus 1 - alpha at the true class of axis 1, minus alpha shared by the other classes."""
+    k = p.shape[1]
+    others = alpha / (k - 1) if alpha else 0
+    out = p - others
+    inside = (truth >= 0) & (truth < k)
+    out[at(p, truth, 1, "clip")] -= inside.astype(p.dtype) * (1 - alpha - others)
+    return out
+
+
+def divisor(valid, normalization, multi_output):
+    """What the gradient of a softmax is divided by; `valid` is (n, 1, m)."""
+    if normalization == "valid":
+        return np.maximum(valid.sum(), 1)
+    batch = valid.shape[0] if normalization == "batch" else 1
+    return batch * valid.shape[2] if multi_output else batch
+
+
+# --- Regression -----------------------------------------------------------------------------------
+
+
+@operator(same_dtype=False)
+def regression_gradient(data, label, /, grad_scale=1.0, absolute=False):
+    """Prediction `data` minus `label`, or its sign, times `grad_scale`, over the labels a sample."""
+    out = data - label.astype(data.dtype).reshape(data.shape)
+    if absolute:
+        out = np.sign(out)
+    return out * (grad_scale * label.shape[0] / max(label.size, 1))
+
+
+def check_label(data, label):
+    """Raise ValueError if a regression has not one label a number."""
+    if data.size != label.size:
+        raise ValueError(f"label must have data's shape {data.shape}, not {label.shape}")
+
+
+def squared(g, y, x, label, grad_scale):
+    """The rule of an output layer with prediction minus truth."""
+    return regression_gradient(y, label, grad_scale=grad_scale)
+
+
+def absolute(g, y, x, label, grad_scale):
+    """The rule of an output layer with the sign of prediction minus truth."""
+    return regression_gradient(y, label, grad_scale=grad_scale, absolute=True)
+
+
+@operator(vjp=(squared, None), same_dtype=False)
+def LinearRegressionOutput(data, label, /, grad_scale=1.0):
+    """`data` itself; its gradient is that of half the squared error to `label`, of data's shape."""
+    check_label(data, label)
+    return data.copy()
+
+
+@operator(vjp=(absolute, None), same_dtype=False)
+def MAERegressionOutput(data, label, /, grad_scale=1.0):
+    """`data` itself; its gradient is that of the absolute error to `label`, of data's shape."""
+    check_label(data, label)
+    return data.copy()
+
+
+@operator(vjp=(squared, None), same_dtype=False)
+def LogisticRegressionOutput(data, label, /, grad_scale=1.0):
+    """The sigmoid of `data`; its gradient is that of the cross-entropy with `label`, of data's shape."""
+    check_label(data, label)
+    return sigmoid.kernel(data)
+
+
+def label_like_data(data, label=None, **settings):
+    """Shapes of a regression: a column of numbers wants a plain list of labels."""
+    column = len(data) == 2 and data[1] == 1
+    return data, label if known(label) else data[:1] if column else data
+
+
+for op in (LinearRegressionOutput, MAERegressionOutput, LogisticRegressionOutput):
+    op.shapes(label_like_data)
+
+
+# --- Margins --------------------------------------------------------------------------------------
+
+
+@operator(
+    vjp=(lambda g, y, x, label, **settings: svm_gradient(x, label, **settings), None),
+    same_dtype=False,
+)
+def SVMOutput(data, label, /, margin=1.0, regularization_coefficient=1.0, use_linear=False):
+    """`data` itself; its gradient is that of the squared hinge loss, or the hinge loss if `use_linear`.
+
+    data: (…, classes); label: a class for each row.
+    """
+    if label.size != math.prod(data.shape[:-1]):
+        raise ValueError(f"label must have shape {data.shape[:-1]}, not {label.shape}")
+    return data.copy()
+
+
+@SVMOutput.shapes
+def _(data, label=None, **settings):
+    return data, label if known(label) else data[:-1]
+
+
+@operator(same_dtype=False)
+def svm_gradient(data, label, /, margin=1.0, regularization_coefficient=1.0, use_linear=False):
+    """The gradient of `SVMOutput` at `data`: which way, and how far, scores violate the margin."""
+    x = data.reshape(math.prod(data.shape[:-1]), data.shape[-1])
+    truth = label.astype("int64").reshape(len(x), 1)
+    side = minus_truth(np.zeros_like(x), truth, 0) * 2 + 1
+    short = margin + side * x
+    slope = short > 0 if use_linear else 2 * np.maximum(short, 0)
+    return (side * slope * regularization_coefficient).astype(data.dtype).reshape(data.shape)
