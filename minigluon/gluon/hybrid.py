@@ -26,6 +26,7 @@ __all__ = [
     "flattened",
     "rebuilt",
     "told",
+    "traced",
     "without_gradient",
     "written",
 ]
@@ -181,19 +182,25 @@ class Programs:
 # --- Leaving home ---------------------------------------------------------------------------------
 
 
+def traced(block):
+    """The graph of a block that has run hybridized, with its parameters: a Symbol and a list; None before."""
+    graph = getattr(block._programs, "latest", None) if hasattr(block, "_programs") else None
+    return None if graph is None else (Symbol(graph.outputs), graph.parameters)
+
+
 def export(block, path, epoch=0):
     """Write `path-symbol.json` and `path-<epoch>.params` of a block that has run hybridized."""
-    graph = getattr(block._programs, "latest", None)
-    if graph is None:
+    found = traced(block)
+    if found is None:
         raise RuntimeError(
             "Please first call block.hybridize() and then run forward with this block at least once "
             "before calling export."
         )
-    whole = Symbol(graph.outputs)
+    whole, parameters = found
     states = {*whole.list_auxiliary_states()}
     arrays = {
         f"{'aux' if p.name in states else 'arg'}:{p.name}": p.data(p.list_ctx()[0])
-        for p in graph.parameters
+        for p in parameters
     }
     replace_file(f"{path}-symbol.json", [whole.tojson().encode()])
     save(f"{path}-{epoch:04d}.params", arrays)
