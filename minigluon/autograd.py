@@ -7,10 +7,18 @@ from heapq import heappop, heappush
 from itertools import count
 
 import numpy as np
+from numpy import ndarray
 
 from minigluon.base import MXNetError
 from minigluon.context import current_context
-from minigluon.ndarray.ndarray import NDArray, compute, require_same_dtype, shown, with_scalars
+from minigluon.ndarray.ndarray import (
+    NDArray,
+    compute,
+    numbered,
+    require_same_dtype,
+    shown,
+    with_scalars,
+)
 from minigluon.op import failure, interpreters, operator, summary
 
 __all__ = [
@@ -240,9 +248,9 @@ def remember(op, args, settings):
         raise failure(error, op, raw, settings) from error
     node = Node(op, raw, settings, out, parents, ctx) if tracked else None
     if type(out) is not tuple:
-        return NDArray(out, ctx, node)
+        return NDArray(out if type(out) is ndarray else numbered(out), ctx, node)
     visible = enumerate(out[: op.visible])
-    return shown(op, [NDArray(o, ctx, node and Output(node, i)) for i, o in visible])
+    return shown(op, [NDArray(numbered(o), ctx, node and Output(node, i)) for i, o in visible])
 
 
 interpreters[NDArray] = remember

@@ -6,6 +6,7 @@ import math
 from operator import index
 
 import numpy as np
+from numpy import ndarray
 
 from minigluon.base import MXNetError
 from minigluon.context import Context, current_context, put
@@ -26,6 +27,7 @@ __all__ = [
     "linspace",
     "made",
     "number",
+    "numbered",
     "ones",
     "place",
     "real_dtype",
@@ -185,8 +187,13 @@ def compute(op, args, settings):
     except Exception as error:
         raise failure(error, op, raw, settings) from error
     if type(out) is not tuple:
-        return NDArray(out, ctx)
-    return shown(op, [NDArray(o, ctx) for o in out[: op.visible]])
+        return NDArray(out if type(out) is ndarray else numbered(out), ctx)
+    return shown(op, [NDArray(numbered(o), ctx) for o in out[: op.visible]])
+
+
+def numbered(out):
+    """What a kernel gave, as an array: of arrays without axes NumPy makes bare numbers."""
+    return np.asarray(out) if isinstance(out, np.generic) else out
 
 
 def shown(op, outputs):

@@ -435,9 +435,9 @@ def at_index(data, index, /):
 @operator(vjp=(lambda g, y, data, like, index: at_index(g, index), None, None), same_dtype=False)
 def add_at_index(data, like, index, /):
     """Undo `at_index`: zeros in the shape of `like`, with `data` added where it came from."""
-    out = np.zeros_like(like)
-    np.add.at(out.reshape(-1), np.maximum(index, 0), np.where(index < 0, 0, data))
-    return out
+    out = np.zeros(like.size, data.dtype, like=data)  # a row: others may not lie in this order
+    np.add.at(out, np.maximum(index, 0), np.where(index < 0, 0, data))
+    return out.reshape(like.shape)
 
 
 # --- Suppression by score -------------------------------------------------------------------------

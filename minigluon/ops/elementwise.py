@@ -444,7 +444,7 @@ def arctanh(data, /):
 
 def logistic(x):
     """1 / (1 + exp(-x)), in the memory of the first step: fresh memory for each one takes longer."""
-    y = np.negative(x)
+    y = np.negative(x, out=np.empty_like(x))  # an array also of an array without axes
     with np.errstate(over="ignore"):
         np.exp(y, out=y)
     y += 1

@@ -2,6 +2,8 @@
 
 # Written from chapters/14c_norms.ipynb: edit the chapter, then run `minigluon export`.
 
+import math
+
 import numpy as np
 
 from minigluon.autograd import ones_like
@@ -14,8 +16,8 @@ from minigluon.ops.reduce import (
     broadcast_along,
     centred,
     place_of,
-    scaled,
     softmax,
+    softmax_rule,
     spread_along,
     sum,
 )
@@ -202,15 +204,15 @@ def argmax_channel(data, /):
 
 
 @operator(
-    vjp=(
-        lambda g, p, z, axis, temperature, **_: (
-            -scaled(p * (g - sum(g * p, axis=axis, keepdims=True)), temperature)
-        ),
+    vjp=lambda g, p, z, use_length, **settings: (
+        -softmax_rule(g, p, z, use_length=False, **settings)[0],
     )
 )
-def softmin(data, /, axis=-1, temperature=None, dtype=None):
-    """Probabilities along `axis`, in proportion to $e^{-z/T}$."""
-    return softmax.kernel(-data, axis, temperature).astype(dtype or data.dtype, copy=False)
+def softmin(data, /, axis=-1, temperature=None, dtype=None, use_length=False):
+    """Probabilities along `axis`, in proportion to $e^{-z/T}$, in the type of `data` or in `dtype`."""
+    if use_length:
+        raise ValueError("use_length: softmax alone takes lengths")
+    return softmax.kernel(-data, axis=axis, temperature=temperature, dtype=dtype)
 
 
 KINDS = {"instance": {"axis": 0, "exclude": True}, "channel": {"axis": 1}}
@@ -222,8 +224,9 @@ def SoftmaxActivation(data, /, mode="instance"):
     if mode not in KINDS:
         raise ValueError(f"mode {mode!r}: it is one of {', '.join(KINDS)}")
     if mode == "channel":
-        return softmax.kernel(data, 1)
-    return softmax.kernel(data.reshape(len(data), -1), -1).reshape(data.shape)
+        return softmax.kernel(data, axis=1)
+    flat = data.reshape(len(data), math.prod(data.shape[1:]))
+    return softmax.kernel(flat).reshape(data.shape)
 
 
 @operator(

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from minigluon.ndarray.ndarray import real_dtype
 from minigluon.op import Operand, operator
-from minigluon.ops.elementwise import equal, exp
+from minigluon.ops.elementwise import cast_like, equal, exp
 
 __all__ = [
     "argmax",
@@ -17,6 +18,7 @@ __all__ = [
     "broadcast_along",
     "centred",
     "log_softmax",
+    "log_softmax_rule",
     "max",
     "mean",
     "min",
@@ -24,8 +26,11 @@ __all__ = [
     "place_of",
     "scaled",
     "softmax",
+    "softmax_rule",
+    "softmax_within",
     "spread_along",
     "sum",
+    "wide",
 ]
 
 
@@ -91,6 +96,8 @@ def spread_along(data, like, /, axis=None, keepdims=False, exclude=False):
     """Undo a mean: share `data` out evenly along the reduced axes to the shape of `like`."""
     if data.size == like.size:
         return data.reshape(like.shape)
+    if not like.size:
+        return np.zeros_like(like)
     out = broadcast_along.kernel(data, like, axis, keepdims, exclude)
     return out * (data.size / like.size)
 
@@ -145,38 +152,84 @@ def place_of(find, data, axis, keepdims):
 # --- Softmax --------------------------------------------------------------------------------------
 
 
-@operator(
-    vjp=(
-        lambda g, p, z, axis, temperature: scaled(
-            p * (g - sum(g * p, axis=axis, keepdims=True)), temperature
-        ),
-    )
-)
-def softmax(data, /, axis=-1, temperature=None):
-    """Probabilities along `axis`, in proportion to $e^{z/T}$."""
-    e = np.exp(centred(data, axis, temperature))
+def softmax_rule(g, p, z, length=None, *, axis, temperature, dtype, use_length):
+    """The Jacobian diag(p) - p pᵀ times the gradient; p is 0 behind the end of a row."""
+    share = scaled(p * (g - sum(g * p, axis=axis, keepdims=True)), temperature)
+    return (share if dtype is None else cast_like(share, z), None)
+
+
+@operator(vjp=softmax_rule, same_dtype=False)
+def softmax(data, length=None, /, axis=-1, temperature=None, dtype=None, use_length=False):
+    """Probabilities along `axis`, in proportion to $e^{z/T}$, in the type of `data` or in `dtype`.
+
+    With `use_length` only the first `length` numbers count, the others get 0; `length` has the shape of
+    `data` without `axis`. ValueError for integers.
+    """
+    data, narrow = wide(data, dtype), dtype or data.dtype
+    if use_length or length is not None:
+        return softmax_within(data, length, axis, temperature, use_length).astype(
+            narrow, copy=False
+        )
+    e = centred(data, axis, temperature)
+    np.exp(e, out=e)
     e /= e.sum(axis=axis, keepdims=True)
-    return e
+    return e.astype(narrow, copy=False)
 
 
-@operator(
-    vjp=(
-        lambda g, y, z, axis, temperature: scaled(
-            g - exp(y) * sum(g, axis=axis, keepdims=True), temperature
-        ),
-    )
-)
-def log_softmax(data, /, axis=-1, temperature=None):
-    """Logarithms of the softmax along `axis`: $z - \\ln\\sum e^z$."""
-    z = centred(data, axis, temperature)
+def softmax_within(data, length, axis, temperature, use_length):
+    """The softmax of the first `length` numbers along `axis`, and 0 behind them."""
+    axis = one_axis(data, axis)
+    if (
+        length is None
+        or not use_length
+        or length.shape != data.shape[:axis] + data.shape[axis + 1 :]
+    ):
+        raise ValueError(
+            "use_length=True and a length for each row go together: data without `axis`"
+        )
+    places = np.arange(data.shape[axis], like=data).reshape(-1, *(1,) * (data.ndim - 1 - axis))
+    inside = places < np.expand_dims(length, axis)
+    scores = np.where(inside, scaled(data, temperature), -np.inf).astype(data.dtype, copy=False)
+    top = scores.max(axis, keepdims=True, initial=-np.inf)
+    e = np.exp(scores - np.where(np.isneginf(top), 0, top))
+    total = e.sum(axis, keepdims=True)
+    return e / np.where(total == 0, 1, total)
+
+
+softmax.inputs = lambda use_length, **_: ["data"] + ["length"] * bool(use_length)
+
+
+def log_softmax_rule(g, y, z, axis, temperature, dtype, use_length):
+    """The gradient, less its sum shared out by the softmax."""
+    share = scaled(g - exp(y) * sum(g, axis=axis, keepdims=True), temperature)
+    return (share if dtype is None else cast_like(share, z),)
+
+
+@operator(vjp=log_softmax_rule)
+def log_softmax(data, /, axis=-1, temperature=None, dtype=None, use_length=False):
+    """Logarithms of the softmax along `axis`: $z - \\ln\\sum e^z$, in the type of `data` or in `dtype`."""
+    if use_length:
+        raise ValueError("use_length: softmax alone takes lengths")
+    z = centred(wide(data, dtype), axis, temperature)
     z -= np.log(np.exp(z).sum(axis=axis, keepdims=True))
-    return z
+    return z.astype(dtype or data.dtype, copy=False)
+
+
+def wide(data, dtype):
+    """`data` in the wider of its type and `dtype`; TypeError for integers."""
+    if data.dtype.kind != "f":
+        raise TypeError(
+            f"floating point numbers are wanted, not {data.dtype}: use .astype('float32')"
+        )
+    if dtype is None:
+        return data
+    return data.astype(np.promote_types(data.dtype, real_dtype(dtype)), copy=False)
 
 
 def centred(data, axis, temperature):
     """`data / temperature` without its maximum along `axis`, in new memory."""
     data = scaled(data, temperature)
-    return data - data.max(axis=one_axis(data, axis), keepdims=True)
+    return data - data.max(axis=one_axis(data, axis), keepdims=True, initial=-np.inf)
 
 
 def scaled(g, temperature):

@@ -14,7 +14,7 @@ def l2(x, axes, eps=1e-10):
 
 
 def soft(z, axis):
-    e = np.exp(z - z.max(axis, keepdims=True))
+    e = np.exp(z - z.max(axis, keepdims=True, initial=-np.inf))
     return e / e.sum(axis, keepdims=True)
 
 

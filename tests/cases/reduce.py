@@ -21,9 +21,22 @@ def reduced(f):
     return reference
 
 
-def softmax(z, axis=-1, temperature=1.0):
+def softmax(z, axis=-1, temperature=1.0, dtype=None):
     e = np.exp(z / temperature)
-    return e / e.sum(axis, keepdims=True)
+    return (e / e.sum(axis, keepdims=True)).astype(dtype or z.dtype)
+
+
+def softmax_of_rows(z, length, axis=-1, temperature=1.0, use_length=True):
+    """Row by row: the softmax of the first numbers, and zeros."""
+    out = np.zeros_like(z)
+    rows, of = np.moveaxis(z, axis, -1), np.moveaxis(out, axis, -1)
+    for i in np.ndindex(length.shape):
+        n = int(length[i])
+        of[i][:n] = softmax(rows[i][:n], -1, temperature)
+    return out
+
+
+LENGTH = np.array([[1, 2, 4], [3, 0, 1]])
 
 
 ROWS = [
@@ -53,6 +66,34 @@ ROWS = [
     ),
     Row("softmax", (X,), {}, softmax, **BAD_AXIS),
     Row("softmax", (X,), {"axis": 1, "temperature": 2.0}, softmax, note="warm"),
+    Row("softmax", (X,), {"dtype": "float64"}, softmax, note="dtype"),
+    Row(
+        "softmax",
+        (X, LENGTH),
+        {"use_length": True},
+        softmax_of_rows,
+        differentiable=(0,),
+        wrong=((X, LENGTH[0]), {"use_length": True}),
+        says="a length for each row",
+        note="length",
+    ),
+    Row(
+        "softmax",
+        (X, np.array([[1, 2, 3, 1], [3, 0, 1, 2]], "int32")),
+        {"use_length": True, "axis": 1, "temperature": 2.0},
+        softmax_of_rows,
+        differentiable=(0,),
+        note="length axis",
+    ),
+    Row(
+        "log_softmax",
+        (X,),
+        {"dtype": "float64"},
+        lambda z, dtype: np.log(softmax(z)),
+        wrong=((X,), {"use_length": True}),
+        says="softmax alone",
+        note="dtype",
+    ),
     Row("log_softmax", (X,), {}, lambda z: np.log(softmax(z)), **BAD_AXIS),
     Row(
         "log_softmax",
