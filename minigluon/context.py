@@ -2,6 +2,9 @@
 
 # Written from chapters/02_arrays.ipynb: edit the chapter, then run `minigluon export`.
 
+import gc
+import importlib
+import os
 import threading
 
 import numpy as np
@@ -11,13 +14,18 @@ from minigluon.base import MXNetError
 __all__ = [
     "Context",
     "DEFAULT",
+    "OutOfMemory",
     "Scopes",
+    "allocate",
     "cpu",
     "cpu_pinned",
+    "cupy_for",
     "cupy_or_none",
     "current_context",
     "gpu",
+    "gpu_memory_info",
     "num_gpus",
+    "prepared",
     "put",
     "scopes",
 ]
@@ -69,6 +77,8 @@ class Context:
 
     def empty_cache(self):
         """Give cached device memory back; on a CPU there is none."""
+        if self.device_type == "gpu" and self.device_id < num_gpus():
+            cupy_or_none().get_default_memory_pool().free_all_blocks()
 
 
 def cpu(device_id=0):
@@ -94,6 +104,14 @@ def current_context():
 DEFAULT = cpu()
 
 
+def cupy_or_none():
+    """CuPy, if it is installed; $MINIGLUON_CUPY may name a module that plays its part."""
+    try:
+        return importlib.import_module(os.environ.get("MINIGLUON_CUPY") or "cupy")
+    except ImportError:
+        return None
+
+
 def num_gpus():
     """How many GPUs can be used: 0 without CuPy or without a driver."""
     cupy = cupy_or_none()
@@ -102,24 +120,58 @@ def num_gpus():
     )
 
 
-def cupy_or_none():
-    """CuPy, if it is installed."""
-    try:
-        import cupy
-    except ImportError:
-        return None
-    return cupy
+def cupy_for(device_id):
+    """CuPy, for the GPU of that number; MXNetError says what is missing."""
+    cupy, found = cupy_or_none(), num_gpus()
+    if device_id < found:
+        if cupy.__name__ not in prepared:
+            prepared.add(cupy.__name__)
+            cupy.cuda.set_allocator(allocate)
+        return cupy
+    if cupy is None:
+        lacks = "CuPy is not installed: pip install 'minigluon[cuda13]' (or cuda12)"
+    elif found == 0:
+        lacks = "CuPy finds no NVIDIA GPU: `nvidia-smi` tells whether its driver runs"
+    else:
+        lacks = f"{found} GPUs found, numbered from 0"
+    raise MXNetError(f"gpu({device_id}) is not available. {lacks}. Without one use mx.cpu()")
 
 
 def put(raw, ctx):
     """The raw array `raw` in the memory of `ctx`; raises MXNetError where there is no such GPU."""
     if ctx.device_type != "gpu":
         return raw if isinstance(raw, np.ndarray) else raw.get()
-    if ctx.device_id >= (found := num_gpus()):
-        raise MXNetError(
-            f"{ctx} is not available: {found} GPUs found. Use mx.cpu(), or install CuPy "
-            "(pip install 'minigluon[cuda13]') on a machine with an NVIDIA GPU"
-        )
-    cupy = cupy_or_none()
+    cupy = cupy_for(ctx.device_id)
     with cupy.cuda.Device(ctx.device_id):
         return cupy.asarray(raw)
+
+
+prepared = set()  # the libraries that take their memory by `allocate`
+
+
+class OutOfMemory(MXNetError, MemoryError):
+    """A GPU has not enough memory for an array."""
+
+
+def allocate(size):
+    """`size` bytes on the current GPU: CuPy's allocator, with a second try and an error that tells."""
+    cupy = cupy_or_none()
+    pool, Full = cupy.get_default_memory_pool(), cupy.cuda.memory.OutOfMemoryError
+    try:
+        return pool.malloc(size)
+    except Full:
+        gc.collect()
+        pool.free_all_blocks()
+    try:
+        return pool.malloc(size)
+    except Full:
+        free, total = cupy.cuda.Device().mem_info
+        raise OutOfMemory(
+            f"out of memory on a GPU: {size} bytes asked for, {free} of {total} free after "
+            "unused memory was given back. Use a smaller batch, or free arrays with `del`"
+        ) from None
+
+
+def gpu_memory_info(device_id=0):
+    """Bytes that are free, and bytes in all, on the GPU of that number."""
+    return cupy_for(device_id).cuda.Device(device_id).mem_info

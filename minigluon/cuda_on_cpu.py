@@ -102,6 +102,7 @@ KERNEL = re.compile(
 
 def rewrite(code):
     """The kernel's text with its `__shared__` declarations made C++; lines keep their numbers."""
+    code = re.sub(r"^[ \t]*#include <cuda_(?:fp16|bf16)\.h>", "", code, flags=re.M)
     code = DYNAMIC.sub(r"\1* \2 = (\1*)mg::dyn_smem();", code)
     return STATIC.sub(lambda m: " ".join(shared(m[1], d) for d in declarators(m[2])), code)
 

@@ -59,7 +59,7 @@ def back(first, axis):
 
 def inside(data, lengths):
     """Where the sequences are: an array of truths, of data's number of axes."""
-    found = np.arange(len(data), dtype="int32")[:, None] < lengths
+    found = np.arange(len(data), dtype="int32", like=lengths)[:, None] < lengths
     return found.reshape(found.shape + (1,) * (data.ndim - 2))
 
 
@@ -116,7 +116,7 @@ def last_places(data, sequence_length, use_sequence_length):
     if lengths is None:
         return len(data) - 1
     require_lengths(lengths, len(data))
-    return np.maximum(lengths - 1, 0), np.arange(data.shape[1])
+    return np.maximum(lengths - 1, 0), np.arange(data.shape[1], like=lengths)
 
 
 @operator(
@@ -156,6 +156,6 @@ def SequenceReverse(data, sequence_length=None, /, use_sequence_length=False, ax
     if lengths is None:
         return np.flip(data, axis).copy()
     require_lengths(lengths, len(first))
-    steps = np.arange(len(first))[:, None]
+    steps = np.arange(len(first), like=lengths)[:, None]
     steps = np.where(steps < lengths, lengths - 1 - steps, steps)
-    return back(first[steps, np.arange(first.shape[1])], axis)
+    return back(first[steps, np.arange(first.shape[1], like=lengths)], axis)
