@@ -1,6 +1,10 @@
 """Vocabularies and embeddings: what MXNet 1.9.1 gave for the same calls."""
 
+import functools
+import http.server
+import threading
 import warnings
+import zipfile
 from collections import Counter
 
 import numpy as np
@@ -175,22 +179,48 @@ def test_published_files(tmp_path, monkeypatch):
         (tmp_path / kind / name).write_text(PLAIN)
         e = text.embedding.create(kind, pretrained_file_name=name, embedding_root=str(tmp_path))
         assert e.get_vecs_by_tokens("b").asnumpy().tolist() == [1, 2, 3]
-    monkeypatch.setenv("MXNET_GLUON_REPO", f"file://{tmp_path}/nowhere/")
+    monkeypatch.setenv("MXNET_GLUON_REPO", "http://127.0.0.1:9/")  # nobody listens there
     with pytest.raises(RuntimeError, match="by hand"):
         text.embedding.FastText("wiki.en.vec", embedding_root=str(tmp_path))
 
 
-def test_fetch(tmp_path, monkeypatch):
-    import zipfile
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A folder that a server on this machine offers as MXNET_GLUON_REPO, without a slash at its end."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "repo")
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MXNET_GLUON_REPO", f"http://127.0.0.1:{server.server_port}")
+        yield tmp_path / "repo"
+        server.shutdown()
 
-    folder = tmp_path / "repo" / "gluon" / "embeddings" / "fasttext"
+
+def test_fetch(tmp_path, mirror):
+    folder = mirror / "gluon" / "embeddings" / "fasttext"
     folder.mkdir(parents=True)
     with zipfile.ZipFile(folder / "wiki.aa.zip", "w") as archive:
         archive.writestr("wiki.aa.vec", PLAIN)
         archive.writestr("../evil.txt", "x")
-    monkeypatch.setenv("MXNET_GLUON_REPO", f"file://{tmp_path}/repo/")
     e = text.embedding.FastText("wiki.aa.vec", embedding_root=str(tmp_path / "root"))
-    assert len(e) == 3 and not (tmp_path / "root" / "evil.txt").exists()
+    assert len(e) == 3 and not list(tmp_path.rglob("evil.txt"))
+    assert sorted(p.name for p in (tmp_path / "root").rglob("*.*")) == [
+        "wiki.aa.vec",
+        "wiki.aa.zip",
+    ]
+
+
+def test_a_damaged_archive_leaves_nothing(tmp_path, mirror):
+    folder = mirror / "gluon" / "embeddings" / "fasttext"
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "wiki.aa.zip", "w") as archive:
+        archive.writestr("wiki.aa.vec", PLAIN)
+    damaged = bytearray((folder / "wiki.aa.zip").read_bytes())
+    damaged[damaged.index(b"1 2 3")] ^= 1
+    (folder / "wiki.aa.zip").write_bytes(damaged)
+    with pytest.raises(RuntimeError, match=r"wiki.aa.vec: Bad CRC-32.*by hand"):
+        text.embedding.FastText("wiki.aa.vec", embedding_root=str(tmp_path / "root"))
+    assert not [p for p in (tmp_path / "root").rglob("*") if p.suffix in (".vec", ".part")]
 
 
 def test_face():

@@ -665,8 +665,8 @@ def sparse_lines(path, shape, dtype):
     rows, labels = [], []
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise MXNetError(f"cannot open {path}: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise MXNetError(f"cannot read {path}: {error}") from error
     for n, line in enumerate((line for line in lines if line.strip()), 1):
         row = np.zeros(width, dtype or "float32")
         try:

@@ -2,28 +2,32 @@
 
 # Written from chapters/87_text.ipynb: edit the chapter, then run `minigluon export`.
 
-import hashlib
 import logging
 import os
-import urllib.request
+import shutil
+import struct
 import warnings
 import zipfile
+import zlib
+from contextlib import suppress
 
 import numpy as np
 
 import minigluon.ndarray as nd
 from minigluon import registry
+from minigluon.base import MXNetError
 from minigluon.contrib.text import vocab
+from minigluon.gluon.utils import _get_repo_file_url, download, replace_file
 from minigluon.ndarray.ndarray import NDArray
 
 __all__ = [
     "CompositeEmbedding",
     "CustomEmbedding",
+    "DAMAGED",
     "FastText",
     "GloVe",
     "LANGUAGES",
     "Published",
-    "REPO",
     "ROOT",
     "WIKI_NEWS",
     "create",
@@ -31,6 +35,7 @@ __all__ = [
     "get_pretrained_file_names",
     "parsed",
     "register",
+    "taken_out",
 ]
 
 
@@ -249,7 +254,6 @@ class CompositeEmbedding(_TokenEmbedding):
 # --- Published files ------------------------------------------------------------------------------
 
 ROOT = os.path.join(os.environ.get("MXNET_HOME", os.path.join("~", ".mxnet")), "embeddings")
-REPO = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/"
 
 
 class Published(_TokenEmbedding):
@@ -274,25 +278,40 @@ class Published(_TokenEmbedding):
 
 def fetch(archive, kind, path, known):
     """Download an archive and take the file `path` out of it; RuntimeError that says what to do by hand."""
-    folder = os.path.dirname(path)
-    url = f"{os.environ.get('MXNET_GLUON_REPO', REPO)}gluon/embeddings/{kind}/{archive}"
-    os.makedirs(folder, exist_ok=True)
-    local = os.path.join(folder, archive)
+    url = _get_repo_file_url(f"gluon/embeddings/{kind}", archive)
+    local = os.path.join(os.path.dirname(path), archive)
     try:
-        if not os.path.exists(local):
-            urllib.request.urlretrieve(url, local + ".part")
-            os.replace(local + ".part", local)
-        with open(local, "rb") as file:
-            digest = hashlib.file_digest(file, "sha1").hexdigest()
-        if known.get(archive, digest) != digest:
-            raise ValueError(f"{local} is damaged: its SHA-1 is {digest}")
-        with zipfile.ZipFile(local) as archive_file:
-            archive_file.extract(os.path.basename(path), folder)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        taken_out(download(url, local, sha1_hash=known.get(archive), retries=1), path)
+    except (OSError, RuntimeError, UserWarning, MXNetError) as error:
         raise RuntimeError(
             f"cannot fetch {url}: {error}. Put the file at {path} by hand, or read your own file "
             "with CustomEmbedding"
         ) from error
+
+
+DAMAGED = zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, OverflowError
+DAMAGED += NotImplementedError, RuntimeError, struct.error, UnicodeDecodeError
+
+
+def taken_out(archive, path):
+    """Write the member of a zip archive that is called as `path` is to `path`, whole or not at all.
+
+    No other member is touched, wherever its name may lead. MXNetError for a damaged archive.
+    """
+    part = f"{path}.{os.getpid()}.part"
+    try:
+        with (
+            zipfile.ZipFile(archive) as packed,
+            packed.open(os.path.basename(path)) as source,
+            open(part, "wb") as target,
+        ):
+            shutil.copyfileobj(source, target, 1 << 20)
+        replace_file(part, path)
+    except DAMAGED as error:
+        raise MXNetError(f"{archive}: cannot take out {os.path.basename(path)}: {error}") from error
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(part)
 
 
 @register

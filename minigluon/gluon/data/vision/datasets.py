@@ -6,10 +6,12 @@ import gzip
 import importlib
 import math
 import os
+import shutil
 import struct
 import tarfile
 import warnings
 import zlib
+from contextlib import suppress
 
 import numpy as np
 
@@ -33,6 +35,7 @@ __all__ = [
     "data_dir",
     "fetched",
     "read_idx",
+    "taken",
     "unpack",
     "unpacked",
 ]
@@ -45,9 +48,13 @@ MOST = 1 << 30  # bytes that an unpacked file may have: MNIST has 47 million
 
 def unpacked(filename):
     """The bytes in a gzip file, at most MOST; MXNetError if it is damaged or larger."""
+    data = bytearray()
     try:
         with gzip.open(filename) as f:
-            data = f.read(MOST + 1)
+            while (block := f.read(1 << 20)) and len(
+                data
+            ) <= MOST:  # read(MOST) would take it all at once
+                data += block
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise MXNetError(f"{filename} is not a whole gzip file: {error}") from error
     if len(data) > MOST:
@@ -171,26 +178,35 @@ class FashionMNIST(MNIST):
 
 
 def unpack(archive, root, wanted):
-    """Take the files {name: sha1} out of a tar archive into `root`; each whole and right, or not at all."""
-    found = set()
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            name = os.path.basename(member.name)
-            if not member.isfile() or name not in wanted or member.size > MOST:
-                continue
-            part = os.path.join(root, f"{name}.{os.getpid()}.part")
-            try:
-                with open(part, "wb") as f:
-                    f.write(tar.extractfile(member).read())
-                if wanted[name] and not check_sha1(part, wanted[name]):
-                    raise MXNetError(f"{archive}: the content of {name} is not what it should be")
-                replace_file(part, os.path.join(root, name))
-            finally:
-                if os.path.exists(part):
-                    os.remove(part)
-            found.add(name)
+    """Take the files {name: sha1} out of a tar archive into `root`; each whole and right, or not at all.
+
+    Where a member's path leads to, and links, do not count. MXNetError for a damaged archive.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            found = {name for member in tar if (name := taken(tar, member, archive, root, wanted))}
+    except (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError) as error:
+        raise MXNetError(f"{archive} is not a whole archive: {error}") from error
     if found != set(wanted):
         raise MXNetError(f"{archive} has no {', '.join(sorted(set(wanted) - found))}")
+
+
+def taken(tar, member, archive, root, wanted):
+    """Take one member of an archive out, if it is wanted; its name then."""
+    name = os.path.basename(member.name)
+    if not member.isfile() or name not in wanted or member.size > MOST:
+        return None
+    part = os.path.join(root, f"{name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as f:
+            shutil.copyfileobj(tar.extractfile(member), f, 1 << 20)
+        if wanted[name] and not check_sha1(part, wanted[name]):
+            raise MXNetError(f"{archive}: the content of {name} is not what it should be")
+        replace_file(part, os.path.join(root, name))
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(part)
+    return name
 
 
 class CIFAR10(_DownloadedDataset):
