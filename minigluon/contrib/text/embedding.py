@@ -298,17 +298,16 @@ def taken_out(archive, path):
 
     No other member is touched, wherever its name may lead. MXNetError for a damaged archive.
     """
-    part = f"{path}.{os.getpid()}.part"
+    name, part = os.path.basename(path), f"{path}.{os.getpid()}.part"
     try:
-        with (
-            zipfile.ZipFile(archive) as packed,
-            packed.open(os.path.basename(path)) as source,
-            open(part, "wb") as target,
-        ):
-            shutil.copyfileobj(source, target, 1 << 20)
+        with zipfile.ZipFile(archive) as packed:
+            if packed.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("neither stored nor deflated")  # others may ask for much memory
+            with packed.open(name) as source, open(part, "wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
         replace_file(part, path)
     except DAMAGED as error:
-        raise MXNetError(f"{archive}: cannot take out {os.path.basename(path)}: {error}") from error
+        raise MXNetError(f"{archive}: cannot take out {name}: {error}") from error
     finally:
         with suppress(FileNotFoundError):
             os.remove(part)

@@ -182,8 +182,10 @@ def unpack(archive, root, wanted):
 
     Where a member's path leads to, and links, do not count. MXNetError for a damaged archive.
     """
+    with open(archive, "rb") as file:
+        mode = "r:gz" if file.read(2) == b"\x1f\x8b" else "r:"  # others may ask for much memory
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, mode) as tar:
             found = {name for member in tar if (name := taken(tar, member, archive, root, wanted))}
     except (tarfile.TarError, EOFError, zlib.error, ValueError, OverflowError) as error:
         raise MXNetError(f"{archive} is not a whole archive: {error}") from error
