@@ -1,7 +1,19 @@
 """A picture is an array of bytes; to resize it is to multiply it by a narrow matrix from both sides."""
 
-# Written from chapters/83_image.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/83_image.ipynb, chapters/86b_boxes.ipynb: edit the chapter, then run `minigluon export`.
 
+from minigluon.image import detection
+from minigluon.image.detection import (
+    CreateDetAugmenter,
+    CreateMultiRandCropAugmenter,
+    DetAugmenter,
+    DetBorrowAug,
+    DetHorizontalFlipAug,
+    DetRandomCropAug,
+    DetRandomPadAug,
+    DetRandomSelectAug,
+    ImageDetIter,
+)
 from minigluon.image.image import (
     Augmenter,
     BrightnessJitterAug,
@@ -14,6 +26,7 @@ from minigluon.image.image import (
     ForceResizeAug,
     HorizontalFlipAug,
     HueJitterAug,
+    ImageIter,
     LightingAug,
     RandomCropAug,
     RandomGrayAug,
@@ -46,9 +59,19 @@ __all__ = [
     "ColorNormalizeAug",
     "ContrastJitterAug",
     "CreateAugmenter",
+    "CreateDetAugmenter",
+    "CreateMultiRandCropAugmenter",
+    "DetAugmenter",
+    "DetBorrowAug",
+    "DetHorizontalFlipAug",
+    "DetRandomCropAug",
+    "DetRandomPadAug",
+    "DetRandomSelectAug",
     "ForceResizeAug",
     "HorizontalFlipAug",
     "HueJitterAug",
+    "ImageDetIter",
+    "ImageIter",
     "LightingAug",
     "RandomCropAug",
     "RandomGrayAug",
@@ -60,6 +83,8 @@ __all__ = [
     "center_crop",
     "color_normalize",
     "copyMakeBorder",
+    "det",
+    "detection",
     "fixed_crop",
     "imdecode",
     "imread",
@@ -71,3 +96,8 @@ __all__ = [
     "resize_short",
     "scale_down",
 ]
+
+
+# --- The iterator ---------------------------------------------------------------------------------
+
+det = detection  # its other name

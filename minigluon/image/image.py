@@ -1,18 +1,22 @@
 """A picture is an array of bytes; to resize it is to multiply it by a narrow matrix from both sides."""
 
-# Written from chapters/83_image.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/83_image.ipynb, chapters/86b_boxes.ipynb: edit the chapter, then run `minigluon export`.
 
 import io
 import json
+import logging
 import math
+import os
 import random
 
 import numpy as np
 
 from minigluon import ndarray as nd
 from minigluon.base import MXNetError, numeric_types
+from minigluon.io.io import DataBatch, DataIter
 from minigluon.ndarray.ndarray import NDArray, array
 from minigluon.ops.image import GREY, LIGHT, resized
+from minigluon.recordio import MXIndexedRecordIO, MXRecordIO, unpack
 
 __all__ = [
     "Augmenter",
@@ -30,6 +34,7 @@ __all__ = [
     "HueJitterAug",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "ImageIter",
     "LightingAug",
     "RandomCropAug",
     "RandomGrayAug",
@@ -50,11 +55,14 @@ __all__ = [
     "imread",
     "imresize",
     "imrotate",
+    "listed",
+    "parsed",
     "pillow",
     "plain",
     "random_crop",
     "random_rotate",
     "random_size_crop",
+    "records_at",
     "resize_short",
     "sampled",
     "scale_down",
@@ -146,6 +154,7 @@ def copyMakeBorder(src, top, bot, left, right, type=0, value=0.0, values=None, o
 
     `type`: 0 constant, 1 the edge, 2 mirrored with the edge, 3 from the other side, 4 mirrored without.
     """
+    type &= ~16  # OpenCV's BORDER_ISOLATED: we look at nothing outside anyway
     if type not in BORDERS:
         raise MXNetError(f"copyMakeBorder: type {type} is not one of {BORDERS}")
     raw, wide = src.asnumpy(), ((top, bot), (left, right), (0, 0))
@@ -581,3 +590,237 @@ def CreateAugmenter(
         found.append((RandomCropAug if rand_crop else CenterCropAug)(size, inter_method))
     found += [HorizontalFlipAug(0.5)] if rand_mirror else []
     return found + colours(brightness, contrast, saturation, hue, pca_noise, rand_gray, mean, std)
+
+
+# --- Pictures in batches --------------------------------------------------------------------------
+
+
+class ImageIter(DataIter):
+    """Batches of pictures, float32 (batch_size, 3, H, W), and labels.
+
+    From `path_imgrec`, a record file (shuffled or in parts, it takes `path_imgidx`); from `path_imglist`, a
+    list file of lines `number label(s) path`; or from `imglist`, of [label(s), path]. Paths begin at `path_root`.
+    `last_batch_handle` is 'pad' with the first pictures, 'discard', or 'roll_over' to the next epoch.
+    More arguments are `CreateAugmenter`'s, unless there is an `aug_list`.
+    """
+
+    def __init__(
+        self,
+        batch_size,
+        data_shape,
+        label_width=1,
+        path_imgrec=None,
+        path_imglist=None,
+        path_root=None,
+        path_imgidx=None,
+        shuffle=False,
+        part_index=0,
+        num_parts=1,
+        aug_list=None,
+        imglist=None,
+        data_name="data",
+        label_name="softmax_label",
+        dtype="float32",
+        last_batch_handle="pad",
+        **kwargs,
+    ):
+        super().__init__(batch_size)
+        assert path_imgrec or path_imglist or isinstance(imglist, list), (
+            f"{type(self).__name__} needs path_imgrec, path_imglist or imglist, a list"
+        )
+        labels = "int32", "float32", "int64", "float64"
+        assert dtype in labels, f"dtype of labels is one of {labels}, not {dtype!r}"
+        self.check_data_shape(data_shape)
+        self.data_shape, self.label_width, self.path_root = (
+            tuple(data_shape),
+            label_width,
+            path_root,
+        )
+        self.shuffle, self.last_batch_handle = shuffle, last_batch_handle
+        self.imgrec, self.imgidx = records_at(path_imgrec, path_imgidx)
+        self.imglist = listed(path_imglist, imglist, dtype)
+        self.seq = self._sequence(shuffle or num_parts > 1, part_index, num_parts)
+        self.num_image = None if self.seq is None else len(self.seq)
+        self.provide_data = [(data_name, (batch_size, *self.data_shape))]
+        wide = (label_width,) if label_width > 1 else ()
+        self.provide_label = [(label_name, (batch_size, *wide))]
+        self.auglist = CreateAugmenter(self.data_shape, **kwargs) if aug_list is None else aug_list
+        self._rolled = (
+            None  # data, label and number of samples of a batch that waits for the next epoch
+        )
+        self.hard_reset()
+
+    def _sequence(self, needed, part_index, num_parts):
+        """The keys of the samples of this part; None where records are read as they come."""
+        keys = self.imgidx if self.imgrec is not None else list(self.imglist)
+        assert keys is not None or not needed, "shuffle and num_parts take path_imgidx"
+        assert part_index < num_parts, f"part_index {part_index} of num_parts {num_parts}"
+        if keys is None:
+            return None
+        size = len(keys) // num_parts
+        return keys[part_index * size : (part_index + 1) * size] if num_parts > 1 else keys
+
+    # --- Pictures in batches ----------------------------------------------------------------------
+
+    def reset(self):
+        """Begin an epoch; a batch that was rolled over is its beginning."""
+        if self.seq is not None and self.shuffle:
+            random.shuffle(self.seq)
+        if self._rolled is None:
+            self._rewind()
+
+    def hard_reset(self):
+        """Begin an epoch and forget what was rolled over."""
+        self._rolled = None
+        self.reset()
+
+    def _rewind(self):
+        if self.imgrec is not None:
+            self.imgrec.reset()
+        self.cur, self._allow_read = 0, True
+
+    def next_sample(self):
+        """The next label and the bytes of the next picture file; StopIteration at the end."""
+        if not self._allow_read:
+            raise StopIteration
+        found = self._read_next() if self.seq is None else self._read_key()
+        if found is None:
+            if self.last_batch_handle != "discard":
+                self._rewind()
+            raise StopIteration
+        self.cur += 1
+        return found
+
+    def _read_next(self):
+        record = self.imgrec.read()
+        if record is None:
+            return None
+        header, packed = unpack(record)
+        return header.label, packed
+
+    def _read_key(self):
+        if self.cur >= self.num_image:
+            return None
+        key = self.seq[self.cur]
+        if self.imgrec is None:
+            label, name = self.imglist[key]
+            return label, self.read_image(name)
+        header, packed = unpack(self.imgrec.read_idx(key))
+        return (header.label if self.imglist is None else self.imglist[key][0]), packed
+
+    def read_image(self, fname):
+        """The bytes of a picture file below `path_root`."""
+        with open(os.path.join(self.path_root or "", fname), "rb") as file:
+            return file.read()
+
+    # --- Pictures in batches ----------------------------------------------------------------------
+
+    def next(self):
+        """The next batch; `pad` of its samples do not belong to this epoch."""
+        data, label, count = self._rolled or (*self._empty(), 0)
+        rolled, self._rolled = self._rolled is not None, None
+        if not rolled:
+            count = self._batchify(data, label)
+        pad = self.batch_size - count
+        if pad and self.last_batch_handle == "discard":
+            raise StopIteration
+        if pad and self.last_batch_handle == "roll_over" and not rolled:
+            self._rolled = data, label, count
+            raise StopIteration
+        while count < self.batch_size:
+            count = self._batchify(data, label, count)
+        if pad and self.last_batch_handle == "pad":
+            self._allow_read = False
+        return DataBatch([data], [label], pad=pad)
+
+    def _empty(self):
+        return nd.zeros(self.provide_data[0][1]), nd.zeros(self.provide_label[0][1])
+
+    def _batchify(self, batch_data, batch_label, start=0):
+        """Fill rows from `start` on; the number of rows that are full. StopIteration if none is."""
+        i = start
+        try:
+            while i < self.batch_size:
+                label, packed = self.next_sample()
+                i += self._put(batch_data, batch_label, i, label, self.imdecode(packed))
+        except StopIteration:
+            if i == start:
+                raise
+        return i
+
+    def _put(self, batch_data, batch_label, i, label, picture):
+        """Put a sample into row `i`; how many rows that are, 0 for a picture that is none."""
+        try:
+            self.check_valid_image([picture])
+        except RuntimeError as error:
+            logging.debug("Invalid image, skipping: %s", error)
+            return 0
+        batch_data[i] = self.postprocess_data(self.augmentation_transform(picture))
+        batch_label[i] = label
+        return 1
+
+    def imdecode(self, s):
+        """The picture in the bytes of a file; RuntimeError that names the file or its key."""
+        try:
+            return imdecode(s)
+        except Exception as error:
+            key = self.cur - 1 if self.seq is None else self.seq[self.cur - 1]
+            known = self.imglist is not None
+            where = f"filename: {self.imglist[key][1]}" if known else f"index: {key}"
+            raise RuntimeError(f"Broken image {where}, {error}") from error
+
+    def check_data_shape(self, data_shape):
+        """ValueError unless `data_shape` is (3, H, W)."""
+        if len(data_shape) != 3:
+            raise ValueError("data_shape should have length 3, with dimensions CxHxW")
+        if data_shape[0] != 3:
+            raise ValueError("This iterator expects inputs to have 3 channels.")
+
+    def check_valid_image(self, data):
+        """RuntimeError unless `data[0]` has axes."""
+        if len(data[0].shape) == 0:
+            raise RuntimeError("Data shape is wrong")
+
+    def augmentation_transform(self, data):
+        """A picture after all augmenters."""
+        for change in self.auglist:
+            data = change(data)
+        return data
+
+    def postprocess_data(self, datum):
+        """A picture (H, W, C) as (C, H, W)."""
+        return nd.transpose(datum, axes=(2, 0, 1))
+
+
+def records_at(path_imgrec, path_imgidx):
+    """The reader of a record file and its keys, None without an index; twice None without a file."""
+    if not path_imgrec:
+        return None, None
+    if not path_imgidx:
+        return MXRecordIO(path_imgrec, "r"), None
+    records = MXIndexedRecordIO(path_imgidx, path_imgrec, "r")
+    return records, list(records.keys)
+
+
+def listed(path_imglist, imglist, dtype):
+    """The lines of a list as {key: (label, path)}; None if there is no list."""
+    if path_imglist:
+        with open(path_imglist, encoding="utf-8") as file:
+            lines = [(n, line) for n, line in enumerate(file, 1) if line.strip()]
+        return dict(parsed(line, f"{path_imglist}, line {n}", dtype) for n, line in lines)
+    if not isinstance(imglist, list):
+        return None
+    labels = [row[:-1] if len(row) > 2 else np.atleast_1d(plain(row[0])) for row in imglist]
+    rows = zip(labels, imglist)
+    return {str(n): (array(y, dtype=dtype), row[-1]) for n, (y, row) in enumerate(rows, 1)}
+
+
+def parsed(line, where, dtype):
+    """A line of a list file as (key, (label, path)); ValueError that says `where` for what is none."""
+    try:
+        number, *labels, path = (word.strip() for word in line.strip().split("\t"))
+        return int(number), (array([float(word) for word in labels], dtype=dtype), path)
+    except ValueError:
+        raise ValueError(
+            f"{where}: want number, label(s) and path with tabs between, not {line!r}"
+        ) from None

@@ -577,7 +577,7 @@ def ubytes(path, axes):
         raise MXNetError(f"{path} ends within its header: {len(content)} bytes")
     kind, *shape = struct.unpack(f">{1 + axes}I", content[:head])
     size = int(np.prod([int(n) for n in shape], dtype=object))
-    if kind != 0x800 + axes or len(content) - head < size:
+    if kind != 0x800 + axes or len(content) - head < size or 0 in shape[1:]:
         raise MXNetError(f"{path} is no MNIST file of shape {shape}: it begins with {kind:#x}")
     return np.frombuffer(content, "u1", size, head).reshape(shape)
 

@@ -72,7 +72,10 @@ def read_idx(data, ndim, source="idx data"):
         raise MXNetError(
             f"{source} has {len(data)} bytes, its shape {shape} needs {begin + math.prod(shape)}"
         )
-    return np.frombuffer(data, np.uint8, offset=begin).reshape(shape)
+    try:
+        return np.frombuffer(data, np.uint8, offset=begin).reshape(shape)
+    except ValueError as error:  # a huge size beside a 0
+        raise MXNetError(f"{source} has an impossible shape {shape}: {error}") from error
 
 
 # --- Data sets that come from elsewhere -----------------------------------------------------------
