@@ -12,9 +12,15 @@ import pytest
 import minigluon as mx
 from minigluon.gluon.model_zoo import model_store, vision
 
-SIDE = {"squeezenet1.1": 224, "alexnet": 224, "densenet121": 224, "vgg11_bn": 64}
+SIDE = {
+    "squeezenet1.1": 224,
+    "alexnet": 224,
+    "densenet121": 224,
+    "vgg11_bn": 64,
+    "inceptionv3": 299,
+}
 NAMES = ["resnet18_v1", "resnet50_v1", "resnet18_v2", "resnet50_v2", "vgg11_bn", "alexnet"]
-NAMES += ["squeezenet1.1", "densenet121", "mobilenet0.25", "mobilenetv2_0.25"]
+NAMES += ["squeezenet1.1", "densenet121", "mobilenet0.25", "mobilenetv2_0.25", "inceptionv3"]
 THERE = """
 import json, sys
 import numpy as np
@@ -51,28 +57,71 @@ def test_files_of_mxnet_load_and_give_the_same_logits(tmp_path, mxnet_python):
         assert error < 1e-4, (name, error)
 
 
-@pytest.mark.parametrize("name", ["resnet18_v2", "mobilenetv2_0.25"])
-def test_trains_hybridized(name):
+def small(name, hybrid):
+    """A network in double precision, and four pictures that leave it 2 × 2 numbers a channel."""
     mx.random.seed(0)
-    net = vision.get_model(name, classes=3, **({"thumbnail": True} if "resnet" in name else {}))
+    side = {"thumbnail": True} if "resnet" in name else {}
+    net = vision.get_model(name, classes=3, **side)
     net.initialize(mx.init.Xavier())
-    net.hybridize()
+    net.cast("float64")
+    net.hybridize(hybrid)
+    n = 16 if side else 64
+    x = mx.nd.random.normal(shape=(4, 3, n, n), dtype="float64")
+    net(x)  # draws the parameters
+    return net, x, mx.nd.array([0, 1, 2, 1])
+
+
+def trained(name, hybrid, steps=2):
+    """The parameters, and the losses, of a few steps from the same start."""
+    net, x, y = small(name, hybrid)
     trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01})
     loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    x = mx.nd.random.normal(shape=(4, 3, 64, 64))
-    y = mx.nd.array([0, 1, 2, 1])
-    values = []
-    for _ in range(4):
+    losses = []
+    for _ in range(steps):
         with mx.autograd.record():
             value = loss(net(x), y)
         value.backward()
         trainer.step(4)
-        values.append(value.mean().asscalar())
-    assert values[-1] < values[0]
+        losses.append(value.mean().asscalar())
+    return [p.data().asnumpy() for p in net.collect_params().values()], losses
+
+
+TRAINED = ["resnet18_v2", "mobilenetv2_0.25"]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training_hybridized_is_training(name):
+    (plain, losses), (fast, others) = trained(name, False), trained(name, True)
+    np.testing.assert_allclose(others, losses, rtol=1e-8)
+    for a, b in zip(plain, fast, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "mobilenetv3_small"])
+def test_the_gradient_of_a_whole_network(name):
+    """Along its gradient g a loss rises by |g|^2 a unit: all parameters in one number."""
+    net, x, y = small(name, True)
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+
+    def value():
+        mx.random.seed(1)  # the same numbers are dropped each time
+        with mx.autograd.record():
+            return loss(net(x), y).sum()
+
+    value().backward()
+    learnt = [p for p in net.collect_params().values() if p.grad_req != "null"]
+    grads, square = [p.grad().copy() for p in learnt], 0
+    square = sum(float((g * g).sum().asscalar()) for g in grads)
+    step, losses = 1e-9 / square**0.5, []  # no relu6 turns over on so short a way
+    for sign in (1, -2):
+        for p, g in zip(learnt, grads):
+            p.set_data(p.data() + sign * step * g)
+        losses.append(value().asscalar())
+    assert abs((losses[0] - losses[1]) / (2 * step * square) - 1) < 1e-5
 
 
 def test_all_names():
-    assert len(vision._models) == 33 and vision.resnet152_v2.__name__ == "resnet152_v2"
+    assert len(vision._models) == 36 and vision.resnet152_v2.__name__ == "resnet152_v2"
     assert mx.gluon.model_zoo.get_model("ResNet18_v1").features
     with pytest.raises(ValueError, match="Model resnet19 is not supported"):
         vision.get_model("resnet19")

@@ -12,7 +12,7 @@ import minigluon.gluon.contrib
 from minigluon import autograd, gluon, nd
 from minigluon.gluon import nn
 from minigluon.gluon.hybrid import SymbolBlock
-from tests.reference.golden_layers import LAYERS, network, numbers, observe, train
+from tests.reference.golden_layers import LAYERS, NETWORKS, network, numbers, observe, train
 from tests.test_ops import check_gradient
 
 GOLDEN = np.load(Path(__file__).parent / "reference" / "golden_layers.npz")
@@ -31,10 +31,12 @@ def test_layers_as_in_mxnet(name, hybrid):
 
 
 @pytest.mark.parametrize("hybrid", [False, True])
-def test_a_network_stays_with_mxnets_for_20_steps(hybrid):
-    net = network(mx)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_stays_with_mxnets_for_20_steps(name, hybrid):
+    make, *settings = NETWORKS[name]
+    net = make(mx)
     net.hybridize(hybrid)
-    np.testing.assert_allclose(train(mx, net), GOLDEN["losses"], rtol=1e-3)
+    np.testing.assert_allclose(train(mx, net, *settings), GOLDEN[f"{name} losses"], rtol=1e-3)
     for p in net.collect_params().values():
         np.testing.assert_allclose(p.data().asnumpy(), GOLDEN[p.name], rtol=2e-3, atol=2e-4)
 
@@ -269,7 +271,8 @@ def test_side_by_side():
             if isinstance(net, gluon.HybridBlock):
                 net.hybridize()
             assert net(X).shape == (4, 6) and (net(X).asnumpy()[:, 2:5] == X.asnumpy()).all()
-            assert repr(net) == f"{name}(\n\n)"
+            printed = "(0): Dense(3 -> 2, linear)\n  (1): Identity(\n  \n  )\n  (2): Dense(3 -> 1, linear)"
+            assert repr(net) == f"{name}(\n  {printed}\n)"
 
 
 def test_sequential_is_a_list():

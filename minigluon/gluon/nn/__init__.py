@@ -3,6 +3,7 @@
 # Written from chapters/40_basic_layers.ipynb, chapters/41_convolution.ipynb, chapters/42_pooling.ipynb, chapters/43_normalization.ipynb, chapters/44_activations.ipynb, chapters/45_dropout_embedding.ipynb: edit the chapter, then run `minigluon export`.
 
 from minigluon.gluon.block import Block, HybridBlock
+from minigluon.gluon.hybrid import SymbolBlock
 from minigluon.gluon.nn.activations import (
     ELU,
     GELU,
@@ -101,4 +102,5 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Swish",
+    "SymbolBlock",
 ]

@@ -274,8 +274,6 @@ class Concatenate(Sequential):
     def forward(self, x):
         return nd.concat(*[block(x) for block in self._children.values()], dim=self.axis)
 
-    __repr__ = Block.__repr__
-
 
 class HybridConcatenate(HybridSequential):
     """The outputs of all HybridBlocks for the same input, concatenated along `axis`."""
@@ -286,5 +284,3 @@ class HybridConcatenate(HybridSequential):
 
     def hybrid_forward(self, F, x):
         return F.concat(*[block(x) for block in self._children.values()], dim=self.axis)
-
-    __repr__ = Block.__repr__
