@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 
-from minigluon import optimizer as opt
 from minigluon.base import MXNetError
 from minigluon.context import Context
 from minigluon.ndarray.ndarray import NDArray, array
@@ -24,6 +23,7 @@ __all__ = [
     "read_states",
     "require_same_classes",
     "save_states",
+    "take_states",
     "to_tree",
 ]
 
@@ -162,8 +162,12 @@ def load_states(fname, updaters, contexts=None):
     """
     path = path_of(fname)
     with open(path, "rb") as file:
-        data = file.read()
-    tree, arrays = read_states(data, path)
+        take_states(file.read(), path, updaters, contexts)
+
+
+def take_states(data, name, updaters, contexts=None):
+    """The same from the bytes of such a file, of which errors speak as `name`."""
+    tree, arrays = read_states(data, name)
     saved, optimizer = tree["states"], tree.get("optimizer")
     fitting = fitting_optimizer(updaters[0].optimizer, optimizer)
     for i, updater in enumerate(updaters):
@@ -180,7 +184,7 @@ def fitting_optimizer(own, tree):
         return own
     if tree["object"] != type(own).__name__:
         try:
-            own = opt.create(tree["object"])
+            own = own.create_optimizer(tree["object"])
         except ValueError as error:
             raise MXNetError(f"the file has the states of another optimizer: {error}") from error
     return from_tree(tree, [], own)

@@ -30,7 +30,7 @@ DENSE = [
     for more in options
     for common in ({}, CLIP)
 ]
-SPARSE = [
+SPARSE = [  # without adamax, which divides 0 by 0 in a row that no gradient has reached
     (name, {**more, **common})
     for name, options in {
         "sgd": [{}, {"momentum": 0.9}, {"momentum": 0.9, "lazy_update": False}, {"wd": 0.1}],
@@ -38,6 +38,16 @@ SPARSE = [
         "adagrad": [{}],
         "ftrl": [{}],
         "groupadagrad": [{}],
+        "nag": [{"wd": 0.1}, {"momentum": 0.9}],
+        "signum": [{"wd": 0.1}, {"momentum": 0.0}],
+        "dcasgd": [{}],
+        "ftml": [{}],
+        "lars": [{"wd": 0.1}, {"wd": 0.1, "momentum": 0.9, "eta": 0.1}],
+        "lamb": [{"wd": 0.1}],
+        "lbsgd": [{"momentum": 0.9, "batch_scale": 2}],
+        "rmsprop": [{}, {"centered": True}],
+        "adadelta": [{}],
+        "nadam": [{}],
     }.items()
     for more in options
     for common in ({}, CLIP)
@@ -51,7 +61,23 @@ HALF = [
         ("adam", {}),
         ("lamb", {}),
         ("rmsprop", {}),
+        ("signum", {}),
+        ("ftml", {}),
+        ("lars", {"momentum": 0.9, "eta": 0.1}),
+        ("lbsgd", {"momentum": 0.9}),
+        ("adagrad", {}),
+        ("adadelta", {}),
+        ("ftrl", {}),
+        ("adamax", {}),
+        ("nadam", {}),
     ]
+]
+MOMENTUM = dict.fromkeys(("sgd", "nag", "lars", "lbsgd"), {"momentum": 0.9})
+TUNED = [  # with a schedule, multipliers, and a count that does not begin at 0
+    (name, {"begin_num_update": 3, "wd": 0.05, **MOMENTUM.get(name, {}), **more})
+    for name in sorted({name for name, _ in DENSE} - {"test"})
+    for more in ({}, {"multi_precision": True})
+    if not (more and name == "dcasgd")
 ]
 SCHEDULES = [
     ("FactorScheduler", {"step": 7, "factor": 0.7, "base_lr": 0.5}),
@@ -93,14 +119,23 @@ def rows(step):
     return rng.uniform(-2, 2, (3, WIDTH)).astype("float32"), np.sort(rng.permutation(ROWS)[:3])
 
 
+KINDS = {"dense": DENSE, "sparse": SPARSE, "rows": SPARSE, "half": HALF, "tuned": TUNED}
+
+
 def run(mx, kind, name, settings):
     """The weights after ten steps of an optimizer of the package `mx`."""
     names = dict(enumerate(SHAPES))
+    if kind == "tuned":
+        schedule = mx.lr_scheduler.FactorScheduler(3, 0.6, base_lr=0.1)
+        settings = {**settings, "lr_scheduler": schedule, "learning_rate": 0.1}
     optimizer = mx.optimizer.create(name, param_idx2name=names, **settings)
+    if kind == "tuned":
+        optimizer.set_lr_mult({"a_weight": 0.5, 1: 2.0})
+        optimizer.set_wd_mult({"a_weight": 2.0, "b_gamma": 0.5})
     update = mx.optimizer.get_updater(optimizer)
-    if kind == "sparse":
-        return sparse(mx, update)
-    dtype = "float16" if kind == "half" else "float32"
+    if kind in ("sparse", "rows"):
+        return sparse(mx, update, "row_sparse" if kind == "sparse" else "default")
+    dtype = "float16" if settings.get("multi_precision") else "float32"
     weights = [mx.nd.array(w, dtype=dtype) for w in start()]
     for step in range(STEPS):
         grads = [mx.nd.array(g, dtype=dtype) for g in gradients(step)]
@@ -112,8 +147,9 @@ def run(mx, kind, name, settings):
     return np.concatenate([w.asnumpy().ravel() for w in weights])
 
 
-def sparse(mx, update):
-    weight = mx.nd.array(table()).tostype("row_sparse")
+def sparse(mx, update, stype):
+    """The weight, dense or row-sparse, after ten row-sparse gradients."""
+    weight = mx.nd.array(table()).tostype(stype)
     for step in range(STEPS):
         update(0, mx.nd.sparse.row_sparse_array(rows(step), shape=(ROWS, WIDTH)), weight)
     return weight.asnumpy().ravel()

@@ -1,6 +1,7 @@
 """Optimizers and schedules against MXNet's numbers, blocks against the plain steps, wrong input."""
 
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,11 @@ def listed(kind, rows):
 
 @pytest.mark.parametrize(
     ("kind", "number", "name", "settings"),
-    listed("dense", t.DENSE) + listed("sparse", t.SPARSE) + listed("half", t.HALF),
+    [row for kind, rows in t.KINDS.items() for row in listed(kind, rows)],
 )
 def test_ten_steps_are_mxnets(kind, number, name, settings):
     got = t.run(mx, kind, name, settings)
-    want, loose = GOLDEN[t.key(kind, number)], kind == "half"
+    want, loose = GOLDEN[t.key(kind, number)], got.dtype == np.float16
     assert got.dtype == want.dtype
     np.testing.assert_allclose(
         got, want, rtol=2e-3 if loose else 1e-5, atol=2e-3 if loose else 2e-6
@@ -142,6 +143,47 @@ def test_adamw_skips_what_overflowed():
     np.testing.assert_allclose(new(mx.nd.ones(1)), [0.77381, 1.7057, 2.6377], atol=1e-3)
     np.testing.assert_allclose(new(1.0), new(mx.nd.ones(1)))
     np.testing.assert_array_equal(new(mx.nd.array([np.nan])), w.asnumpy())
+
+
+def test_adamw_is_its_operator():
+    rng = np.random.default_rng(0)
+    w, g = (mx.nd.array(rng.normal(size=5)) for _ in range(2))
+    for correct in (True, False):
+        own, theirs = w.copy(), w.copy()
+        m, v = mx.nd.zeros(5), mx.nd.zeros(5)
+        settings = {"learning_rate": 0.1, "wd": 0.2, "rescale_grad": 0.5, "clip_gradient": 0.3}
+        update = optimizer.get_updater(
+            optimizer.create("adamw", correct_bias=correct, epsilon=1e-3, **settings)
+        )
+        for step in (1, 2, 3):
+            update(0, g, own)
+            rate = 0.1 * (np.sqrt(1 - 0.999**step) / (1 - 0.9**step) if correct else 1)
+            mx.nd.contrib.adamw_update(
+                theirs, g, m, v, 0.5, out=theirs, lr=rate, eta=1.0, wd=0.1 * 0.2,
+                epsilon=1e-3, clip_gradient=0.3,
+            )  # fmt: skip
+        np.testing.assert_allclose(own.asnumpy(), theirs.asnumpy(), rtol=1e-5)
+
+
+def test_exact_copies_are_updated_together():
+    schedule = {"lr_scheduler": lr_scheduler.FactorScheduler(1, 0.5, base_lr=0.1)}
+    update = optimizer.get_updater(
+        optimizer.LARS(momentum=0.9, eta=1.0, multi_precision=True, **schedule)
+    )
+    one, two = (mx.nd.ones(4, dtype="float16") for _ in range(2))
+    for _ in range(3):  # a rate that changes corrects the momentum of all, not of the first only
+        update([0, 1], [mx.nd.ones(4, dtype="float16")] * 2, [one, two])
+    assert one.asnumpy().tolist() == two.asnumpy().tolist()
+
+
+def test_states_as_bytes_hold_no_code():
+    update = optimizer.get_updater(optimizer.Adam())
+    with pytest.raises(mx.MXNetError, match="is a pickle"):
+        update.set_states(pickle.dumps({0: None}))
+    with pytest.raises(mx.MXNetError, match="no file of an optimizer's states"):
+        update.set_states(update.get_states()[:40])
+    with pytest.raises(ValueError, match="divides by the learning rate"):
+        optimizer.get_updater(optimizer.FTML(learning_rate=0))(0, mx.nd.ones(1), mx.nd.ones(1))
 
 
 def test_multipliers_counts_and_states():

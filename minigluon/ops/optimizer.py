@@ -15,6 +15,7 @@ from minigluon.ops.sparse import WAYS
 __all__ = [
     "BLOCK",
     "LARGE",
+    "NORMS",
     "WHOLE",
     "WORKERS",
     "adadelta_step",
@@ -22,6 +23,7 @@ __all__ = [
     "adam_step",
     "adamax_step",
     "adamw",
+    "adamw_step",
     "average",
     "clipped",
     "common",
@@ -147,6 +149,7 @@ pool = ThreadPoolExecutor(max(WORKERS - 1, 1), "minigluon-update")
 
 
 WHOLE = set()  # steps that look at more than one number at a time
+NORMS = set()  # those that look at all rows, and make a step on few of them by themselves
 
 
 def forget_threads():
@@ -185,7 +188,7 @@ def prepared(step, arrays, settings, lazy=True):
     if g.shape != w.shape:
         raise ValueError(f"a gradient of shape {g.shape} for a weight of shape {w.shape}")
     if isinstance(g, Rows) and lazy:
-        return rows_step(step, *arrays, **settings)
+        return step(*arrays, **settings) if step in NORMS else rows_step(step, *arrays, **settings)
     if any(isinstance(a, Sparse) for a in arrays):
         return dense_step(step, arrays, settings)
     if step not in WHOLE and all(type(a) is np.ndarray and a.flags.c_contiguous for a in arrays):
@@ -432,6 +435,12 @@ def adam_step(
     w -= s
 
 
+def adamw_step(w, g, mean, var, decay, **settings):
+    """Adam's step after a decay of its own, `w' = (1 - decay) w - …`. Loshchilov and Hutter, 2019."""
+    w *= 1 - decay
+    adam_step(w, g, mean, var, **settings)
+
+
 def adagrad_step(w, g, history, lr, epsilon=1e-7, wd=0.0, rescale_grad=1.0, clip_gradient=-1.0):
     """`w' = w - lr (g / sqrt(sum of g² + epsilon) + wd w)`. Duchi, Hazan and Singer, 2011."""
     g = scaled(g, rescale_grad, clip_gradient)
@@ -594,6 +603,7 @@ def trust(w_norm, u_norm, lower_bound=None, upper_bound=None):
 
 def norm(x):
     """The root of the sum of squares, in float32 at least; shape (1,)."""
+    x = x.values if isinstance(x, Rows) else x
     return np.sqrt(np.square(x.reshape(1, -1), dtype=np.result_type(x, np.float32)).sum(axis=1))
 
 
@@ -610,10 +620,12 @@ def lars_step(w, g, *mom, lr, eta, eps, wd, rescale_grad, **settings):
     usable = (w_norm > 0) & (g_norm > 0)
     lr = lr * np.where(usable, eta * w_norm / (g_norm + wd * w_norm + eps + ~usable), 1)
     step = momentum_step if mom else sgd_step
-    step(w, g, *mom, lr=lr.astype(w_norm.dtype), wd=wd, rescale_grad=rescale_grad, **settings)
+    settings |= {"lr": lr.astype(w_norm.dtype), "wd": wd, "rescale_grad": rescale_grad}
+    run([(step, (w, g, *mom), settings)])
 
 
 WHOLE.update((group_step, lamb_step, lars_step))
+NORMS.add(lars_step)
 
 
 # --- Operators ------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tests import optimizer_table as t
 
 def main(path):
     found = {}
-    for kind, rows in (("dense", t.DENSE), ("sparse", t.SPARSE), ("half", t.HALF)):
+    for kind, rows in t.KINDS.items():
         for number, (name, settings) in enumerate(rows):
             found[t.key(kind, number)] = t.run(mx, kind, name, settings)
     for number, (name, settings) in enumerate(t.SCHEDULES):

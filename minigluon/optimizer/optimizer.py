@@ -1,11 +1,9 @@
 """Step against the gradient, remember where you were heading, and mind the shape of the valley."""
 
-# Written from chapters/70_sgd.ipynb, chapters/70c_optimizers.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/70_sgd.ipynb, chapters/70c_optimizers.ipynb, chapters/70w_states.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
 import os
-import pickle
-import types
 import warnings
 
 import numpy as np
@@ -14,16 +12,16 @@ import minigluon.ndarray.ndarray as plain
 from minigluon.autograd import writable
 from minigluon.ndarray import random
 from minigluon.ndarray.ndarray import NDArray
-from minigluon.ndarray.utils import zeros
+from minigluon.ndarray.utils import file_chunks, zeros
 from minigluon.ops.optimizer import (
     adadelta_step,
     adagrad_step,
     adam_step,
     adamax_step,
+    adamw_step,
     dcasgd_step,
     ftml_step,
     ftrl_step,
-    group_step,
     lamb_step,
     lars_step,
     momentum_step,
@@ -36,16 +34,17 @@ from minigluon.ops.optimizer import (
     sign_momentum_step,
     sign_step,
 )
+from minigluon.states import dump_states, take_states
 
 __all__ = [
     "AdaDelta",
     "AdaGrad",
     "Adam",
+    "AdamW",
     "Adamax",
     "DCASGD",
     "FTML",
     "Ftrl",
-    "GroupAdaGrad",
     "LAMB",
     "LARS",
     "LBSGD",
@@ -60,7 +59,6 @@ __all__ = [
     "Test",
     "Updater",
     "ccSGD",
-    "contrib",
     "create",
     "get_updater",
     "raw",
@@ -241,18 +239,27 @@ class Optimizer:
 
     def update_multi_precision(self, index, weight, grad, state):
         """Update a parameter, or lists of them; float16 by its float32 copy if there is one."""
-        if isinstance(index, list | tuple):
-            if not self._exact(weight[0]):
-                self.update(index, weight, grad, state)
-            else:
-                for one in zip(index, weight, grad, state):
-                    self.update_multi_precision(*one)
-        elif self._exact(weight):
-            exact, own = state if self._exact_first else state[::-1]
-            self.update(index, exact, grad.astype(np.float32), own)
-            writable(weight)[...] = exact._data
-        else:
+        many = isinstance(index, list | tuple)
+        if many and not self.aggregate_num:
+            for one in zip(index, weight, grad, state):
+                self.update_multi_precision(*one)
+        elif not self._exact(weight[0] if many else weight):
             self.update(index, weight, grad, state)
+        elif many:
+            self._update_exact(index, weight, grad, state)
+        else:
+            self._update_exact([index], [weight], [grad], [state])
+
+    def _update_exact(self, index, weight, grad, state):
+        """Update the float32 copies of weights, one or, if this optimizer can, many together."""
+        exact, own = zip(*(s if self._exact_first else s[::-1] for s in state))
+        grad = [g.astype(np.float32) for g in grad]
+        if len(index) > 1:
+            self.update(index, list(exact), grad, list(own))
+        else:
+            self.update(index[0], exact[0], grad[0], own[0])
+        for w, e in zip(weight, exact):
+            writable(w)[...] = e._data
 
     def _exact(self, weight):
         return self.multi_precision and weight.dtype == np.float16
@@ -265,6 +272,7 @@ class Stepper(Optimizer):
     """An optimizer whose update is one formula for every number, as `_formula` tells."""
 
     lazy_update = False  # whether row-sparse gradients update their rows only
+    _sparse_states = False  # whether states are row-sparse where the weight is, lazy or not
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -304,7 +312,7 @@ class Stepper(Optimizer):
 
     def _zeros(self, weight, count=1):
         """Zeros like a weight: sparse where it is."""
-        stype = weight.stype if self.lazy_update else "default"
+        stype = weight.stype if self.lazy_update or self._sparse_states else "default"
         made = [zeros(weight.shape, weight.context, weight.dtype, stype) for _ in range(count)]
         return made[0] if count == 1 else tuple(made)
 
@@ -386,18 +394,18 @@ class Updater:
             return type(state)(self.sync_state_context(s, context) for s in state)
         return state
 
+    # --- The file ---------------------------------------------------------------------------------
+
     def set_states(self, states):
-        """Take the states, and the optimizer if it is there, from the bytes of `get_states`."""
-        states = pickle.loads(states)
-        if isinstance(states, tuple) and len(states) == 2:
-            self.states, self.optimizer = states
-        else:
-            self.states = states
-        self.states_synced = dict.fromkeys(self.states, False)
+        """Take the states, and the optimizer's numbers if they are there, from bytes of `get_states`.
+
+        MXNetError, with nothing changed, for other bytes; a pickle is refused.
+        """
+        take_states(states, "what was given", [self])
 
     def get_states(self, dump_optimizer=False):
-        """The states as bytes; with the optimizer itself if `dump_optimizer`."""
-        return pickle.dumps((self.states, self.optimizer) if dump_optimizer else self.states)
+        """The states as bytes; with the optimizer's numbers if `dump_optimizer`."""
+        return b"".join(map(bytes, file_chunks(*dump_states([self], dump_optimizer))))
 
 
 def get_updater(optimizer):
@@ -421,6 +429,9 @@ class NAG(Stepper):
     def create_state(self, index, weight):
         return self._zeros(weight) if self.momentum else None
 
+    def _lazy(self, weight):
+        return not self.momentum
+
     def _formula(self, index, state, settings):
         if state is None:
             return sgd_step, settings
@@ -430,6 +441,8 @@ class NAG(Stepper):
 @register
 class Signum(Stepper):
     """The sign of the momentum, or of the gradient if that is 0. Bernstein et al., 2018."""
+
+    _sparse_states = True
 
     def __init__(self, learning_rate=0.01, momentum=0.9, wd_lh=0.0, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
@@ -492,6 +505,25 @@ class Adam(Stepper):
 
 
 @register
+class AdamW(Adam):
+    """Adam whose decay is no part of the gradient: `w' = w - lr wd w - …`. Loshchilov and Hutter, 2019.
+
+    Without `correct_bias` the running means stay as small as they are at first.
+    """
+
+    def __init__(self, learning_rate=0.001, epsilon=1e-6, correct_bias=True, **kwargs):
+        super().__init__(learning_rate=learning_rate, epsilon=epsilon, **kwargs)
+        self.correct_bias = correct_bias
+
+    def _formula(self, index, state, settings):
+        lr, wd = settings["lr"], settings.pop("wd")
+        _, settings = super()._formula(index, state, settings)
+        if not self.correct_bias:
+            settings["lr"] = lr
+        return adamw_step, {**settings, "decay": lr * wd}
+
+
+@register
 class AdaGrad(Stepper):
     """Steps divided by the root of all squares so far. Duchi, Hazan and Singer, 2011."""
 
@@ -513,33 +545,13 @@ class AdaGrad(Stepper):
 
 
 @register
-class GroupAdaGrad(Stepper):
-    """AdaGrad with one history for each row; without decay."""
-
-    lazy_update = True
-
-    def __init__(self, eps=1e-5, **kwargs):
-        super().__init__(**kwargs)
-        self.float_stable_eps = eps
-
-    def create_state(self, index, weight):
-        assert len(weight.shape) == 2, "GroupAdaGrad is for matrices"
-        return plain.zeros((weight.shape[0], 1), weight.context, weight.dtype)
-
-    def _formula(self, index, state, settings):
-        assert settings.pop("wd") == 0, "Weight decay is not supported for GroupAdaGrad"
-        return group_step, {**settings, "epsilon": self.float_stable_eps}
-
-
-contrib = types.SimpleNamespace(GroupAdaGrad=GroupAdaGrad)
-
-
-@register
 class RMSProp(Stepper):
     """Steps divided by the root of a running mean of squares; Tieleman and Hinton, 2012.
 
     `centered`: by the variance, with momentum `gamma2`; Graves, 2013.
     """
+
+    _sparse_states = True
 
     def __init__(
         self,
@@ -614,6 +626,8 @@ class FTML(Stepper):
         return self._zeros(weight, 3)
 
     def _formula(self, index, state, settings):
+        if settings["lr"] == 0:
+            raise ValueError("FTML divides by the learning rate, which is 0: warm up from above 0")
         settings["clip_grad"] = settings.pop("clip_gradient")
         more = {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
         return ftml_step, {**settings, **more, "t": self._index_update_count[index]}
@@ -672,6 +686,8 @@ class Nadam(Stepper):
 class LAMB(Stepper):
     """Adam's step, scaled for each layer to the norm of its weight. You et al., 2020."""
 
+    _sparse_states = True
+
     def __init__(
         self,
         learning_rate=0.001,
@@ -705,7 +721,7 @@ class LARS(Stepper):
     momentum is changed in proportion (`momentum_correction`; Goyal et al., 2017).
     """
 
-    _exact_first = False
+    _exact_first, _sparse_states = False, True
     _decaying = "_weight"
 
     def __init__(
@@ -718,7 +734,7 @@ class LARS(Stepper):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.momentum, self.eta, self.eps = momentum, eta, eps
+        self.momentum, self.lazy_update, self.eta, self.eps = momentum, lazy_update, eta, eps
         self.momentum_correction, self.last_lr, self.cur_lr = momentum_correction, None, None
 
     def create_state(self, index, weight):
@@ -745,8 +761,6 @@ class LBSGD(Optimizer):
     `warmup_strategy` is 'linear', 'power2', 'sqrt', or 'lars' for a trust ratio.
     """
 
-    _exact_first = False
-
     def __init__(
         self,
         momentum=0.0,
@@ -770,18 +784,19 @@ class LBSGD(Optimizer):
         return weight.zeros_like() if self.momentum else None
 
     def update(self, index, weight, grad, state):
+        lr = self._get_lr(index)  # of the update before, as in MXNet
         self._update_count(index)
         summed = self.cumgrads.setdefault(index, [self.init_updates, 0])
         summed[0] += 1
         summed[1] = grad + summed[1]
         if summed[0] % self.batch_scale == 0:
-            self._step(index, weight, summed[1] / self.batch_scale, state, summed[0])
+            self._step(index, weight, summed[1] / self.batch_scale, state, lr, summed[0])
             summed[1] = 0
 
-    def _step(self, index, weight, grad, state, count):
+    def _step(self, index, weight, grad, state, lr, count):
         wd = self._get_wd(index)
         settings = {
-            "lr": self._get_lr(index) * self._multiple(weight._data, grad._data, wd, count),
+            "lr": lr * self._multiple(weight._data, grad._data, wd, count),
             "wd": wd,
             "rescale_grad": self.rescale_grad,
             "clip_gradient": self.clip_gradient or None,
