@@ -61,8 +61,10 @@ __all__ = [
 seed = laws.seed
 
 
-def draw(law, params, shape, dtype, ctx, out, kinds="f"):
+def draw(law, params, shape, dtype, ctx, out, kinds="f", more=()):
     """An array of shape `shape` by a law with numbers as parameters, or `out` filled with it."""
+    if more:
+        refuse(set(more) != {"name"}, f"there is no argument {', '.join(more)}")
     if out is not None:
         shape, dtype, ctx = fitted(out, shape, dtype)
     ctx = current_context() if ctx is None else Context(ctx)
@@ -88,16 +90,18 @@ def whole(shape):
     return (1,) if shape is None else sizes(shape)
 
 
-def either(name, params, shape, dtype, ctx, out):
+def either(name, params, shape, dtype, ctx, out, more=()):
     """By the law of a name if the parameters are numbers, by its operator if they are arrays."""
     kinds = [isinstance(p, NDArray) for p in params]
     for p, is_array in zip(params, kinds):
         if not is_array and not isinstance(p, int | float | np.number):
             raise ValueError(f"{name}: parameters are numbers or NDArrays, not {p!r}")
     if not any(kinds):
-        return draw(getattr(laws, f"{name}_law"), params, shape, dtype, ctx, out)
+        return draw(getattr(laws, f"{name}_law"), params, shape, dtype, ctx, out, more=more)
     if not all(kinds):
         raise ArgumentError(f"{name}: all parameters must be NDArrays, or all numbers")
+    if more:
+        refuse(set(more) != {"name"}, f"{name} has no argument {', '.join(more)}")
     if out is not None and dtype is None:
         dtype = out.dtype
     op, tail = getattr(laws, f"sample_{name}"), () if shape is None else shape
@@ -112,54 +116,56 @@ def written(y, out):
 # --- Distributions --------------------------------------------------------------------------------
 
 
-def uniform(low=0, high=1, shape=None, dtype=None, ctx=None, out=None, **_):
+def uniform(low=0, high=1, shape=None, dtype=None, ctx=None, out=None, **more):
     """Numbers spread evenly from `low` to `high`."""
-    return either("uniform", (low, high), shape, dtype, ctx, out)
+    return either("uniform", (low, high), shape, dtype, ctx, out, more)
 
 
-def normal(loc=0, scale=1, shape=None, dtype=None, ctx=None, out=None, **_):
+def normal(loc=0, scale=1, shape=None, dtype=None, ctx=None, out=None, **more):
     """Normally distributed numbers with mean `loc` and standard deviation `scale`."""
-    return either("normal", (loc, scale), shape, dtype, ctx, out)
+    return either("normal", (loc, scale), shape, dtype, ctx, out, more)
 
 
-def randn(*shape, loc=0, scale=1, dtype=None, ctx=None, out=None, **_):
+def randn(*shape, loc=0, scale=1, dtype=None, ctx=None, out=None, **more):
     """Normally distributed numbers; the sizes are given one by one."""
-    return normal(loc, scale, shape or None, dtype, ctx, out)
+    return normal(loc, scale, shape or None, dtype, ctx, out, **more)
 
 
-def exponential(scale=1, shape=None, dtype=None, ctx=None, out=None, **_):
+def exponential(scale=1, shape=None, dtype=None, ctx=None, out=None, **more):
     """Waiting times of mean `scale`: density exp(-x / scale) / scale."""
     if isinstance(scale, int | float | np.number):
         refuse(scale <= 0, f"exponential: a mean waiting time is positive, unlike scale={scale}")
     elif isinstance(scale, NDArray) and np.dtype(scale.dtype).kind != "f":
         scale = scale.astype("float32")
     rate = 1 / scale if isinstance(scale, int | float | np.number | NDArray) else scale
-    return either("exponential", (rate,), shape, dtype, ctx, out)
+    return either("exponential", (rate,), shape, dtype, ctx, out, more)
 
 
-def gamma(alpha=1, beta=1, shape=None, dtype=None, ctx=None, out=None, **_):
+def gamma(alpha=1, beta=1, shape=None, dtype=None, ctx=None, out=None, **more):
     """Gamma numbers of shape `alpha` and scale `beta`: mean alpha * beta."""
-    return either("gamma", (alpha, beta), shape, dtype, ctx, out)
+    return either("gamma", (alpha, beta), shape, dtype, ctx, out, more)
 
 
-def poisson(lam=1, shape=None, dtype=None, ctx=None, out=None, **_):
+def poisson(lam=1, shape=None, dtype=None, ctx=None, out=None, **more):
     """Poisson counts of rate `lam`, as floating-point numbers."""
-    return either("poisson", (lam,), shape, dtype, ctx, out)
+    return either("poisson", (lam,), shape, dtype, ctx, out, more)
 
 
-def negative_binomial(k=1, p=1, shape=None, dtype=None, ctx=None, out=None, **_):
+def negative_binomial(k=1, p=1, shape=None, dtype=None, ctx=None, out=None, **more):
     """Successes before the k-th failure, where a trial fails with probability `p`."""
     if isinstance(k, float | np.number) and k != int(k):
         raise MXNetError(f"negative_binomial: k={k} is a number of failures, so a whole number")
-    return either("negative_binomial", (k, p), shape, dtype, ctx, out)
+    return either("negative_binomial", (k, p), shape, dtype, ctx, out, more)
 
 
-def generalized_negative_binomial(mu=1, alpha=1, shape=None, dtype=None, ctx=None, out=None, **_):
+def generalized_negative_binomial(
+    mu=1, alpha=1, shape=None, dtype=None, ctx=None, out=None, **more
+):
     """Counts of mean `mu` and variance mu + alpha * mu**2."""
-    return either("generalized_negative_binomial", (mu, alpha), shape, dtype, ctx, out)
+    return either("generalized_negative_binomial", (mu, alpha), shape, dtype, ctx, out, more)
 
 
-def randint(low, high, shape=None, dtype=None, ctx=None, out=None, **_):
+def randint(low, high, shape=None, dtype=None, ctx=None, out=None, **more):
     """Whole numbers from `low` up to, not including, `high`; int32 unless another type is given."""
     if any(int(bound) != bound for bound in (low, high)) or low >= high:
         raise MXNetError(f"randint(low={low}, high={high}): give whole numbers, low below high")
@@ -168,13 +174,13 @@ def randint(low, high, shape=None, dtype=None, ctx=None, out=None, **_):
     def randint_law(r, n, t, low, high):
         return r.integers(low, high, n, dtype)
 
-    return draw(randint_law, (int(low), int(high)), shape, dtype, ctx, out, "iu")
+    return draw(randint_law, (int(low), int(high)), shape, dtype, ctx, out, "iu", more)
 
 
-def bernoulli(prob=0.5, shape=None, dtype=None, ctx=None, out=None, **_):
+def bernoulli(prob=0.5, shape=None, dtype=None, ctx=None, out=None, **more):
     """Ones with probability `prob`, zeros otherwise."""
     refuse(not 0 <= prob <= 1, f"bernoulli(prob={prob}): a probability lies between 0 and 1")
-    return draw(lambda r, n, t, p: r.random(n, t) < p, (prob,), shape, dtype, ctx, out, "fiu")
+    return draw(lambda r, n, t, p: r.random(n, t) < p, (prob,), shape, dtype, ctx, out, "fiu", more)
 
 
 def multinomial(data, shape=None, get_prob=False, out=None, dtype="int32", **_):

@@ -46,4 +46,13 @@ def test_types_stay(dtype):
     ):
         assert y.dtype == np.dtype(dtype)
     assert x.cumsum(dtype="int64").dtype is np.int64
-    assert x.argmax_channel().dtype is np.float32
+    assert x.argmax_channel().dtype is np.dtype(dtype).type
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32"])
+@pytest.mark.parametrize("name", ["argmax", "argmin"])
+def test_places_come_in_the_type_of_the_array(name, dtype):
+    x = mx.nd.array([[1, 3, 2], [0, -1, 0]], dtype=dtype)
+    found = getattr(mx.nd, name)(x, axis=np.int64(1))
+    assert found.dtype == dtype
+    assert found.asnumpy().tolist() == ([1, 0] if name == "argmax" else [0, 1])

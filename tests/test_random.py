@@ -438,3 +438,14 @@ def test_what_mx_random_draws_has_all_methods():
     subprocess.run([sys.executable, "-c", code], check=True)
     code = "import minigluon as mx; mx.random.uniform(shape=3).exp().sum()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_misspelt_arguments_are_refused():
+    for wrong in (
+        lambda: mx.nd.random.normal(shpe=(2,)),
+        lambda: mx.nd.random.normal(mx.nd.ones(2), mx.nd.ones(2), shpe=(2,)),
+        lambda: mx.nd.random.randint(0, 3, shpe=(2,)),
+    ):
+        with pytest.raises(mx.MXNetError, match="no argument shpe"):
+            wrong()
+    assert mx.nd.random.normal(shape=(2,), name="noise").shape == (2,)

@@ -154,7 +154,7 @@ def test_types_flow():
     assert f.infer_type(x="float16") == ([np.float16] * 3, [np.float16], [])
     assert f.infer_type() == (None, None, None)
     assert S.cast(f, dtype="int32").infer_type(x="float64")[1] == [np.int32]
-    assert S.argmax(f, axis=1).infer_type(x="float16")[1] == [np.float32]
+    assert S.argmax(f, axis=1).infer_type(x="float16")[1] == [np.float16]
     assert S.var("v", dtype="float16").exp().infer_type()[1] == [np.float16]
 
 

@@ -143,7 +143,7 @@ def L2Normalization(data, /, eps=1e-10, mode="instance"):
     """
     if mode not in MODES:
         raise ValueError(f"mode {mode!r}: it is one of {', '.join(MODES)}")
-    if data.ndim < (3 if mode == "spatial" else 2):
+    if data.ndim < {"instance": 1, "channel": 2, "spatial": 3}[mode]:
         raise ValueError(f"mode {mode!r} needs more axes than {data.shape} has")
     total = sum.kernel(data * data, keepdims=True, **MODES[mode])
     return data / np.sqrt(total + eps)
@@ -199,7 +199,7 @@ def cumsum(a, /, axis=None, dtype=None):
 
 @operator(vjp=(None,))
 def argmax_channel(data, /):
-    """Where the largest number of each row stands, along axis 1, as float32."""
+    """Where the largest number of each row stands, along axis 1, in the type of `data`."""
     return place_of(data.argmax, data, 1, False)
 
 

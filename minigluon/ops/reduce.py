@@ -41,7 +41,7 @@ def axes(data, axis, exclude):
     """The axes to reduce, as a tuple; None and () mean all of them."""
     if axis is None or axis == ():
         return () if exclude and axis == () else tuple(range(data.ndim))
-    chosen = [one_axis(data, a) for a in ((axis,) if isinstance(axis, int) else axis)]
+    chosen = [one_axis(data, a) for a in (axis if isinstance(axis, tuple | list) else (axis,))]
     return tuple([a for a in range(data.ndim) if a not in chosen] if exclude else chosen)
 
 
@@ -133,20 +133,20 @@ def min(data, /, axis=None, keepdims=False, exclude=False):
 
 @operator(vjp=(None,))
 def argmax(data, /, axis=None, keepdims=False):
-    """Where the largest number stands along `axis` (None: in the flattened array), as float32."""
+    """Where the largest number stands along `axis` (None: in the flattened array), in its type."""
     return place_of(data.argmax, data, axis, keepdims)
 
 
 @operator(vjp=(None,))
 def argmin(data, /, axis=None, keepdims=False):
-    """Where the smallest number stands along `axis` (None: in the flattened array), as float32."""
+    """Where the smallest number stands along `axis` (None: in the flattened array), in its type."""
     return place_of(data.argmin, data, axis, keepdims)
 
 
 def place_of(find, data, axis, keepdims):
-    """The positions that `find` finds, as MXNet returns them: in float32."""
+    """The positions that `find` finds, as MXNet returns them: in the type of `data`."""
     axis = axis if axis is None else one_axis(data, axis)
-    return at_least_1d(find(axis=axis, keepdims=keepdims)).astype("float32")
+    return at_least_1d(find(axis=axis, keepdims=keepdims)).astype(data.dtype)
 
 
 # --- Softmax --------------------------------------------------------------------------------------

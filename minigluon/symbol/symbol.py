@@ -534,9 +534,6 @@ class Facts:
 
 
 OWN_TYPES = {
-    "argmax": "float32",
-    "argmin": "float32",
-    "argmax_channel": "float32",
     "shape_array": "int64",
     "size_array": "int64",
 }
