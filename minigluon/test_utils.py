@@ -39,9 +39,12 @@ __all__ = [
     "check_numeric_gradient",
     "check_symbolic_backward",
     "check_symbolic_forward",
+    "chi_square_check",
     "collapse_sum_like",
     "compare_ndarray_tuple",
+    "create_2d_tensor",
     "create_sparse_array",
+    "create_vector",
     "default_atols",
     "default_context",
     "default_dtype",
@@ -50,16 +53,23 @@ __all__ = [
     "download",
     "effective_dtype",
     "environment",
+    "gamma_tail",
+    "gen_buckets_probs_with_ppf",
     "get_atol",
     "get_etol",
     "get_rtol",
     "get_tolerance",
     "get_tols",
     "getenv",
+    "has_tvm_ops",
+    "is_cd_run",
     "is_np_array",
+    "is_op_runnable",
     "kept",
     "list_gpus",
     "mean_check",
+    "new_matrix_with_real_eigvals_2d",
+    "new_sym_matrix_with_real_eigvals_2d",
     "np_reduce",
     "numeric_grad",
     "one_run",
@@ -84,6 +94,7 @@ __all__ = [
     "simple_forward",
     "use_np",
     "var_check",
+    "verify_generator",
     "within",
     "worst",
 ]
@@ -486,6 +497,99 @@ def var_check(generator, sigma, nsamples=1000000):
     """Whether the variance of normal `generator(nsamples)` lies within three standard errors."""
     var = np.var(plain(generator(nsamples)).astype(np.float64), ddof=1)
     return bool(abs(var - sigma**2) < 3 * math.sqrt(2 * sigma**4 / (nsamples - 1)))
+
+
+def gamma_tail(a, x):
+    """The regularised incomplete gamma function Q(a, x), from a series or a continued fraction."""
+    if x <= 0:
+        return 1.0
+    scale = math.exp(a * math.log(x) - x - math.lgamma(a))
+    if x < a + 1:
+        term = total = 1 / a
+        n = 0
+        while term > 1e-16 * total:
+            n += 1
+            term *= x / (a + n)
+            total += term
+        return 1 - scale * total
+    f = 0.0
+    for n in range(int(200 + 4 * math.sqrt(a)), 0, -1):
+        f = n * (a - n) / (x + 2 * n + 1 - a + f)
+    return scale / (x + 1 - a + f)
+
+
+def gen_buckets_probs_with_ppf(ppf, nbuckets):
+    """Buckets of equal probability, [(low, high), ...], from an inverse distribution function."""
+    edges = [ppf(i / nbuckets) for i in range(nbuckets + 1)]
+    return list(zip(edges[:-1], edges[1:])), [1 / nbuckets] * nbuckets
+
+
+def chi_square_check(generator, buckets, probs, nsamples=1000000):
+    """Pearson's test of `generator(nsamples)`: p-value, observed and expected counts.
+
+    buckets: pairs (low, high), or single values of a discrete distribution; probs: their probabilities.
+    """
+    assert buckets and len(buckets) == len(probs), "give buckets, and a probability for each"
+    samples, probs = plain(generator(nsamples)).reshape(-1), np.asarray(probs, np.float64)
+    assert samples.size == nsamples, f"the generator gave {samples.size} numbers, not {nsamples}"
+    if isinstance(buckets[0], list | tuple):
+        found = [np.count_nonzero((low <= samples) & (samples < high)) for low, high in buckets]
+    else:
+        found = [np.count_nonzero(samples == value) for value in buckets]
+    found, expected = np.array(found), nsamples * probs
+    statistic = np.sum((found - expected) ** 2 / expected)
+    return gamma_tail((len(buckets) - 1) / 2, statistic / 2), found, expected
+
+
+def verify_generator(
+    generator, buckets, probs, nsamples=1000000, nrepeat=5, success_rate=0.2, alpha=0.05
+):
+    """The p-values of `nrepeat` tests; AssertionError if fewer than `success_rate` exceed `alpha`."""
+    runs = [chi_square_check(generator, buckets, probs, nsamples) for _ in range(nrepeat)]
+    values = [p for p, _, _ in runs]
+    if np.sum(np.array(values) > alpha) < nrepeat * success_rate:
+        raise AssertionError(
+            f"the numbers do not have the distribution: p-values {values}, "
+            f"observed {runs[-1][1]}, expected {runs[-1][2]}"
+        )
+    return values
+
+
+def create_vector(size, dtype=np.int64):
+    """The numbers 0, 1, 2, ... as an array."""
+    return array(np.arange(size), dtype=dtype)
+
+
+def create_2d_tensor(rows, columns, dtype=np.int64):
+    """An array whose row i is filled with i."""
+    return array(np.arange(rows).repeat(columns).reshape(rows, columns), dtype=dtype)
+
+
+def new_matrix_with_real_eigvals_2d(n):
+    """A random square matrix with real, distinct eigenvalues."""
+    q = np.random.uniform(-1, 1, (n, n))
+    return q @ np.diag(np.arange(1.0, n + 1)) @ np.linalg.inv(q)
+
+
+def new_sym_matrix_with_real_eigvals_2d(n):
+    """A random symmetric matrix."""
+    a = np.random.uniform(-1, 1, (n, n))
+    return a @ a.T
+
+
+def is_cd_run():
+    """Whether this is a run of a release pipeline."""
+    return os.environ.get("CD_JOB") == "1"
+
+
+def has_tvm_ops():
+    """Whether operators compiled by TVM are there: they are not."""
+    return False
+
+
+def is_op_runnable():
+    """Whether the operators compiled for this machine run on it: NumPy's do."""
+    return True
 
 
 # --- Instruments: gradients -----------------------------------------------------------------------

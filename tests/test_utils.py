@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import math
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -277,3 +278,35 @@ def test_environment():
     with tu.environment("MINIGLUON_X", "1"):
         assert tu.getenv("MINIGLUON_X") == "1"
     assert tu.getenv("MINIGLUON_X") is None
+
+
+@pytest.mark.parametrize("x", [0.0, 0.01, 0.7, 1.4, 1.6, 3.0, 20.0, 500.0])
+def test_tail_of_the_gamma_distribution(x):
+    assert tu.gamma_tail(1, x) == pytest.approx(math.exp(-x), rel=1e-12)
+    assert tu.gamma_tail(0.5, x) == pytest.approx(math.erfc(math.sqrt(x)), rel=1e-12)
+    poisson = sum(math.exp(-x) * x**k / math.factorial(k) for k in range(50))
+    assert tu.gamma_tail(50, x) == pytest.approx(poisson, rel=1e-9)
+
+
+def test_generators_are_verified():
+    buckets, probs = tu.gen_buckets_probs_with_ppf(lambda q: 2 * q - 1, 5)
+    assert buckets[0] == (-1, pytest.approx(-0.6)) and probs == [0.2] * 5
+    uniform = lambda n: mx.nd.random.uniform(-1, 1, shape=n)
+    mx.random.seed(0)
+    assert len(tu.verify_generator(uniform, buckets, probs, 10000)) == 5
+    with pytest.raises(AssertionError, match="do not have the distribution"):
+        tu.verify_generator(lambda n: uniform(n) ** 3, buckets, probs, 10000)
+    coin = lambda n: np.arange(n) % 2
+    p, found, expected = tu.chi_square_check(coin, [0, 1], [0.5, 0.5], 1000)
+    assert p == 1 and found.tolist() == expected.tolist() == [500, 500]
+    with pytest.raises(AssertionError, match="gave 7"):
+        tu.chi_square_check(lambda n: np.zeros(7), [0, 1], [0.5, 0.5], 1000)
+
+
+def test_ready_made_arrays():
+    assert tu.create_vector(3).asnumpy().tolist() == [0, 1, 2]
+    assert tu.create_2d_tensor(2, 3).asnumpy().tolist() == [[0] * 3, [1] * 3]
+    values = np.linalg.eigvals(tu.new_matrix_with_real_eigvals_2d(4))
+    np.testing.assert_allclose(np.sort(values.real), [1, 2, 3, 4], rtol=1e-6)
+    a = tu.new_sym_matrix_with_real_eigvals_2d(4)
+    np.testing.assert_array_equal(a, a.T)
