@@ -62,7 +62,6 @@ EXCEPTIONS = {  # row id -> reason
     "alone, its gradients those of all but the first, as in its manual and here",
     "batch_take": "MXNet wants indices of type int32; any will do",
     "moments-all": "MXNet refuses axes=None, which means all of them",
-    "softmax_cross_entropy": "MXNet wants labels of the type of the data; any will do",
     "sort": "MXNet's gradient fails where axis is left to its default",
     "split-numbers": "MXNet gives arrays of shape (), which it takes for unknown",
     "transpose-negative": "MXNet refuses negative axes; they mean what they mean in NumPy",
