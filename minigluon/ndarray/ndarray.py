@@ -39,6 +39,7 @@ __all__ = [
     "to_dlpack_for_write",
     "waitall",
     "with_scalars",
+    "wrapped",
     "zeros",
 ]
 
@@ -222,7 +223,13 @@ def number(op, a, dtype):
         return a
     if a in (math.inf, -math.inf):  # beyond all whole numbers of the type
         return np.iinfo(dtype).max if a > 0 else np.iinfo(dtype).min
-    return int(a)
+    return int(a) if -128 <= a < 128 and dtype.kind == "i" else wrapped(int(a), dtype)
+
+
+def wrapped(a, dtype):
+    """A whole number as the type holds it: its last bits, as when C converts it."""
+    bits, low = 8 * dtype.itemsize, np.iinfo(dtype).min
+    return (a - low) % 2**bits + low
 
 
 def require_same_dtype(op, args, settings):
