@@ -1,9 +1,11 @@
 """`mxnet` as another name of this package."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import minigluon
@@ -123,3 +125,14 @@ def test_old_pickles(tmp_path):
         "print(list(pickle.loads(text)))"
     )
     assert python("-m", "minigluon.mxnet", "-c", code)[1] == "[0, 1, 2]\n"
+
+
+def test_textbooks_format_arrays_of_one_number():
+    mean = minigluon.nd.array([1.5, 2.5]).mean().asnumpy()
+    assert (
+        "%f %d" % (mean, mean) == "2.000000 2" and float(mean) == 2 and repr(mean)[:6] == "array("
+    )  # noqa: UP031
+    for plain in (mean + 1, pickle.loads(pickle.dumps(mean)), np.concatenate([mean, mean])):
+        assert type(plain) is np.ndarray
+    with pytest.raises((TypeError, ValueError)):
+        float(minigluon.nd.ones(2).asnumpy())

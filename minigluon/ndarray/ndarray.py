@@ -34,6 +34,7 @@ __all__ = [
     "require_same_dtype",
     "restored",
     "shown",
+    "single",
     "sizes",
     "to_dlpack_for_read",
     "to_dlpack_for_write",
@@ -92,7 +93,8 @@ class NDArray(Operand):
     def asnumpy(self):
         """A NumPy array with a copy of the numbers."""
         data = self._data
-        return np.array(data) if isinstance(data, np.ndarray) else data.get()
+        found = np.array(data) if isinstance(data, ndarray) else data.get()
+        return found.view(single) if found.shape == (1,) else found
 
     def __array__(self, dtype=None, copy=None):
         return self.asnumpy() if dtype is None else self.asnumpy().astype(dtype)
@@ -153,6 +155,28 @@ class NDArray(Operand):
 
     def __dlpack_device__(self):
         return self._data.__dlpack_device__()
+
+
+# --- Out to NumPy and Python ----------------------------------------------------------------------
+
+
+class single(ndarray):
+    """A NumPy array of shape (1,) that float() and int() take; what is computed from it is an ordinary array."""
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __array_wrap__(self, found, context=None, return_scalar=False):
+        return found[()] if return_scalar else found.view(ndarray)
+
+    def __reduce_ex__(self, protocol):
+        return self.view(ndarray).__reduce_ex__(protocol)
+
+
+single.__name__ = "array"  # in its repr
 
 
 # --- The first interpreter ------------------------------------------------------------------------
