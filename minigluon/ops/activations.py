@@ -181,6 +181,7 @@ def bent(data, gamma, act_type, slope):
 
 
 LeakyReLU.inputs = lambda act_type, **_: ["data", "gamma"] if act_type == "prelu" else ["data"]
+LeakyReLU.initial = {"gamma": '["Constant", {"value": 0.25}]'}
 LeakyReLU.outputs = lambda number, act_type="leaky", **_: (
     ["output", "mask"] if act_type == "rrelu" else 1
 )

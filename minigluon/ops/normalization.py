@@ -235,7 +235,7 @@ def revealing(op, seen=3):
     """Let `output_mean_var=True` show `seen` outputs of `op`, which otherwise shows one."""
     more = operator(op.kernel, vjp=op.rules, same_dtype=op.same_dtype, listed=False)
     more.inputs, more.outputs, more.infer = op.inputs, op.outputs, op.infer
-    more.aliases, more.states = op.aliases, getattr(op, "states", ())
+    more.aliases, more.states = op.aliases, getattr(op, "states", {})
     more.visible, op.visible = seen, 1
 
     def call(*args, **settings):
@@ -497,7 +497,7 @@ def batch_norm_shapes(data, *_, axis=1, **__):
     return data, *[(data[axis],)] * 4
 
 
-STATES = ("moving_mean", "moving_var")
+STATES = {"moving_mean": '["zero", {}]', "moving_var": '["one", {}]'}  # and their initializers
 
 
 @BatchNorm.vjp

@@ -413,10 +413,12 @@ def compose(op, args, settings, called=None, name=None, attr=None):
     name = current_manager().get(name, hint_of(op, args, called))
     attrs = attribute.current().get(attr)
     inputs = [a._entries[0] if isinstance(a, Symbol) else a for a in args]
+    initial = getattr(op, "initial", {}) | getattr(op, "states", {})  # array -> its initializer
     for i, array in enumerate(op.arrays if op.most == len(op.arrays) else ()):
         if (i >= len(inputs) or inputs[i] is None) and array in wanted(op, settings):
             inputs += [None] * (i + 1 - len(inputs))
             notes = {key: text(value) for key, value in settings.items()} | attrs
+            notes |= {"__init__": initial[array]} if array in initial else {}
             inputs[i] = (Node(f"{name}_{array}", attrs=notes), 0)
     node = Node(name, op, inputs, settings, attrs, called)
     return Symbol([(node, i) for i in range(len(node.outputs))])

@@ -1,0 +1,481 @@
+"""Write the network down first, give it memory second, run it third: the older half of MXNet, on the same graphs and optimizers."""
+
+# Written from chapters/89_module.ipynb: edit the chapter, then run `minigluon export`.
+
+import logging
+import warnings
+
+from minigluon import optimizer as opt
+from minigluon.context import Context, cpu
+from minigluon.executor import Executor
+from minigluon.initializer import InitDesc, Uniform
+from minigluon.io.io import DataDesc
+from minigluon.kvstore import create as create_kvstore
+from minigluon.model import load_checkpoint, save_checkpoint
+from minigluon.module.base_module import BaseModule, described, joined
+from minigluon.ndarray.utils import path_of, replace_file
+
+__all__ = ["Module", "as_arrays", "cut", "require_names"]
+
+
+# --- One graph ------------------------------------------------------------------------------------
+
+
+def require_names(symbol, names, what, needed):
+    """Raise ValueError, or warn if they are not `needed`, for names that are no arguments of a graph."""
+    known = symbol.list_arguments()
+    for name in names:
+        if name not in known:
+            inputs = [n for n in known if not n.endswith(("weight", "bias", "gamma", "beta"))]
+            text = (
+                f"Module(…, {what}={list(names)}): the symbol has no argument {name!r}; "
+                f"its inputs may be {', '.join(inputs)}"
+            )
+            if needed:
+                raise ValueError(text)
+            warnings.warn(text, stacklevel=4)
+
+
+class Module(BaseModule):
+    """A graph whose arguments, but for the data and the labels, are learnt.
+
+    `context` is one device or several, which share each batch; parameters in `fixed_param_names` stay
+    as they are. Raises ValueError for data that the graph does not have.
+    """
+
+    def __init__(
+        self,
+        symbol,
+        data_names=("data",),
+        label_names=("softmax_label",),
+        logger=logging,
+        context=None,
+        work_load_list=None,
+        fixed_param_names=None,
+        state_names=None,
+        group2ctxs=None,
+        compression_params=None,
+    ):
+        super().__init__(logger)
+        self._symbol = symbol
+        context = cpu() if context is None else context
+        self._context = [context] if isinstance(context, Context) else list(context)
+        self._data_names, self._label_names = list(data_names), list(label_names or ())
+        self._state_names = list(state_names or ())
+        self._fixed_param_names = list(fixed_param_names or ())
+        require_names(symbol, self._data_names, "data_names", True)
+        require_names(symbol, self._label_names, "label_names", False)
+        require_names(symbol, self._state_names, "state_names", True)
+        require_names(symbol, self._fixed_param_names, "fixed_param_names", True)
+        inputs = {*self._data_names, *self._label_names, *self._state_names}
+        self._param_names = [n for n in symbol.list_arguments() if n not in inputs]
+        self._aux_names = symbol.list_auxiliary_states()
+        self._execs, self._optimizer, self._updater, self._kvstore = [], None, None, None
+        self._data_shapes = self._label_shapes = self._preload_opt_states = None
+        self._given = None  # parameters that came before memory
+
+    data_names = property(lambda self: self._data_names, doc="Names of the data.")
+    label_names = property(lambda self: self._label_names, doc="Names of the labels.")
+    output_names = property(lambda self: self._symbol.list_outputs(), doc="Names of the outputs.")
+
+    @property
+    def data_shapes(self):
+        """Descriptions of the data of the last batch."""
+        assert self.binded, "call bind first"
+        return self._data_shapes
+
+    @property
+    def label_shapes(self):
+        """Descriptions of the labels of the last batch."""
+        assert self.binded, "call bind first"
+        return self._label_shapes
+
+    @property
+    def output_shapes(self):
+        """Pairs of name and shape of the outputs."""
+        assert self.binded, "call bind first"
+        shapes = dict(self._data_shapes + (self._label_shapes or []))
+        known = {n: s for n, s in shapes.items() if n in self._symbol.list_arguments()}
+        return list(zip(self.output_names, self._symbol.infer_shape(**known)[1]))
+
+    # --- Memory ---------------------------------------------------------------------------------
+
+    def bind(
+        self,
+        data_shapes,
+        label_shapes=None,
+        for_training=True,
+        inputs_need_grad=False,
+        force_rebind=False,
+        shared_module=None,
+        grad_req="write",
+    ):
+        """Make memory for batches of these shapes; with `shared_module` use its parameters."""
+        if self.binded and not force_rebind:
+            self.logger.warning("Already bound, ignoring bind()")
+            return
+        assert for_training or not inputs_need_grad, "gradients of inputs need for_training=True"
+        old = self._execs if self.params_initialized else []
+        self.for_training, self.inputs_need_grad = for_training, inputs_need_grad
+        self._grad_req = grad_req
+        found = described(data_shapes), described(label_shapes)
+        self._require_described(*found)
+        if shared_module is not None:
+            assert shared_module.binded and shared_module.params_initialized, (
+                "the module whose parameters are shared must be bound and initialized"
+            )
+            old = shared_module._execs
+            self.params_initialized = True
+        self._execs = self._bound(*found, old)
+        self.binded = True
+        if self._given is not None:
+            self._write_params(*self._given)
+
+    def _require_described(self, data_shapes, label_shapes):
+        """Raise ValueError for data of other names; warn for labels of other names."""
+        names = [d.name for d in data_shapes]
+        if sorted(names) != sorted(self._data_names):
+            raise ValueError(f"data_shapes describe {names}, but data_names are {self._data_names}")
+        names = [d.name for d in label_shapes or ()]
+        if sorted(names) != sorted(self._label_names):
+            text = f"label_shapes describe {names}, but label_names are {self._label_names}"
+            warnings.warn(text, stacklevel=4)
+
+    def _bound(self, data_shapes, label_shapes, old):
+        """An executor a device, which share the parameters of `old` ones."""
+        self._data_shapes, self._label_shapes = data_shapes, label_shapes
+        self._sizes = [d.shape for d in data_shapes]
+        axes = {d.name: d.get_batch_axis(d.layout) for d in data_shapes + (label_shapes or [])}
+        many = len(self._context)
+        for d in data_shapes:
+            n = d.shape[axes[d.name]] if axes[d.name] >= 0 else many
+            if n < many:
+                raise ValueError(f"a batch of {n} for {many} devices: each needs a sample")
+            self._batch_size = n
+        self._parts = [
+            slice(i * self._batch_size // many, (i + 1) * self._batch_size // many)
+            for i in range(many)
+        ]
+        found = []
+        for i, (ctx, part) in enumerate(zip(self._context, self._parts)):
+            shapes = {}
+            for d in data_shapes + (label_shapes or []):
+                shape = list(d.shape)
+                if axes[d.name] >= 0:
+                    shape[axes[d.name]] = part.stop - part.start
+                shapes[d.name] = tuple(shape)
+            types = {d.name: d.dtype for d in data_shapes + (label_shapes or [])}
+            found.append(self._executor(ctx, shapes, types, old[i] if old else None))
+        self._axes = axes
+        return found
+
+    def _executor(self, ctx, shapes, types, old):
+        """An executor on a device, with the parameters of another one if there is one."""
+        known = self._symbol.list_arguments()
+        fresh = self._symbol.simple_bind(
+            ctx,
+            grad_req=self._requests(),
+            type_dict={n: t for n, t in types.items() if n in known},
+            **{n: s for n, s in shapes.items() if n in known},
+        )
+        if old is None:
+            return fresh
+        shared = {*self._param_names}
+
+        def taken(own, other):
+            return {
+                n: other[n] if n in other and (n in shared or n in self._aux_names) else a
+                for n, a in own.items()
+            }
+
+        args, states = taken(fresh.arg_dict, old.arg_dict), taken(fresh.aux_dict, old.aux_dict)
+        for n, a in args.items():
+            if n in shared and a.shape != fresh.arg_dict[n].shape:
+                raise ValueError(
+                    f"parameter {n} has shape {a.shape}, {fresh.arg_dict[n].shape} here"
+                )
+        grads = taken(fresh.grad_dict, old.grad_dict)
+        return Executor(self._symbol, ctx, args, grads, self._requests(), states)
+
+    def _requests(self):
+        """{argument: what becomes of its gradient}."""
+        found = dict.fromkeys(self._symbol.list_arguments(), "null")
+        if self.for_training:
+            given = self._grad_req
+            for i, n in enumerate(self._symbol.list_arguments()):
+                one = (
+                    given if isinstance(given, str) else given[n if isinstance(given, dict) else i]
+                )
+                learnt = n in self._param_names and n not in self._fixed_param_names
+                if learnt or (self.inputs_need_grad and n in self._data_names):
+                    found[n] = one
+        return found
+
+    def reshape(self, data_shapes, label_shapes=None):
+        """Go on with batches of other shapes."""
+        assert self.binded, "call bind before reshape"
+        self._execs = self._bound(described(data_shapes), described(label_shapes), self._execs)
+
+    # --- Parameters -----------------------------------------------------------------------------
+
+    def init_params(
+        self,
+        initializer=Uniform(0.01),  # noqa: B008
+        arg_params=None,
+        aux_params=None,
+        allow_missing=False,
+        force_init=False,
+        allow_extra=False,
+    ):
+        """Give parameters the arrays of their names, or else let the initializer fill them.
+
+        Raises RuntimeError for one that is in neither, before any is changed.
+        """
+        if self.params_initialized and not force_init:
+            warnings.warn(
+                "Parameters already initialized and force_init=False. init_params call ignored.",
+                stacklevel=2,
+            )
+            return
+        assert self.binded, "call bind before initializing the parameters"
+        given = {"arg": arg_params, "aux": aux_params}
+        own = {"arg": self._param_names, "aux": self._aux_names}
+        for kind, names in own.items():
+            for name in names:
+                missing = given[kind] is not None and name not in given[kind]
+                if (missing and not allow_missing) or (
+                    initializer is None and (missing or given[kind] is None) and not allow_missing
+                ):
+                    raise RuntimeError(
+                        f"{name} is not presented: it is not among the {kind}_params"
+                    )
+        attributes = self._symbol.attr_dict()
+        first = self._execs[0]
+        for kind, arrays in (("arg", first.arg_dict), ("aux", first.aux_dict)):
+            for name in sorted(own[kind]):
+                if given[kind] is not None and name in given[kind]:
+                    arrays[name][:] = given[kind][name].astype(arrays[name].dtype)
+                elif initializer is not None:
+                    initializer(InitDesc(name, attributes.get(name)), arrays[name])
+        self._copy_to_other_devices()
+        self.params_initialized = True
+
+    def _copy_to_other_devices(self):
+        """Make the parameters of all devices those of the first."""
+        first = self._execs[0]
+        for other in self._execs[1:]:
+            for name in self._param_names:
+                first.arg_dict[name].copyto(other.arg_dict[name])
+            for name in self._aux_names:
+                first.aux_dict[name].copyto(other.aux_dict[name])
+
+    def _write_params(self, learnt, states):
+        """Write the parameters that a checkpoint brought."""
+        self._given = None
+        self.init_params(None, learnt, states, force_init=True, allow_extra=True)
+
+    def get_params(self):
+        """Copies of the parameters and of the states on the CPU, two dictionaries."""
+        if self._given is not None:
+            return self._given
+        assert self.binded and self.params_initialized, "call bind and init_params first"
+        first, many = self._execs[0], len(self._execs)
+        learnt = {n: first.arg_dict[n].copyto(cpu()) for n in self._param_names}
+        states = {}
+        for n in self._aux_names:  # running statistics differ: each device has seen its part
+            total = first.aux_dict[n].copyto(cpu())
+            for other in self._execs[1:]:
+                total += other.aux_dict[n].copyto(cpu())
+            states[n] = total / many if many > 1 else total
+        return learnt, states
+
+    # --- The optimizer --------------------------------------------------------------------------
+
+    def init_optimizer(
+        self,
+        kvstore="local",
+        optimizer="sgd",
+        optimizer_params=(("learning_rate", 0.01),),
+        force_init=False,
+    ):
+        """Choose the optimizer, by name or as an object; by name its gradients are means over a batch."""
+        assert self.binded and self.params_initialized, "call bind and init_params first"
+        if self.optimizer_initialized and not force_init:
+            self.logger.warning("optimizer already initialized, ignoring...")
+            return
+        if isinstance(kvstore, str):
+            needed = len(self._context) > 1 or "dist" in kvstore
+            kvstore = create_kvstore(kvstore) if needed else None
+        workers = kvstore.num_workers if kvstore is not None and "dist" in kvstore.type else 1
+        rescale = 1.0 / (self._batch_size * workers)
+        if isinstance(optimizer, str):
+            settings = {"rescale_grad": rescale, **dict(optimizer_params)}
+            optimizer = opt.create(
+                optimizer, sym=self._symbol, param_idx2name=self._numbered(), **settings
+            )
+        elif optimizer.rescale_grad != rescale:
+            warnings.warn(
+                f"this optimizer has rescale_grad={optimizer.rescale_grad}, so gradients are not means "
+                f"over a batch: that would be {rescale}",
+                stacklevel=2,
+            )
+        self._kvstore, self._optimizer = kvstore, optimizer
+        if not optimizer.idx2name:
+            optimizer.idx2name = self._numbered()
+        self._updater = opt.get_updater(optimizer)
+        if kvstore is not None:
+            for i, name in enumerate(self._param_names):
+                kvstore.init(i, self._execs[0].arg_dict[name])
+                kvstore.pull(i, [e.arg_dict[name] for e in self._execs])
+        self.optimizer_initialized = True
+        if self._preload_opt_states is not None:
+            self.load_optimizer_states(self._preload_opt_states)
+            self._preload_opt_states = None
+
+    def _numbered(self):
+        """{number: name}; each device counts its own updates."""
+        many = len(self._context)
+        return {i * many + k: n for i, n in enumerate(self._param_names) for k in range(many)}
+
+    def borrow_optimizer(self, shared_module):
+        """Update by the optimizer, and with the states, of another module."""
+        assert shared_module.optimizer_initialized, "the other module has no optimizer yet"
+        self._optimizer, self._updater = shared_module._optimizer, shared_module._updater
+        self._kvstore, self.optimizer_initialized = shared_module._kvstore, True
+
+    def update(self):
+        """Take the optimizer's step; the gradients of all devices, and machines, are added first."""
+        assert self.optimizer_initialized, "call init_optimizer first"
+        many = len(self._execs)
+        for i, name in enumerate(self._param_names):
+            grads = [e.grad_dict.get(name) for e in self._execs]
+            if grads[0] is None:
+                continue
+            if self._kvstore is not None:
+                self._kvstore.push(i, grads)
+                self._kvstore.pull(i, grads)
+            for k, (e, g) in enumerate(zip(self._execs, grads)):
+                self._updater(i * many + k, g, e.arg_dict[name])
+
+    def save_optimizer_states(self, fname):
+        """Write the optimizer's states to a file."""
+        assert self.optimizer_initialized, "call init_optimizer first"
+        replace_file(path_of(fname), [self._updater.get_states()])
+
+    def load_optimizer_states(self, fname):
+        """Read the optimizer's states from such a file."""
+        assert self.optimizer_initialized, "call init_optimizer first"
+        with open(path_of(fname), "rb") as file:
+            self._updater.set_states(file.read())
+
+    # --- Running it -------------------------------------------------------------------------------
+
+    def forward(self, data_batch, is_train=None):
+        """Run the graph on a batch; in training if the module is bound for it and nothing else is said."""
+        assert self.binded and self.params_initialized, "call bind and init_params first"
+        is_train = self.for_training if is_train is None else is_train
+        data, label = list(data_batch.data), list(data_batch.label or ())
+        if [a.shape for a in data] != self._sizes:
+            self._fit_to(data, label, data_batch)
+        named = dict(zip([d.name for d in self._data_shapes], data))
+        if label and self._label_shapes:
+            named |= dict(zip([d.name for d in self._label_shapes], label))
+        for e, part in zip(self._execs, self._parts):
+            own = {n: self._cut(n, a, part) for n, a in named.items() if n in e.arg_dict}
+            e.forward(is_train=is_train, **own)
+
+    def _cut(self, name, a, part):
+        """The part of an array for one device."""
+        axis = self._axes[name]
+        if len(self._execs) == 1 or axis < 0:
+            return a
+        return cut(a, axis, part)
+
+    def _fit_to(self, data, label, batch):
+        """Bind anew for a batch of other shapes."""
+        shapes = getattr(batch, "provide_data", None) or [
+            DataDesc(d.name, a.shape, d.dtype, d.layout) for d, a in zip(self._data_shapes, data)
+        ]
+        labels = getattr(batch, "provide_label", None) or [
+            DataDesc(d.name, a.shape, d.dtype, d.layout)
+            for d, a in zip(self._label_shapes or (), label)
+        ]
+        if not labels and self._label_shapes:  # no label came: it is as long as the data
+            n = data[0].shape[0]
+            labels = [
+                DataDesc(d.name, (n, *d.shape[1:]), d.dtype, d.layout) for d in self._label_shapes
+            ]
+        self.reshape(shapes, labels)
+
+    def backward(self, out_grads=None):
+        """Compute all gradients; `out_grads` are those of the outputs where they are no losses."""
+        assert self.binded and self.for_training, "re-bind with for_training=True to run backward"
+        grads = None if out_grads is None else as_arrays(out_grads)
+        for e, part in zip(self._execs, self._parts):
+            e.backward(
+                grads if len(self._execs) == 1 or grads is None else [g[part] for g in grads]
+            )
+
+    def get_outputs(self, merge_multi_context=True):
+        """The outputs of the last forward; for each a list by device without `merge_multi_context`."""
+        return self._by_device([e.outputs for e in self._execs], merge_multi_context)
+
+    def get_input_grads(self, merge_multi_context=True):
+        """The gradients of the data after backward, where `inputs_need_grad`."""
+        assert self.inputs_need_grad, "bind with inputs_need_grad=True to have them"
+        found = [[e.grad_dict[n] for n in self._data_names] for e in self._execs]
+        return self._by_device(found, merge_multi_context)
+
+    def _by_device(self, found, merge):
+        by_output = [list(parts) for parts in zip(*found)]
+        if not merge:
+            return by_output
+        return [joined([a.as_in_context(self._context[0]) for a in parts]) for parts in by_output]
+
+    def update_metric(self, eval_metric, labels, pre_sliced=False):
+        """Update a metric by the labels of a batch and the last outputs."""
+        names = [d.name for d in self._label_shapes or ()]
+        for k, (e, part) in enumerate(zip(self._execs, self._parts)):
+            if pre_sliced:
+                own = labels[k]
+            else:
+                own = [self._cut(n, y, part) for n, y in zip(names, labels)]
+            eval_metric.update_dict(dict(zip(names, own)), e.output_dict)
+
+    def install_monitor(self, mon):
+        """Let a monitor hear of every operator's output."""
+        assert self.binded, "call bind first"
+        for e in self._execs:
+            mon.install(e)
+
+    # --- Files ----------------------------------------------------------------------------------
+
+    def save_checkpoint(self, prefix, epoch, save_optimizer_states=False, remove_amp_cast=True):
+        """Write the graph, the parameters, and if wanted the optimizer's states."""
+        save_checkpoint(prefix, epoch, self._symbol, *self.get_params(), remove_amp_cast)
+        if save_optimizer_states:
+            self.save_optimizer_states(f"{prefix}-{epoch:04d}.states")
+            self.logger.info('Saved optimizer state to "%s-%04d.states"', prefix, epoch)
+
+    @staticmethod
+    def load(prefix, epoch, load_optimizer_states=False, **kwargs):
+        """A module from a checkpoint, to be bound."""
+        symbol, learnt, states = load_checkpoint(prefix, epoch)
+        found = Module(symbol, **kwargs)
+        found._given, found.params_initialized = (learnt, states), True
+        if load_optimizer_states:
+            found._preload_opt_states = f"{prefix}-{epoch:04d}.states"
+        return found
+
+
+# --- Running it -----------------------------------------------------------------------------------
+
+
+def as_arrays(value):
+    """A list of arrays."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def cut(a, axis, part):
+    """The slice of an array along an axis."""
+    return a[(slice(None),) * axis + (part,)]
