@@ -14,9 +14,11 @@ __all__ = [
     "Device",
     "Kernel",
     "LACKING",
+    "NO_LIKE",
     "OutOfMemoryError",
     "Pool",
     "RawModule",
+    "UNKNOWN",
     "allocator",
     "asarray",
     "cuda",
@@ -27,6 +29,7 @@ __all__ = [
     "pointers",
     "pool",
     "refuse_mixed",
+    "refuse_settings",
     "unwrap",
     "wrap",
 ]
@@ -39,6 +42,8 @@ nanquantile polyder polydiv polyint spacing unstack vecdot vecmat lexsort"""
 # functions of NumPy that CuPy 14.2 has not, or not through NumPy's dispatch; and attributes of arrays:
 ABSENT = "ctypes getfield resize setfield setflags to_device itemset"
 LACKING, ABSENT = frozenset(LACKING.split()), frozenset(ABSENT.split())
+UNKNOWN = frozenset(["initial", "where", "correction"])  # settings of reductions
+NO_LIKE = frozenset(["full", "ones", "eye", "linspace"])  # `like=` makes NumPy pass a device
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
@@ -100,6 +105,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
         def method(*args, **settings):
             refuse_mixed(name, args)
+            refuse_settings(name, settings)
             return wrap(member(*unwrap(args), **unwrap(settings)))
 
         return method
@@ -113,10 +119,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_function__(self, func, types, args, settings):
         if func.__name__ in LACKING:
             raise TypeError(f"CuPy has no {func.__name__}")
+        if func.__name__ in NO_LIKE:
+            raise TypeError(f"{func.__name__}() got an unexpected keyword argument 'device'")
         if func.__name__ not in ("array", "asarray"):  # which bring an array over, with `like=`
             refuse_mixed(func.__name__, args)
-        if func.__name__ == "take" and "mode" in settings:
-            raise TypeError("take() got an unexpected keyword argument 'mode'")
+        refuse_settings(func.__name__, settings)
         return wrap(func(*unwrap(args), **unwrap(settings)))
 
 
@@ -137,6 +144,13 @@ def wrap(x):
         parts = [wrap(part) for part in x]
         return parts if isinstance(x, list) else tuple(parts)  # NumPy's named tuples as well
     return ndarray(x) if isinstance(x, np.ndarray | np.generic) else x
+
+
+def refuse_settings(name, settings):
+    """TypeError for a setting that NumPy has and CuPy has not."""
+    for key in settings:
+        if key in UNKNOWN and name != "copyto" or (name, key) == ("take", "mode"):
+            raise TypeError(f"{name}() got an unexpected keyword argument {key!r}")
 
 
 def refuse_mixed(name, args):

@@ -262,7 +262,9 @@ def matched(scores, threshold, most):
     """
     batch, n, m = scores.shape
     left, image = scores.reshape(batch, n * m).copy(), np.arange(batch, like=scores)
-    rows, columns = (np.full((batch, size), -1, like=scores) for size in (n, m))
+    rows, columns = (
+        np.full_like(scores, -1, dtype="int64", shape=(batch, size)) for size in (n, m)
+    )
     for _ in range(min(n, m, most)):
         best = left.argmax(axis=1)
         good = left[image, best] > threshold
@@ -480,7 +482,7 @@ def box_nms_index(
 
 def first(order, kept, n):
     """The kept numbers of `order`, (batch, k), moved to the front of (batch, n); -1 behind them."""
-    out = np.full((len(order), n), -1, like=order)
+    out = np.full_like(order, -1, dtype="int64", shape=(len(order), n))
     front = (~kept).argsort(axis=1, kind="stable")
     numbers, good = (np.take_along_axis(x, front, axis=1) for x in (order, kept))
     out[:, : order.shape[1]] = np.where(good, numbers, -1)
@@ -585,7 +587,7 @@ def contrib_MultiBoxDetection(
 def likeliest(cls_prob, threshold):
     """Rows (batch, n, 6) with class and score of the likeliest object, -1 if its score is too low."""
     batch, classes, n = cls_prob.shape
-    rows = np.full((batch, n, 6), -1, cls_prob.dtype, like=cls_prob)
+    rows = np.full_like(cls_prob, -1, shape=(batch, n, 6))
     if classes > 1:
         rows[..., 1] = score = cls_prob[:, 1:].max(axis=1)
         good = (score > -1) & ~(score < threshold)
@@ -977,7 +979,7 @@ def _(g, y, data, transform_type, target_shape):
 
 def raster(data, shape):
     """x, y and 1 of each pixel of `shape`, from -1 to 1: (3, height · width), in the type of `data`."""
-    out = np.ones((3, *shape), data.dtype, like=data)
+    out = np.ones_like(data, shape=(3, *shape))
     for row, size, axis in ((0, shape[1], 0), (1, shape[0], 1)):
         at = np.arange(size, dtype=data.dtype, like=data) * unit(size) - (size > 1)
         out[row] = at.reshape(-1, *(1,) * axis)

@@ -16,6 +16,7 @@ from minigluon.ops.shape import expand_dims, swapaxes
 __all__ = [
     "below",
     "factor_gradient",
+    "identity_like",
     "inverse_or_zero",
     "inverse_rule",
     "length",
@@ -73,6 +74,11 @@ def require_square(A):
     require_matrices(A)
     if A.shape[-1] != A.shape[-2]:
         raise ValueError(f"a matrix of {A.shape[-2]} × {A.shape[-1]} is not square")
+
+
+def identity_like(A):
+    """The unit matrix of the size, type and device of the matrices `A`."""
+    return np.asarray(np.eye(A.shape[-1], dtype=A.dtype), like=A)
 
 
 def solved(routine, *arrays, wants):
@@ -170,7 +176,7 @@ def triangle(data, /, lower=True, diagonal=1.0):
     y = np.tril(data) if lower else np.triu(data)
     if diagonal == 1:
         return y
-    return y * (1 - (1 - diagonal) * np.eye(data.shape[-1], dtype=data.dtype, like=data))
+    return y * (1 - (1 - diagonal) * identity_like(data))
 
 
 def length(A, offset):
@@ -357,7 +363,7 @@ def linalg_potri(A, /, lower=True):
     """
     require_square(A)
     low = A if lower else A.swapaxes(-1, -2)
-    x = substitute(low, np.zeros_like(A) + np.eye(A.shape[-1], dtype=A.dtype, like=A), True)
+    x = substitute(low, np.zeros_like(A) + identity_like(A), True)
     return x.swapaxes(-1, -2) @ x
 
 
@@ -462,7 +468,7 @@ def inverse_or_zero(data, /):
         return np.linalg.inv(data)
     except np.linalg.LinAlgError:
         regular = (np.linalg.slogdet(data)[0] != 0)[..., None, None]
-        return np.linalg.inv(np.where(regular, data, np.eye(data.shape[-1], like=data))) * regular
+        return np.linalg.inv(np.where(regular, data, identity_like(data))) * regular
 
 
 @operator(aliases=("_linalg_det",))

@@ -17,6 +17,7 @@ __all__ = [
     "axes",
     "broadcast_along",
     "centred",
+    "highest",
     "log_softmax",
     "log_softmax_rule",
     "max",
@@ -190,7 +191,7 @@ def softmax_within(data, length, axis, temperature, use_length):
     places = np.arange(data.shape[axis], like=data).reshape(-1, *(1,) * (data.ndim - 1 - axis))
     inside = places < np.expand_dims(length, axis)
     scores = np.where(inside, scaled(data, temperature), -np.inf).astype(data.dtype, copy=False)
-    top = scores.max(axis, keepdims=True, initial=-np.inf)
+    top = highest(scores, axis)
     e = np.exp(scores - np.where(np.isneginf(top), 0, top))
     total = e.sum(axis, keepdims=True)
     return e / np.where(total == 0, 1, total)
@@ -229,7 +230,15 @@ def wide(data, dtype):
 def centred(data, axis, temperature):
     """`data / temperature` without its maximum along `axis`, in new memory."""
     data = scaled(data, temperature)
-    return data - data.max(axis=one_axis(data, axis), keepdims=True, initial=-np.inf)
+    return data - highest(data, one_axis(data, axis))
+
+
+def highest(data, axis):
+    """The maximum along `axis`, of size 1 there; of no numbers it is -inf."""
+    if data.shape[axis]:
+        return data.max(axis=axis, keepdims=True)
+    shape = (*data.shape[:axis], 1, *data.shape[axis + 1 :])
+    return np.full_like(data, -np.inf, shape=shape)
 
 
 def scaled(g, temperature):

@@ -1,0 +1,144 @@
+"""An operator is given a kernel of its own by one decorator; the first is softmax, which should cost two walks over memory."""
+
+# Written from chapters/93_kernels.ipynb: edit the chapter, then run `minigluon export`.
+
+from functools import wraps
+
+import numpy as np
+
+from minigluon.base import MXNetError
+from minigluon.context import cupy_or_none
+
+__all__ = [
+    "Kernels",
+    "MORE",
+    "SHARED",
+    "STORED",
+    "VECTORS",
+    "WIDE",
+    "chosen",
+    "cuda",
+    "dense",
+    "fits",
+    "flag",
+    "row_launch",
+    "stored",
+    "width",
+]
+
+
+# --- Code: from a file to a call ------------------------------------------------------------------
+
+SHARED = 49152  # bytes of shared memory that a block gets without asking
+MORE = 98304  # and with asking, on every card since 2018
+
+
+class Kernels:
+    """The kernels of `kernels/<file>.cu`, to be launched by name; `names` are all instances that are used."""
+
+    files = {}  # file -> its Kernels: tests compile them all
+
+    def __init__(self, file, names):
+        self.file, self.names, self.loaded = file, list(names), {}
+        Kernels.files[file] = self
+
+    def __call__(self, name, grid, block, *args, shared=0):
+        """Launch a kernel, given by name, over `grid` blocks of `block` threads."""
+        cupy = cupy_or_none()
+        key = cupy.__name__, cupy.cuda.Device().id, name
+        kernel = self.loaded.get(key) or self.load(cupy, key, name)
+        if shared > SHARED and kernel.max_dynamic_shared_size_bytes < MORE:
+            kernel.max_dynamic_shared_size_bytes = MORE
+        kernel(grid, block, args, shared_mem=shared)
+
+    def load(self, cupy, key, name):
+        """Compile a kernel; MXNetError with its name and the compiler's log if that fails."""
+        from minigluon.cuda_on_cpu import source
+
+        if name not in self.names:
+            raise MXNetError(f"kernels/{self.file}.cu is not built for {name}")
+        try:
+            module = cupy.RawModule(
+                code=source(self.file), options=("-std=c++17",), name_expressions=(name,)
+            )
+            self.loaded[key] = module.get_function(name)
+        except Exception as error:
+            where = f"the kernel {name} of kernels/{self.file}.cu"
+            raise MXNetError(f"{where} cannot be compiled:\n{error}") from error
+        return self.loaded[key]
+
+
+# --- From an operator to its kernel ---------------------------------------------------------------
+
+
+def cuda(op):
+    """Make a function the kernel of `op` for arrays on a GPU, as a decorator.
+
+    It gets the arrays, and all settings by name; what it returns NotImplemented for goes NumPy's way.
+    """
+
+    def decorate(function):
+        for face in getattr(op, "revealing", (op,)):
+            face.kernel = chosen(face.kernel, function, face)
+        return function
+
+    return decorate
+
+
+def chosen(plain, function, op):
+    """`plain` for arrays of NumPy, `function` for others."""
+
+    @wraps(plain)
+    def kernel(*arrays, **settings):
+        if type(arrays[0]) is not np.ndarray and len(arrays) <= op.most:
+            out = function(*arrays, **{**op.defaults, **settings})
+            if out is not NotImplemented:
+                return out
+        return plain(*arrays, **settings)
+
+    return kernel
+
+
+# --- Arrays as kernels want them ------------------------------------------------------------------
+
+STORED = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}
+WIDE = {"float": 4, "__half": 8, "__nv_bfloat16": 8}  # numbers in 16 bytes: one wide load
+VECTORS = [(t, v) for t, w in WIDE.items() for v in (w, 1)]  # the instances of most kernels
+
+
+def stored(*arrays):
+    """The C++ name of the arrays' common type; None if they have none, or one that no kernel knows."""
+    kinds = {a.dtype.name for a in arrays}
+    return STORED.get(kinds.pop()) if len(kinds) == 1 else None
+
+
+def dense(a):
+    """`a`, contiguous: a copy if it is not."""
+    return a if a.flags.c_contiguous else a.copy()
+
+
+def width(kind, cols, *arrays):
+    """How many numbers one load may take: rows and addresses must be multiples of 16 bytes."""
+    v = WIDE[kind]
+    return v if cols % v == 0 and all(a.data.ptr % 16 == 0 for a in arrays) else 1
+
+
+def row_launch(rows, packs):
+    """Grid and block for rows of so many loads: a warp a row where it is short, else a block."""
+    if packs <= 256:
+        return (-(-rows // 8),), (32, 8)
+    return (rows,), (256 if packs <= 2048 else 512 if packs <= 8192 else 1024,)
+
+
+def flag(value):
+    """A truth as a template argument."""
+    return "true" if value else "false"
+
+
+def fits(data, axis):
+    """Type, rows and columns if `axis` is the last one of an array that kernels know; else None."""
+    kind = stored(data)
+    if kind is None or not data.size or axis not in (-1, data.ndim - 1) or not data.ndim:
+        return None
+    cols = data.shape[-1]
+    return kind, data.size // cols, cols

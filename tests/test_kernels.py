@@ -1,0 +1,221 @@
+"""Every CUDA kernel without a GPU: compiled for two cards, run on the CPU, watched, and against NumPy."""
+
+import zlib
+
+import numpy as np
+import pytest
+
+import minigluon.ops
+from minigluon import cuda_on_cpu, gpu_on_cpu
+from minigluon.base import MXNetError
+from minigluon.cuda_on_cpu import KernelError, RawModule, available, source
+from minigluon.kernels import Kernels
+from minigluon.op import operators
+from tests import nvrtc
+from tests.standins import unwrap, wrap
+
+minigluon.ops.load()
+
+on_cpu = pytest.mark.skipif(not available(), reason="no g++: kernels cannot run on the CPU")
+TOLERANCE = {"float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
+
+
+def random(*shape, dtype="float32", scale=1.0, seed=None):
+    """Normal numbers of a type, the same for the same shape."""
+    rng = np.random.default_rng(zlib.crc32(repr((shape, seed)).encode()))
+    return (rng.normal(size=shape) * scale).astype(typed(dtype))
+
+
+def typed(dtype):
+    """A NumPy type; bfloat16 by ml_dtypes."""
+    if dtype != "bfloat16":
+        return np.dtype(dtype)
+    return np.dtype(pytest.importorskip("ml_dtypes", reason="no ml_dtypes: no bfloat16").bfloat16)
+
+
+def labels(*shape, below, seed=0):
+    """Whole numbers as float32, as Gluon's labels are."""
+    return np.random.default_rng(seed).integers(0, below, shape).astype("float32")
+
+
+def softmaxed(*shape, dtype="float32"):
+    e = np.exp(random(*shape, seed=9).astype("float32"))
+    return (e / e.sum(-1, keepdims=True)).astype(typed(dtype))
+
+
+# name: (operator, how to make its arrays, settings)
+CASES = {
+    "softmax odd": ("softmax", lambda: [random(5, 33, scale=9)], {}),
+    "softmax one": ("softmax", lambda: [random(3, 1)], {}),
+    "softmax wide": ("softmax", lambda: [random(2, 300)], {"temperature": 2.0}),
+    "softmax block": ("softmax", lambda: [random(2, 1036)], {}),
+    "softmax half": ("softmax", lambda: [random(9, 40, dtype="float16")], {}),
+    "softmax bf16": ("softmax", lambda: [random(9, 41, dtype="bfloat16")], {}),
+    "softmax long": ("softmax", lambda: [random(2, 25001)], {}),
+    "softmax strided": ("softmax", lambda: [random(7, 5).T], {}),
+    "log_softmax": ("log_softmax", lambda: [random(4, 3, 7, scale=9)], {"axis": 2}),
+    "softmax_back odd": ("softmax_back", lambda: [random(5, 33), softmaxed(5, 33)], {}),
+    "softmax_back wide": ("softmax_back", lambda: [random(2, 300), softmaxed(2, 300)], {}),
+    "softmax_back half": (
+        "softmax_back",
+        lambda: [random(9, 40, dtype="float16"), softmaxed(9, 40, dtype="float16")],
+        {"temperature": 0.5},
+    ),
+    "log_softmax_back": ("log_softmax_back", lambda: [random(3, 7), np.log(softmaxed(3, 7))], {}),
+    "cross-entropy": (
+        "sparse_softmax_cross_entropy",
+        lambda: [random(9, 33, scale=9), labels(9, below=33)],
+        {},
+    ),
+    "cross-entropy wide": (
+        "sparse_softmax_cross_entropy",
+        lambda: [random(2, 1040), np.array([-1, 1039], "float32")],
+        {},
+    ),
+    "overestimate": (
+        "overestimate",
+        lambda: [random(9, 33), random(9, 1) + 4, labels(9, below=33)],
+        {},
+    ),
+    "cross_entropy_back": (
+        "cross_entropy_back",
+        lambda: [random(9, 1), random(9, 32), random(9, 1) + 4, labels(9, below=32)],
+        {},
+    ),
+}
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The names of the kernels that a test has launched, on the stand-in for CuPy."""
+    monkeypatch.setenv("MINIGLUON_CUPY", "minigluon.gpu_on_cpu")
+    seen, launch = [], Kernels.__call__
+
+    def counted(self, name, *args, **settings):
+        seen.append(name)
+        return launch(self, name, *args, **settings)
+
+    monkeypatch.setattr(Kernels, "__call__", counted)
+    for kernels in Kernels.files.values():
+        monkeypatch.setattr(kernels, "loaded", {})
+    return seen
+
+
+def listed(x):
+    return list(x) if isinstance(x, list | tuple) else [x]
+
+
+def compare(got, want, dtype):
+    """Outputs against NumPy's, in the accuracy of their type."""
+    for g, w in zip(listed(got), listed(want), strict=True):
+        assert g.shape == w.shape and g.dtype == w.dtype
+        tolerance = TOLERANCE.get(dtype.name, 1e-5)
+        np.testing.assert_allclose(
+            unwrap(g).astype("float32"), w.astype("float32"), rtol=tolerance, atol=tolerance
+        )
+
+
+def run(case, monkeypatch, check, order=0):
+    """What an operator gives on the stand-in, and on the CPU; both may write into their arrays."""
+    name, make, settings = CASES[case]
+    monkeypatch.setitem(gpu_on_cpu.how, "check", check)
+    monkeypatch.setitem(gpu_on_cpu.how, "order", order)
+    arrays, own = make(), make()
+    on_gpu = [wrap(a) for a in arrays]
+    got = operators[name].kernel(*on_gpu, **settings)
+    wide = [a.astype("float32") if a.dtype.name == "bfloat16" else a for a in own]
+    want = listed(operators[name].kernel(*wide, **settings))
+    want = [w.astype(arrays[0].dtype) if w.dtype.kind == "f" else w for w in want]
+    return got, want, arrays[0].dtype
+
+
+@on_cpu
+@pytest.mark.parametrize("check", [False, True], ids=["plain", "check"])
+@pytest.mark.parametrize("case", CASES)
+def test_against_numpy(case, check, monkeypatch, launched):
+    got, want, dtype = run(case, monkeypatch, check, order=7 * check)
+    assert launched, f"{case}: no kernel was launched"
+    compare(got, want, dtype)
+
+
+@pytest.mark.skipif(not nvrtc.available(), reason="no NVRTC: pip install 'minigluon[nvrtc]'")
+@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("file", sorted(Kernels.files))
+def test_compiles_within_its_budget(file, arch):
+    """At most so many registers that enough warps fit, nothing spilled."""
+    names = Kernels.files[file].names
+    found = nvrtc.compiled(source(file), names, arch)
+    assert sorted(found) == sorted(names)
+    for name, (registers, spilled, shared) in found.items():
+        budget = next((b for start, b in REGISTERS.items() if name.startswith(start)), 64)
+        assert spilled == 0 and registers <= budget and shared <= 49152, (name, registers, spilled)
+
+
+REGISTERS = {}  # what a kernel may use beyond 64, by the start of its name
+
+PLANTED = {  # a case, what is changed in its source, what check mode must say
+    "a barrier less": ("softmax block", "__syncthreads();", "", "race"),
+    "one column more": (
+        "softmax odd",
+        "i < n; i += blockDim.x",
+        "i <= n; i += blockDim.x",
+        "out-of-bounds",
+    ),
+    "one row more": ("softmax odd", "row >= rows", "row > rows", "out-of-bounds"),
+    "a total of half a warp": (
+        "softmax block",
+        "blockDim.x >> 5) ? part",
+        "blockDim.x >> 4) ? part",
+        "uninit",
+    ),
+}
+
+
+@on_cpu
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_found(bug, monkeypatch, launched):
+    case, old, new, says = PLANTED[bug]
+    plain = cuda_on_cpu.source
+
+    def planted(name):
+        assert old in plain(name)
+        return plain(name).replace(old, new)
+
+    monkeypatch.setattr(cuda_on_cpu, "source", planted)
+    with pytest.raises((KernelError, MXNetError), match=says):
+        run(case, monkeypatch, check=True)
+
+
+def traffic(file, name, grid, block, args, shared=0):
+    """Bytes asked for and bytes moved in global memory, by reads and writes: {"read": (…), "write": (…)}."""
+    import re
+
+    module = RawModule(code=source(file), name_expressions=[name], check=True)
+    report = module.get_function(name)(grid, block, args, shared_mem=shared, profile=True)
+    found = {}
+    for line in report.splitlines():
+        if m := re.match(r"global (\w+) .*bytes (\d+) \w+ (\d+) ideal (\d+)", line):
+            kind, numbers = m[1], tuple(map(int, m.groups()[1:]))
+            old = found.get(kind, (0, 0, 0))
+            found[kind] = tuple(a + b for a, b in zip(old, numbers))
+    return found
+
+
+@on_cpu
+def test_softmax_reads_once_and_writes_once():
+    x, y = random(8, 256), np.empty((8, 256), np.float32)
+    args = x, y, np.int64(8), np.int32(256), np.float32(1), np.int32(1)
+    found = traffic("softmax", "softmax<float, 4, false>", (1,), (32, 8), args, 8192)
+    for kind in ("read", "write"):
+        asked, sectors, ideal = found[kind]
+        assert asked == x.nbytes and sectors == ideal == x.nbytes // 32
+
+
+def test_an_unknown_instance_and_a_broken_kernel_are_named(launched, monkeypatch):
+    kernels = Kernels.files["softmax"]
+    with pytest.raises(MXNetError, match="not built for softmax<double"):
+        kernels("softmax<double, 1, true>", (1,), (32,))
+    if available():
+        monkeypatch.setattr(cuda_on_cpu, "source", lambda name: "nonsense")
+        with pytest.raises(MXNetError, match=r"softmax<float, 1, true> of kernels/softmax.cu"):
+            kernels("softmax<float, 1, true>", (1,), (32,))
