@@ -41,6 +41,8 @@ CASES = [  # loss, arguments, MXNet's values, MXNet's gradient of the first row
         [[0.68991], [2.34022]],
         [-0.6327, 1.4146, 0.697],
     ),
+    (losses.SDMLLoss(), (a, b), [0.39238, 2.21758], [-2.0955, 2.5477, 1.2142]),
+    (losses.SDMLLoss(0.1, weight=2), (a, b), [0.87349, 0.61779], [-3.0783, 3.7425, 1.7836]),
     (
         losses.KLDivLoss(from_logits=False),
         (a, nd.softmax(b)),
@@ -79,6 +81,12 @@ def test_large_logits_are_finite(loss):
     y.backward()
     np.testing.assert_allclose(y.asnumpy(), [6666.898], rtol=1e-6)
     np.testing.assert_allclose(z.grad.asnumpy(), [[1 / 3, -1 / 3, -1 / 6]], rtol=1e-5)
+
+
+def test_pairs_must_match():
+    with pytest.raises(AssertionError, match="one row a pair"):
+        losses.SDMLLoss()(a, b[:, :1])
+    assert np.isfinite(losses.SDMLLoss()(a[:1], b[:1]).asnumpy()).all()  # nobody to be told from
 
 
 def test_minus_one_pads_and_other_labels_raise():

@@ -14,6 +14,7 @@ from minigluon.gluon import rnn
 from minigluon.gluon.contrib import rnn as contrib
 from minigluon.op import operators
 from minigluon.ops.rnn import Plan, places, plain
+from tests.reference import golden_conv_rnn as conv
 from tests.reference.golden_rnn import CASES, FILE, answers
 
 minigluon.ops.load()
@@ -25,6 +26,37 @@ needs_dropout = pytest.mark.skipif("Dropout" not in operators, reason="there is 
 def test_layers_are_mxnets(number):
     got, want = answers(mx, *CASES[number]), np.load(FILE)[str(number)]
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", range(len(conv.CASES)))
+def test_convolutional_cells_are_mxnets(number):
+    got, want = conv.answers(mx, *conv.CASES[number]), np.load(conv.FILE)[str(number)]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_convolutional_cells_hybridized(kind):
+    cell = getattr(contrib, f"Conv2D{kind}Cell")((3, 6, 5), 4, (3, 3), (3, 3))
+    cell.initialize(mx.init.Normal(0.3))
+    x = mx.nd.random.normal(shape=(2, 3, 3, 6, 5))
+    want, states = cell.unroll(3, x, merge_outputs=True)
+    assert want.shape == (2, 3, 4, 4, 3) and states[0].shape == (2, 4, 4, 3)
+    cell.hybridize()
+    got, _ = cell.unroll(3, x, merge_outputs=True)
+    np.testing.assert_allclose(got.asnumpy(), want.asnumpy(), atol=1e-6)
+
+
+def test_convolutional_cells_refuse():
+    with pytest.raises(AssertionError, match="Only support odd number, get h2h_kernel= \\(2, 2\\)"):
+        contrib.Conv2DGRUCell((3, 8, 8), 4, 3, 2)
+    with pytest.raises(AssertionError, match="For 2D convolution"):
+        contrib.Conv2DGRUCell((3, 8, 8), 4, (3, 3, 3), 3)
+    with pytest.raises(AssertionError, match="input_shape"):
+        contrib.Conv2DGRUCell((8, 8), 4, 3, 3)
+    cell = contrib.Conv1DRNNCell((3, 8), 4, 3, 3)
+    cell.initialize()
+    with pytest.raises(MXNetError, match="add"):
+        cell(mx.nd.ones((2, 3, 9)), cell.begin_state(2))
 
 
 LAYERS = [
@@ -207,6 +239,14 @@ def test_names_and_shapes_in_graphs():
         (
             lambda: rnn.BidirectionalCell(rnn.RNNCell(3), rnn.GRUCell(3)),
             "BidirectionalCell(forward=RNNCell(None -> 3, tanh), backward=GRUCell(None -> 9))",
+        ),
+        (
+            lambda: contrib.Conv2DLSTMCell((3, 8, 8), 5, 3, 3),
+            "Conv2DLSTMCell(3 -> 20, tanh, NCHW)",
+        ),
+        (
+            lambda: contrib.Conv1DRNNCell((3, 8), 5, 3, 3, activation="relu"),
+            "Conv1DRNNCell(3 -> 5, relu, NCW)",
         ),
         (lambda: contrib.LSTMPCell(4, 3), "LSTMPCell(None -> 16 -> 3)"),
         (

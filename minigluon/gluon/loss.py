@@ -1,13 +1,15 @@
 """A loss turns predictions and truth into one number a sample; its gradient is what the network learns from."""
 
-# Written from chapters/50_losses.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/50_losses.ipynb, chapters/51_ctc.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
 
 from minigluon.base import numeric_types
 from minigluon.gluon.block import HybridBlock
+from minigluon.ndarray.ndarray import NDArray
 
 __all__ = [
+    "CTCLoss",
     "CosineEmbeddingLoss",
     "HingeLoss",
     "HuberLoss",
@@ -17,6 +19,7 @@ __all__ = [
     "LogisticLoss",
     "Loss",
     "PoissonNLLLoss",
+    "SDMLLoss",
     "SigmoidBCELoss",
     "SigmoidBinaryCrossEntropyLoss",
     "SoftmaxCELoss",
@@ -281,4 +284,65 @@ class CosineEmbeddingLoss(Loss):
         cosine = F.sum(input1 * input2, axis=-1) / F.maximum(sizes, 1e-12)
         cosine = F.reshape(cosine, shape=(-1, 1))
         loss = F.where(label == 1, 1 - cosine, F.relu(cosine - self._margin))
+        return apply_weighting(F, loss, self._weight, sample_weight)
+
+
+class SDMLLoss(Loss):
+    """How badly each row of x1 finds its own row of x2 among all, by distance, with smoothed truth.
+
+    x1, x2: (batch, features). Output (batch,). Bonadiman et al. 2019, arXiv:1905.12786.
+    """
+
+    def __init__(self, smoothing_parameter=0.3, weight=1.0, batch_axis=0, **kwargs):
+        super().__init__(weight, batch_axis, **kwargs)
+        self.kl_loss = KLDivLoss(from_logits=True)
+        self.smoothing_parameter = smoothing_parameter
+
+    def hybrid_forward(self, F, x1, x2):
+        if isinstance(x1, NDArray):
+            assert x1.shape == x2.shape, f"x1 has shape {x1.shape}, x2 {x2.shape}: one row a pair"
+        pairs = F.broadcast_sub(F.expand_dims(x1, axis=1), F.expand_dims(x2, axis=0))
+        distances = F.sum(F.square(pairs), axis=2)
+        return self.kl_loss(F.log_softmax(-distances, axis=1), self._truth(F, distances))
+
+    def _truth(self, F, distances):
+        """The probability of each partner: 1 - s for the own one, s shared by the others."""
+        place = F.contrib.arange_like(distances, axis=0)
+        own = F.broadcast_equal(F.expand_dims(place, axis=1), F.expand_dims(place, axis=0))
+        others = F.maximum(F.sum(1 - own, axis=1, keepdims=True), 1)
+        s = self.smoothing_parameter
+        return own * (1 - s) + F.broadcast_div(1 - own, others) * s
+
+
+# --- The loss -------------------------------------------------------------------------------------
+
+
+class CTCLoss(Loss):
+    """Minus the log-probability that a sequence reads as its label; the last class is the blank.
+
+    pred: logits in `layout`, NTC or TNC; label: class numbers in `label_layout`, NT or TN, padded with -1.
+    pred_lengths, label_lengths: (batch,). Output (batch,), infinite where a label does not fit.
+    """
+
+    def __init__(self, layout="NTC", label_layout="NT", weight=None, **kwargs):
+        assert layout in ("NTC", "TNC"), (
+            f"Only 'NTC' and 'TNC' layouts for pred are supported. Got: {layout}"
+        )
+        assert label_layout in ("NT", "TN"), (
+            f"Only 'NT' and 'TN' layouts for label are supported. Got: {label_layout}"
+        )
+        self._layout, self._label_layout = layout, label_layout
+        super().__init__(weight, label_layout.find("N"), **kwargs)
+
+    def hybrid_forward(
+        self, F, pred, label, pred_lengths=None, label_lengths=None, sample_weight=None
+    ):
+        if self._layout == "NTC":
+            pred = F.swapaxes(pred, dim1=0, dim2=1)
+        if self._batch_axis == 1:
+            label = F.swapaxes(label, dim1=0, dim2=1)
+        lengths = {"data_lengths": pred_lengths, "label_lengths": label_lengths}
+        given = {name: a for name, a in lengths.items() if a is not None}
+        used = {f"use_{name}": True for name in given}
+        loss = F.CTCLoss(pred, label, **given, **used, blank_label="last")
         return apply_weighting(F, loss, self._weight, sample_weight)

@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from minigluon import autograd
-from minigluon.autograd import grad, record
 from minigluon.base import MXNetError
 from minigluon.context import current_context
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.op import operator
+from minigluon.ops.derivatives import derived, outputs_of
 from minigluon.ops.elementwise import clip, relu, sigmoid, tanh
 from minigluon.ops.indexing import where
 from minigluon.ops.linalg import dot
@@ -40,7 +40,6 @@ __all__ = [
     "checked",
     "computed",
     "counts",
-    "derived",
     "drop",
     "dropped",
     "ends",
@@ -49,10 +48,8 @@ __all__ = [
     "flipped",
     "forwards",
     "further",
-    "inputs_of",
     "joined",
     "limited",
-    "outputs_of",
     "places",
     "plain",
     "rnn_derivative",
@@ -608,27 +605,6 @@ def at_ends(g, last, lengths):
 
 
 # --- Derivatives of any order ---------------------------------------------------------------------
-
-
-def outputs_of(order, n, m):
-    """How many outputs the derivative of this order has: a function of n arrays to m has order 0."""
-    return m if order == 0 else inputs_of(order - 1, n, m)
-
-
-def inputs_of(order, n, m):
-    """How many arrays the derivative of this order takes: heads for what is below, and its arrays."""
-    return n if order == 0 else outputs_of(order - 1, n, m) + inputs_of(order - 1, n, m)
-
-
-def derived(f, order, arrays, n, m):
-    """The derivative of `f` of this order, at NDArrays: the tape of the tape."""
-    if order == 0:
-        return f(*arrays)
-    k = outputs_of(order - 1, n, m)
-    heads, arrays = arrays[:k], arrays[k:]
-    with record(autograd.state.training):
-        y = derived(f, order - 1, arrays, n, m)
-    return grad(list(y), list(arrays), list(heads), create_graph=True)
 
 
 def slab_of(y, size):

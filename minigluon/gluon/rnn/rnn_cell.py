@@ -229,6 +229,7 @@ class GatedCell(HybridRecurrentCell):
     """What the cells have in common: weights for the input and for the state, with `_gates` blocks of rows."""
 
     _gates = 1
+    _activation = "tanh"
 
     def _weights(self, hidden_size, input_size, recurrent_size, *initializers):
         self._hidden_size, self._input_size = hidden_size, input_size
@@ -244,6 +245,10 @@ class GatedCell(HybridRecurrentCell):
         rows = self._gates * self._hidden_size
         i2h = F.FullyConnected(inputs, i2h_weight, i2h_bias, num_hidden=rows, name=prefix + "i2h")
         return i2h, F.FullyConnected(h, h2h_weight, h2h_bias, num_hidden=rows, name=prefix + "h2h")
+
+    def _shown(self, F, x, name):
+        """What a state, or a candidate for one, shows."""
+        return F.Activation(x, act_type=self._activation, name=name)
 
     def state_info(self, batch_size=0):
         return [{"shape": (batch_size, self._hidden_size), "__layout__": "NC"}]
@@ -335,7 +340,7 @@ class LSTMCell(GatedCell):
         kept = F.elemwise_mul(f, c, name=t + "mul0")
         new = F.elemwise_mul(i, g, name=t + "mul1")
         c = F.elemwise_add(kept, new, name=t + "state")
-        shown = F.Activation(c, act_type=self._activation, name=t + "activation0")
+        shown = self._shown(F, c, t + "activation0")
         h = F.elemwise_mul(o, shown, name=t + "out")
         return h, [h, c]
 
@@ -376,7 +381,7 @@ class GRUCell(GatedCell):
         z = F.elemwise_add(iz, hz, name=t + "plus1")
         z = F.Activation(z, act_type="sigmoid", name=t + "z_act")
         n = F.elemwise_add(i, F.elemwise_mul(r, s, name=t + "mul0"), name=t + "plus2")
-        n = F.Activation(n, act_type="tanh", name=t + "h_act")
+        n = self._shown(F, n, t + "h_act")
         ones = F.ones_like(z, name=t + "ones_like0")
         new = F.elemwise_mul(F.elemwise_sub(ones, z, name=t + "minus0"), n, name=t + "mul1")
         kept = F.elemwise_mul(z, h, name=t + "mul20")

@@ -1,4 +1,4 @@
-"""A projection, a mask that stays the same for a whole sequence, and a loop that never unrolls."""
+"""A projection, a state that is a picture, a mask that stays for a whole sequence, and a loop that never unrolls."""
 
 # Written from chapters/62_contrib_cells.ipynb: edit the chapter, then run `minigluon export`.
 
@@ -6,13 +6,34 @@ from minigluon.gluon.rnn.rnn_cell import (
     ARRAYS,
     BidirectionalCell,
     GatedCell,
+    GRUCell,
+    HybridRecurrentCell,
+    LSTMCell,
     ModifierCell,
+    RNNCell,
     first_state,
     format_sequence,
     mask_sequence,
 )
 
-__all__ = ["LSTMPCell", "VariationalDropoutCell", "counted", "dynamic_unroll"]
+__all__ = [
+    "Conv1DGRUCell",
+    "Conv1DLSTMCell",
+    "Conv1DRNNCell",
+    "Conv2DGRUCell",
+    "Conv2DLSTMCell",
+    "Conv2DRNNCell",
+    "Conv3DGRUCell",
+    "Conv3DLSTMCell",
+    "Conv3DRNNCell",
+    "ConvCell",
+    "LSTMPCell",
+    "SETTINGS",
+    "VariationalDropoutCell",
+    "counted",
+    "dynamic_unroll",
+    "in_each",
+]
 
 
 # --- A projected state ----------------------------------------------------------------------------
@@ -73,6 +94,175 @@ class LSTMPCell(GatedCell):
         size = self._projection_size
         r = F.FullyConnected(hidden, h2r_weight, num_hidden=size, no_bias=True, name=t + "out")
         return r, [r, c]
+
+
+# --- A state that is a picture --------------------------------------------------------------------
+
+
+def in_each(value, dims, name):
+    """A setting of a convolution as a tuple of `dims` whole numbers."""
+    found = (value,) * dims if isinstance(value, int) else tuple(value)
+    assert len(found) == dims, (
+        f"For {dims}D convolution, the convolution settings can only be either int or list/tuple of "
+        f"length {dims}: got {name}={value}"
+    )
+    return found
+
+
+class ConvCell(GatedCell):
+    """What convolutional cells have in common (Shi et al. 2015, arXiv:1506.04214).
+
+    input_shape: channels and sizes, (C, width) to (C, depth, height, width), in `conv_layout` without N.
+    Inputs (N, *input_shape); states have `hidden_channels` in place of C, and the size that i2h leaves.
+    """
+
+    _dims, _layout = 1, "NCW"
+
+    def __init__(
+        self,
+        input_shape,
+        hidden_channels,
+        i2h_kernel,
+        h2h_kernel,
+        i2h_pad=0,
+        i2h_dilate=1,
+        h2h_dilate=1,
+        i2h_weight_initializer=None,
+        h2h_weight_initializer=None,
+        i2h_bias_initializer="zeros",
+        h2h_bias_initializer="zeros",
+        conv_layout=None,
+        activation="tanh",
+        prefix=None,
+        params=None,
+    ):
+        HybridRecurrentCell.__init__(self, prefix=prefix, params=params)
+        self._hidden_size, self._activation = hidden_channels, activation
+        self._conv_layout, self._input_shape = conv_layout or self._layout, tuple(input_shape)
+        assert len(self._input_shape) == self._dims + 1, (
+            f"input_shape={input_shape}: a {self._dims}D cell wants channels and {self._dims} sizes"
+        )
+        settings = i2h_kernel, h2h_kernel, i2h_pad, i2h_dilate, h2h_dilate
+        self._arrange(*[in_each(v, self._dims, n) for v, n in zip(settings, SETTINGS)])
+        initializers = i2h_weight_initializer, h2h_weight_initializer
+        biases = i2h_bias_initializer, h2h_bias_initializer
+        self._make_weights(*initializers, *biases)
+
+    # --- A state that is a picture ----------------------------------------------------------------
+
+    def _arrange(self, kernel, state_kernel, pad, dilate, state_dilate):
+        """The settings of both convolutions, and the shape of a state."""
+        assert all(k % 2 for k in state_kernel), (
+            f"Only support odd number, get h2h_kernel= {state_kernel}"
+        )
+        self._i2h = {"kernel": kernel, "pad": pad, "dilate": dilate}
+        state_pad = tuple(d * (k - 1) // 2 for d, k in zip(state_dilate, state_kernel))
+        self._h2h = {"kernel": state_kernel, "pad": state_pad, "dilate": state_dilate}
+        sizes = zip(self._split(self._input_shape)[1], kernel, pad, dilate)
+        self._state_sizes = tuple(n + 2 * p - d * (k - 1) for n, k, p, d in sizes)
+
+    def _split(self, shape):
+        """Channels and sizes of a shape without N."""
+        at = self._conv_layout.find("C") - 1
+        return shape[at], shape[:at] + shape[at + 1 :]
+
+    def _shape(self, channels, sizes):
+        """The shape, without N, of so many channels and such sizes."""
+        at = self._conv_layout.find("C") - 1
+        return (*sizes[:at], channels, *sizes[at:])
+
+    def _make_weights(self, *initializers):
+        rows, (inputs, _) = self._gates * self._hidden_size, self._split(self._input_shape)
+        shapes = [
+            (rows, *self._shape(inputs, self._i2h["kernel"])),
+            (rows, *self._shape(self._hidden_size, self._h2h["kernel"])),
+            (rows,),
+            (rows,),
+        ]
+        names = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+        for name, shape, init in zip(names, shapes, initializers):
+            p = self.params.get(name, shape=shape, init=init, allow_deferred_init=True)
+            setattr(self, name, p)
+
+    # --- A state that is a picture ----------------------------------------------------------------
+
+    def state_info(self, batch_size=0):
+        shape = batch_size, *self._shape(self._hidden_size, self._state_sizes)
+        kinds = 2 if self._gates == 4 else 1
+        return [{"shape": shape, "__layout__": self._conv_layout}] * kinds
+
+    def _shares(self, F, prefix, inputs, h, i2h_weight, h2h_weight, i2h_bias, h2h_bias):
+        """What input and state give to the gates."""
+        more = {"num_filter": self._gates * self._hidden_size, "layout": self._conv_layout}
+        i2h = F.Convolution(inputs, i2h_weight, i2h_bias, **self._i2h, **more, name=prefix + "i2h")
+        h2h = F.Convolution(h, h2h_weight, h2h_bias, **self._h2h, **more, name=prefix + "h2h")
+        return i2h, h2h
+
+    def _shown(self, F, x, name):
+        return self._get_activation(F, x, self._activation, name=name)
+
+    def _mapping(self):
+        rows, inputs = self.i2h_weight.shape[:2]
+        return f"{inputs or None} -> {rows}"
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self._mapping()}, {self._activation}, {self._conv_layout})"
+
+    def _alias(self):
+        return "conv_" + super()._alias()
+
+
+SETTINGS = ("i2h_kernel", "h2h_kernel", "i2h_pad", "i2h_dilate", "h2h_dilate")
+
+
+class Conv1DRNNCell(ConvCell, RNNCell):
+    """Elman's cell over lines: inputs (N, C, W), state (N, hidden_channels, W')."""
+
+
+class Conv1DLSTMCell(ConvCell, LSTMCell):
+    """An LSTM over lines: inputs (N, C, W), states h and c of shape (N, hidden_channels, W')."""
+
+    _recurrent_activation = "sigmoid"
+
+
+class Conv1DGRUCell(ConvCell, GRUCell):
+    """A GRU over lines: inputs (N, C, W), state (N, hidden_channels, W')."""
+
+
+class Conv2DRNNCell(Conv1DRNNCell):
+    """Elman's cell over pictures: inputs (N, C, H, W), state (N, hidden_channels, H', W')."""
+
+    _dims, _layout = 2, "NCHW"
+
+
+class Conv2DLSTMCell(Conv1DLSTMCell):
+    """An LSTM over pictures: inputs (N, C, H, W), states h and c of (N, hidden_channels, H', W')."""
+
+    _dims, _layout = 2, "NCHW"
+
+
+class Conv2DGRUCell(Conv1DGRUCell):
+    """A GRU over pictures: inputs (N, C, H, W), state (N, hidden_channels, H', W')."""
+
+    _dims, _layout = 2, "NCHW"
+
+
+class Conv3DRNNCell(Conv1DRNNCell):
+    """Elman's cell over volumes: inputs (N, C, D, H, W)."""
+
+    _dims, _layout = 3, "NCDHW"
+
+
+class Conv3DLSTMCell(Conv1DLSTMCell):
+    """An LSTM over volumes: inputs (N, C, D, H, W), states h and c."""
+
+    _dims, _layout = 3, "NCDHW"
+
+
+class Conv3DGRUCell(Conv1DGRUCell):
+    """A GRU over volumes: inputs (N, C, D, H, W)."""
+
+    _dims, _layout = 3, "NCDHW"
 
 
 # --- One mask for a sequence ----------------------------------------------------------------------

@@ -1,0 +1,337 @@
+"""When nobody says which frame of a recording is which letter, sum over all the ways it could have been."""
+
+# Written from chapters/51_ctc.ipynb: edit the chapter, then run `minigluon export`.
+
+import warnings
+
+import numpy as np
+
+from minigluon.base import MXNetError
+from minigluon.context import current_context
+from minigluon.ndarray.ndarray import NDArray
+from minigluon.op import operator
+from minigluon.ops.derivatives import derived, outputs_of
+from minigluon.ops.elementwise import exp, log, maximum
+from minigluon.ops.indexing import pick, where
+from minigluon.ops.linalg import batch_dot
+from minigluon.ops.pieces import concat
+from minigluon.ops.reduce import log_softmax
+
+__all__ = [
+    "CTCLoss",
+    "FAR",
+    "both_ways",
+    "ctc_derivative",
+    "further",
+    "jumps",
+    "lengths_in",
+    "merged",
+    "plain",
+    "prepared",
+    "read",
+    "slowly",
+    "solve",
+    "states_of",
+    "subtract_shares",
+    "sweep",
+    "told",
+    "waiting",
+    "warn_of",
+    "whole",
+]
+
+
+# --- States, and what is never --------------------------------------------------------------------
+
+FAR = -1e30  # the logarithm of what is never: finite, so that differences of it are numbers
+
+
+def states_of(label, blank):
+    """Labels (N, L) with blanks before, between and behind: (N, 2L + 1)."""
+    out = np.full_like(label, blank, shape=(len(label), 2 * label.shape[1] + 1))
+    out[:, 1::2] = label
+    return out
+
+
+def jumps(states, blank):
+    """What it costs to come to a state from two before: nothing, or FAR. (N, S)"""
+    out = np.full_like(states, FAR, dtype="float64")
+    here, before = states[:, 2:], states[:, :-2]
+    out[:, 2:] = np.where((here != blank) & (here != before), 0, FAR)
+    return out
+
+
+def read(logp, states, last, inside):
+    """Log-probability of each state at each step, (T, N, S); ended sequences wait in their last state."""
+    rows = np.arange(len(states))[:, None]
+    found = logp[:, rows, states].astype("float64")
+    found = np.maximum(found, FAR)
+    if inside is None:
+        return found
+    return np.where(inside[:, :, None], found, waiting(states, last))
+
+
+def waiting(states, last):
+    """0 in the last state of each sequence, FAR elsewhere: (N, S)."""
+    here = np.arange(states.shape[1]) == last[:, None]
+    return np.where(here, np.zeros_like(last, dtype="float64")[:, None], FAR)
+
+
+# --- The sweep ------------------------------------------------------------------------------------
+
+
+def sweep(steps, jump, start):
+    """Log-probabilities of all walks from `start`, (N, S), after each of the steps: (T + 1, N, S)."""
+    t, n, s = steps.shape
+    found = np.full_like(steps, FAR, shape=(t + 1, n, s + 2))
+    found[0, :, 2:] = start
+    three = np.empty_like(steps, shape=(3, n, s))
+    stay, move, far = three[0], three[1], three[2]
+    top = np.empty_like(stay)
+    for i in range(t):
+        before = found[i]
+        np.add(before[:, :-2], jump, out=far)
+        np.maximum(before[:, 2:], before[:, 1:-1], out=top)
+        np.maximum(top, far, out=top)
+        np.subtract(before[:, 2:], top, out=stay)
+        np.subtract(before[:, 1:-1], top, out=move)
+        far -= top
+        np.exp(three, out=three)
+        stay += move
+        stay += far
+        np.log(stay, out=stay)
+        stay += top
+        np.add(stay, steps[i], out=found[i + 1, :, 2:])
+    return found[:, :, 2:]
+
+
+def both_ways(steps, states, last, blank):
+    """The sweep from the start and the one from the end, in one: alpha and beta, (T + 1, N, S) each."""
+    n, jump = len(states), jumps(states, blank)
+    back = np.full_like(jump, FAR)  # a jump to s from s + 2 costs what one from s to s + 2 does
+    back[:, 2:] = jump[:, ::-1][:, :-2]
+    start = np.full_like(steps, FAR, shape=(2 * n, states.shape[1]))
+    start[:n, 0] = 0
+    start[n:] = waiting(states, last)[:, ::-1]
+    found = sweep(
+        np.concatenate([steps, steps[::-1, :, ::-1]], axis=1), np.concatenate([jump, back]), start
+    )
+    return found[:, :n], found[::-1, n:, ::-1]
+
+
+# --- Loss and gradient ----------------------------------------------------------------------------
+
+
+def solve(z, states, last, inside, blank):
+    """Losses (N,) and their gradient, (T, N, C), for logits z."""
+    p = z - z.max(axis=2, keepdims=True)
+    logp = p - np.log(np.exp(p).sum(axis=2, keepdims=True))
+    steps = read(logp, states, last, inside)
+    alpha, beta = both_ways(steps, states, last, blank)
+    rows = np.arange(len(states))
+    end, short = alpha[-1, rows, last], alpha[-1, rows, np.maximum(last - 1, 0)]
+    total = np.logaddexp(end, np.where(last > 0, short, FAR))
+    never = total < FAR / 2
+    share = alpha[1:] + beta[:-1] - steps
+    share -= total[:, None]
+    share = np.exp(np.minimum(share, 0, out=share), out=share)
+    g = np.exp(logp, out=p)
+    subtract_shares(g, share, states)
+    if inside is not None:
+        g = np.where(inside[:, :, None], g, 0)
+    if never.any():
+        g = np.where(never[:, None], 0, g)
+    return np.where(never, np.inf, -total), g
+
+
+def subtract_shares(g, share, states):
+    """Take the shares of the states from the letters that stand in them, in place."""
+    same = (states[:, :, None] == states[:, None, :]).astype("float64")
+    share = np.matmul(share.swapaxes(0, 1), same).swapaxes(0, 1)
+    rows = np.arange(len(states))[:, None]
+    g[:, rows, states] -= share.astype(g.dtype)
+
+
+# --- What comes in --------------------------------------------------------------------------------
+
+
+def told(arrays, use_data_lengths, use_label_lengths):
+    """Label, lengths of data and lengths of labels, None where all counts; given in a row."""
+    given, wanted = [a for a in arrays if a is not None], 1 + use_data_lengths + use_label_lengths
+    if len(given) != wanted:
+        raise ValueError(f"expecting {wanted + 1} arrays, but got {len(given) + 1}")
+    label, *lengths = given
+    own = lengths.pop(0) if use_data_lengths else None
+    return label, own, lengths.pop() if use_label_lengths else None
+
+
+def whole(a, low, high, what):
+    """An array of whole numbers between two bounds, as int64."""
+    found = a.astype("int64")
+    wrong = (found != a) | (found < low) | (found > high)
+    if wrong.any():
+        raise MXNetError(f"{what} {a[wrong].ravel()[0]} is not a whole number from {low} to {high}")
+    return found
+
+
+def lengths_in(lengths, batch, most, what):
+    """Lengths of a batch, checked; None stays None."""
+    if lengths is None:
+        return None
+    if lengths.shape != (batch,):
+        raise ValueError(f"{what}_lengths of shape {lengths.shape}: expecting {(batch,)}")
+    return whole(lengths, 0, most, f"{what} length")
+
+
+def prepared(data, label, own, label_lengths, blank_label):
+    """States (N, S), the last one of each (N,), where sequences are (T, N) or None, and the blank."""
+    if blank_label not in ("first", "last"):
+        raise ValueError(f"blank_label is 'first' or 'last', not {blank_label!r}")
+    if data.ndim != 3 or label.ndim != 2 or len(label) != data.shape[1]:
+        raise ValueError(
+            f"data of shape {data.shape} is (steps, batch, classes), and label {label.shape} "
+            "(batch, labels)"
+        )
+    steps, batch, classes = data.shape
+    blank = 0 if blank_label == "first" else classes - 1
+    own = lengths_in(own, batch, steps, "data")
+    label_lengths = lengths_in(label_lengths, batch, label.shape[1], "label")
+    place = np.arange(label.shape[1])
+    if label_lengths is None:
+        pads = (label == -1) | ((label == 0) & (blank == 0))
+        label_lengths = np.where(pads, place, label.shape[1]).min(axis=1, initial=label.shape[1])
+    label = np.where(place < label_lengths[:, None], label, blank)
+    label = whole(label, 0, classes - 1, "label")
+    inside = None if own is None else np.arange(steps)[:, None] < own
+    return states_of(label, blank), 2 * label_lengths, inside, blank
+
+
+def warn_of(losses, last, own, steps):
+    """Say which sequences are too short, unless the caller has silenced divisions by zero."""
+    for i in np.flatnonzero(np.isinf(losses)).tolist():
+        here = steps if own is None else int(own[i])
+        warnings.warn(
+            f"CTCLoss: the label of sample {i}, {int(last[i]) // 2} long, does not fit into its "
+            f"{here} steps (equal neighbours need a blank between): its loss is infinite, its gradient 0",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+# --- Derivatives of any order ---------------------------------------------------------------------
+
+
+def plain(data, letters, jump, start, ends, inside, last):
+    """The losses as their definition says, in operators. letters: (N, C, S), which stands where."""
+    z = log_softmax(data).transpose((1, 0, 2))
+    steps = batch_dot(z, letters).transpose((1, 0, 2))
+    if inside is not None:
+        steps = where(inside, steps, ends)
+    found, edge = start, start[:, :2] * 0 + FAR
+    for t in range(data.shape[0]):
+        wide = concat(edge, found, dim=1)
+        found = merged(found, wide[:, 1:-1], wide[:, :-2] + jump) + steps[t]
+    short = where(last > 0, pick(found, maximum(last - 1, 0)), last * 0 + FAR)
+    total = merged(pick(found, last), short, short * 0 + FAR)
+    return where(total > FAR / 2, -total, total * 0 + float("inf"))
+
+
+def merged(a, b, c):
+    """The logarithm of the sum of three exponentials."""
+    top = maximum(maximum(a, b), c)
+    return log(exp(a - top) + exp(b - top) + exp(c - top)) + top
+
+
+def slowly(order, arrays, states, last, inside, blank):
+    """A derivative by the tape, through the definition."""
+    ctx, like = current_context(), arrays[-1]
+    wrap = lambda a: NDArray(a.astype(like.dtype), ctx)
+    letters = states[:, None, :] == np.arange(like.shape[2])[:, None]
+    start = np.full_like(states, FAR, dtype=like.dtype)
+    start[:, 0] = 0
+    seen = None
+    if inside is not None:
+        seen = wrap(np.broadcast_to(inside[:, :, None], (*inside.shape, states.shape[1])))
+    ends = np.broadcast_to(waiting(states, last), (len(like), *states.shape))
+    known = [wrap(a) for a in (letters, jumps(states, blank), start, ends)]
+    arrays = [NDArray(a, ctx) for a in arrays]
+    for a in arrays:
+        a.attach_grad()
+    f = lambda data: [plain(data, *known, seen, wrap(last))]
+    return tuple(a._data for a in derived(f, order, arrays, 1, 1))
+
+
+# --- The operator ---------------------------------------------------------------------------------
+
+
+@operator(aliases=("ctc_loss", "contrib_CTCLoss", "contrib_ctc_loss"), same_dtype=False)
+def CTCLoss(
+    data,
+    label,
+    data_lengths=None,
+    label_lengths=None,
+    /,
+    use_data_lengths=False,
+    use_label_lengths=False,
+    blank_label="first",
+):
+    """Minus the log-probability that a sequence reads as its label, however the label lies in time.
+
+    data: (steps, batch, classes), logits; label: (batch, labels), padded with 0 if class 0 is the blank
+    (blank_label='first'), with -1 if the last one is ('last'). data_lengths, label_lengths: (batch,), with
+    use_data_lengths, use_label_lengths. Output (batch,); infinite, with a warning and a gradient of 0,
+    where a label does not fit. Graves et al. 2006, "Connectionist temporal classification".
+    """
+    label, own, of_labels = told(
+        [label, data_lengths, label_lengths], use_data_lengths, use_label_lengths
+    )
+    states, last, inside, blank = prepared(data, label, own, of_labels, blank_label)
+    z = data.astype(np.promote_types(data.dtype, "float32"), copy=False)
+    losses, g = solve(z, states, last, inside, blank)
+    if np.geterr()["divide"] != "ignore" and np.isinf(losses).any():
+        warn_of(losses, last, own, len(data))
+    return losses.astype(data.dtype), g.astype(data.dtype, copy=False)
+
+
+CTCLoss.visible = CTCLoss.outputs = 1
+CTCLoss.inputs = lambda use_data_lengths, use_label_lengths, **_: [
+    "data",
+    "label",
+    *["data_lengths"] * bool(use_data_lengths),
+    *["label_lengths"] * bool(use_label_lengths),
+]
+
+
+@operator(same_dtype=False, listed=False)
+def ctc_derivative(
+    *arrays, order, use_data_lengths=False, use_label_lengths=False, blank_label="first"
+):
+    """The derivative of `CTCLoss` of an order: its heads, data, label, lengths, and the gradient."""
+    count = outputs_of(order, 1, 1) + (outputs_of(order - 1, 1, 1) if order else 0)
+    *arrays, gradient = arrays
+    own, others = arrays[:count], arrays[count:]
+    if order == 1:
+        return (own[0][:, None] * gradient,)
+    label, lengths, of_labels = told(others, use_data_lengths, use_label_lengths)
+    found = prepared(own[-1], label, lengths, of_labels, blank_label)
+    return slowly(order, own, *found)
+
+
+def further(g, y, *arrays, order, **settings):
+    """The rule of a derivative: the derivative of the next order."""
+    g = list(g) if isinstance(g, list | tuple) else [g]
+    shares = ctc_derivative(*g, *arrays, order=order + 1, **settings)
+    return [*shares, *[None] * (len(arrays) - len(shares))]
+
+
+ctc_derivative.rules = further
+ctc_derivative.outputs = lambda number, order, **_: outputs_of(order, 1, 1)
+
+
+@CTCLoss.vjp
+def _(g, y, data, *others, **settings):
+    g = g[0] if isinstance(g, list | tuple) else g
+    given = [a for a in others if a is not None]
+    share = ctc_derivative(g, data, *given, y[1], order=1, **settings)
+    share = share[0] if isinstance(share, list | tuple) else share
+    return [share, *[None] * len(others)]
