@@ -235,12 +235,61 @@ def test_row_sparse():
     assert p.grad().stype == p.list_grad()[0].stype == "row_sparse"
     p = sparse()
     assert p.list_ctx() == TWO
-    p._set_trainer(object())
+    assert p.var().attr("__storage_type__") == "1"
+    trainer = mx.gluon.Trainer([p], "sgd")
     rows = p.row_sparse_data(nd.array([0, 2]))
     assert rows.stype == "row_sparse" and rows.asnumpy()[:, 0].tolist() == [1, 0, 1, 0]
-    assert len(p.list_row_sparse_data(nd.array([1]))) == 2
+    assert len(p.list_row_sparse_data(nd.array([[1]]))) == 2
     with pytest.raises(RuntimeError, match="Failed to set the trainer for Parameter 'w'"):
-        p._set_trainer(object())
+        mx.gluon.Trainer([p], "sgd")
+    with pytest.raises(TypeError, match="row_id must have NDArray type"):
+        p.row_sparse_data([0])
+    p._set_trainer(trainer)
+    p._set_trainer(None)
+
+
+def test_rows_learn_where_they_are_kept(tmp_path):
+    p = Parameter("w", shape=(5, 2), stype="row_sparse", grad_stype="row_sparse")
+    p.initialize(init="ones", ctx=TWO)
+    trainer = mx.gluon.Trainer([p], "sgd", {"learning_rate": 1})
+    used = [nd.array([1, 3], ctx=TWO[0]), nd.array([3, 4], ctx=TWO[1])]
+    with mx.autograd.record():
+        losses = [nd.Embedding(i, p.row_sparse_data(i), 5, 2, sparse_grad=True) for i in used]
+    mx.autograd.backward(losses)
+    trainer.step(1)
+    learnt = [1, 0, 1, -1, 0]
+    assert p.row_sparse_data(nd.arange(5)).asnumpy()[:, 0].tolist() == learnt
+    params = ParameterDict()
+    params.update({"w": p})
+    params.save(str(tmp_path / "rows"))
+    assert nd.load(str(tmp_path / "rows"))["w"].asnumpy()[:, 1].tolist() == learnt
+    p.cast("float64")
+    assert p._data[1].asnumpy()[:, 0].tolist() == learnt
+    params.load(str(tmp_path / "rows"), cast_dtype=True)
+    assert trainer._kvstore is None  # which had the rows of before
+    p._data[1][:] = 0
+    assert p.row_sparse_data(nd.array([3])).asnumpy()[3].tolist() == [-1, -1]
+
+
+def test_another_store_after_new_numbers():
+    rows, dense = sparse(), Parameter("v", shape=(2,))
+    dense.initialize(init="ones", ctx=TWO)
+    rows.grad_req = "null"
+    trainer = mx.gluon.Trainer([rows, dense], "sgd", {"learning_rate": 1})
+    for _ in range(2):
+        with mx.autograd.record():
+            losses = [d.sum() for d in dense.list_data()]
+        mx.autograd.backward(losses)
+        trainer.step(1)
+        rows._data[0][:] = 7  # not what the store has
+        dense.set_data(nd.array([10, 20]))
+        assert trainer._kvstore is None and not trainer._kv_initialized
+        assert rows._data[0].asnumpy().max() == 1
+    with mx.autograd.record():
+        losses = [d.sum() for d in dense.list_data()]
+    mx.autograd.backward(losses)
+    trainer.step(1)
+    assert dense.data(TWO[1]).asnumpy().tolist() == [8, 18]
 
 
 def test_constants():

@@ -550,7 +550,7 @@ def variable_of(parameter):
             lr_mult=parameter.lr_mult,
             wd_mult=parameter.wd_mult,
             init=init,
-            stype="default",
+            stype=parameter._stype,
         )
     return parameter._var
 

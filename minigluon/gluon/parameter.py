@@ -11,6 +11,7 @@ from minigluon import autograd, initializer
 from minigluon.base import MXNetError
 from minigluon.context import Context, cpu, current_context
 from minigluon.ndarray.ndarray import NDArray, real_dtype
+from minigluon.symbol.symbol import Symbol
 
 __all__ = [
     "Constant",
@@ -25,7 +26,11 @@ __all__ = [
     "fits",
     "known",
     "reduced",
+    "tensor_types",
 ]
+
+
+tensor_types = (Symbol, NDArray)  # what a layer may be called with
 
 
 # --- Shapes ---------------------------------------------------------------------------------------
@@ -268,6 +273,8 @@ class Parameter:
             assert self._deferred_init, f"Parameter '{self.name}' has not been initialized"
             self._deferred_init = (*self._deferred_init[:2], nd.array(data, cpu(), self._dtype))
             return
+        if self._trainer is not None:
+            self._trainer._forget(self)
         for own in self._data:
             own[:] = data.astype(own.dtype) if isinstance(data, NDArray) else data
 
@@ -281,7 +288,7 @@ class Parameter:
         """Move to other contexts."""
         contexts = as_contexts(ctx)
         if self._data is not None:
-            self._place(self._data[0].detach(), contexts)
+            self._place(self._newest(), contexts)
         elif self._deferred_init is not None:
             init, _, data = self._deferred_init
             self._deferred_init = (init, contexts, data)
@@ -294,7 +301,7 @@ class Parameter:
         """Convert numbers and gradients to another type."""
         self._dtype, self._var = checked(dtype), None
         if self._data is not None:
-            self._place(self._data[0].detach().astype(self._dtype), self.list_ctx())
+            self._place(self._newest().astype(self._dtype), self.list_ctx())
 
     # --- Reading and writing ----------------------------------------------------------------------
 
@@ -305,7 +312,7 @@ class Parameter:
                 f"Cannot return a copy of Parameter {self.name} via row_sparse_data() because its "
                 f"storage type is {self._stype}. Please use data() instead."
             )
-        return self._rows(row_id, [row_id.context])[0]
+        return self._rows(row_id, everywhere=False)[0]
 
     def list_row_sparse_data(self, row_id):
         """The same rows on all contexts."""
@@ -315,16 +322,35 @@ class Parameter:
                 f"list_row_sparse_data() because its storage type is {self._stype}. Please use "
                 "data() instead."
             )
-        return self._rows(row_id, None)
+        return self._rows(row_id, everywhere=True)
 
-    def _rows(self, row_id, contexts):
+    def _rows(self, row_id, everywhere):
+        if not isinstance(row_id, NDArray):
+            raise TypeError(f"row_id must have NDArray type, but {type(row_id)} is given")
         if self._trainer is None:
             raise RuntimeError(
                 f"Cannot get row_sparse data for Parameter '{self.name}' when no Trainer is created "
                 "with it."
             )
-        contexts = self.list_ctx() if contexts is None else contexts
-        return [self._on(ctx).detach().retain(row_id.as_in_context(ctx)) for ctx in contexts]
+        contexts = self.list_ctx() if everywhere else [row_id.context]
+        return [self._pulled(self._on(ctx), row_id) for ctx in contexts]
+
+    def _pulled(self, data, row_id):
+        """Rows where the trainer keeps them; to the tape they are the variable `data`."""
+        rows, whole = (
+            nd.sparse.zeros("row_sparse", self._shape, data._ctx, data.dtype),
+            row_id is None,
+        )
+        row_id = nd.arange(self._shape[0], dtype="int64") if whole else row_id
+        self._trainer._row_sparse_pull(self, rows, row_id, full_idx=whole)
+        rows._node = data._node
+        return rows
+
+    def _newest(self):
+        """The numbers, without a history; rows are where the trainer keeps them, if there is one."""
+        if self._stype == "default" or self._trainer is None:
+            return self._data[0].detach()
+        return self._pulled(self._data[0], None).detach()
 
     def _refuse_sparse(self, what):
         raise RuntimeError(
@@ -665,9 +691,9 @@ def agree(parameter, key, value):
 def reduced(parameter):
     """The numbers of a parameter on the host, the mean over its contexts."""
     parameter._check_initialized()
+    if len(parameter._data) == 1 or parameter._stype != "default":
+        return parameter._newest().copyto(cpu())
     copies = [a.detach().copyto(cpu()) for a in parameter._data]
-    if len(copies) == 1 or parameter._stype != "default":
-        return copies[0]
     return nd.add_n(*copies) / len(copies)
 
 

@@ -99,6 +99,9 @@ class Trainer:
         """Forget the store; the next step makes it anew."""
         if self._distributed:
             raise RuntimeError("Cannot reset distributed KVStore.")
+        for p in self._params if self._kvstore is not None else ():
+            if p._stype != "default" and p not in self._params_to_init:
+                self._kvstore.pull(self._param2idx[p.name], p._data, ignore_sparse=False)
         self._kvstore = self._distributed = self._update_on_kvstore = None
         self._kv_initialized, self._params_to_init = False, list(self._params)
 
@@ -157,6 +160,11 @@ class Trainer:
             self._init_kvstore()
         if self._params_to_init:
             self._init_params()
+
+    def _forget(self, parameter):
+        """Drop a store that holds other numbers than those that `parameter` is about to get."""
+        if self._update_on_kvstore and parameter not in self._params_to_init:
+            self._reset_kvstore()
 
     def _row_sparse_pull(self, parameter, out, row_id, full_idx=False):
         """Get rows of a parameter from the store; `full_idx`: all of them."""

@@ -259,9 +259,15 @@ def take(op, a, indices, axis=0, mode="clip"):
     return wrapped(chosen(raw, rows), a._ctx) if rows.ndim == 1 else None
 
 
-def embedding(op, data, weight, **_):
-    """Rows of a row-sparse table."""
-    return take(op, weight, data) if weight.stype == "row_sparse" else None
+def embedding(op, data, weight, **settings):
+    """Rows of a row-sparse table, which the tape keeps as it is."""
+    if weight.stype != "row_sparse":
+        return None
+    y = take(op, weight, data)
+    if state.recording and tracked(weight):
+        arrays, parents = (data._data, weight._data), (data._node, weight._node)
+        y._node = autograd.Node(op, arrays, settings, y._data, parents, y._ctx)
+    return y
 
 
 def retained(op, data, indices):
