@@ -15,6 +15,7 @@ __all__ = [
     "describe",
     "failure",
     "interpreters",
+    "into",
     "operator",
     "operators",
     "read_signature",
@@ -50,6 +51,8 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True, listed=True)
 
     def op(*args, **settings):
         if len(args) > most or (settings and not settings.keys() <= known):
+            if "out" in settings:
+                return into(settings.pop("out"), op(*args, **settings))
             args, settings = bind(op, args, settings)
         for a in args:
             if (interpret := interpreter_of(type(a))) is not None:
@@ -67,6 +70,14 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True, listed=True)
     for name in (op.name, *aliases) if listed else ():
         operators[name] = op
     return op
+
+
+def into(out, y):
+    """`y`, written into the array `out` if there is one: `x.sum(out=s)`, `np.argmax(x)`."""
+    if out is None:
+        return y
+    out[...] = y
+    return out
 
 
 def attach(op, attribute, function):

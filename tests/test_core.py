@@ -334,3 +334,11 @@ def test_what_a_backward_pass_has_used_up_is_a_constant_for_the_next():
         w = y * 2
     with pytest.raises(mx.MXNetError, match="not in a computational graph"):
         w.backward()
+
+
+def test_methods_write_into_an_array():
+    x, y = mx.nd.array([[1, 5, 2], [3, 1, 0]]), mx.nd.zeros(3)
+    assert x.sum(axis=0, out=y) is y and y.asnumpy().tolist() == [4, 6, 2]
+    assert np.argmax(x, axis=1).asnumpy().tolist() == [1, 0]  # NumPy asks with out=None
+    with pytest.raises(mx.MXNetError, match="no argument axes"):
+        x.sum(axes=0, out=y)
