@@ -33,6 +33,7 @@ MODULES = {
     "name": "name",
     "nd": "ndarray",
     "ndarray": "ndarray",
+    "operator": "operator",
     "optimizer": "optimizer",
     "random": "random",
     "recordio": "recordio",

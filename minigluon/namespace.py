@@ -86,12 +86,16 @@ class Namespace:
     """The attributes of module `name`: every operator, as `seen(op)` makes it, and some plain functions.
 
     With a `prefix` it shows the operators whose names begin so, without the prefix. `places` tells for
-    each module which of its names are shown: {module: names}.
+    each module which of its names are shown: {module: names}, or {module: {shown: its own name}}.
     """
 
     def __init__(self, name, seen, prefix="", places=None):
         self.name, self.seen, self.prefix = name, seen, prefix
-        self.home = {n: module for module, names in (places or {}).items() for n in names}
+        self.home = {
+            n: (module, names[n] if isinstance(names, dict) else n)
+            for module, names in (places or {}).items()
+            for n in names
+        }
 
     def find(self, name):
         """What the module shows as `name`, made on first use and kept: its `__getattr__`."""
@@ -108,13 +112,18 @@ class Namespace:
             found.__module__, found.__name__, found.__qualname__ = self.name, own, own
             setattr(module, own, found)
         elif name in self.home:
-            found = getattr(importlib.import_module(self.home[name]), name)
+            found = self.placed(name)
         else:
             raise AttributeError(self.unknown(name))
         setattr(module, name, found)  # the next look-up costs nothing
         return found
 
     # --- Namespaces -------------------------------------------------------------------------------
+
+    def placed(self, name):
+        """A plain function, from the module where it is written."""
+        module, own = self.home[name]
+        return getattr(importlib.import_module(module), own)
 
     def has_part(self, name):
         """Whether the module is a package with a submodule of this name."""

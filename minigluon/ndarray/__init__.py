@@ -33,6 +33,7 @@ PLACES = {
         "uniform",
     ),
     "minigluon.ndarray.sparse": ("cast_storage",),
+    "minigluon.operator": ("Custom",),
     "minigluon.ndarray.utils": (
         "array",
         "concatenate",

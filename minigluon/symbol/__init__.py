@@ -28,6 +28,7 @@ PLACES = {
         "zeros",
     ),
     "minigluon.symbol.files": ("load", "load_json", "fromjson"),
+    "minigluon.operator": {"Custom": "Custom_symbol"},
     "minigluon.symbol.random": (
         "normal",
         "uniform",

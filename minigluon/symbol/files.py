@@ -20,6 +20,7 @@ __all__ = [
     "NUMBERS",
     "ONLY_THERE",
     "READ",
+    "READERS",
     "Symbol",
     "VERSION",
     "WITH_NUMBER",
@@ -166,6 +167,7 @@ NUMBERS = {
     for name, both in reversed(WITH_NUMBER.items())
     for side, written in enumerate(both)
 }
+READERS = {}  # operator -> function(name, inputs, texts) that makes its node; for those of programs
 ONLY_THERE = {"num_args", "cudnn_tune", "cudnn_off", "workspace", "cudnn_algo_verbose", "ctx"}
 
 
@@ -244,6 +246,8 @@ def read_node(record, number, nodes):
 
 def read_call(called, name, inputs, texts):
     """The node of a call."""
+    if called in READERS:
+        return READERS[called](name, inputs, texts)
     side = None
     if called in NUMBERS:
         called, side = NUMBERS[called]

@@ -2,7 +2,6 @@
 
 # Written from chapters/21_graphs.ipynb: edit the chapter, then run `minigluon export`.
 
-import importlib
 import math
 from functools import update_wrapper
 
@@ -45,7 +44,7 @@ class SymbolSpace(Namespace):
 
     def find(self, name):
         if name in self.home:
-            return getattr(importlib.import_module(self.home[name]), name)
+            return self.placed(name)
         ops.load()
         if self.prefix + name in operators:
             return seen_by_symbol(operators[self.prefix + name], name, self.prefix)
