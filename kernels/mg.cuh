@@ -38,6 +38,18 @@ struct alignas(sizeof(T) * V) Pack {
     T at[V];
 };
 
+// V floats, by loads of 16 bytes where V is a multiple of 4.
+template <int V>
+__device__ __forceinline__ void mg_floats(const float* p, float (&out)[V]) {
+    constexpr int W = V % 4 ? 1 : 4;
+#pragma unroll
+    for (int i = 0; i < V / W; ++i) {
+        const Pack<float, W> w = ((const Pack<float, W>*)p)[i];
+#pragma unroll
+        for (int j = 0; j < W; ++j) out[i * W + j] = w.at[j];
+    }
+}
+
 struct Sum {
     static __device__ __forceinline__ float none() { return 0.f; }
     static __device__ __forceinline__ float of(float a, float b) { return a + b; }

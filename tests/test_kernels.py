@@ -7,6 +7,7 @@ import pytest
 
 import minigluon.ops
 from minigluon import cuda_on_cpu, gpu_on_cpu
+from minigluon.autograd import train_mode
 from minigluon.base import MXNetError
 from minigluon.cuda_on_cpu import KernelError, RawModule, available, source
 from minigluon.kernels import Kernels
@@ -85,6 +86,84 @@ CASES = {
 }
 
 
+def norm_arrays(*shape, channels, dtype="float32", offset=0):
+    """Data away from 0, gamma and beta."""
+    data = (random(*shape) * 2 + 3 + offset).astype(typed(dtype))
+    return [data, random(channels, seed=1) + 2, random(channels, seed=2)]
+
+
+def back_arrays(*shape, over, channels, dtype="float32"):
+    """What a normalization's gradient gets: that of its output, its input, gamma, means, 1/deviations."""
+    x = random(*shape) * 2 + 3
+    m = x.mean(axis=over, keepdims=True)
+    r = 1 / np.sqrt(x.var(axis=over, keepdims=True) + 1e-5)
+    g = random(*shape, seed=3).astype(typed(dtype))
+    return [g, x.astype(typed(dtype)), random(channels, seed=1), m, r]
+
+
+def batch_arrays(*shape, axis=1, dtype="float32", offset=0):
+    """What batch normalization gets."""
+    c = shape[axis]
+    arrays = norm_arrays(*shape, channels=c, dtype=dtype, offset=offset)
+    return [*arrays, random(c, seed=4), random(c, seed=5) ** 2 + 1]
+
+
+def batch_back(*shape, axis=1, dtype="float32", mode=1.0):
+    """What its gradient gets."""
+    c, over = shape[axis], tuple(i for i in range(len(shape)) if i != axis)
+    g, x, gamma, m, r = back_arrays(*shape, over=over, channels=c, dtype=dtype)
+    moving = [random(c, seed=4), random(c, seed=5) ** 2]
+    v = 1 / r**2 - 1e-5
+    return [g, x, gamma, *moving, *(a.reshape(-1) for a in (m, r, v)), np.float32([mode])]
+
+
+CASES |= {
+    "layer odd": ("LayerNorm", lambda: norm_arrays(5, 33, channels=33), {}),
+    "layer wide": ("LayerNorm", lambda: norm_arrays(2, 1300, channels=1300), {"eps": 1e-3}),
+    "layer half": ("LayerNorm", lambda: norm_arrays(3, 40, channels=40, dtype="float16"), {}),
+    "layer far": ("LayerNorm", lambda: norm_arrays(3, 40, channels=40, offset=100), {}),
+    "instance": ("InstanceNorm", lambda: norm_arrays(2, 3, 4, 5, channels=3), {}),
+    "group": ("GroupNorm", lambda: norm_arrays(3, 4, 3, 3, channels=2), {"num_groups": 2}),
+    "layer back odd": (
+        "norm_backward",
+        lambda: back_arrays(9, 33, over=1, channels=33),
+        {"axis": 1, "along": 1},
+    ),
+    "layer back wide": (
+        "norm_backward",
+        lambda: back_arrays(3, 1100, over=1, channels=1100),
+        {"axis": 1, "along": 1},
+    ),
+    "layer back half": (
+        "norm_backward",
+        lambda: back_arrays(3, 40, over=1, channels=40, dtype="float16"),
+        {"axis": 1, "along": 1},
+    ),
+    "instance back": (
+        "norm_backward",
+        lambda: back_arrays(2, 3, 4, 5, over=(2, 3), channels=3),
+        {"axis": (0, 1), "exclude": True, "along": 1},
+    ),
+    "batch": ("BatchNorm", lambda: batch_arrays(3, 4, 5, 6), {"fix_gamma": False}),
+    "batch odd": ("BatchNorm", lambda: batch_arrays(3, 5, 7, 1), {"fix_gamma": False}),
+    "batch far": ("BatchNorm", lambda: batch_arrays(3, 4, 9, offset=100), {}),
+    "batch columns": ("BatchNorm", lambda: batch_arrays(70, 33), {"fix_gamma": False}),
+    "batch last": ("BatchNorm", lambda: batch_arrays(3, 4, 36, axis=2), {"axis": 2}),
+    "batch half": ("BatchNorm", lambda: batch_arrays(3, 4, 8, dtype="float16"), {}),
+    "batch fixed": (
+        "BatchNorm",
+        lambda: batch_arrays(3, 4, 5),
+        {"use_global_stats": True, "fix_gamma": False},
+    ),
+    "batch relu": ("contrib_BatchNormWithReLU", lambda: batch_arrays(3, 4, 5), {}),
+    "batch sync": ("contrib_SyncBatchNorm", lambda: batch_arrays(3, 4, 5), {}),
+    "batch back": ("batch_norm_backward", lambda: batch_back(3, 4, 5, 6), {"fix_gamma": False}),
+    "batch back odd": ("batch_norm_backward", lambda: batch_back(3, 5, 7), {}),
+    "batch back columns": ("batch_norm_backward", lambda: batch_back(70, 33), {}),
+    "batch back fixed": ("batch_norm_backward", lambda: batch_back(3, 4, 5, mode=0.0), {}),
+}
+
+
 @pytest.fixture
 def launched(monkeypatch):
     """The names of the kernels that a test has launched, on the stand-in for CuPy."""
@@ -122,10 +201,15 @@ def run(case, monkeypatch, check, order=0):
     monkeypatch.setitem(gpu_on_cpu.how, "order", order)
     arrays, own = make(), make()
     on_gpu = [wrap(a) for a in arrays]
-    got = operators[name].kernel(*on_gpu, **settings)
+    op = operators[name]
     wide = [a.astype("float32") if a.dtype.name == "bfloat16" else a for a in own]
-    want = listed(operators[name].kernel(*wide, **settings))
-    want = [w.astype(arrays[0].dtype) if w.dtype.kind == "f" else w for w in want]
+    with train_mode():
+        got = op.kernel(*on_gpu, **settings)
+        want = listed(op.kernel(*wide, **settings))
+    if arrays[0].dtype.name == "bfloat16":
+        want = [w.astype(arrays[0].dtype) for w in want]
+    for a, b in zip(on_gpu, own):  # running statistics and states are changed in place
+        compare(a, b, arrays[0].dtype)
     return got, want, arrays[0].dtype
 
 
@@ -162,6 +246,13 @@ PLANTED = {  # a case, what is changed in its source, what check mode must say
         "out-of-bounds",
     ),
     "one row more": ("softmax odd", "row >= rows", "row > rows", "out-of-bounds"),
+    "columns of a neighbour": (
+        "layer back odd",
+        "threadIdx.y;\n    if (COLUMNS)",
+        "0;\n    if (COLUMNS)",
+        "race",
+    ),
+    "too many splits": ("batch columns", "threadIdx.y > 1 || ", "", "out-of-bounds|out of"),
     "a total of half a warp": (
         "softmax block",
         "blockDim.x >> 5) ? part",
@@ -209,6 +300,30 @@ def test_softmax_reads_once_and_writes_once():
     for kind in ("read", "write"):
         asked, sectors, ideal = found[kind]
         assert asked == x.nbytes and sectors == ideal == x.nbytes // 32
+
+
+@on_cpu
+def test_layer_norm_moves_its_bytes_and_nothing_else():
+    x, y, one = random(8, 256), np.empty((8, 256), np.float32), np.ones(256, np.float32)
+    m, r = np.empty(8, np.float32), np.empty(8, np.float32)
+    sizes = np.int64(8), np.int32(256), np.int32(256), np.float32(1e-5), np.int32(1)
+    args = x, one, one, y, m, r, *sizes
+    found = traffic("norm", "norm<float, 4, true>", (1,), (32, 8), args, 8192)
+    asked, sectors, ideal = found[
+        "read"
+    ]  # x once; gamma and beta, which a cache keeps, for each row
+    assert asked == 3 * x.nbytes and sectors == ideal == asked // 32
+    asked, sectors, ideal = found["write"]
+    assert asked == y.nbytes + 64 and sectors == ideal
+
+
+@on_cpu
+def test_a_transposed_walk_is_seen():
+    code = """extern "C" __global__ void k(const float* x, float* y) {
+    int i = threadIdx.x; y[i] = x[i * 32]; }"""
+    kernel = RawModule(code=code, check=True).get_function("k")
+    report = kernel((1,), (32,), (random(1024), np.empty(32, np.float32)), profile=True)
+    assert "sectors 32 ideal 4" in report  # so that the tests above could fail
 
 
 def test_an_unknown_instance_and_a_broken_kernel_are_named(launched, monkeypatch):
