@@ -119,6 +119,7 @@ def contend(name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mxnet", default=os.environ.get("MXNET_PYTHON"))
+    parser.add_argument("--torch", default=os.environ.get("TORCH_PYTHON", sys.executable))
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", default="1")
     parser.add_argument("--contender")
@@ -126,7 +127,7 @@ def main():
     if args.contender:
         contend(args.contender)
         return
-    pythons = {"minigluon": sys.executable, "torch": sys.executable}
+    pythons = {"minigluon": sys.executable, "torch": args.torch}
     if args.mxnet:
         pythons["mxnet"] = args.mxnet
     env = {**os.environ, "OMP_NUM_THREADS": args.threads, "OPENBLAS_NUM_THREADS": args.threads}

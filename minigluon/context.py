@@ -2,6 +2,7 @@
 
 # Written from chapters/02_arrays.ipynb: edit the chapter, then run `minigluon export`.
 
+import ctypes
 import gc
 import importlib
 import os
@@ -14,6 +15,7 @@ from minigluon.base import MXNetError
 __all__ = [
     "Context",
     "DEFAULT",
+    "KEPT",
     "OutOfMemory",
     "Scopes",
     "allocate",
@@ -24,6 +26,7 @@ __all__ = [
     "current_context",
     "gpu",
     "gpu_memory_info",
+    "keep_memory",
     "num_gpus",
     "prepared",
     "put",
@@ -175,3 +178,23 @@ def allocate(size):
 def gpu_memory_info(device_id=0):
     """Bytes that are free, and bytes in all, on the GPU of that number."""
     return cupy_for(device_id).cuda.Device(device_id).mem_info
+
+
+# --- Memory that stays ----------------------------------------------------------------------------
+
+KEPT = 256 << 20  # bytes of freed memory that the process keeps for its next arrays
+
+
+def keep_memory(size=KEPT):
+    """Let the C library keep freed memory at hand; False where it is not glibc, or was told otherwise."""
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return False
+    trim, mapped = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    return bool(mallopt(trim, size) and mallopt(mapped, 32 << 20))
+
+
+keep_memory()

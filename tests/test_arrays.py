@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigluon as mx
-from minigluon import nd
+from minigluon import context, nd
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,21 @@ def test_dlpack():
     y = nd.from_dlpack(nd.to_dlpack_for_write(x))
     y[0, 0] = 9
     assert x[0, 0].asscalar() == 9 and np.asarray(x)[0, 0] == 9
+
+
+def test_freed_memory_is_kept_at_hand(monkeypatch):
+    resource = pytest.importorskip("resource")
+    if not context.keep_memory():
+        pytest.skip("the C library is not glibc, or the environment has told it what to keep")
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            made = [np.ones(1 << 18, "float32") for _ in range(8)]  # 8 MB, freed at once
+            del made
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert faults() < 2048  # one round of fresh pages; ten without keeping
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    assert not context.keep_memory()
