@@ -4,7 +4,7 @@
 
 import numpy as np
 
-__all__ = ["MXNetError", "numeric_types", "string_types"]
+__all__ = ["MXNetError", "integer_types", "mx_real_t", "numeric_types", "py_str", "string_types"]
 
 
 # --- Mathematics ----------------------------------------------------------------------------------
@@ -15,4 +15,11 @@ class MXNetError(RuntimeError):
 
 
 numeric_types = (float, int, np.generic)
+integer_types = (int, np.int32, np.int64)
 string_types = (str,)
+mx_real_t = np.float32  # the type of arrays whose maker names none
+
+
+def py_str(text):
+    """A text as a `str`; MXNet's hooks are given bytes."""
+    return text.decode("utf-8") if isinstance(text, bytes) else text

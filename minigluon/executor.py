@@ -2,11 +2,14 @@
 
 # Written from chapters/21_graphs.ipynb: edit the chapter, then run `minigluon export`.
 
+import math
+
 from minigluon import autograd
 from minigluon.base import MXNetError
 from minigluon.context import current_context
 from minigluon.ndarray.ndarray import NDArray, place, zeros
-from minigluon.symbol.symbol import Symbol, complete, in_order
+from minigluon.symbol.inference import complete, types_of
+from minigluon.symbol.symbol import Symbol, in_order
 
 __all__ = [
     "Executor",
@@ -65,7 +68,7 @@ class Executor:
     """
 
     def __init__(self, symbol, ctx, args, grads, grad_req, states):
-        self._symbol, self._ctx, self.outputs = symbol, ctx, []
+        self._symbol, self._ctx, self.outputs, self._hooks = symbol, ctx, [], ()
         self.arg_dict, self.grad_dict, self.aux_dict = args, grads, states
         self._grad_req = grad_req
 
@@ -87,22 +90,23 @@ class Executor:
                 raise TypeError(f"Unknown argument {name}: there are {', '.join(self.arg_dict)}")
             self.arg_dict[name][:] = value
         own = {name: a.detach() for name, a in {**self.arg_dict, **self.aux_dict}.items()}
-        wanted = [
-            n for n, g in self.grad_dict.items() if g is not None and self._grad_req[n] != "null"
-        ]
+        wanted = [n for n, g in self.grad_dict.items() if g is not None]
+        wanted = [n for n in wanted if self._grad_req[n] != "null"]
         autograd.mark_variables(
             [own[n] for n in wanted],
             [self.grad_dict[n] for n in wanted],
             [self._grad_req[n] for n in wanted],
         )
-        with autograd.Scope(bool(is_train and wanted), bool(is_train)):
-            self.outputs = run(self._symbol._entries, own, self._ctx)
+        with autograd.Scope(bool(wanted), bool(is_train)):
+            self.outputs = run(self._symbol._entries, own, self._ctx, self._hooks)
         return self.outputs
 
     def backward(self, out_grads=None, is_train=True):
-        """Write the gradients of the last `forward(is_train=True)`; heads are ones by default."""
+        """Write the gradients of the last `forward`; heads are ones by default."""
         if not self.outputs:
             raise MXNetError("backward: call forward(is_train=True) first")
+        if all(out._node is None for out in self.outputs):
+            return  # nothing was bound that wants a gradient
         if isinstance(out_grads, dict):
             out_grads = [out_grads[name] for name in self._symbol.list_outputs()]
         elif isinstance(out_grads, NDArray):
@@ -120,35 +124,71 @@ class Executor:
             for name in new.keys() & own.keys():
                 own[name][:] = new[name].astype(own[name].dtype)
 
+    def set_monitor_callback(self, callback, monitor_all=False):
+        """Call `callback(name, array)` for each output of a node, with `monitor_all` for inputs too."""
+
+        def told(name, operator, array):
+            callback(name, array)
+
+        self._hooks = ((told, monitor_all),)
+
+    def debug_str(self):
+        """The calls in order, and how much memory the arrays take."""
+        arrays = [*self.arg_dict.values(), *self.aux_dict.values(), *self.outputs]
+        arrays += [g for g in self.grad_dict.values() if g is not None]
+        size = sum(a.size * a.dtype().itemsize for a in arrays)
+        return f"{self._symbol.debug_str()}\nTotal {size // 2**20} MB allocated\n"
+
     def reshape(self, partial_shaping=False, allow_up_sizing=False, **kwargs):
-        """A new executor for other shapes of the inputs; arrays whose shape stays are shared."""
+        """A new executor for other shapes of the inputs, in the memory of this one where it is enough.
+
+        MXNetError, unless `partial_shaping`, if the shape of an argument changes that `kwargs` does not
+        name, and unless `allow_up_sizing` if one becomes larger.
+        """
         found = self._symbol.infer_shape(**kwargs)
-        names = self._symbol.list_arguments(), self._symbol.list_auxiliary_states()
-        args = resized(self.arg_dict, names[0], found[0], self._ctx)
-        grads = resized(
-            self.grad_dict,
-            [n for n in names[0] if n in self.grad_dict],
-            found[0],
-            self._ctx,
-            names[0],
-        )
-        states = resized(self.aux_dict, names[1], found[2], self._ctx)
-        return Executor(self._symbol, self._ctx, args, grads, self._grad_req, states)
+        if found[0] is None:
+            raise MXNetError("reshape: insufficient argument shapes provided.")
+        shapes = dict(zip(self._symbol.list_arguments(), found[0]))
+        states = dict(zip(self._symbol.list_auxiliary_states(), found[2]))
+        for name, shape in {**shapes, **states}.items():
+            old = {**self.arg_dict, **self.aux_dict}[name]
+            if shape != old.shape and name not in kwargs and not partial_shaping:
+                raise MXNetError(
+                    f"Shape of unspecified arg: {name} changed. This can cause the new executor to not "
+                    "share parameters with the old one. Please check for error in network. If this is "
+                    "intended, set partial_shaping=True to suppress this warning."
+                )
+            if math.prod(shape) > old.size and not allow_up_sizing:
+                raise MXNetError(
+                    f"New shape of arg: {name} larger than original. First making a big executor and then "
+                    "down sizing it is more efficient than the reverse. If you really want to up size, "
+                    "set allow_up_sizing=True."
+                )
+        parts = [
+            {n: a if a is None else resized(a, sizes[n], self._ctx) for n, a in arrays.items()}
+            for arrays, sizes in (
+                (self.arg_dict, shapes),
+                (self.grad_dict, shapes),
+                (self.aux_dict, states),
+            )
+        ]
+        return Executor(self._symbol, self._ctx, parts[0], parts[1], self._grad_req, parts[2])
 
 
-def resized(arrays, names, shapes, ctx, order=None):
-    """{name: array} of these shapes, the old array where its shape is right."""
-    shape_of = dict(zip(order or names, shapes))
-    return {
-        n: a
-        if (a := arrays[n]) is None or a.shape == shape_of[n]
-        else zeros(shape_of[n], ctx, a.dtype)
-        for n in names
-    }
+def resized(array, shape, ctx):
+    """An array of another shape: the beginning of the same memory, or new memory if that is too small."""
+    if array.shape == shape:
+        return array
+    size = math.prod(shape)
+    if size > array.size:
+        return zeros(shape, ctx, array.dtype)
+    return NDArray(array._data.reshape(-1)[:size].reshape(shape), ctx)
 
 
 def by_name(names, given, what, partial=False):
     """{name: value} of a list or a dictionary."""
+    if not isinstance(given, dict | list | tuple):
+        raise TypeError(f"Only accept list of NDArrays or dict of str to NDArray, not {given!r}")
     if isinstance(given, dict):
         for name in names:
             if name not in given and not partial:
@@ -174,7 +214,7 @@ def bind(self, ctx, args, args_grad=None, grad_req="write", aux_states=None, **_
     for name, a in args.items():
         if not isinstance(a, NDArray):
             raise TypeError(f"bind: argument {name} must be an NDArray, not {type(a).__name__}")
-    grads = by_name(names, args_grad or {}, "args_grad", partial=True)
+    grads = dict.fromkeys(names) | by_name(names, args_grad or {}, "args_grad", partial=True)
     reqs = requests(names, grad_req)
     return Executor(self, ctx, args, grads, reqs, by_name(states, aux_states or {}, "aux_states"))
 
@@ -182,12 +222,12 @@ def bind(self, ctx, args, args_grad=None, grad_req="write", aux_states=None, **_
 def simple_bind(self, ctx, grad_req="write", type_dict=None, stype_dict=None, **kwargs):
     """An Executor on fresh arrays, zeros, whose shapes follow from those that are given."""
     shapes = {k: v for k, v in kwargs.items() if isinstance(v, list | tuple)}
-    found = self.infer_shape(**shapes)
-    if found[0] is None:
-        partial = self.infer_shape_partial(**shapes)[0]
-        unknown = [n for n, s in zip(self.list_arguments(), partial) if not complete(s or None)]
+    found = self.infer_shape_partial(**shapes)
+    unknown = [n for n, s in zip(self.list_arguments(), found[0]) if not complete(s or None)]
+    if unknown:
         raise MXNetError(f"simple_bind: give the shapes of {', '.join(unknown)}")
-    types = type_dict or {}
+    types = types_of(self._entries, type_dict or {})
+    types = {node.name: t for (node, _), t in types.items() if node.op is None}
     names, states = self.list_arguments(), self.list_auxiliary_states()
     args = {n: zeros(s, ctx, types.get(n)) for n, s in zip(names, found[0])}
     aux = {n: zeros(s, ctx, types.get(n)) for n, s in zip(states, found[2])}

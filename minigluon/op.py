@@ -120,9 +120,13 @@ def bind(op, args, settings):
         args += tuple(settings.pop(name, None) for name in op.arrays[len(args) :])
         while args and args[-1] is None and len(args) > len(op.required):
             args = args[:-1]
-    if not settings.keys() <= op.known:
-        unknown = ", ".join(sorted(settings.keys() - op.known))
-        raise MXNetError(f"{op.name} takes {signature(op)}: it has no argument {unknown}")
+    unknown = settings.keys() - op.known
+    if unknown:
+        for a in args:  # some kinds of array take more, such as the name of a node
+            unknown -= getattr(interpreters.get(type(a)), "more", frozenset())
+    if unknown:
+        given = ", ".join(sorted(unknown))
+        raise MXNetError(f"{op.name} takes {signature(op)}: it has no argument {given}")
     return args, settings
 
 

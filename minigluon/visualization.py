@@ -5,7 +5,8 @@
 import html
 import math
 
-from minigluon.symbol.symbol import Facts, Symbol, in_order, text
+from minigluon.symbol.inference import Facts, given
+from minigluon.symbol.symbol import Symbol, in_order, text
 
 __all__ = [
     "COLORS",
@@ -64,7 +65,7 @@ def shapes_from(symbol, shape):
     """{entry: shape} of a graph, where `shape` tells those of some variables; empty without it."""
     if shape is None:
         return {}
-    symbol._given((), shape, "shape")  # MXNetError for names that are none of its variables
+    given(symbol, (), shape, "shape")  # MXNetError for names that are none of its variables
     facts = Facts({k: tuple(v) for k, v in shape.items()}, {})
     for node in in_order(symbol._entries):
         facts.visit(node)

@@ -132,7 +132,7 @@ PARAMETER_FAULTS = {
         r"in FullyConnected\(data: float32\[1, 4\]",
     ),
     "child": (lambda: nn.HybridSequential().add(Model()), ValueError, "HybridSequential instead"),
-    "input": (lambda: initialized(nn.Dense(2))([1, 2]), TypeError, "takes an NDArray"),
+    "input": (lambda: initialized(nn.Dense(2))([1, 2]), ValueError, "must be one NDArray"),
     "optimizer": (lambda: gluon.Trainer([], "sgdd"), ValueError, "known are"),
     "params": (lambda: gluon.Trainer("w", "sgd"), ValueError, "list or dict"),
     "label": (

@@ -279,3 +279,67 @@ def test_exports_cross_over_to_mxnet_and_back(tmp_path, mxnet_python):
         for who in ("ours", "theirs")
     ]
     assert names[0] == names[1]
+
+
+# --- What may be passed ---------------------------------------------------------------------------
+
+
+class Either(gluon.HybridBlock):
+    def hybrid_forward(self, F, a, b=None):
+        return a if b is None else b if a is None else a + b
+
+
+def either():
+    block = Either()
+    block.hybridize()
+    return block
+
+
+ONE = mx.nd.ones((2,))
+
+
+@pytest.mark.parametrize("args", [(None, ONE), (ONE, None), (ONE, ONE), (ONE,)])
+def test_none_is_an_argument(args):
+    expected = Either()(*args).asnumpy()
+    assert (either()(*args).asnumpy() == expected).all()
+
+
+def test_nones_at_the_end_stand_for_defaults():
+    block = either()
+    assert (block(ONE, None).asnumpy() == block(ONE).asnumpy()).all()
+    with pytest.raises(ValueError, match="does not match the cached version"):
+        block(ONE, ONE)
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        ((ONE, mx.sym.var("s")), "mixed NDArrays and Symbols"),
+        ((mx.sym.var("s"), ONE), "mixed NDArrays and Symbols"),
+        ((1, 2), "one NDArray or one Symbol"),
+        ((ONE, "b"), r"nested\) list of Symbol or NDArray"),
+    ],
+)
+def test_what_cannot_be_passed(args, message):
+    with pytest.raises(ValueError, match=message):
+        either()(*args)
+
+
+def test_lists_of_arrays_without_hybridize():
+    class Sum(gluon.HybridBlock):
+        def hybrid_forward(self, F, parts, more):
+            return sum(parts) + more
+
+    assert Sum()([ONE, ONE], ONE).asnumpy().tolist() == [3, 3]
+
+
+def test_parameters_of_a_graph_take_its_type():
+    f = mx.sym.FullyConnected(mx.sym.var("x"), num_hidden=2, name="f")
+    block = gluon.SymbolBlock(f, mx.sym.var("x", dtype="float64"))
+    assert block.collect_params()["f_weight"].dtype == np.float64
+
+
+def test_inputs_of_a_graph_are_variables():
+    f = mx.sym.exp(mx.sym.var("x"), name="f")
+    with pytest.raises(AssertionError, match="must be variable, but f is"):
+        gluon.SymbolBlock(f, f)

@@ -133,7 +133,8 @@ def test_shapes_flow_and_parameters_are_found():
     f = S.FullyConnected(S.var("x"), num_hidden=3)
     assert f.infer_shape(x=(2, 5)) == ([(2, 5), (3, 5), (3,)], [(2, 3)], [])
     assert f.infer_shape((2, 5)) == f.infer_shape(x=(2, 5))
-    assert f.infer_shape() == (None, None, None)
+    with pytest.warns(UserWarning, match="x: ()"):
+        assert f.infer_shape() == (None, None, None)
     assert f.infer_shape_partial() == ([(), (), ()], [()], [])
     assert (S.var("a") + S.var("b")).infer_shape(a=(2, 3)) == ([(2, 3), (2, 3)], [(2, 3)], [])
 
@@ -152,7 +153,8 @@ def test_contradicting_shapes_name_the_operator():
 def test_types_flow():
     f = S.FullyConnected(S.var("x"), num_hidden=3)
     assert f.infer_type(x="float16") == ([np.float16] * 3, [np.float16], [])
-    assert f.infer_type() == (None, None, None)
+    with pytest.warns(UserWarning, match="x: None"):
+        assert f.infer_type() == (None, None, None)
     assert S.cast(f, dtype="int32").infer_type(x="float64")[1] == [np.int32]
     assert S.argmax(f, axis=1).infer_type(x="float16")[1] == [np.float16]
     assert S.var("v", dtype="float16").exp().infer_type()[1] == [np.float16]
@@ -412,3 +414,151 @@ def test_graphs_are_written_and_run_as_in_mxnet(tmp_path, mxnet_python):
         (*names, text), (*expected, wanted) = ours[expression], theirs[expression]
         assert names == expected, expression
         assert essence(text) == essence(wanted), expression
+
+
+# --- Shapes that flow both ways -------------------------------------------------------------------
+
+
+def shapes_of(symbol, **known):
+    found = symbol.infer_shape_partial(**known)
+    return dict(zip(symbol.list_arguments(), found[0])) | {"out": found[1][0]}
+
+
+A, C = S.var("a", shape=(0, 10)), S.var("c", shape=(5, 0))
+IMAGE = S.var("a", shape=(0, 10, 0, 0))
+PARTIAL = {  # symbol, what is known, what is found
+    "elementwise": (A + S.var("b", shape=(12, 0)), {}, {"a": (12, 10), "b": (12, 10)}),
+    "product": (S.FullyConnected(A, num_hidden=21) + C, {}, {"a": (5, 10), "c": (5, 21)}),
+    "squeezed split": (
+        S.split(A, num_outputs=10, axis=1, squeeze_axis=True)[1] + S.var("c", shape=(5,)),
+        {},
+        {"a": (5, 10)},
+    ),
+    "split": (
+        S.split(S.var("a", shape=(0, 15, 0)), num_outputs=3)[1] + S.var("c", shape=(3, 5, 2)),
+        {},
+        {"a": (3, 15, 2)},
+    ),
+    "convolution": (
+        S.Convolution(IMAGE, num_filter=21, kernel=(3, 3), pad=(1, 1))
+        + S.var("c", shape=(5, 21, 32, 32)),
+        {},
+        {"a": (5, 10, 32, 32)},
+    ),
+    "concat": (
+        S.concat(A, S.var("b", shape=(0, 5)), dim=1) + S.var("d", shape=(2, 0)),
+        {},
+        {"a": (2, 10), "b": (2, 5), "d": (2, 15)},
+    ),
+    "unknown": (S.sin(S.var("x")), {}, {"x": (), "out": ()}),
+    "product of unknown rows": (
+        S.dot(S.var("x"), S.var("y")),
+        {"x": (0, 3, 4), "y": (4, 5)},
+        {"out": (0, 3, 5)},
+    ),
+    "transpose": (S.transpose(S.var("x")), {"x": (0, 3, 4)}, {"out": (4, 3, 0)}),
+    "sum": (S.sum(S.var("x"), axis=1), {"x": (0, 3, 4)}, {"out": (0, 4)}),
+    "pooling": (
+        S.Pooling(S.var("x"), pool_type="max", kernel=(2, 2), stride=(2, 2)),
+        {"x": (0, 3, 8, 8)},
+        {"out": (0, 3, 4, 4)},
+    ),
+    "reshape": (S.reshape(S.var("x"), shape=(-1, 3)), {"x": (0, 3, 4)}, {"out": (0, 3)}),
+    "a staircase is not climbed": (
+        S.Pooling(S.var("x", shape=(2, 3, 0, 8)), pool_type="max", kernel=(2, 2), stride=(3, 3))
+        + S.var("y", shape=(2, 3, 3, 3)),
+        {},
+        {"x": (2, 3, 0, 8)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTIAL)
+def test_shapes_flow_in_both_directions(name):
+    symbol, known, expected = PARTIAL[name]
+    found = shapes_of(symbol, **known)
+    assert {k: found[k] for k in expected} == expected
+
+
+def test_a_label_takes_the_type_of_the_data():
+    f = S.SoftmaxOutput(S.FullyConnected(S.cast(S.var("x"), dtype="float32"), num_hidden=3))
+    assert f.infer_type(x="float16")[0] == [np.float16] + [np.float32] * 3
+
+
+# --- Names and attributes in a call ---------------------------------------------------------------
+
+
+def test_methods_take_the_name_of_their_node():
+    x = S.var("x")
+    assert x.exp(name="e").name == x.transpose(name="e").name == "e"
+    assert x.split(num_outputs=2, axis=1, name="s").list_outputs() == ["s_output0", "s_output1"]
+    assert S.FullyConnected(x, num_hidden=2, name="f", lr_mult=0.3).attr("__lr_mult__") == "0.3"
+
+
+def test_a_composed_graph_can_be_named():
+    y = S.var("y").exp(name="inner")(y=S.var("x").sin(), name="outer")
+    assert y.list_outputs() == ["outer_output"]
+
+
+def test_states_say_how_they_begin():
+    attrs = S.BatchNorm(S.var("x"), name="b").attr_dict()
+    assert attrs["b_moving_var"]["__init__"] == '["one", {}]'
+    assert attrs["b_moving_mean"]["__init__"] == '["zero", {}]'
+
+
+@pytest.mark.parametrize(
+    "call", [lambda: S.FullyConnected(3, num_hidden=2), lambda: S.concat(S.var("x"), 3)]
+)
+def test_numbers_are_no_symbols(call):
+    with pytest.raises(AssertionError, match="must be Symbol instances, but got 3"):
+        call()
+
+
+def test_indexing_with_anything_but_a_number():
+    with pytest.raises(TypeError, match="only support integer index"):
+        S.var("x")[:, 0]
+
+
+# --- Executors ------------------------------------------------------------------------------------
+
+
+def bound():
+    e = S.FullyConnected(S.var("x"), num_hidden=4, name="f").simple_bind(
+        mx.cpu(), x=(5, 4), grad_req="null"
+    )
+    e.arg_dict["x"][:], e.arg_dict["f_weight"][:] = 1, 1
+    return e
+
+
+def test_a_reshaped_executor_shares_memory():
+    e = bound()
+    small = e.reshape(x=(3, 4))
+    assert (small.forward()[0].asnumpy() == 4).all()
+    small.arg_dict["x"][:] = 2
+    assert (e.forward()[0].asnumpy() == [[8]] * 3 + [[4]] * 2).all()
+    assert e.reshape(allow_up_sizing=True, x=(6, 4)).arg_dict["x"].shape == (6, 4)
+    wide = e.reshape(partial_shaping=True, allow_up_sizing=True, x=(6, 5))
+    assert wide.arg_dict["f_weight"].shape == (4, 5)
+
+
+@pytest.mark.parametrize("shape, message", [((7, 4), "up size"), ((3, 5), "f_weight changed")])
+def test_reshape_asks_first(shape, message):
+    with pytest.raises(mx.MXNetError, match=message):
+        bound().reshape(x=shape)
+
+
+def test_executors_are_monitored():
+    e, seen = (S.var("x") * 2 + 1).simple_bind(mx.cpu(), x=(2,)), []
+    e.set_monitor_callback(lambda name, array: seen.append((name, array.shape)))
+    e.forward()
+    assert [shape for _, shape in seen] == [(2,), (2,)] and seen[0][0].endswith("_output")
+    e.set_monitor_callback(lambda name, array: seen.append(name), monitor_all=True)
+    e.forward()
+    assert len(seen) == 6 and "MB allocated" in e.debug_str()
+
+
+def test_backward_after_a_forward_in_use():
+    e = (S.var("x") * 2).simple_bind(mx.cpu(), x=(2,))
+    e.forward(is_train=False)
+    e.backward(mx.nd.ones((2,)))
+    assert e.grad_dict["x"].asnumpy().tolist() == [2, 2]

@@ -21,7 +21,7 @@ from minigluon.gluon.parameter import (
 )
 from minigluon.initializer import Uniform
 from minigluon.name import Prefix
-from minigluon.ndarray.ndarray import ArgumentError, NDArray, shown
+from minigluon.ndarray.ndarray import NDArray, shown
 from minigluon.op import Operand, describe, failure, interpreters
 from minigluon.symbol.symbol import Symbol
 
@@ -41,6 +41,7 @@ __all__ = [
     "compiled",
     "compiler",
     "complete_shapes",
+    "first_of",
     "named_as",
     "outermost_counts",
     "outlined",
@@ -450,17 +451,15 @@ class HybridBlock(Block):
     def forward(self, x, *args):
         if self._active and type(x) is NDArray:
             return compiled(self, x, *args)
-        if isinstance(x, Symbol):
+        first = x if type(x) is NDArray and not args else first_of((x, *args))
+        if isinstance(first, Symbol):
             return self._written(x, *args)
-        if isinstance(x, Outline):
+        if isinstance(first, Outline):
             params = {n: Outline(p.shape, p.dtype, p) for n, p in self._reg_params.items()}
             return self.hybrid_forward(nd, x, *args, **params)
-        if not isinstance(x, NDArray):
-            raise ArgumentError(
-                f"{type(self).__name__} takes an NDArray as its first argument, but got {type(x)}: "
-                "convert it with mx.nd.array(...)"
-            )
-        ctx = x._ctx
+        if self._active:
+            return compiled(self, x, *args)
+        ctx = first._ctx
         try:
             params = {n: p.data(ctx) for n, p in self._reg_params.items()}
         except DeferredInitializationError:
@@ -503,6 +502,27 @@ class HybridBlock(Block):
     def infer_type(self, *args):
         """Give all parameters the type of the first argument, an array."""
         self.cast(args[0].dtype)
+
+
+def first_of(args):
+    """The first array in nested lists; ValueError if there is none, or arrays and symbols mixed."""
+    found, stack = [], [args]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, list | tuple):
+            stack.extend(reversed(part))
+        elif isinstance(part, Operand):
+            found.append(part)
+    if not found:
+        raise ValueError(
+            "In HybridBlock, there must be one NDArray or one Symbol in the input. Please check the "
+            f"type of the args: {', '.join(type(a).__name__ for a in args)}. mx.nd.array(...) makes one"
+        )
+    if len({isinstance(part, Symbol) for part in found}) > 1:
+        raise ValueError(
+            "In HybridBlock, we do not support mixed NDArrays and Symbols types for the input."
+        )
+    return found[0]
 
 
 def compiler():

@@ -8,26 +8,26 @@ import traceback
 import minigluon.symbol as sym
 from minigluon.autograd import state
 from minigluon.base import MXNetError
-from minigluon.executor import run
-from minigluon.gluon.block import HybridBlock
+from minigluon.gluon.block import HybridBlock, first_of
 from minigluon.gluon.parameter import DeferredInitializationError, ParameterDict, as_contexts
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.ndarray.utils import load, replace_file, save
-from minigluon.op import operator
-from minigluon.symbol.hybrid import Outlines, Writer, as_operator, calls, unique
-from minigluon.symbol.symbol import Symbol, in_order
+from minigluon.symbol.hybrid import Written
+from minigluon.symbol.inference import types_of
+from minigluon.symbol.symbol import TYPE_CODES, Symbol, in_order
 
 __all__ = [
     "Graph",
     "Programs",
     "SymbolBlock",
+    "declared",
     "export",
     "fill",
     "flattened",
     "rebuilt",
+    "shortened",
     "told",
     "traced",
-    "without_gradient",
     "written",
 ]
 
@@ -35,21 +35,28 @@ __all__ = [
 # --- The structure of a call ----------------------------------------------------------------------
 
 
-def flattened(x, found):
+def flattened(x, found, what="input"):
     """The form of nested lists of arrays; the arrays themselves are added to the list `found`."""
     if isinstance(x, list | tuple):
-        return tuple(flattened(part, found) for part in x)
+        return tuple(flattened(part, found, what) for part in x)
     if x is None:
         return -1
     if isinstance(x, Symbol) and len(x) > 1:
-        return tuple(flattened(part, found) for part in x)
+        return tuple(flattened(part, found, what) for part in x)
     if not isinstance(x, NDArray | Symbol):
         raise ValueError(
-            "When hybridized, the input of HybridBlock must be (nested) list of Symbol or NDArray, but "
-            f"got {x!r} of type {type(x)}"
+            f"When hybridized, the input of HybridBlock {what} must be (nested) list of Symbol or "
+            f"NDArray, but got {x!r} of type {type(x)}"
         )
     found.append(x)
     return 0
+
+
+def shortened(form):
+    """A form without the Nones at its end, which stand for defaults."""
+    while form and form[-1] == -1:
+        form = form[:-1]
+    return form
 
 
 def rebuilt(form, parts):
@@ -62,16 +69,16 @@ def rebuilt(form, parts):
 # --- A graph and its programs ---------------------------------------------------------------------
 
 
-class Graph:
+class Graph(Written):
     """A block written down once: its outputs, the data and the parameters that they need."""
 
     def __init__(self, block, form, count, name):
         names = ["data"] if count == 1 else [f"data{i}" for i in range(count)]
         data = [sym.var(n) for n in names]
         outputs = []
-        self.form = flattened(written(block, rebuilt(form, iter(data))), outputs)
-        self.outputs = [entry for out in outputs for entry in out._entries]
-        nodes = [node for node in in_order(self.outputs) if node.op is None]
+        self.form = flattened(written(block, rebuilt(form, iter(data))), outputs, "output")
+        entries = [entry for out in outputs for entry in out._entries]
+        nodes = [node for node in in_order(entries) if node.op is None]
         position = {x._entries[0][0]: i for i, x in enumerate(data)}
         known = {**block.collect_params()}
         lost = [n.name for n in nodes if n not in position and n.name not in known]
@@ -81,45 +88,8 @@ class Graph:
             )
         self.data = [position[n] for n in nodes if n in position]
         self.parameters = [known[n.name] for n in nodes if n not in position]
-        self.inputs = [(n, 0) for n in nodes if n in position]
-        self.inputs += [(n, 0) for n in nodes if n not in position]
-        self.name, self.programs = name, {}
-
-    def program(self, arrays):
-        """The operator for such arrays, written if there is none yet."""
-        wanted = tuple(a._node is not None for a in arrays) if state.recording else ()
-        wanted = wanted if any(wanted) else ()
-        key = wanted, tuple([(a._data.shape, a._data.dtype) for a in arrays])
-        found = self.programs.get(key)
-        if found is None:
-            found = self.programs[key] = self.write(arrays, wanted)
-        return found
-
-    def walk(self, arrays, ctx, hooks=()):
-        """The outputs, computed node by node, which `hooks` hear of: a list, or the only one."""
-        names = [node.name for node, _ in self.inputs]
-        out = run(self.outputs, dict(zip(names, arrays)), ctx, hooks)
-        return out if len(out) > 1 else out[0]
-
-    def write(self, arrays, wanted):
-        """A new program."""
-        outlines = Outlines()
-        for entry, a in zip(self.inputs, arrays):
-            outlines.put(entry, a._data.shape, a._data.dtype)
-        if wanted:
-            return as_operator(self.name, self.inputs, self.outputs, outlines, wanted)
-        return without_gradient(self.name, self.inputs, self.outputs, outlines)
-
-
-def without_gradient(name, inputs, outputs, outlines):
-    """The operator that only runs a graph forwards."""
-    outputs = unique(outputs, {}, {*inputs})
-    for node in calls(outputs, {*inputs}):
-        outlines.visit(node)
-    kernel = Writer(name, inputs, outputs, outlines).function()
-    op = operator(kernel, same_dtype=False, listed=False)
-    op.visible, op.listing = len(outputs), kernel.source
-    return op
+        inputs = [(n, 0) for n in nodes if n in position]
+        super().__init__(inputs + [(n, 0) for n in nodes if n not in position], entries, name)
 
 
 def written(block, args):
@@ -139,17 +109,21 @@ def written(block, args):
 
 
 class Programs:
-    """The graphs of an active block: one for each form of its arguments, in training and in use."""
+    """The graphs of an active block: one in training, one in use."""
 
     def __init__(self, block):
         self.block, self.graphs, self.form = block, {}, None
 
     def __call__(self, args):
         flat = []
-        form = 0 if len(args) == 1 and type(args[0]) is NDArray else flattened(list(args), flat)
-        if form == 0:
+        if len(args) == 1 and type(args[0]) is NDArray:
             form, flat = (0,), args
-        graph = self.graphs.get((form, state.training)) or self.trace(form, flat)
+        else:
+            form = flattened(list(args), flat)
+            first_of(flat)
+        graph = self.graphs.get(state.training)
+        if graph is None or form != self.form:
+            graph = self.trace(form, flat)
         ctx = flat[0]._ctx
         try:
             arrays = [flat[i] for i in graph.data] + [p.data(ctx) for p in graph.parameters]
@@ -158,7 +132,7 @@ class Programs:
             arrays = [flat[i] for i in graph.data] + [p.data(ctx) for p in graph.parameters]
         try:
             hooks = getattr(self.block, "_op_hooks", ())
-            out = graph.walk(arrays, ctx, hooks) if hooks else graph.program(arrays)(*arrays)
+            out = graph.walk(arrays, ctx, hooks) if hooks else graph(*arrays)
         except MXNetError:
             graph.walk(arrays, ctx)  # the same error, with the call's name
             raise
@@ -167,9 +141,17 @@ class Programs:
         return rebuilt(graph.form, iter(out if isinstance(out, list) else [out]))
 
     def trace(self, form, flat):
-        """The graph for arguments of this form, in the present mode."""
-        graph = Graph(self.block, form, len(flat), self.block.name or "forward")
-        self.graphs[form, state.training] = self.latest = graph
+        """The graph for arguments of this form, in the present mode; all forms must be the same."""
+        if self.form is not None and shortened(form) != shortened(self.form):
+            raise ValueError(
+                "The argument structure of HybridBlock does not match the cached version. "
+                f"Stored format = {self.form}, input format = {form}"
+            )
+        graph = self.graphs.get(state.training)
+        if graph is None:
+            graph = Graph(self.block, form, len(flat), self.block.name or "forward")
+            self.graphs[state.training] = self.latest = graph
+            self.form = self.form or form
         return graph
 
     def finish(self, graph, args):
@@ -230,14 +212,19 @@ class SymbolBlock(HybridBlock):
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
         inputs = inputs if isinstance(inputs, list | tuple) else [inputs]
         self._graph = sym.Group(list(outputs)) if len(outputs) > 1 else outputs[0]
+        for x in inputs:
+            assert x._entries[0][0].op is None, (
+                f"Input symbols must be variable, but {x.name} is an output of operators"
+            )
         self._inputs = [x.name for x in inputs]
         states = {*self._graph.list_auxiliary_states()}
+        types = types_of(self._graph._entries, declared(inputs))
         for node in in_order(self._graph._entries):
             if node.op is None and node.name not in self._inputs:
                 req = "null" if node.name in states else "write"
                 found = self.params._find(node.name)
                 self._reg_params[node.name] = found or self.params.get(
-                    node.name, grad_req=req, **told(node)
+                    node.name, grad_req=req, dtype=types[node, 0] or "float32", **told(node)
                 )
         self._active = True
 
@@ -259,6 +246,12 @@ class SymbolBlock(HybridBlock):
 
     def __repr__(self):
         return f"{type(self).__name__}(\n{self._graph!r} : {len(self._inputs)} -> {len(self._graph)}\n)"
+
+
+def declared(inputs):
+    """{name: type} of the variables that say theirs."""
+    types = {x.name: x.attr("__dtype__") for x in inputs}
+    return {n: TYPE_CODES[int(t)] if t.isdigit() else t for n, t in types.items() if t}
 
 
 def told(node):

@@ -3,12 +3,12 @@
 # Written from chapters/21_graphs.ipynb: edit the chapter, then run `minigluon export`.
 
 from minigluon import executor
-from minigluon.symbol import files
+from minigluon.symbol import files, inference
 from minigluon.symbol.space import SymbolSpace
 
 # --- The face `mx.sym` ----------------------------------------------------------------------------
 
-PARTS = (executor, files)  # they give Symbol its methods
+PARTS = (executor, files, inference)  # they give Symbol its methods
 PLACES = {
     "minigluon.symbol.symbol": ("Group", "NotImplementedForSymbol", "Symbol", "Variable", "var"),
     "minigluon.symbol.space": (

@@ -9,14 +9,18 @@ from itertools import count
 
 import numpy as np
 
+from minigluon.autograd import state
+from minigluon.executor import run
 from minigluon.op import operator, operators
-from minigluon.symbol.symbol import Facts, Node, Symbol, draws, undrawn
+from minigluon.symbol.inference import Facts, draws, undrawn
+from minigluon.symbol.symbol import Node, Symbol
 
 __all__ = [
     "OWNERS",
     "Outlines",
     "UFUNCS",
     "Writer",
+    "Written",
     "as_operator",
     "backward_operator",
     "calls",
@@ -33,6 +37,7 @@ __all__ = [
     "traced",
     "undone",
     "unique",
+    "without_gradient",
 ]
 
 
@@ -426,6 +431,56 @@ def backward_operator(name, heads, inputs, back, outlines):
         return [None if e is None else next(parts) for e in back]
 
     return call
+
+
+# --- A program for each kind of call --------------------------------------------------------------
+
+
+class Written:
+    """A graph, variables `inputs` to entries `outputs`, that can be called on NDArrays."""
+
+    def __init__(self, inputs, outputs, name):
+        self.inputs, self.outputs, self.name, self.programs = inputs, outputs, name, {}
+
+    def __call__(self, *arrays):
+        """The outputs: a list, or the only one."""
+        return self.program(arrays)(*arrays)
+
+    def program(self, arrays):
+        """The operator for such arrays, written if there is none yet."""
+        wanted = tuple([a._node is not None for a in arrays]) if state.recording else ()
+        wanted = wanted if any(wanted) else ()
+        key = wanted, tuple([(a._data.shape, a._data.dtype) for a in arrays])
+        found = self.programs.get(key)
+        if found is None:
+            found = self.programs[key] = self.write(arrays, wanted)
+        return found
+
+    def walk(self, arrays, ctx, hooks=()):
+        """The same, computed node by node, which `hooks` hear of."""
+        names = [node.name for node, _ in self.inputs]
+        out = run(self.outputs, dict(zip(names, arrays)), ctx, hooks)
+        return out if len(out) > 1 else out[0]
+
+    def write(self, arrays, wanted):
+        """A new program."""
+        outlines = Outlines()
+        for entry, a in zip(self.inputs, arrays):
+            outlines.put(entry, a._data.shape, a._data.dtype)
+        if wanted:
+            return as_operator(self.name, self.inputs, self.outputs, outlines, wanted)
+        return without_gradient(self.name, self.inputs, self.outputs, outlines)
+
+
+def without_gradient(name, inputs, outputs, outlines):
+    """The operator that only runs a graph forwards."""
+    outputs = unique(outputs, {}, {*inputs})
+    for node in calls(outputs, {*inputs}):
+        outlines.visit(node)
+    kernel = Writer(name, inputs, outputs, outlines).function()
+    op = operator(kernel, same_dtype=False, listed=False)
+    op.visible, op.listing = len(outputs), kernel.source
+    return op
 
 
 # --- At once --------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ from functools import update_wrapper
 
 from minigluon import ops
 from minigluon.namespace import Namespace
-from minigluon.op import operators
-from minigluon.symbol.symbol import Symbol, compose
+from minigluon.ndarray.ndarray import ArgumentError
+from minigluon.op import Operand, operators
+from minigluon.symbol.symbol import INFIX, Symbol, compose
 
 __all__ = [
     "SymbolSpace",
@@ -24,6 +25,7 @@ __all__ = [
     "maximum",
     "minimum",
     "modulo",
+    "naming",
     "ones",
     "pow",
     "power",
@@ -56,6 +58,11 @@ def seen_by_symbol(op, called, prefix=""):
 
     def function(*args, name=None, attr=None, **settings):
         settings.pop("out", None)
+        if op.name not in INFIX and any(isinstance(a, int | float) for a in args[: op.most]):
+            number = next(a for a in args if isinstance(a, int | float))
+            raise ArgumentError(
+                f"{called}: Argument {op.arrays[0]} must be Symbol instances, but got {number}"
+            )
         made = compose(op, args, settings, called, name, attr)
         made._entries[0][0].called = prefix + called if called != op.name else op.name
         return made
@@ -63,6 +70,26 @@ def seen_by_symbol(op, called, prefix=""):
     update_wrapper(function, op.kernel)
     function.__name__ = function.__qualname__ = called
     return function
+
+
+def naming(method):
+    """A method of all arrays as one of symbols, which may be given the name of its node."""
+
+    def call(self, *args, name=None, attr=None, **settings):
+        made = method(self, *args, **settings)
+        node = made._entries[0][0]
+        if name is not None and node is not self._entries[0][0]:
+            node.name, node.outputs = name, [o.replace(node.name, name, 1) for o in node.outputs]
+        return made
+
+    return update_wrapper(call, method)
+
+
+ops.load()
+for name, method in vars(Operand).copy().items():
+    plain = name[0] != "_" and callable(method) and not hasattr(method, "kernel")
+    if plain and name not in vars(Symbol):
+        setattr(Symbol, name, naming(method))
 
 
 def zeros(shape, dtype="float32", **kwargs):

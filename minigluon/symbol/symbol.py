@@ -2,30 +2,24 @@
 
 # Written from chapters/20_symbols.ipynb: edit the chapter, then run `minigluon export`.
 
-import ast
-
 import numpy as np
 
 from minigluon import attribute
 from minigluon.base import MXNetError
 from minigluon.name import current as current_manager
-from minigluon.ndarray.ndarray import ArgumentError, real_dtype
-from minigluon.op import Operand, bind, failure, interpreters, operators, signature
+from minigluon.ndarray.ndarray import ArgumentError
+from minigluon.op import Operand, bind, interpreters, operators, signature
 
 __all__ = [
-    "Facts",
     "Group",
     "INFIX",
     "Node",
     "NotImplementedForSymbol",
-    "OWN_TYPES",
     "Symbol",
     "TYPE_CODES",
     "Variable",
     "attributes",
-    "complete",
     "compose",
-    "draws",
     "hint_of",
     "in_order",
     "moved",
@@ -36,8 +30,6 @@ __all__ = [
     "states_of",
     "substituted",
     "text",
-    "type_of_call",
-    "undrawn",
     "var",
     "wanted",
 ]
@@ -141,6 +133,11 @@ class Symbol(Operand):
             index = matches[0]
         if isinstance(index, slice):
             return Symbol(self._entries[index])
+        if not isinstance(index, int):
+            raise TypeError(
+                f"Symbol only support integer index to fetch i-th output, not {index!r}: to take a part "
+                "of the array itself, use slice_axis or slice"
+            )
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self!r} has {len(self)} outputs, there is no number {index}")
         return Symbol([self._entries[index]])
@@ -205,78 +202,13 @@ class Symbol(Operand):
                 raise ValueError(f"Set Attr only accepts string values: {key}={value!r}")
             self._entries[0][0].attrs[attribute.hidden(key)] = value
 
-    # --- Shapes and types -------------------------------------------------------------------------
-
-    def _facts(self, shapes, types):
-        facts = Facts(shapes, types)
-        for node in in_order(self._entries):
-            facts.visit(node)
-        return facts
-
-    def _given(self, args, kwargs, what):
-        """{name: value} of what was given by position or by name."""
-        names = self.list_arguments()
-        if args and kwargs:
-            raise ValueError(
-                f"Can only specify known argument {what} by position or by name, not both"
-            )
-        unknown = kwargs.keys() - {*self.list_inputs()}
-        if unknown or len(args) > len(names):
-            raise MXNetError(
-                f"infer_{what}: {', '.join(sorted(unknown)) or args} is not among the arguments "
-                f"{', '.join(self.list_inputs())}"
-            )
-        return {k: v for k, v in (kwargs or dict(zip(names, args))).items() if v is not None}
-
-    def infer_shape_partial(self, *args, **kwargs):
-        """As `infer_shape`, with () for what is unknown."""
-        known = self._given(args, kwargs, "shape")
-        facts = self._facts({k: tuple(v) for k, v in known.items()}, {})
-        arguments, states = self._variables()
-        parts = [(n, 0) for n in arguments], self._entries, [(n, 0) for n in states]
-        return tuple([facts.shapes.get(entry) or () for entry in part] for part in parts)
-
-    def infer_shape(self, *args, **kwargs):
-        """Shapes of arguments, outputs and auxiliary states, from those of some arguments.
-
-        Three lists, in the order of `list_arguments` and the others; (None, None, None) if some remain
-        unknown. MXNetError where shapes contradict each other.
-        """
-        found = self.infer_shape_partial(*args, **kwargs)
-        known = all(shape and complete(shape) for part in found for shape in part)
-        return found if known else (None, None, None)
-
-    # --- Shapes and types -------------------------------------------------------------------------
-
-    def infer_type(self, *args, **kwargs):
-        """Types of arguments, outputs and auxiliary states, from those of some arguments.
-
-        Three lists; (None, None, None) if nothing was given.
-        """
-        given, types = self._given(args, kwargs, "type"), {}
-        for node in in_order(self._entries):
-            if node.op is None:
-                code = node.attrs.get("__dtype__")
-                own = TYPE_CODES[int(code)] if code else None
-                found = given.get(node.name, own)
-                types[node, 0] = None if found is None else real_dtype(found)
-                continue
-            entries = [a for a in node.inputs if type(a) is tuple]
-            first = next((types[a] for a in entries if types[a] is not None), None)
-            for a in entries:
-                if types[a] is None and node.op.same_dtype:
-                    types[a] = first
-            for i in range(len(node.outputs)):
-                types[node, i] = type_of_call(node, [types[a] for a in entries])
-        arguments, states = self._variables()
-        parts = [(n, 0) for n in arguments], self._entries, [(n, 0) for n in states]
-        found = tuple([types[e] and types[e].type for e in part] for part in parts)
-        return (None, None, None) if any(t is None for part in found for t in part) else found
-
     # --- Putting graphs together ------------------------------------------------------------------
 
     def __call__(self, *args, name=None, **kwargs):
-        """The graph with Symbols in the place of its variables, by position or by name."""
+        """The graph with Symbols in the place of its variables, by position or by name.
+
+        `name` is that of the node of its output.
+        """
         variables = {node.name: node for node in in_order(self._entries) if node.op is None}
         given = {**dict(zip(variables, args)), **kwargs}
         if len(args) > len(variables) or not given.keys() <= variables.keys():
@@ -285,9 +217,11 @@ class Symbol(Operand):
             )
         if not all(isinstance(s, Symbol) and len(s) == 1 for s in given.values()):
             raise TypeError("Compose expect Symbol as arguments, each with one output")
-        return Symbol(
-            substituted(self._entries, {variables[k]: s._entries[0] for k, s in given.items()})
-        )
+        made = substituted(self._entries, {variables[k]: s._entries[0] for k, s in given.items()})
+        if name is not None and len(made) == 1 and made[0][0].op is not None:
+            made[0][0].name = name
+            made[0][0].outputs = output_names(made[0][0])
+        return Symbol(made)
 
     def __copy__(self):
         return Symbol(self._entries)
@@ -404,8 +338,16 @@ def hint_of(op, args, called):
 
 
 def compose(op, args, settings, called=None, name=None, attr=None):
-    """The Symbol of a call. Arrays that are missing become variables, named after the call."""
+    """The Symbol of a call. Arrays that are missing become variables, named after the call.
+
+    Among the settings may stand `name`, `attr` and attributes such as `lr_mult`.
+    """
     args, settings = bind(op, tuple(args), settings)
+    if not settings.keys() <= op.known:
+        notes = {k: settings[k] for k in settings if k not in op.known}
+        settings = {k: v for k, v in settings.items() if k in op.known}
+        name, attr = notes.pop("name", name), {**(notes.pop("attr", None) or {}), **(attr or {})}
+        attr |= {key: str(value) for key, value in notes.items()}
     require_symbols(op, args)
     missing = [s for s in op.settings if s not in op.defaults and s not in settings]
     if missing:
@@ -444,111 +386,8 @@ def require_symbols(op, args):
             )
 
 
+compose.more = {"name", "attr", *attribute.HIDDEN}  # what a call may say beyond its settings
 interpreters[Symbol] = compose
-
-
-# --- Shapes and types -----------------------------------------------------------------------------
-
-
-def complete(shape):
-    """Whether a shape is known, in all its sizes."""
-    return shape is not None and 0 not in shape
-
-
-def draws(op):
-    """Whether an operator draws random numbers."""
-    return "rng" in op.known
-
-
-def undrawn(node):
-    """The settings of a node's call, with a stream of its own: nothing is drawn from the user's."""
-    return {**node.settings, "rng": 0} if draws(node.op) else node.settings
-
-
-class Facts:
-    """Shapes and types of the outputs of nodes, as far as they are known: {(node, number): …}."""
-
-    def __init__(self, shapes, types):
-        self.by_name, self.type_by_name = shapes, types
-        self.shapes, self.types = {}, {}
-
-    def begin(self, node):
-        """What is known of a variable."""
-        shape = self.by_name.get(node.name)
-        if shape is None and "__shape__" in node.attrs:
-            shape = ast.literal_eval(node.attrs["__shape__"])
-        code = node.attrs.get("__dtype__", "0")
-        own = TYPE_CODES[int(code)] if code.isdigit() else code
-        self.shapes[node, 0] = None if shape is None else tuple(shape)
-        self.types[node, 0] = np.dtype(self.type_by_name.get(node.name, own))
-
-    def learn(self, node, entry, shape):
-        """Write down the shape of an input; MXNetError if another one is known."""
-        known, shape = self.shapes.get(entry), tuple(shape)
-        if known and (
-            len(known) != len(shape) or any(a and b and a != b for a, b in zip(known, shape))
-        ):
-            raise MXNetError(
-                f"Error in operator {node.name}: Shape inconsistent, Provided = {known}, "
-                f"inferred shape={shape} for {entry[0].name}"
-            )
-        self.shapes[entry] = shape
-
-    # --- Shapes and types -------------------------------------------------------------------------
-
-    def visit(self, node):
-        """Find the shapes of a node's outputs."""
-        if node.op is None:
-            self.begin(node)
-        else:
-            self.call(node)
-
-    def call(self, node):
-        """Find the shapes of a call's outputs, and those of its parameters on the way."""
-        shapes = [self.shapes.get(a) if type(a) is tuple else None for a in node.inputs]
-        for entry, shape in zip(node.inputs, self.guessed(node, shapes)):
-            if type(entry) is tuple and shape is not None and 0 not in shape:
-                self.learn(node, entry, shape)
-        entries = [a for a in node.inputs if type(a) is tuple]
-        if all(complete(self.shapes.get(a)) for a in entries):
-            for i, out in enumerate(self.outlined(node)):
-                self.shapes[node, i], self.types[node, i] = out.shape, out.dtype
-
-    def guessed(self, node, shapes):
-        """The shapes of the inputs that the operator asks for."""
-        if node.op.infer is not None and complete(shapes[0]):
-            return node.op.infer(*shapes, **{**node.op.defaults, **node.settings})
-        same = node.op.name in INFIX and (node.called == node.op.name or "elemwise" in node.called)
-        known = [s for s in shapes if complete(s)]
-        return [s or known[0] for s in shapes] if same and known else shapes
-
-    def outlined(self, node):
-        """The outputs of the node's kernel, run on zeros."""
-        raw = [
-            np.zeros(self.shapes[a], self.types[a]) if type(a) is tuple else a for a in node.inputs
-        ]
-        try:
-            out = node.op.kernel(*raw, **undrawn(node))
-        except Exception as error:
-            found = failure(error, node.op, raw, node.settings)
-            raise MXNetError(f"Error in operator {node.name}: {found}") from error
-        return out[: len(node.outputs)] if isinstance(out, tuple) else [out]
-
-
-OWN_TYPES = {
-    "shape_array": "int64",
-    "size_array": "int64",
-}
-
-
-def type_of_call(node, types):
-    """The type of a node's outputs, from those of its inputs; None if unknown."""
-    settings = {**node.op.defaults, **node.settings}
-    if node.op.name in OWN_TYPES:
-        return np.dtype(OWN_TYPES[node.op.name])
-    if settings.get("dtype") is not None:
-        return np.dtype(settings["dtype"])
-    return next((t for t in types if t is not None), None)
 
 
 # --- Putting graphs together ----------------------------------------------------------------------
@@ -597,7 +436,6 @@ for name in (
 Symbol.__neg__ = lambda self: operators["multiply"](self, -1.0)  # as MXNet writes it down
 Symbol.astype = lambda self, dtype, copy=True: operators["cast"](self, dtype=dtype)
 Symbol.as_nd_ndarray = lambda self: self
-Symbol.infer_type_partial = Symbol.infer_type
 Symbol.debug_str = lambda self: "\n".join(
     f"{node.called or 'Variable'}: {node.name}" for node in in_order(self._entries)
 )

@@ -1,0 +1,400 @@
+"""What shape will it have? Run the kernel on zeros; and where a size is unknown, run it twice and see what moved."""
+
+# Written from chapters/20b_inference.ipynb: edit the chapter, then run `minigluon export`.
+
+import ast
+import warnings
+from itertools import count
+
+import numpy as np
+
+from minigluon.base import MXNetError
+from minigluon.ndarray.ndarray import real_dtype
+from minigluon.op import failure
+from minigluon.symbol.symbol import INFIX, TYPE_CODES, Symbol, in_order
+
+__all__ = [
+    "FIRST",
+    "Facts",
+    "Inference",
+    "OWN_TYPES",
+    "SAME_SHAPE",
+    "SECOND",
+    "Symbol",
+    "complete",
+    "draws",
+    "given",
+    "infer_shape",
+    "infer_shape_partial",
+    "infer_type",
+    "infer_type_partial",
+    "keeps_shape",
+    "lists",
+    "merged",
+    "type_of_call",
+    "types_of",
+    "undrawn",
+]
+
+
+# --- Code -----------------------------------------------------------------------------------------
+
+
+def complete(shape):
+    """Whether a shape is known, in all its sizes."""
+    return shape is not None and 0 not in shape
+
+
+def merged(a, b):
+    """Two partial shapes of one array as one; None if they contradict each other."""
+    if a is None or b is None:
+        return a if b is None else b
+    if len(a) != len(b) or any(m and n and m != n for m, n in zip(a, b)):
+        return None
+    return tuple(m or n for m, n in zip(a, b))
+
+
+def draws(op):
+    """Whether an operator draws random numbers."""
+    return "rng" in op.known
+
+
+def undrawn(node):
+    """The settings of a node's call, with a stream of its own: nothing is drawn from the user's."""
+    return {**node.settings, "rng": 0} if draws(node.op) else node.settings
+
+
+class Facts:
+    """Shapes and types of the outputs of nodes, as far as they are known: {(node, number): …}."""
+
+    def __init__(self, shapes, types):
+        self.by_name, self.type_by_name = shapes, types
+        self.shapes, self.types = {}, {}
+
+    def begin(self, node):
+        """What is known of a variable."""
+        shape = self.by_name.get(node.name)
+        if shape is None and "__shape__" in node.attrs:
+            shape = ast.literal_eval(node.attrs["__shape__"])
+        code = node.attrs.get("__dtype__", "0")
+        own = TYPE_CODES[int(code)] if code.isdigit() else code
+        shape = (shape,) if isinstance(shape, int) else shape
+        self.shapes[node, 0] = None if shape is None else tuple(shape)
+        self.types[node, 0] = np.dtype(self.type_by_name.get(node.name, own))
+
+    def learn(self, node, entry, shape):
+        """Write down the shape of an edge; MXNetError if another one is known. Whether it was new."""
+        known, shape = self.shapes.get(entry), tuple(shape)
+        found = merged(known, shape)
+        if found is None:
+            raise MXNetError(
+                f"Error in operator {node.name}: Shape inconsistent, Provided = {known}, "
+                f"inferred shape={shape} for {entry[0].name}"
+            )
+        self.shapes[entry] = found
+        return found != known
+
+    # --- Code -------------------------------------------------------------------------------------
+
+    def visit(self, node):
+        """Find the shapes of a node's outputs."""
+        if node.op is None:
+            self.begin(node)
+        else:
+            self.call(node)
+
+    def call(self, node):
+        """Find the shapes of a call's outputs, and those of its parameters on the way."""
+        for entry, shape in zip(node.inputs, self.guessed(node)):
+            if type(entry) is tuple and shape is not None:
+                self.learn(node, entry, shape)
+        entries = [a for a in node.inputs if type(a) is tuple]
+        if all(complete(self.shapes.get(a)) for a in entries):
+            for i, out in enumerate(self.outlined(node)):
+                self.learn(node, (node, i), out.shape)
+                self.types[node, i] = out.dtype
+
+    def guessed(self, node):
+        """The shapes of the inputs that the operator asks for."""
+        shapes = [self.shapes.get(a) if type(a) is tuple else None for a in node.inputs]
+        if node.op.infer is None or not shapes or shapes[0] is None:
+            return []
+        try:
+            return node.op.infer(*shapes, **{**node.op.defaults, **node.settings})
+        except (IndexError, TypeError, ValueError):  # a rule that needs more than is known
+            return []
+
+    def outlined(self, node):
+        """The outputs of the node's kernel, run on zeros."""
+        try:
+            return self.tried(node, {})
+        except Exception as error:
+            raw = self.zeros(node, {})
+            found = failure(error, node.op, raw, node.settings)
+            raise MXNetError(f"Error in operator {node.name}: {found}") from error
+
+    def zeros(self, node, shapes):
+        """The inputs of a call as zeros; `shapes` overrides what is known."""
+        return [
+            np.zeros(shapes.get(a) or self.shapes[a], self.types.get(a, np.float32))
+            if type(a) is tuple
+            else a
+            for a in node.inputs
+        ]
+
+    def tried(self, node, shapes):
+        """The outputs of a call on zeros."""
+        with np.errstate(all="ignore"):
+            out = node.op.kernel(*self.zeros(node, shapes), **undrawn(node))
+        return out[: len(node.outputs)] if isinstance(out, tuple) else [out]
+
+
+FIRST, SECOND = (
+    24,
+    48,
+)  # sizes to try: divisible by most that one divides by, larger than most kernels
+SAME_SHAPE = {  # operators of several arrays, or of other modules, whose output is shaped as the first array
+    *("Activation", "LeakyReLU", "Dropout", "softmax", "log_softmax", "softmin", "BatchNorm"),
+    *("LayerNorm", "InstanceNorm", "GroupNorm", "L2Normalization", "SoftmaxOutput", "LRN"),
+    *("LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput", "SVMOutput"),
+    *("zeros_like", "ones_like", "MakeLoss", "make_loss", "cumsum", "cast_like", "where"),
+}
+
+
+def keeps_shape(node):
+    """The inputs of a call that have its output's shape for certain."""
+    arrays = [a for a in node.inputs if type(a) is tuple]
+    if node.op.name in INFIX:
+        return arrays if node.called == node.op.name or "elemwise" in node.called else []
+    if node.op.name in ("where", "add_n"):
+        return arrays
+    module = node.op.kernel.__module__.rpartition(".")[2]
+    alone = len(arrays) == 1 and module in ("elementwise", "special", "activations")
+    return arrays[:1] if alone or node.op.name in SAME_SHAPE else []
+
+
+class Inference(Facts):
+    """Facts that flow in both directions, to a fixed point."""
+
+    def settle(self, nodes):
+        """Apply all rules until nothing changes."""
+        for node in nodes:
+            if node.op is None:
+                self.begin(node)
+        calls = [node for node in nodes if node.op is not None]
+        self.done, rounds = set(), count()
+        while next(rounds) < 2 * len(calls) + 2:
+            before = dict(self.shapes)
+            for node in calls:
+                self.forwards(node)
+            for node in reversed(calls):
+                self.backwards(node)
+            if self.shapes == before:
+                return
+
+    def forwards(self, node):
+        """Learn about the outputs of a call."""
+        if node in self.done:
+            return
+        arrays = [a for a in node.inputs if type(a) is tuple]
+        self.call(node)
+        shapes = [self.shapes.get(a) for a in arrays]
+        if all(complete(s) for s in shapes):
+            self.done.add(node)
+        elif all(shapes):
+            for i, shape in enumerate(self.moved(node, arrays)):
+                self.learn(node, (node, i), shape)
+        for a in keeps_shape(node):
+            if self.shapes.get(a) is not None:
+                self.learn(node, (node, 0), self.shapes[a])
+
+    # --- Code -------------------------------------------------------------------------------------
+
+    def trial(self, node, arrays, size):
+        """Shapes of the outputs if the unknown sizes are `size`, {axis: number}; None if it fails."""
+        shapes = {
+            a: tuple(n or size.get(axis, FIRST) for axis, n in enumerate(self.shapes[a]))
+            for a in arrays
+        }
+        try:
+            return [out.shape for out in self.tried(node, shapes)]
+        except Exception:
+            return None
+
+    def moved(self, node, arrays):
+        """Shapes of the outputs with 0 where they move with the unknown sizes; [] if nothing is sure."""
+        one = self.trial(node, arrays, {})
+        axes = range(max(len(self.shapes[a]) for a in arrays))
+        two = self.trial(node, arrays, dict.fromkeys(axes, SECOND))
+        if one is None or two is None or [*map(len, one)] != [*map(len, two)]:
+            return []
+        return [tuple(m if m == n else 0 for m, n in zip(s, t)) for s, t in zip(one, two)]
+
+    def backwards(self, node):
+        """Learn about the inputs of a call from its outputs."""
+        arrays = [a for a in node.inputs if type(a) is tuple]
+        for a in keeps_shape(node):
+            if self.shapes.get((node, 0)) is not None:
+                self.learn(node, a, self.shapes[node, 0])
+        open_ = [a for a in arrays if not complete(self.shapes.get(a))]
+        if not open_ or any(self.shapes.get(a) is None for a in arrays):
+            return
+        for axis in sorted({i for a in open_ for i, n in enumerate(self.shapes[a]) if n == 0}):
+            size = self.solved(node, arrays, axis)
+            for a in open_ if size else ():
+                shape = self.shapes[a]
+                if axis < len(shape) and not shape[axis]:
+                    self.learn(node, a, (*shape[:axis], size, *shape[axis + 1 :]))
+
+    def solved(self, node, arrays, axis):
+        """The unknown size along `axis` that fits what is known of the outputs; None if none is sure."""
+        one = self.trial(node, arrays, {})
+        two = self.trial(node, arrays, {axis: SECOND})
+        if one is None or two is None:
+            return None
+        known = [self.shapes.get((node, i)) or () for i in range(len(one))]
+        moving = [
+            (i, j, m)
+            for i, s in enumerate(known)
+            for j, m in enumerate(s)
+            if m and one[i][j] != two[i][j]
+        ]
+        if not moving:
+            return None
+        i, j, m = moving[0]
+        a, b = one[i][j], two[i][j]
+        steps, rest = divmod((m - a) * (SECOND - FIRST), b - a)
+        size = FIRST + steps
+        if size < 1 or rest:
+            return None
+        good = [self.fits(node, arrays, {axis: n}, moving) for n in (size, size + 1, size - 1)]
+        return size if good == [True, False, False] else None
+
+    def fits(self, node, arrays, size, moving):
+        """Whether a trial gives the sizes (output, axis, size) that are known."""
+        found = self.trial(node, arrays, size) if min(size.values()) else None
+        return found is not None and all(found[i][j] == m for i, j, m in moving)
+
+
+# --- Types ----------------------------------------------------------------------------------------
+
+OWN_TYPES = {"shape_array": "int64", "size_array": "int64"}
+
+
+def type_of_call(node, types):
+    """The type of a node's outputs, from those of its inputs; None if unknown."""
+    settings = {**node.op.defaults, **node.settings}
+    if node.op.name in OWN_TYPES:
+        return np.dtype(OWN_TYPES[node.op.name])
+    if settings.get("dtype") is not None:
+        return np.dtype(settings["dtype"])
+    return next((t for t in types if t is not None), None)
+
+
+def types_of(entries, given):
+    """{edge: type or None} of a graph, `given` {name: type} of some variables."""
+    nodes, types = in_order(entries), {}
+    for node in nodes:
+        if node.op is None:
+            code = node.attrs.get("__dtype__")
+            own = TYPE_CODES[int(code)] if code and code.isdigit() else code
+            found = given.get(node.name, own)
+            types[node, 0] = None if found is None else real_dtype(found)
+            continue
+        arrays = [a for a in node.inputs if type(a) is tuple]
+        first = next((types[a] for a in arrays if types[a] is not None), None)
+        out = type_of_call(node, [types[a] for a in arrays])
+        others = first if node.op.same_dtype else out
+        for a in arrays:
+            if types[a] is None:
+                types[a] = others
+        for i in range(len(node.outputs)):
+            types[node, i] = out
+    return types
+
+
+# --- The methods of a Symbol ----------------------------------------------------------------------
+
+
+def given(symbol, args, kwargs, what):
+    """{name: value} of what was given by position or by name."""
+    names = symbol.list_arguments()
+    if args and kwargs:
+        raise ValueError(
+            f"Can only specify known argument {what}s either by positional or kwargs way."
+        )
+    unknown = kwargs.keys() - {*symbol.list_inputs()}
+    if unknown or len(args) > len(names):
+        raise MXNetError(
+            f"infer_{what}: {', '.join(sorted(unknown)) or args} is not among the arguments "
+            f"{', '.join(symbol.list_inputs())}"
+        )
+    return {k: v for k, v in (kwargs or dict(zip(names, args))).items() if v is not None}
+
+
+def lists(symbol, values):
+    """The values of arguments, outputs and auxiliary states, as three lists."""
+    arguments, states = symbol._variables()
+    parts = [(n, 0) for n in arguments], symbol._entries, [(n, 0) for n in states]
+    return tuple([values.get(entry) for entry in part] for part in parts)
+
+
+def infer_shape_partial(self, *args, **kwargs):
+    """As `infer_shape`, with () for what is unknown, and 0 for a size that is."""
+    known = given(self, args, kwargs, "shape")
+    for name, shape in known.items():
+        if not isinstance(shape, list | tuple):
+            raise TypeError(f"Arguments need to be shapes (tuple), but '{name}' is {type(shape)}.")
+    facts = Inference({k: tuple(v) for k, v in known.items()}, {})
+    try:
+        facts.settle(in_order(self._entries))
+    except MXNetError as error:
+        told = "".join(f"  {name}: {tuple(shape)}\n" for name, shape in known.items())
+        raise MXNetError(f"infer_shape error. Arguments:\n{told}{error}") from error
+    return tuple([shape or () for shape in part] for part in lists(self, facts.shapes))
+
+
+def infer_shape(self, *args, **kwargs):
+    """Shapes of arguments, outputs and auxiliary states, from those of some arguments.
+
+    Three lists, in the order of `list_arguments` and the others; (None, None, None) and a warning if some
+    remain unknown. MXNetError where shapes contradict each other.
+    """
+    found = infer_shape_partial(self, *args, **kwargs)
+    if all(shape and complete(shape) for part in found for shape in part):
+        return found
+    unknown = zip(self.list_arguments(), found[0])
+    told = [f"{name}: {shape}" for name, shape in unknown if not shape or 0 in shape]
+    warnings.warn(
+        "Cannot decide shape for the following arguments (0s in shape means unknown dimensions). "
+        "Consider providing them as input:\n\t" + "\n\t".join(told),
+        stacklevel=2,
+    )
+    return None, None, None
+
+
+def infer_type_partial(self, *args, **kwargs):
+    """As `infer_type`, with None for what is unknown."""
+    types = types_of(self._entries, given(self, args, kwargs, "type"))
+    return tuple([t and t.type for t in part] for part in lists(self, types))
+
+
+def infer_type(self, *args, **kwargs):
+    """Types of arguments, outputs and auxiliary states, from those of some arguments.
+
+    Three lists; (None, None, None) and a warning if some remain unknown.
+    """
+    found = infer_type_partial(self, *args, **kwargs)
+    if all(t is not None for part in found for t in part):
+        return found
+    told = [f"{n}: {t}" for n, t in zip(self.list_arguments(), found[0]) if t is None]
+    warnings.warn(
+        "Cannot decide type for the following arguments. Consider providing them as input:\n\t"
+        + "\n\t".join(told),
+        stacklevel=2,
+    )
+    return None, None, None
+
+
+Symbol.infer_shape, Symbol.infer_shape_partial = infer_shape, infer_shape_partial
+Symbol.infer_type, Symbol.infer_type_partial = infer_type, infer_type_partial
