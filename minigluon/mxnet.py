@@ -12,9 +12,14 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 
+import numpy as np
+
+from minigluon import libinfo
+
 __all__ = [
     "Alias",
     "FINDERS",
+    "LENT",
     "Missing",
     "OURS",
     "THEIRS",
@@ -23,9 +28,11 @@ __all__ = [
     "contents",
     "fresh_main",
     "install",
+    "lend",
     "load_ipython_extension",
     "main",
     "missing",
+    "module_of",
     "run_script",
     "uninstall",
     "unload_ipython_extension",
@@ -45,19 +52,28 @@ class Alias(MetaPathFinder, Loader):
         if fullname != THEIRS and not fullname.startswith(THEIRS + "."):
             return None
         ours = OURS + fullname[len(THEIRS) :]
-        if find_spec(ours) is None:
+        if module_of(ours) is None:
             raise missing(ours)
         return ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec):
         """Our module; the import system then gives it the specification of the alias."""
-        module = importlib.import_module(OURS + spec.name[len(THEIRS) :])
+        module = module_of(OURS + spec.name[len(THEIRS) :])
         self.kept = {**getattr(self, "kept", {}), spec.name: module.__spec__}
         return module
 
     def exec_module(self, module):
         """Nothing is left to run: only take the specification back."""
         module.__spec__ = self.kept.pop(module.__spec__.name, module.__spec__)
+
+
+def module_of(ours):
+    """Our module of a name, or one that its package shows under it, as `contrib.nd`; None if there is none."""
+    if find_spec(ours) is not None:
+        return importlib.import_module(ours)
+    parent, _, name = ours.rpartition(".")
+    found = getattr(importlib.import_module(parent), name, None)
+    return found if isinstance(found, type(sys)) else None
 
 
 class Missing(MetaPathFinder):
@@ -103,6 +119,19 @@ def contents(name):
 # --- In place, and away again ---------------------------------------------------------------------
 
 FINDERS = Alias(), Missing()
+LENT = {"float": float, "int": int, "object": object, "str": str, "complex": complex}  # to NumPy
+LENT |= {"float_": np.float64, "unicode_": np.str_, "product": np.prod, "cumproduct": np.cumprod}
+LENT |= {"Inf": np.inf, "Infinity": np.inf, "PINF": np.inf, "NINF": -np.inf, "NaN": np.nan}
+LENT |= {"asscalar": np.ndarray.item, "sometrue": np.any, "alltrue": np.all, "bool8": np.bool_}
+LENT |= {"row_stack": np.vstack, "in1d": np.isin, "round_": np.round}
+
+
+def lend():
+    """Give NumPy the names that it has no longer; those it got."""
+    gone = [name for name in LENT if name not in vars(np)]
+    for name in gone:
+        setattr(np, name, LENT[name])
+    return gone
 
 
 def install():
@@ -116,10 +145,17 @@ def install():
     if FINDERS[0] not in sys.meta_path:
         sys.meta_path.insert(0, FINDERS[0])
         sys.meta_path.append(FINDERS[1])
+        package = sys.modules[OURS]
+        FINDERS[0].before, package.__version__ = package.__version__, libinfo.__version__
+        FINDERS[0].lent = lend()
 
 
 def uninstall():
     """Let `import mxnet` mean what it did before."""
+    if FINDERS[0] in sys.meta_path:
+        sys.modules[OURS].__version__ = FINDERS[0].before
+        for name in FINDERS[0].lent:
+            delattr(np, name)
     for finder in FINDERS:
         if finder in sys.meta_path:
             sys.meta_path.remove(finder)

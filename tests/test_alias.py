@@ -127,6 +127,47 @@ def test_old_pickles(tmp_path):
     assert python("-m", "minigluon.mxnet", "-c", code)[1] == "[0, 1, 2]\n"
 
 
+OLDER = """
+import numpy as np
+import mxnet as mx
+import mxnet.contrib.ndarray, mxnet.contrib.symbol
+from mxnet.contrib.ndarray import MultiBoxPrior
+from mxnet.contrib import autograd as ag
+from mxnet.contrib.io import DataLoaderIter
+assert mx.__version__ >= "1.4.0" and mx.libinfo.__version__ == "1.9.1"
+assert mxnet.contrib.ndarray is mx.contrib.nd is mx.nd.contrib and MultiBoxPrior is mx.nd.contrib.MultiBoxPrior
+assert np.float is float and np.Inf > 1 and np.product([2, 3]) == 6
+x, y = mx.nd.array([1.0, 2]), mx.nd.array([3.0, 4])
+grads, loss = ag.grad_and_loss(lambda x, y: x * y)(x, y)
+assert [g.asnumpy().tolist() for g in grads] == [[3, 4], [1, 2]] and loss.asnumpy().tolist() == [3, 8]
+assert [g.asnumpy().tolist() for g in ag.grad(lambda x, y: x * x * y, argnum=0)(x, y)] == [[6, 16]]
+with ag.train_section():
+    with ag.test_section():
+        assert not mx.autograd.is_recording() and not mx.autograd.is_training()
+    assert mx.autograd.is_recording() and mx.autograd.is_training()
+pairs = mx.gluon.data.ArrayDataset(mx.nd.arange(10).reshape((10, 1)), mx.nd.arange(10))
+it = DataLoaderIter(mx.gluon.data.DataLoader(pairs, 4))
+assert it.provide_data[0].shape == (4, 1) and it.provide_label[0].name == "softmax_label"
+for epoch in range(2):
+    batches = list(it)
+    assert [b.pad for b in batches] == [0, 0, 2]
+    assert batches[2].label[0].asnumpy().tolist() == [8, 9, 0, 0]
+    it.reset()
+"""
+
+
+def test_older_names():
+    status, _, err = python("-W", "error", "-m", "minigluon.mxnet", "-c", OLDER)
+    assert status == 0, err
+    code = (
+        "import minigluon.mxnet as a, minigluon, numpy as np; before = minigluon.__version__\n"
+        "a.install(); a.install(); assert np.product is np.prod; a.uninstall(); a.uninstall()\n"
+        "assert minigluon.__version__ == before != '1.9.1' and 'product' not in vars(np)"
+    )
+    status, _, err = python("-c", code)
+    assert status == 0, err
+
+
 def test_textbooks_format_arrays_of_one_number():
     mean = minigluon.nd.array([1.5, 2.5]).mean().asnumpy()
     text = "%f %d" % (mean, mean)  # noqa: UP031

@@ -230,3 +230,31 @@ def test_face():
         assert {"text", "nd", "sym"} <= set(dir(contrib))
     with pytest.raises(AttributeError, match="it has"):
         contrib.nothing
+
+
+def test_wikitext(tmp_path, mirror, monkeypatch):
+    from minigluon.gluon.contrib.data import WikiText2
+    from minigluon.gluon.contrib.data import text as module
+
+    lines = " a b c\n\n = d e =\n a b a b\n"
+    folder = mirror / "gluon" / "dataset" / "wikitext-2"
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "wikitext-2-v1.zip", "w") as archive:
+        archive.writestr("wikitext-2/wiki.valid.tokens", lines)
+    monkeypatch.setattr(WikiText2, "_archive", ("wikitext-2-v1.zip", None))
+    monkeypatch.setattr(WikiText2, "_files", {"validation": ("wiki.valid.tokens", None)})
+    data = WikiText2(str(tmp_path / "root"), "validation", seq_len=4)
+    tokens = data.vocabulary.to_tokens
+    assert len(data) == 3 and data.frequencies["a"] == 3
+    first, shifted = data[0]
+    assert first.dtype == np.int32 and tokens([int(i) for i in first.asnumpy()]) == [
+        "a",
+        "b",
+        "c",
+        "<eos>",
+    ]
+    assert tokens([int(i) for i in shifted.asnumpy()]) == ["b", "c", "<eos>", "="]
+    again = WikiText2(str(tmp_path / "root"), "validation", vocab=data.vocabulary, seq_len=5)
+    assert len(again) == 2 and again.frequencies is None
+    with pytest.raises(ValueError, match="segment"):
+        module.WikiText103(str(tmp_path), "everything")

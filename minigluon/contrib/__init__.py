@@ -5,10 +5,10 @@
 import importlib
 import pkgutil
 
-# --- Published files ------------------------------------------------------------------------------
+# --- A text as numbers ----------------------------------------------------------------------------
 
 PARTS = {m.name: f"contrib.{m.name}" for m in pkgutil.iter_modules(globals().get("__path__", []))}
-PARTS |= {"autograd": "autograd", "nd": "ndarray.contrib", "ndarray": "ndarray.contrib"}
+PARTS |= {"nd": "ndarray.contrib", "ndarray": "ndarray.contrib"}
 PARTS |= {"sym": "symbol.contrib", "symbol": "symbol.contrib"}
 __all__ = [*PARTS]
 

@@ -294,16 +294,17 @@ DAMAGED += NotImplementedError, RuntimeError, struct.error, UnicodeDecodeError
 
 
 def taken_out(archive, path):
-    """Write the member of a zip archive that is called as `path` is to `path`, whole or not at all.
+    """Write the member of a zip archive that is called as `path` is, in any folder, to `path`.
 
-    No other member is touched, wherever its name may lead. MXNetError for a damaged archive.
+    Whole or not at all; where the member's name may lead does not count. MXNetError for a damaged archive.
     """
     name, part = os.path.basename(path), f"{path}.{os.getpid()}.part"
     try:
         with zipfile.ZipFile(archive) as packed:
-            if packed.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            members = {os.path.basename(member.filename): member for member in packed.infolist()}
+            if members[name].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError("neither stored nor deflated")  # others may ask for much memory
-            with packed.open(name) as source, open(part, "wb") as target:
+            with packed.open(members[name]) as source, open(part, "wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
         replace_file(part, path)
     except DAMAGED as error:

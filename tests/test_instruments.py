@@ -1,0 +1,184 @@
+"""Profiler, monitor, and what programs ask about the library they run on."""
+
+import json
+import logging
+import threading
+
+import pytest
+
+import minigluon as mx
+from minigluon import engine, error, log, nd, profiler, runtime
+from minigluon.ndarray.ndarray import NDArray
+from minigluon.op import interpreters
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    before = interpreters[NDArray]
+    yield
+    profiler.set_state("stop")
+    profiler.recorder.__init__()
+    assert interpreters[NDArray] is before
+
+
+def counts():
+    rows = json.loads(profiler.dumps(format="json"))["Time"]
+    return {name: row["Count"] for category in rows.values() for name, row in category.items()}
+
+
+def test_calls_are_counted():
+    x = nd.ones((2, 2))
+    profiler.set_state("run")
+    profiler.set_state("run")  # twice is once
+    y = nd.dot(x, x) + 1
+    profiler.pause()
+    y = nd.dot(y, y)
+    profiler.resume()
+    y.exp()
+    with pytest.raises(mx.MXNetError):
+        nd.dot(x, nd.ones((3, 2)))
+    profiler.set_state("stop")
+    profiler.resume()  # after the end it begins nothing
+    nd.exp(y)
+    found = counts()
+    assert (
+        found["dot"] == 2
+        and found["exp"] == 1
+        and len(profiler.recorder.events) == sum(found.values())
+    )
+    table = profiler.dumps(reset=True)
+    assert "Total Count" in table and "dot" in table and not counts()
+
+
+def test_other_threads_are_seen():
+    profiler.set_state("run")
+    thread = threading.Thread(target=lambda: nd.ones((2,)).exp())
+    thread.start()
+    thread.join()
+    nd.ones((2,)).exp()
+    assert len({e[4] for e in profiler.recorder.events if e[0] == "exp"}) == 2
+
+
+def test_a_trace(tmp_path):
+    profiler.set_config(profile_all=True, aggregate_stats=True, filename=str(tmp_path / "p.json"))
+    domain = profiler.Domain("mine")
+    counter = domain.new_counter("loss", 5)
+    profiler.set_state("run")
+    with domain.new_task("task"):
+        nd.ones((2,)).exp()
+    frame, event = domain.new_frame("frame"), profiler.Event("event")
+    for span in (frame, event):
+        span.start()
+        span.stop()
+        span.stop()  # what has ended ends once
+    counter += 2
+    counter -= 1
+    domain.new_marker("now").mark()
+    profiler.dump()
+    trace = json.loads((tmp_path / "p.json").read_text())["traceEvents"]
+    names = [e["name"] for e in trace]
+    for name in ("exp", "task", "frame", "event"):
+        assert names.count(name) == 1
+    assert [e["args"]["loss"] for e in trace if e["ph"] == "C"] == [7, 6]
+    assert counter.value == 6 and "now" in names and str(domain) == "mine" and str(frame) == "frame"
+    task, exp = (next(e for e in trace if e["name"] == n) for n in ("task", "exp"))
+    assert task["ts"] <= exp["ts"] and exp["ts"] + exp["dur"] <= task["ts"] + task["dur"]
+    assert interpreters[NDArray] is not profiler.recorder.timed  # dump ends the recording
+
+
+@pytest.mark.parametrize(
+    "wrong, raises",
+    [
+        (lambda: profiler.set_config(nothing=1), mx.MXNetError),
+        (lambda: profiler.set_state("go"), ValueError),
+        (lambda: profiler.dumps(format="xml"), ValueError),
+        (lambda: profiler.dumps(sort_by="x"), ValueError),
+        (lambda: runtime.Features().is_enabled("nothing"), RuntimeError),
+        (lambda: mx.libinfo.find_lib_path(), RuntimeError),
+        (lambda: mx.libinfo.find_include_path(), RuntimeError),
+    ],
+)
+def test_faults(wrong, raises):
+    with pytest.raises(raises):
+        wrong()
+
+
+def test_a_monitor():
+    y = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=2, no_bias=True, name="fc")
+    exe = mx.sym.relu(y, name="bend").simple_bind(mx.cpu(), data=(1, 2))
+    exe.arg_dict["data"][:], exe.arg_dict["fc_weight"][:] = 1, nd.array([[1, 2], [-3, 1]])
+    watch = mx.mon.Monitor(2, stat_func=lambda x: x.max(), pattern="fc|bend", sort=True)
+    watch.install(exe)
+    rows = []
+    for _ in range(3):
+        watch.tic()
+        exe.forward()
+        rows.append(watch.toc())
+    assert rows[1] == [] and [r[0] for r in rows[2]] == [3, 3, 3]
+    assert [r[1:] for r in rows[0]] == [
+        ("bend_output", "3.0\t"),
+        ("fc_output", "3.0\t"),
+        ("fc_weight", "2.0\t"),
+    ]
+
+
+def test_a_monitor_of_inputs_and_the_log(caplog):
+    y = mx.sym.relu(mx.sym.var("data"), name="bend")
+    exe = y.simple_bind(mx.cpu(), data=(4,))
+    exe.arg_dict["data"][:] = 2
+    watch = mx.monitor.Monitor(1, monitor_all=True)
+    watch.install(exe)
+    watch.tic()
+    exe.forward()
+    with caplog.at_level(logging.INFO):
+        watch.toc_print()
+    assert [r.getMessage().split() for r in caplog.records] == [
+        ["Batch:", "1", name, "2.0"] for name in ("bend_data", "bend_output", "data")
+    ]
+    broken = mx.monitor.Monitor(1, stat_func=lambda x: 3)
+    broken.install(exe)
+    broken.tic()
+    exe.forward()
+    with pytest.raises(AssertionError, match="NDArray"):
+        broken.toc()
+
+
+def test_what_it_runs_on():
+    features = runtime.Features()
+    assert features.is_enabled("lapack") and not features.is_enabled("MKLDNN")
+    assert str(features["CUDNN"]) == "✖ CUDNN" and "✔ LAPACK" in repr(features)
+    assert [f.name for f in runtime.feature_list()] == list(features)
+    before = engine.set_bulk_size(3)
+    with engine.bulk(7):
+        assert engine.set_bulk_size(7) == 7
+    assert engine.set_bulk_size(before) == 3
+
+
+def test_a_log_file(tmp_path):
+    path = tmp_path / "a.log"
+    logger = log.get_logger("minigluon.test", str(path), level=log.INFO)
+    assert log.getLogger("minigluon.test") is logger
+    logger.debug("no")
+    logger.info("yes %d", 3)
+    for handler in logger.handlers:
+        handler.close()
+    line = path.read_text()
+    assert (
+        line.startswith("I")
+        and line.endswith("] yes 3\n")
+        and "test_instruments.py:test_a_log" in line
+    )
+
+
+def test_errors_by_name():
+    @error.register
+    class One(mx.MXNetError):
+        pass
+
+    @error.register("Other")
+    class Two(mx.MXNetError):
+        pass
+
+    assert error.error_types["One"] is One and error.error_types["Other"] is Two
+    hint = str(error.InternalError("lost"))
+    assert hint.startswith("lost\n") and str(error.InternalError(hint)) == hint
