@@ -42,6 +42,7 @@ __all__ = [
     "chi_square_check",
     "collapse_sum_like",
     "compare_ndarray_tuple",
+    "compare_optimizer",
     "create_2d_tensor",
     "create_sparse_array",
     "create_vector",
@@ -410,6 +411,43 @@ def create_sparse_array(
     return rand_sparse_ndarray(
         shape, stype, density, dtype, None, data_init, rsp_indices, modifier_func
     )[0]
+
+
+def compare_optimizer(
+    opt1,
+    opt2,
+    shape,
+    dtype,
+    w_stype="default",
+    g_stype="default",
+    rtol=1e-4,
+    atol=1e-5,
+    compare_states=True,
+    ntensors=1,
+):
+    """AssertionError unless a step of both leads to the same weights, and states if `compare_states`.
+
+    The first gets dense arrays, one after the other; the second those of the storage asked for, and if
+    `shape` is a list, all of them in one call.
+    """
+    many = isinstance(shape, list)
+    shapes = shape if many else [shape]
+    theirs = [rand_ndarray(s, w_stype, 1, dtype) for s in shapes]
+    grads = [rand_ndarray(s, g_stype, None, dtype) for s in shapes]
+    own = [w.copy().tostype("default") for w in theirs]
+    states1 = [opt1.create_state_multi_precision(i, w) for i, w in enumerate(own)]
+    states2 = [opt2.create_state_multi_precision(i, w) for i, w in enumerate(theirs)]
+    if compare_states:
+        compare_ndarray_tuple(tuple(states1), tuple(states2))
+    for i, (w, g, s) in enumerate(zip(own, grads, states1)):
+        opt1.update_multi_precision(i, w, g.tostype("default"), s)
+    if many:
+        opt2.update_multi_precision(list(range(len(shapes))), theirs, grads, states2)
+    else:
+        opt2.update_multi_precision(0, theirs[0], grads[0], states2[0])
+    if compare_states:
+        compare_ndarray_tuple(tuple(states1), tuple(states2), rtol, atol)
+    compare_ndarray_tuple(tuple(own), tuple(theirs), rtol, atol)
 
 
 def list_gpus():

@@ -310,3 +310,26 @@ def test_ready_made_arrays():
     np.testing.assert_allclose(np.sort(values.real), [1, 2, 3, 4], rtol=1e-6)
     a = tu.new_sym_matrix_with_real_eigvals_2d(4)
     np.testing.assert_array_equal(a, a.T)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), [(3, 2), (4,)]])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_optimizers_are_compared(shape, dtype):
+    def sgd(**settings):
+        return mx.optimizer.SGD(momentum=0.9, multi_precision=True, **settings)
+
+    tu.compare_optimizer(sgd(), sgd(), shape, dtype)
+    with pytest.raises(AssertionError):
+        tu.compare_optimizer(sgd(), sgd(learning_rate=0.5), shape, dtype)
+    with pytest.raises(AssertionError):
+        tu.compare_optimizer(
+            sgd(), mx.optimizer.NAG(momentum=0.9, multi_precision=True), shape, dtype
+        )
+
+
+def test_optimizers_are_compared_on_rows():
+    lazy, full = (mx.optimizer.SGD(wd=0.5, lazy_update=lazy) for lazy in (True, False))
+    plain = mx.optimizer.SGD(wd=0.5)
+    tu.compare_optimizer(plain, full, (30, 2), "float32", "row_sparse", "row_sparse")
+    with pytest.raises(AssertionError):
+        tu.compare_optimizer(plain, lazy, (30, 2), "float32", "row_sparse", "row_sparse")
