@@ -37,7 +37,22 @@ def main(out, fault=None):
             die(fault)
         trainer.step(32)
     arrays = {name: p.data().asnumpy() for name, p in net.collect_params().items()}
-    np.savez(f"{out}.{kv.num_workers}.{kv.rank}.npz", **arrays)
+    np.savez(f"{out}.{kv.num_workers}.{kv.rank}.npz", rows=exchanged_rows(), **arrays)
+
+
+def exchanged_rows():
+    """What is stored after each rank has pushed its own row, and all of them the last one."""
+    kv = kvstore.create("dist_sync")
+    kv.init("table", mx.nd.full((6, 2), 1 + kv.rank).tostype("row_sparse"))
+    first = mx.nd.zeros((6, 2))
+    kv.pull("table", out=first)
+    values = np.ones((2, 2), "float32")
+    rows = mx.nd.sparse.row_sparse_array((values, [kv.rank, 5]), shape=(6, 2))
+    kv.push("table", rows)
+    found = mx.nd.sparse.zeros("row_sparse", (6, 2))
+    kv.row_sparse_pull("table", out=found, row_ids=mx.nd.arange(6))
+    kv._barrier()
+    return np.stack([first.asnumpy()[:, 0], found.asnumpy()[:, 1]])
 
 
 def die(fault):
