@@ -110,6 +110,8 @@ def bind(op, args, settings):
     """Move arrays given by keyword and settings given by position to where they belong."""
     if len(args) > op.most:
         extra, args = args[op.most :], args[: op.most]
+        if not settings and len(extra) <= len(op.settings):
+            return args, dict(zip(op.settings, extra))  # such as x.sum(1): by far the most common
         if len(extra) > len(op.settings) or not settings.keys().isdisjoint(
             op.settings[: len(extra)]
         ):

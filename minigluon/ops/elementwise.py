@@ -442,11 +442,13 @@ def arctanh(data, /):
 # --- Bends and steps ------------------------------------------------------------------------------
 
 
+@np.errstate(over="ignore")
 def logistic(x):
     """1 / (1 + exp(-x)), in the memory of the first step: fresh memory for each one takes longer."""
-    y = np.negative(x, out=np.empty_like(x))  # an array also of an array without axes
-    with np.errstate(over="ignore"):
-        np.exp(y, out=y)
+    y = np.negative(x)
+    if not y.ndim:  # NumPy makes a bare number of an array without axes
+        return 1 / (1 + np.exp(y))
+    np.exp(y, out=y)
     y += 1
     return np.reciprocal(y, out=y)
 

@@ -60,15 +60,14 @@ def dot(lhs, rhs, /, transpose_a=False, transpose_b=False, forward_stype=None):
     give their inner product, of shape (1,). `forward_stype` asks for a kind of storage: all is dense.
     """
     a, b = left_matrix(lhs, transpose_a), right_matrix(rhs, transpose_b)
+    if lhs.ndim == rhs.ndim == 2 and a.shape[1] == b.shape[0]:
+        return a @ b
     if a.shape[1] != b.shape[0]:
         raise ValueError(
             f"the {'first' if transpose_a else 'last'} axis of lhs, of size {a.shape[1]}, and the "
             f"{'last' if transpose_b else 'first'} axis of rhs, of size {b.shape[0]}, must agree"
         )
-    y = a @ b
-    if lhs.ndim == rhs.ndim == 2:
-        return y
-    return y.reshape(product_shape(lhs, rhs, transpose_a, transpose_b))
+    return (a @ b).reshape(product_shape(lhs, rhs, transpose_a, transpose_b))
 
 
 @operator(

@@ -11,10 +11,12 @@ from minigluon.op import Operand, operator
 from minigluon.ops.elementwise import cast_like, equal, sign, sqrt
 from minigluon.ops.indexing import pick, unpick, where
 from minigluon.ops.reduce import (
+    along,
     at_least_1d,
     axes,
     broadcast_along,
     centred,
+    one_axis,
     place_of,
     softmax,
     softmax_rule,
@@ -63,8 +65,8 @@ def others(x, **settings):
 )
 def prod(data, /, axis=None, keepdims=False, exclude=False):
     """Product along `axis` (None: all, an int or several), or with `exclude` along all the others."""
-    where_ = axes(data, axis, exclude)
-    return at_least_1d(data.prod(axis=where_, keepdims=keepdims, dtype=data.dtype))
+    where_ = along(data, axis, exclude)
+    return at_least_1d(data.prod(where_, data.dtype, None, keepdims))
 
 
 # --- Without NaN ----------------------------------------------------------------------------------
@@ -112,9 +114,10 @@ def norm(data, /, ord=2, axis=None, out_dtype=None, keepdims=False):
     """The length of the vectors along `axis` (None: of all numbers): $\\sqrt{\\sum x^2}$, or with ord=1 $\\sum |x|$."""
     if ord not in (1, 2):
         raise ValueError(f"ord={ord}: norm only supports ord=1 and ord=2")
-    if axis is None and ord == 2 and not keepdims and data.dtype in ("float32", "float64"):
-        flat = data.reshape(-1)
-        return np.sqrt(flat @ flat).reshape(1).astype(out_dtype or data.dtype, copy=False)
+    if axis is None and ord == 2 and not keepdims and data.dtype.char in "fd":
+        flat = data.reshape(1, -1)
+        length = np.sqrt(flat @ flat[0])
+        return length if out_dtype is None else length.astype(out_dtype, copy=False)
     where_ = axes(data, axis, False)
     raw = abs(data) if ord == 1 else data * data
     total = raw.sum(axis=where_, keepdims=keepdims, dtype=data.dtype)
@@ -190,8 +193,8 @@ def cumsum_rule(g, y, x, axis, dtype):
 def cumsum(a, /, axis=None, dtype=None):
     """Running sums along `axis`; with axis=None of all numbers in one row."""
     if axis is not None:
-        axes(a, axis, False)  # refuses an axis that is not there
-    return np.cumsum(a, axis, dtype or a.dtype)
+        one_axis(a, axis)  # refuses an axis that is not there
+    return a.cumsum(axis, dtype or a.dtype)
 
 
 # --- Relatives of the softmax ---------------------------------------------------------------------

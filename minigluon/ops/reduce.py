@@ -2,8 +2,6 @@
 
 # Written from chapters/11_reduce.ipynb: edit the chapter, then run `minigluon export`.
 
-import math
-
 import numpy as np
 
 from minigluon.ndarray.ndarray import real_dtype
@@ -11,6 +9,7 @@ from minigluon.op import Operand, operator
 from minigluon.ops.elementwise import cast_like, equal, exp
 
 __all__ = [
+    "along",
     "argmax",
     "argmin",
     "at_least_1d",
@@ -58,6 +57,13 @@ def at_least_1d(y):
     return y if y.ndim else y.reshape(1)
 
 
+def along(data, axis, exclude):
+    """The axes to reduce, as NumPy takes them: None for all, a number or a tuple."""
+    if exclude or not (axis is None or (type(axis) is int and -data.ndim <= axis < data.ndim)):
+        return axes(data, axis, exclude)
+    return axis
+
+
 # --- The adjoint of a reduction -------------------------------------------------------------------
 
 
@@ -76,20 +82,22 @@ def broadcast_along(data, like, /, axis=None, keepdims=False, exclude=False):
 )
 def sum(data, /, axis=None, keepdims=False, exclude=False):
     """Sum along `axis` (None: all, an int or several), or with `exclude` along all the others."""
-    where = axes(data, axis, exclude)
-    return at_least_1d(data.sum(axis=where, keepdims=keepdims, dtype=data.dtype))
+    where = along(data, axis, exclude)
+    if where is None and not keepdims:  # as an array all the way: a bare number costs half a µs
+        return data.sum(None, data.dtype, None, True).reshape(1)
+    return at_least_1d(data.sum(where, data.dtype, None, keepdims))
 
 
 @operator(vjp=(lambda g, y, x, **settings: spread_along(g, x, **settings),))
 def mean(data, /, axis=None, keepdims=False, exclude=False):
     """Mean along `axis` (None: all, an int or several), or with `exclude` along all the others."""
-    where = axes(data, axis, exclude)
-    count = math.prod([data.shape[a] for a in where])
-    if count == 1:  # such as the loss of each sample, one number: a mean of one number is no work
-        return at_least_1d(data if keepdims else data.squeeze(where)).copy()
-    if data.dtype.kind == "f" and data.itemsize > 2:
-        return at_least_1d(data.sum(axis=where, keepdims=keepdims) / data.dtype.type(count))
-    return at_least_1d(data.mean(axis=where, keepdims=keepdims)).astype(data.dtype, copy=False)
+    where = along(data, axis, exclude)
+    if data.dtype.kind != "f" or data.itemsize == 2:
+        return at_least_1d(data.mean(where, None, None, keepdims)).astype(data.dtype, copy=False)
+    total = data.sum(where, None, None, keepdims)
+    if total.size == data.size:  # such as the loss of each sample, which is one number
+        return at_least_1d(total)
+    return at_least_1d(total / (data.size / total.size))
 
 
 @operator(vjp=(lambda g, y, x, like, **settings: mean(g, **settings), None))
@@ -116,7 +124,10 @@ def spread_along(data, like, /, axis=None, keepdims=False, exclude=False):
 )
 def max(data, /, axis=None, keepdims=False, exclude=False):
     """The largest number along `axis` (None: all, an int or several); ties all get the gradient."""
-    return at_least_1d(data.max(axis=axes(data, axis, exclude), keepdims=keepdims))
+    where = along(data, axis, exclude)
+    if where is None and not keepdims:
+        return data.max(None, None, True).reshape(1)
+    return at_least_1d(data.max(where, None, keepdims))
 
 
 @operator(
@@ -129,7 +140,10 @@ def max(data, /, axis=None, keepdims=False, exclude=False):
 )
 def min(data, /, axis=None, keepdims=False, exclude=False):
     """The smallest number along `axis` (None: all, an int or several); ties all get the gradient."""
-    return at_least_1d(data.min(axis=axes(data, axis, exclude), keepdims=keepdims))
+    where = along(data, axis, exclude)
+    if where is None and not keepdims:
+        return data.min(None, None, True).reshape(1)
+    return at_least_1d(data.min(where, None, keepdims))
 
 
 @operator(vjp=(None,))
@@ -147,7 +161,8 @@ def argmin(data, /, axis=None, keepdims=False):
 def place_of(find, data, axis, keepdims):
     """The positions that `find` finds, as MXNet returns them: in the type of `data`."""
     axis = axis if axis is None else one_axis(data, axis)
-    return at_least_1d(find(axis=axis, keepdims=keepdims)).astype(data.dtype)
+    places = find(axis, keepdims=keepdims) if keepdims else find(axis)
+    return at_least_1d(places).astype(data.dtype)
 
 
 # --- Softmax --------------------------------------------------------------------------------------
@@ -229,21 +244,22 @@ def wide(data, dtype):
 
 def centred(data, axis, temperature):
     """`data / temperature` without its maximum along `axis`, in new memory."""
-    data = scaled(data, temperature)
-    return data - highest(data, one_axis(data, axis))
+    data = data if temperature is None else data / temperature
+    return data - highest(data, axis)
 
 
 def highest(data, axis):
     """The maximum along `axis`, of size 1 there; of no numbers it is -inf."""
-    if data.shape[axis]:
-        return data.max(axis=axis, keepdims=True)
+    if data.size:
+        return data.max(axis, None, True)
+    axis = one_axis(data, axis)
     shape = (*data.shape[:axis], 1, *data.shape[axis + 1 :])
     return np.full_like(data, -np.inf, shape=shape)
 
 
 def scaled(g, temperature):
     """`g / temperature`; None is 1."""
-    return g if temperature in (None, 1.0) else g / temperature
+    return g if temperature is None else g / temperature
 
 
 # --- Methods --------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from tests.rows import Row, signed
 X = signed(2, 3, 4)
 DISTINCT = np.random.default_rng(0).permutation(24).reshape(2, 3, 4) / 10.0
 SETTINGS = [{}, {"axis": 1}, {"axis": (0, -1), "keepdims": True}, {"axis": 1, "exclude": True}]
-BAD_AXIS = {"wrong": ((X,), {"axis": 3}), "says": "axis 3 is out of range"}
+BAD_AXIS = {"wrong": ((X,), {"axis": 3}), "says": "axis 3 is out of"}
 
 
 def reduced(f):
