@@ -12,6 +12,7 @@ from minigluon.base import MXNetError
 from minigluon.cuda_on_cpu import KernelError, RawModule, available, source
 from minigluon.kernels import Kernels
 from minigluon.op import operators
+from minigluon.ops import optimizer, update_kernels
 from tests import nvrtc
 from tests.standins import unwrap, wrap
 
@@ -164,6 +165,23 @@ CASES |= {
 }
 
 
+def rows(*indices):
+    """A gradient of looked-up rows, a table, the indices."""
+    return lambda cols, dtype="float32": [
+        random(len(indices), cols, dtype=dtype),
+        random(6, cols, dtype=dtype),
+        np.float32(indices),
+    ]
+
+
+CASES |= {
+    "untake odd": ("untake", lambda: rows(1, 5, 1, 0, 5, 1, 99, 3, 1, 1)(33), {}),
+    "untake wide": ("untake", lambda: rows(2, 2, 0)(260), {}),
+    "untake half": ("untake", lambda: rows(2, 4, 2)(40, "float16"), {}),
+    "untake wrap": ("untake", lambda: rows(-1, 7, 1)(3), {"mode": "wrap"}),
+}
+
+
 @pytest.fixture
 def launched(monkeypatch):
     """The names of the kernels that a test has launched, on the stand-in for CuPy."""
@@ -253,6 +271,7 @@ PLANTED = {  # a case, what is changed in its source, what check mode must say
         "race",
     ),
     "too many splits": ("batch columns", "threadIdx.y > 1 || ", "", "out-of-bounds|out of"),
+    "two writers of a row": ("untake odd", "if (r > 0 && keys[r - 1] == key) return;", "", "race"),
     "a total of half a warp": (
         "softmax block",
         "blockDim.x >> 5) ? part",
@@ -324,6 +343,106 @@ def test_a_transposed_walk_is_seen():
     kernel = RawModule(code=code, check=True).get_function("k")
     report = kernel((1,), (32,), (random(1024), np.empty(32, np.float32)), profile=True)
     assert "sectors 32 ideal 4" in report  # so that the tests above could fail
+
+
+@on_cpu
+@pytest.mark.parametrize("check", [False, True], ids=["plain", "check"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("step", ["sgd_step", "momentum_step", "adam_step"])
+def test_updates_of_many_tensors(step, dtype, check, monkeypatch, launched):
+    monkeypatch.setitem(gpu_on_cpu.how, "check", check)
+    monkeypatch.setattr(update_kernels, "CHUNK", 100)  # so that a small tensor has several blocks
+    monkeypatch.setattr(update_kernels, "tables", {})
+    states = {"sgd_step": 0, "momentum_step": 1, "adam_step": 2}[step]
+    more = {"momentum_step": {"momentum": 0.9}, "adam_step": {"epsilon": 1e-3}}.get(step, {})
+
+    def jobs(enter):
+        for i, shape in enumerate([(3, 5), (250,), (1,), (7, 33)]):
+            arrays = [random(*shape, dtype=dtype, seed=10 * i + k) for k in range(2 + states)]
+            arrays[2:] = [abs(a) for a in arrays[2:]]
+            settings = {"lr": 0.1 / (i + 1), "wd": 0.01 * i, "rescale_grad": 0.5, **more}
+            settings["clip_gradient"] = 0.3
+            yield getattr(optimizer, step), [enter(a) for a in arrays], settings
+
+    there, here = list(jobs(wrap)), list(jobs(lambda a: a))
+    for _ in range(2):
+        optimizer.run(list(there))
+        optimizer.run(list(here))
+    assert launched == [launched[0]] * 2 and "update<" in launched[0]  # one launch a step
+    for (_, a, _), (_, b, _) in zip(there, here):
+        for got, want in zip(a, b):
+            compare(got, want, np.dtype(dtype))
+
+
+def test_updates_without_a_kernel_go_the_old_way(launched):
+    w, g = random(4), random(4, seed=1)
+    strided = wrap(np.zeros((4, 2), "float32"))[:, 0]
+    double = wrap(w.astype("float64")), wrap(g.astype("float64"))
+    settings = {"lr": 0.1}
+    optimizer.run([(optimizer.sgd_step, double, settings)])
+    optimizer.run([(optimizer.sgd_step, (strided, wrap(g)), settings)])
+    optimizer.run([(optimizer.sign_step, (wrap(w.copy()), wrap(g)), settings)])
+    assert launched == []
+    np.testing.assert_allclose(unwrap(double[0]), w - 0.1 * g, rtol=1e-6)
+    np.testing.assert_allclose(unwrap(strided), -0.1 * g, rtol=1e-6)
+
+
+def philox(counters, key0, key1):
+    """Philox 4x32-10, by the book: four words a counter."""
+    a = counters.astype("uint64")
+    a, b = a & 0xFFFFFFFF, a >> 32
+    c, d = np.zeros_like(a), np.zeros_like(a)
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * a, np.uint64(0xCD9E8D57) * c
+        a, b, c, d = (p1 >> 32) ^ b ^ key0, p1 & 0xFFFFFFFF, (p0 >> 32) ^ d ^ key1, p0 & 0xFFFFFFFF
+        key0, key1 = (key0 + 0x9E3779B9) & 0xFFFFFFFF, (key1 + 0xBB67AE85) & 0xFFFFFFFF
+    return np.stack([a, b, c, d], 1).astype("uint32")
+
+
+def test_philox_is_the_published_one():
+    words = philox(np.zeros(1, "uint64"), 0, 0)[0]
+    assert " ".join(f"{w:08x}" for w in words) == "6627e8d5 e169c58d bc57ac4c 9b00dbd8"
+
+
+@on_cpu
+@pytest.mark.parametrize("n", [1, 3, 64, 1027])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_dropout_regenerates_its_mask(n, dtype, monkeypatch, launched):
+    monkeypatch.setitem(gpu_on_cpu.how, "check", n == 1027)
+    x, g = (wrap(random(n, dtype=dtype, seed=s)) for s in (1, 2))
+    op = operators["Dropout"]
+    with train_mode():
+        y, key = op.kernel(x, p=0.3, rng=5)
+    assert key.shape == (2,) and key.dtype == "uint32"
+    words = philox(np.arange((n + 3) // 4, dtype="uint64"), *map(int, unwrap(key))).reshape(-1)[:n]
+    kept = (words >= round(0.3 * 2**32)) / np.float32(0.7)
+    want = (unwrap(x).astype("float32") * kept).astype(x.dtype)
+    compare(y, want, x.dtype)
+    back = op.rules[0]([g], [y, key], x, p=0.3, mode="training", axes=(), cudnn_off=False, rng=None)
+    compare(back, (unwrap(g).astype("float32") * kept).astype(x.dtype), x.dtype)
+    assert len(launched) == 2
+
+
+def test_dropout_without_a_kernel(launched):
+    x = wrap(random(4, 6))
+    op = operators["Dropout"]
+    for settings in ({"p": 0.5}, {"p": 0.5, "axes": (1,), "mode": "always"}):
+        y, mask = op.kernel(x, rng=3, **settings)
+        assert mask.dtype == "float32" and isinstance(mask, gpu_on_cpu.ndarray)
+    assert launched == []
+    y, key = op.kernel(x, p=1, mode="always", rng=3)
+    assert not available() or not unwrap(y).any()
+
+
+@on_cpu
+def test_a_sparse_gradient_of_a_table(launched):
+    g, table, indices = (wrap(a) for a in rows(1, 5, 1, 0, 5, 1)(33))
+    rule = operators["Embedding"].rules[1]
+    there = rule(g, None, indices, table, sparse_grad=True)
+    here = rule(*map(unwrap, (g, None, indices, table)), sparse_grad=True)
+    assert launched and there.shape == here.shape
+    np.testing.assert_array_equal(unwrap(there.indices), here.indices)
+    np.testing.assert_allclose(unwrap(there.values), here.values, rtol=1e-5)
 
 
 def test_an_unknown_instance_and_a_broken_kernel_are_named(launched, monkeypatch):

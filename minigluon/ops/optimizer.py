@@ -33,6 +33,7 @@ __all__ = [
     "decayed",
     "dense_step",
     "descent",
+    "elsewhere",
     "exposed",
     "forget_threads",
     "ftml_step",
@@ -162,8 +163,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=forget_threads)
 
 
+elsewhere = []  # ways to make many updates at once on a device; each returns the jobs that it leaves
+
+
 def run(jobs, lazy=True):
     """Carry out updates, a list of (step, (w, g, *states), settings)."""
+    for way in elsewhere:
+        jobs = way(jobs)
     flat = [job for job in (prepared(*job, lazy) for job in jobs) if job]
     shares = WORKERS if sum(arrays[0].size for _, arrays, _ in flat) >= LARGE else 1
     rest = [pool.submit(run_share, flat, i, shares) for i in range(1, shares)]

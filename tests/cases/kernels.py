@@ -46,4 +46,11 @@ ROWS = [
         ),
         differentiable=(0, 1, 2),
     ),
+    Row(
+        "dropped",
+        (signed(2, 3), np.array([[0, 2.0, 2], [2, 0, 2]])),
+        {},
+        lambda g, m, p=0.5: g * m,
+        differentiable=(0,),
+    ),
 ]

@@ -1,0 +1,218 @@
+"""All parameters in one launch, a mask that is never stored, and a table's gradient without atomics."""
+
+# Written from chapters/95_update_kernels.ipynb: edit the chapter, then run `minigluon export`.
+
+from inspect import signature
+
+import numpy as np
+
+from minigluon.context import cupy_or_none
+from minigluon.kernels import STORED, WIDE, Kernels, cuda, dense, stored, width
+from minigluon.op import Operand, operator
+from minigluon.ops.csr import Rows, Sparse
+from minigluon.ops.dropout import Dropout, check_rate
+from minigluon.ops.indexing import Embedding, untake, whole
+from minigluon.ops.optimizer import adam_step, elsewhere, momentum_step, sgd_step
+from minigluon.ops.random import drawn
+from minigluon.ops.reduce import one_axis
+
+__all__ = [
+    "CHUNK",
+    "DEFAULTS",
+    "STEPS",
+    "dense_or_sparse",
+    "drop",
+    "dropped",
+    "droppings",
+    "embedding",
+    "key_law",
+    "kind_of",
+    "sparse_gradient",
+    "sum_runs",
+    "table",
+    "tables",
+    "update",
+    "update_together",
+    "updates",
+]
+
+
+# --- Code: updates --------------------------------------------------------------------------------
+
+STEPS = {sgd_step: (0, 2), momentum_step: (1, 3), adam_step: (2, 4)}  # number, arrays a tensor
+DEFAULTS = {
+    step: {
+        p.name: p.default for p in signature(step).parameters.values() if p.default is not p.empty
+    }
+    for step in STEPS
+}
+CHUNK = 65536
+updates = Kernels(
+    "optimizer", [f"update<{t}, {n}>" for t in STORED.values() for n, _ in STEPS.values()]
+)
+tables = {}  # addresses and sizes of the arrays -> what the kernel needs of them, on the device
+
+
+def update_together(jobs):
+    """Make the updates of arrays on a GPU in as few launches as there are kinds; return the other jobs."""
+    if not jobs or type(jobs[0][1][0]) is np.ndarray:
+        return jobs
+    kinds, left = {}, []
+    for step, arrays, settings in jobs:
+        if (kind := kind_of(step, arrays)) is None:
+            left.append((step, arrays, settings))
+            continue
+        shared = tuple(sorted((k, v) for k, v in settings.items() if k not in ("lr", "wd")))
+        kinds.setdefault((kind, step, shared), []).append((arrays, settings))
+    for (kind, step, shared), group in kinds.items():
+        update(kind, step, dict(shared), group)
+    return left
+
+
+def kind_of(step, arrays):
+    """The C++ type of the arrays of an update that the kernel can make, or None."""
+    w = arrays[0]
+    if step not in STEPS or isinstance(w, np.ndarray | Sparse) or not w.size:
+        return None
+    same = all(type(a) is type(w) and a.shape == w.shape for a in arrays)
+    return stored(*arrays) if same and all(a.flags.c_contiguous for a in arrays) else None
+
+
+def update(kind, step, settings, group):
+    """One launch for all tensors of `group`."""
+    number, each = STEPS[step]
+    settings = {**DEFAULTS[step], **settings}
+    arrays = [arrays for arrays, _ in group]
+    key = tuple((a.data.ptr, a.size) for tensors in arrays for a in tensors)
+    if key not in tables:
+        if len(tables) > 64:  # other parameters than before, again and again
+            tables.clear()
+        tables[key] = table(arrays, each)
+    rates = np.array([(s["lr"], s.get("wd", 0.0)) for _, s in group], "float32")
+    clip = settings["clip_gradient"]
+    beta1 = settings.get("momentum", settings.get("beta1", 0.0))
+    numbers = settings["rescale_grad"], -1.0 if clip is None else clip, beta1
+    numbers += settings.get("beta2", 0.0), settings.get("epsilon", 0.0)
+    on_device = np.asarray(rates, like=arrays[0][0])
+    args = *tables[key], on_device, np.int32(len(arrays)), np.int32(CHUNK)
+    blocks = len(tables[key][2])
+    updates(f"update<{kind}, {number}>", (blocks,), (256,), *args, *map(np.float32, numbers))
+
+
+def table(arrays, each):
+    """Addresses, sizes, and for each block the tensor it works on and where it begins."""
+    cupy = cupy_or_none()
+    flat = [tensors[k] for k in range(each) for tensors in arrays]
+    sizes = np.array([tensors[0].size for tensors in arrays], "int64")
+    chunks = [(t, at) for t, n in enumerate(sizes) for at in range(0, n, CHUNK)]
+    which, begin = (np.array(a, kind) for a, kind in zip(zip(*chunks), ("int32", "int64")))
+    if hasattr(cupy, "pointers"):  # the stand-in, which has to know what lies behind an address
+        addresses = cupy.pointers(flat)
+    else:
+        addresses = cupy.asarray(np.array([a.data.ptr for a in flat], "uint64"))
+    return addresses, *(cupy.asarray(a) for a in (sizes, which, begin))
+
+
+elsewhere.append(update_together)
+
+
+# --- Code: dropout --------------------------------------------------------------------------------
+
+
+@operator(
+    vjp=(lambda h, y, g, mask, p: dropped(h, mask, p=p), lambda h, y, g, mask, p: None),
+    same_dtype=False,
+)
+def dropped(data, mask, /, p=0.5):
+    """`data` where dropout with probability `p` keeps it, times 1 / (1 - p); `mask` is what it has left."""
+    return data * mask
+
+
+Dropout.rules = (lambda g, y, data, *, p, **_: dropped(g[0], y[1], p=p),)
+
+droppings = Kernels("dropout", [f"dropout<{t}, {v}>" for t in WIDE for v in (4, 1)])
+
+
+def key_law(r, n, t):
+    """Words of any value."""
+    return r.integers(0, 1 << 32, n, dtype="uint32")
+
+
+def drop(data, key, p):
+    """`data` without the numbers that the key and `p` condemn."""
+    x = dense(data)
+    y = np.empty_like(x)
+    kind = stored(x)
+    v = 4 if width(kind, x.size, x, y) > 1 else 1
+    blocks = min(-(-x.size // 1024), 132 * 16)
+    bound = np.uint32(min(round(p * 2**32), 2**32 - 1))
+    scale = np.float32(1 / (1 - p) if p < 1 else 0)
+    args = x, y, key, np.int64(x.size), bound, scale
+    droppings(f"dropout<{kind}, {v}>", (blocks,), (256,), *args)
+    return y
+
+
+@cuda(Dropout)
+def _(data, p, mode, axes, cudnn_off, rng):
+    from minigluon.autograd import state
+
+    check_rate(p)
+    idle = p == 0 or not (state.training or mode == "always")
+    if idle or axes or mode not in ("training", "always") or stored(data) is None or not data.size:
+        return NotImplemented
+    key = np.asarray(drawn(rng, data, key_law, (2,), "uint32"), like=data)
+    return drop(data, key, p), key
+
+
+@cuda(dropped)
+def _(data, mask, p):
+    if mask.dtype != "uint32" or stored(data) is None:
+        return NotImplemented
+    return drop(data, mask, p)
+
+
+# --- Code: embedding ------------------------------------------------------------------------------
+
+embedding = Kernels("embedding", [f"sum_runs<{t}, {v}>" for t, w in WIDE.items() for v in (w, 1)])
+
+
+def sum_runs(g, order, keys, to, out):
+    """Fill the rows `to` of `out` with the sums of the rows of `g` that have equal keys."""
+    cols = out.shape[-1]
+    kind = stored(g)
+    v = width(kind, cols, g, out)
+    grid = (-(-len(keys) // 8), max(1, min(-(-cols // (32 * v)), 64)))
+    args = g, order, keys, to, out, np.int64(len(keys)), np.int32(cols)
+    embedding(f"sum_runs<{kind}, {v}>", grid, (32, 8), *args)
+
+
+@cuda(untake)
+def _(data, like, indices, axis, mode):
+    if one_axis(like, axis) or like.ndim < 2 or stored(data, like) is None or not data.size:
+        return NotImplemented
+    rows = whole(like, indices, 0, mode).reshape(-1)
+    order = np.argsort(rows, kind="stable")
+    keys, out = rows[order], np.zeros_like(like)
+    flat = dense(data).reshape(len(rows), -1)
+    sum_runs(flat, order, keys, keys, out.reshape(len(like), -1))
+    return out
+
+
+def sparse_gradient(g, y, data, weight, sparse_grad, **settings):
+    """The gradient of a table on a GPU as the rows that were looked up; any other as before."""
+    on_gpu = not isinstance(g, Operand) and type(g) is not np.ndarray
+    if not (sparse_grad and on_gpu and stored(g) and g.size):
+        return dense_or_sparse(g, y, data, weight, sparse_grad=sparse_grad, **settings)
+    rows = whole(weight, data, 0, "clip").reshape(-1)
+    order = np.argsort(rows, kind="stable")
+    keys = rows[order]
+    starts = np.concatenate([np.ones_like(keys[:1], dtype=bool), keys[1:] != keys[:-1]])
+    places = keys[starts]  # how many there are is asked of the device: the only wait
+    values = np.empty_like(g, shape=(len(places), weight.shape[1]))
+    flat = dense(g).reshape(len(rows), -1)
+    sum_runs(flat, order, keys, np.cumsum(starts.astype("int64")) - 1, values)
+    return Rows(weight.shape, values, places)
+
+
+dense_or_sparse = Embedding.rules[1]
+Embedding.rules = (None, sparse_gradient)
