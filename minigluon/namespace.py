@@ -11,7 +11,8 @@ from operator import add, mod, mul, sub, truediv
 from pkgutil import iter_modules
 
 from minigluon import ops
-from minigluon.op import bind, interpreters, operators
+from minigluon.base import MXNetError
+from minigluon.op import bind, interpreters, operators, signature
 
 __all__ = ["Namespace", "PLAIN", "seen_by_ndarray", "written"]
 
@@ -41,7 +42,9 @@ def seen_by_ndarray(op):
                 return y if out is None else written(out, y)
         if op.name in PLAIN and len(args) == 2 and all(isinstance(a, int | float) for a in args):
             return PLAIN[op.name](*args)
-        given = ", ".join(type(a).__name__ for a in args) or "nothing"
+        if not args:
+            raise MXNetError(f"{op.name} takes {signature(op)}: it was given no array")
+        given = ", ".join(type(a).__name__ for a in args)
         raise ArgumentError(
             f"{op.name}: Argument {op.arrays[0]} must have NDArray type, but got {given}"
         )

@@ -9,6 +9,10 @@ from functools import partial, update_wrapper
 from minigluon.base import MXNetError
 
 __all__ = [
+    "BadIndex",
+    "BadType",
+    "BadValue",
+    "KINDS",
     "Operand",
     "attach",
     "bind",
@@ -152,12 +156,31 @@ def summary(a):
     return f"{a.dtype}{list(a.shape)}" if hasattr(a, "shape") else repr(a)
 
 
+class BadType(MXNetError, TypeError):
+    """A call with something of a wrong type: the error of MXNet and that of Python in one."""
+
+
+class BadValue(MXNetError, ValueError):
+    """A call with a value that does not fit."""
+
+
+class BadIndex(MXNetError, IndexError):
+    """A call with an index out of range."""
+
+
+KINDS = {TypeError: BadType, ValueError: BadValue, IndexError: BadIndex}
+
+
 def failure(error, op, args, settings):
-    """The error to raise when a kernel has raised `error`: what was called, what came, what to do."""
+    """The error to raise when a kernel has raised `error`: what was called, what came, what to do.
+
+    It is an MXNetError, and of Python's kind as well: MXNet raises now the one, now the other.
+    """
     if isinstance(error, MXNetError):
-        return MXNetError(f"in {describe(op, args, settings)}: {error}")
+        return type(error)(f"in {describe(op, args, settings)}: {error}")
     if isinstance(error, TypeError | ValueError | IndexError | OverflowError | AttributeError):
         advice = inspect.getdoc(op) or ""
-        return MXNetError(f"in {describe(op, args, settings)}: {error}\n{op.name}: {advice}")
+        kind = next((KINDS[k] for k in KINDS if isinstance(error, k)), MXNetError)
+        return kind(f"in {describe(op, args, settings)}: {error}\n{op.name}: {advice}")
     error.add_note(f"in {describe(op, args, settings)}")
     return error

@@ -10,6 +10,7 @@ import pytest
 
 import minigluon as mx
 from minigluon import autograd, nd
+from minigluon.base import MXNetError
 from minigluon.op import operators
 
 
@@ -105,3 +106,30 @@ def test_core_stays_light():
 @pytest.mark.parametrize("first", ["mx.nd.array([1, 2])", "mx.nd.random.uniform(shape=2)"])
 def test_first_array_has_all_methods(first):
     python(f"import minigluon as mx; x = {first}; (x + x).exp().reshape((2, 1)).sum()")
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "says"),
+    [
+        (lambda x: nd.gather_nd(x, nd.array([[0, 9]])), IndexError, "gather_nd"),
+        (lambda x: nd.cast(x, dtype="foo"), TypeError, "cast"),
+        (lambda x: nd.moveaxis(x, 0, 5), ValueError, "moveaxis"),
+        (lambda x: nd.split_v2(x, 7), ValueError, "split_v2"),
+        (lambda x: x.squeeze(axis=0, inplace=True), AssertionError, "squeeze"),
+        (lambda x: nd.sum(), MXNetError, "no array"),
+        (lambda x: nd.linspace(0, 1, -1), MXNetError, "negative"),
+        (lambda x: nd.eye(-2), MXNetError, "negative"),
+    ],
+)
+def test_errors_are_of_mxnets_and_of_pythons_kind(call, kind, says):
+    with pytest.raises(kind, match=says) as found:
+        call(nd.ones((2, 3)))
+    assert isinstance(found.value, MXNetError)
+
+
+def test_copies_onto_itself_and_onto_nothing():
+    x = nd.ones(2)
+    with pytest.warns(RuntimeWarning, match="itself"):
+        assert x.copyto(x) is False
+    with pytest.raises(TypeError, match="copyto"):
+        x.copyto(3)

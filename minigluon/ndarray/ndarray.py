@@ -339,11 +339,13 @@ def arange(start, stop=None, step=1.0, repeat=1, infer_range=None, ctx=None, dty
 
 def linspace(start, stop, num, endpoint=True, ctx=None, dtype=None, out=None):
     """`num` numbers from `start` to `stop`, which is the last one unless `endpoint` is False."""
+    (num,) = sizes(num)
     return made(np.linspace(start, stop, num, endpoint).astype(real_dtype(dtype)), ctx, out)
 
 
 def eye(N, M=0, k=0, ctx=None, dtype=None, out=None):
     """A matrix of N rows and M columns (0: as many) with ones on its k-th diagonal."""
+    N, M = sizes((N, M))
     return made(np.eye(N, M or None, k, real_dtype(dtype)), ctx, out)
 
 

@@ -3,6 +3,7 @@
 # Written from chapters/10_elementwise.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
+import warnings
 
 import numpy as np
 
@@ -648,7 +649,10 @@ def copyto(self, other):
         out._data, out._ctx = put(out._data, other), other
         return out
     if other is self:
-        raise MXNetError("copyto: an array cannot be copied onto itself")
+        warnings.warn("You are attempting to copy an array to itself", RuntimeWarning, stacklevel=2)
+        return False
+    if not isinstance(other, NDArray):
+        raise TypeError(f"copyto does not support type {type(other)}: give an NDArray or a Context")
     if self.shape != other.shape:
         raise MXNetError(f"copyto: cannot write shape {self.shape} into shape {other.shape}")
     out = self if self.dtype == other.dtype else cast(self, dtype=other.dtype)

@@ -90,12 +90,7 @@ def getitem(self, key):
     key = raw_key(key)
     if self._node is None or not state.recording:
         return NDArray(gather.kernel(self._data, key), self._ctx)
-    try:
-        return gather(self, key=key)
-    except RuntimeError as error:  # Python's loops and users expect these two from `x[key]`
-        if isinstance(error.__cause__, IndexError | ValueError):
-            raise type(error.__cause__)(str(error)) from None
-        raise
+    return gather(self, key=key)
 
 
 NDArray.__getitem__ = getitem

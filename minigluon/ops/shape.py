@@ -16,6 +16,7 @@ __all__ = [
     "NDArray",
     "Operand",
     "ShapeError",
+    "ViewError",
     "axes_between",
     "broadcast_axis",
     "broadcast_like",
@@ -375,11 +376,18 @@ def broadcast_to_method(self, shape):
         raise ShapeError(str(error)) from None
 
 
+class ViewError(MXNetError, AssertionError):
+    """A view that there is not: with `inplace`, MXNet asserts."""
+
+
 def viewing(op):
     """The method of `op` with MXNet's setting `inplace`, which asks for a view instead of a copy."""
 
     def method(self, *args, inplace=False, **settings):
-        y = op(self, *args, **settings)
+        try:
+            y = op(self, *args, **settings)
+        except MXNetError as error:
+            raise (ViewError(str(error)) if inplace else error) from error.__cause__
         return self.reshape(y.shape) if inplace else y
 
     method.__name__, method.__doc__ = op.name, op.__doc__
