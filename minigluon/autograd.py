@@ -5,6 +5,7 @@
 import threading
 from heapq import heappop, heappush
 from itertools import count
+from sys import getrefcount
 
 import numpy as np
 from numpy import ndarray
@@ -22,6 +23,7 @@ from minigluon.ndarray.ndarray import (
 from minigluon.op import failure, interpreters, operator, summary
 
 __all__ = [
+    "ALONE",
     "Function",
     "Leaf",
     "Node",
@@ -29,6 +31,7 @@ __all__ = [
     "Partial",
     "Scope",
     "State",
+    "alone",
     "assign",
     "attach_grad",
     "backpropagate",
@@ -40,6 +43,7 @@ __all__ = [
     "grad",
     "gradients",
     "head_gradients",
+    "holders",
     "is_recording",
     "is_training",
     "leaf_grad",
@@ -58,6 +62,7 @@ __all__ = [
     "state",
     "sum_like",
     "summed",
+    "take_over",
     "train_mode",
     "writable",
     "zeros_like",
@@ -368,10 +373,41 @@ def backward(heads, head_grads=None, retain_graph=False, train_mode=True):
         found = list(backpropagate(start, pull if retain_graph else pull_and_release))
     for leaf, g in found:
         if leaf.req == "write":
-            leaf.grad._data[...] = 0 if g is None else g
+            if g is None or g.size < 4096 or holders(leaf.grad, g) != ALONE:
+                leaf.grad._data[...] = 0 if g is None else g
+            else:
+                take_over(leaf.grad, g)
         elif leaf.req == "add" and g is not None:
             leaf.grad._data += g
         leaf.fresh = leaf.fresh or leaf.req != "null"
+
+
+def holders(grad, g):
+    """How many references there are to the array of `grad`, and to `g`."""
+    old = grad._data
+    return getrefcount(old), getrefcount(g)
+
+
+def alone():
+    """What `holders` says, called as `backward` calls it, of two arrays that nobody else holds."""
+    found, counts = [(NDArray(np.zeros(1), None), np.zeros(1))], None
+    for grad, g in found:
+        counts = holders(grad, g)
+    return counts
+
+
+ALONE = alone()
+
+
+def take_over(grad, g):
+    """Let `grad` hold the array `g` in place of its own, if they are alike; else copy it."""
+    old = grad._data
+    like = (type(g), g.shape, g.dtype) == (type(old), old.shape, old.dtype)
+    whole = g.base is None and old.base is None and g.flags.c_contiguous
+    if like and whole and type(grad) is NDArray:
+        grad._data = g
+    else:
+        old[...] = g
 
 
 def head_gradients(heads, head_grads):

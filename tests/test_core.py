@@ -342,3 +342,52 @@ def test_methods_write_into_an_array():
     assert np.argmax(x, axis=1).asnumpy().tolist() == [1, 0]  # NumPy asks with out=None
     with pytest.raises(mx.MXNetError, match="no argument axes"):
         x.sum(axes=0, out=y)
+
+
+def test_a_large_gradient_is_taken_over_and_views_of_the_old_one_still_see_it():
+    x = mx.nd.ones((100, 100))
+    x.attach_grad()
+    grad = x.grad
+
+    def step(scale):
+        with autograd.record():
+            y = (x * x * scale).sum()
+        y.backward()
+
+    step(1)
+    before, address = grad._data, grad._data.ctypes.data
+    assert x.grad is grad and grad[0, 0].asscalar() == 2
+    step(2)  # `before` holds the array: it must be written into
+    assert grad._data is before and before[0, 0] == 4
+    del before
+    row = grad[3]
+    step(3)
+    assert row[0].asscalar() == 6 and grad._data.ctypes.data == address
+    kept = grad[0:50]  # a second holder
+    del row
+    step(4)
+    assert kept[0, 0].asscalar() == 8
+    del kept
+    held = grad._data
+    address = id(held)
+    del held
+    step(5)
+    assert id(grad._data) != address and grad[0, 0].asscalar() == 10  # taken over, not copied
+
+
+def test_one_gradient_for_two_variables_is_not_shared():
+    a, b = mx.nd.ones((100, 100)), mx.nd.ones((100, 100))
+    for x in (a, b):
+        x.attach_grad()
+    with autograd.record():
+        y = (a + b) * 2
+    y.backward()
+    assert not np.shares_memory(a.grad._data, b.grad._data)
+    a.grad[:] = 0
+    assert b.grad[0, 0].asscalar() == 2
+    head = mx.nd.ones((100, 100))
+    with autograd.record():
+        y = a + 0 * b
+    y.backward(head)
+    a.grad[:] = 7
+    assert head[0, 0].asscalar() == 1

@@ -6,6 +6,7 @@ import pytest
 from minigluon import autograd, nd
 from minigluon.base import MXNetError
 from minigluon.gluon import loss as losses
+from minigluon.ops import parallel
 
 A = [[0.7610377, 0.121675014, 0.44386324], [0.33367444, 1.4940791, -0.20515826]]
 B = [[2.2697546, -1.4543657, 0.045758516], [-0.18718386, 1.5327792, 1.4693588]]
@@ -98,3 +99,37 @@ def test_minus_one_pads_and_other_labels_raise():
             loss(z, nd.array([bad, 0]))
     with pytest.raises(ValueError, match="label_format"):
         losses.LogisticLoss(label_format="x")
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(300, 1000), (5, 70000), (1, 300000), (6, 50, 1000)])
+def test_rows_are_shared_among_threads(shape, workers, monkeypatch):
+    monkeypatch.setattr(parallel, "WORKERS", workers)
+    monkeypatch.setattr(parallel, "pools", [])
+    rng = np.random.default_rng(0)
+    z, label = rng.normal(size=shape) * 3, rng.integers(0, shape[-1], shape[:-1])
+    x, c = nd.array(z, dtype="float64"), nd.array(label)
+    x.attach_grad()
+    with autograd.record():
+        y = nd.sparse_softmax_cross_entropy(x, c)
+    y.backward(retain_graph=True)
+    e = np.exp(z - z.max(-1, keepdims=True))
+    p = e / e.sum(-1, keepdims=True)
+    chosen = np.take_along_axis(p, label[..., None], -1)
+    np.testing.assert_allclose(y.asnumpy(), -np.log(chosen), rtol=1e-9)
+    np.put_along_axis(p, label[..., None], chosen - 1, -1)
+    np.testing.assert_allclose(x.grad.asnumpy(), p, atol=1e-12)
+    y.backward()  # the softmax that was kept is still whole
+    np.testing.assert_allclose(x.grad.asnumpy(), p, atol=1e-12)
+    assert len(parallel.pools) == (workers > 1 and np.prod(shape[:-1]) > 1)
+    for pool in parallel.pools:
+        pool.shutdown()
+
+
+def test_an_error_in_a_thread_is_raised():
+    def fails(i, j):
+        if j == 300:
+            raise ValueError("the last rows")
+
+    with pytest.raises(ValueError, match="the last rows"):
+        parallel.in_blocks(fails, 300, 1000)

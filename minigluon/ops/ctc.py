@@ -63,7 +63,7 @@ def jumps(states, blank):
 
 def read(logp, states, last, inside):
     """Log-probability of each state at each step, (T, N, S); ended sequences wait in their last state."""
-    rows = np.arange(len(states))[:, None]
+    rows = np.arange(len(states), like=states)[:, None]
     found = logp[:, rows, states].astype("float64")
     found = np.maximum(found, FAR)
     if inside is None:
@@ -73,7 +73,7 @@ def read(logp, states, last, inside):
 
 def waiting(states, last):
     """0 in the last state of each sequence, FAR elsewhere: (N, S)."""
-    here = np.arange(states.shape[1]) == last[:, None]
+    here = np.arange(states.shape[1], like=states) == last[:, None]
     return np.where(here, np.zeros_like(last, dtype="float64")[:, None], FAR)
 
 
@@ -128,7 +128,7 @@ def solve(z, states, last, inside, blank):
     logp = p - np.log(np.exp(p).sum(axis=2, keepdims=True))
     steps = read(logp, states, last, inside)
     alpha, beta = both_ways(steps, states, last, blank)
-    rows = np.arange(len(states))
+    rows = np.arange(len(states), like=states)
     end, short = alpha[-1, rows, last], alpha[-1, rows, np.maximum(last - 1, 0)]
     total = np.logaddexp(end, np.where(last > 0, short, FAR))
     never = total < FAR / 2
@@ -148,7 +148,7 @@ def subtract_shares(g, share, states):
     """Take the shares of the states from the letters that stand in them, in place."""
     same = (states[:, :, None] == states[:, None, :]).astype("float64")
     share = np.matmul(share.swapaxes(0, 1), same).swapaxes(0, 1)
-    rows = np.arange(len(states))[:, None]
+    rows = np.arange(len(states), like=states)[:, None]
     g[:, rows, states] -= share.astype(g.dtype)
 
 
@@ -196,13 +196,13 @@ def prepared(data, label, own, label_lengths, blank_label):
     blank = 0 if blank_label == "first" else classes - 1
     own = lengths_in(own, batch, steps, "data")
     label_lengths = lengths_in(label_lengths, batch, label.shape[1], "label")
-    place = np.arange(label.shape[1])
+    place = np.arange(label.shape[1], like=label)
     if label_lengths is None:
         pads = (label == -1) | ((label == 0) & (blank == 0))
-        label_lengths = np.where(pads, place, label.shape[1]).min(axis=1, initial=label.shape[1])
+        label_lengths = np.where(pads, place, label.shape[1]).min(axis=1)
     label = np.where(place < label_lengths[:, None], label, blank)
     label = whole(label, 0, classes - 1, "label")
-    inside = None if own is None else np.arange(steps)[:, None] < own
+    inside = None if own is None else np.arange(steps, like=own)[:, None] < own
     return states_of(label, blank), 2 * label_lengths, inside, blank
 
 
@@ -246,7 +246,7 @@ def slowly(order, arrays, states, last, inside, blank):
     """A derivative by the tape, through the definition."""
     ctx, like = current_context(), arrays[-1]
     wrap = lambda a: NDArray(a.astype(like.dtype), ctx)
-    letters = states[:, None, :] == np.arange(like.shape[2])[:, None]
+    letters = states[:, None, :] == np.arange(like.shape[2], like=states)[:, None]
     start = np.full_like(states, FAR, dtype=like.dtype)
     start[:, 0] = 0
     seen = None

@@ -4,20 +4,30 @@
 
 import numpy as np
 
+from minigluon.autograd import state
 from minigluon.base import MXNetError
 from minigluon.op import operator
 from minigluon.ops.elementwise import exp
 from minigluon.ops.indexing import at, pick, unpick
+from minigluon.ops.parallel import in_blocks
 from minigluon.ops.reduce import sum
 
-__all__ = ["check_labels", "overestimate", "sparse_softmax_cross_entropy"]
+__all__ = [
+    "by_rows",
+    "check_labels",
+    "cross_entropy_back",
+    "kept",
+    "overestimate",
+    "rows_of",
+    "sparse_softmax_cross_entropy",
+]
 
 
 # --- Cross-entropy of class numbers ---------------------------------------------------------------
 
 
 @operator(
-    vjp=(lambda g, y, z, label, axis: g * overestimate(z, y, label, axis=axis), None),
+    vjp=(lambda g, y, z, label, axis: cross_entropy_back(g, z, y, label, axis=axis), None),
     same_dtype=False,
 )
 def sparse_softmax_cross_entropy(data, label, /, axis=-1):
@@ -27,10 +37,82 @@ def sparse_softmax_cross_entropy(data, label, /, axis=-1):
     size 1 there. The result keeps `axis` with size 1.
     """
     check_labels(data, label, axis)
+    where = at(data, label, axis, "clip")
+    if rows_of(data, axis) is not None:
+        return by_rows(data, where, state.recording)
     shifted = data - data.max(axis=axis, keepdims=True)
-    picked = shifted[at(data, label, axis, "clip")]
+    picked = shifted[where]
     total = np.exp(shifted, out=shifted).sum(axis=axis, keepdims=True)
     return np.log(total, out=total) - picked
+
+
+def rows_of(data, axis):
+    """The rows along `axis` as a matrix, if they lie in NumPy's memory one after the other; else None."""
+    last = axis in (-1, data.ndim - 1)
+    if type(data) is np.ndarray and data.flags.c_contiguous and last and data.size:
+        return data.reshape(-1, data.shape[-1])
+    return None
+
+
+def by_rows(data, where, keep):
+    """Losses along the last axis, a few rows at a time; with `keep` the softmax lies in front of them."""
+    rows = rows_of(data, -1)
+    n, width = rows.shape
+    memory = np.empty(rows.size + n if keep else n, data.dtype)
+    loss, p = memory[-n:].reshape(-1, 1), memory[:-n].reshape(-1, width)
+    picked = data[where].reshape(-1, 1)
+
+    def block(i, j):
+        top = rows[i:j].max(axis=1, keepdims=True)
+        e = np.subtract(rows[i:j], top, out=p[i:j] if keep else None)
+        np.exp(e, out=e)
+        total = e.sum(axis=1, keepdims=True)
+        if keep:
+            e *= 1 / total
+        np.log(total, out=total)
+        np.add(total, top - picked[i:j], out=loss[i:j])
+
+    in_blocks(block, n, width)
+    return loss.reshape(*data.shape[:-1], 1)
+
+
+def kept(loss, data):
+    """The softmax of `data` that was kept with its losses, as rows; None if it was not."""
+    memory = loss.base
+    size = data.size + loss.size
+    if type(memory) is np.ndarray and memory.shape == (size,) and memory.dtype == data.dtype:
+        return memory[: data.size].reshape(-1, data.shape[-1])
+    return None
+
+
+@operator(same_dtype=False)
+def cross_entropy_back(data, logits, loss, label, /, axis=-1):
+    """The gradient of cross-entropy's logits from that of the losses, `data`."""
+    rows = rows_of(logits, axis)
+    if rows is None:
+        return data * overestimate.kernel(logits, loss, label, axis=axis)
+    where, p, out = at(logits, label, axis, "clip"), kept(loss, logits), np.empty_like(logits)
+    factors, outs = data.reshape(-1, 1), rows_of(out, axis)
+    shift = None if p is not None else (loss + logits[where]).reshape(-1, 1)
+
+    def block(i, j):
+        if p is not None:
+            np.multiply(p[i:j], factors[i:j], out=outs[i:j])
+            return
+        e = np.subtract(rows[i:j], shift[i:j], out=outs[i:j])
+        np.exp(e, out=e)
+        e *= factors[i:j]
+
+    in_blocks(block, *rows.shape)
+    out[where] -= data
+    return out
+
+
+@cross_entropy_back.vjp
+def _(h, y, g, z, loss, label, axis):
+    p = overestimate(z, loss, label, axis=axis)
+    by_z, by_loss, _ = overestimate.rules(h * g, p, z, loss, label, axis=axis)
+    return sum(h * p, axis=axis, keepdims=True), by_z, by_loss, None
 
 
 @operator(same_dtype=False)
