@@ -3,6 +3,7 @@
 # Written from chapters/32_block.ipynb, chapters/34_parameter_files.ipynb, chapters/35_pictures.ipynb: edit the chapter, then run `minigluon export`.
 
 import importlib
+import math
 import re
 import threading
 import warnings
@@ -369,6 +370,13 @@ class Outline(Operand):
 
     def __init__(self, shape, dtype, parameter=None):
         self.shape, self.dtype, self.parameter = tuple(shape), np.dtype(dtype), parameter
+
+    ndim = property(lambda self: len(self.shape))
+    size = property(lambda self: math.prod(self.shape))
+
+    def asscalar(self):
+        """A truth for loops and branches: go on, and take the first."""
+        return 1
 
     def __repr__(self):
         return f"<Outline {self.dtype}{list(self.shape)}>"

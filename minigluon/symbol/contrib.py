@@ -6,6 +6,9 @@ from minigluon.symbol.space import SymbolSpace
 
 # --- The face `mx.sym` ----------------------------------------------------------------------------
 
-PLACES = {"minigluon.symbol.random": ("rand_zipfian",)}
+PLACES = {
+    "minigluon.symbol.random": ("rand_zipfian",),
+    "minigluon.symbol.control_flow": ("cond", "foreach", "while_loop"),
+}
 space = SymbolSpace(__name__, prefix="contrib_", places=PLACES)
 __getattr__, __dir__ = space.find, space.names

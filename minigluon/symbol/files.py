@@ -92,6 +92,10 @@ CANONICAL = {  # names that MXNet writes for others
 
 def written_name(node):
     """The name of a node's operator in a file, and its settings there."""
+    if node.op.name in ("_foreach", "_while_loop", "_cond"):
+        raise MXNetError(
+            f"{node.name}: a graph with a loop or a branch cannot be written to a file"
+        )
     numbers = [not isinstance(a, tuple) and a is not None for a in node.inputs]
     settings = {key: text(value) for key, value in node.settings.items()}
     if True in numbers:

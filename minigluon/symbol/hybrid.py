@@ -16,6 +16,7 @@ from minigluon.symbol.inference import Facts, draws, undrawn
 from minigluon.symbol.symbol import Node, Symbol
 
 __all__ = [
+    "LOOPS",
     "OWNERS",
     "Outlines",
     "UFUNCS",
@@ -435,15 +436,20 @@ def backward_operator(name, heads, inputs, back, outlines):
 
 # --- A program for each kind of call --------------------------------------------------------------
 
+LOOPS = ("_foreach", "_while_loop", "_cond")
+
 
 class Written:
     """A graph, variables `inputs` to entries `outputs`, that can be called on NDArrays."""
 
     def __init__(self, inputs, outputs, name):
         self.inputs, self.outputs, self.name, self.programs = inputs, outputs, name, {}
+        self.loops = any(n.op.name in LOOPS for n in calls(outputs, {*inputs}))
 
     def __call__(self, *arrays):
         """The outputs: a list, or the only one."""
+        if self.loops and state.recording:  # the tape wants to see every step
+            return self.walk(arrays, arrays[0]._ctx)
         return self.program(arrays)(*arrays)
 
     def program(self, arrays):

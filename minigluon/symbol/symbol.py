@@ -2,6 +2,8 @@
 
 # Written from chapters/20_symbols.ipynb: edit the chapter, then run `minigluon export`.
 
+from itertools import count
+
 import numpy as np
 
 from minigluon import attribute
@@ -19,6 +21,7 @@ __all__ = [
     "TYPE_CODES",
     "Variable",
     "attributes",
+    "clock",
     "compose",
     "hint_of",
     "in_order",
@@ -37,6 +40,8 @@ __all__ = [
 
 # --- Nodes ----------------------------------------------------------------------------------------
 
+clock = count()  # numbers nodes as they are made
+
 
 class Node:
     """A call still to be made, `op(*inputs, **settings)`; a variable if `op` is None.
@@ -44,13 +49,13 @@ class Node:
     Each input is a pair (node, number of its output), a number, or None. `attrs` are texts for others.
     """
 
-    __slots__ = ("attrs", "called", "inputs", "name", "op", "outputs", "settings")
+    __slots__ = ("attrs", "called", "inputs", "name", "op", "outputs", "settings", "time")
 
     def __init__(self, name, op=None, inputs=(), settings=None, attrs=None, called=None):
         self.name, self.op, self.inputs = name, op, list(inputs)
         self.settings, self.attrs = settings or {}, attrs or {}
         self.called = called or (op and op.name)
-        self.outputs = output_names(self)
+        self.outputs, self.time = output_names(self), next(clock)
 
     def __reduce__(self):
         raise TypeError("a node is not pickled: pickle its Symbol")

@@ -1,0 +1,217 @@
+"""Loops and branches in graphs: the same as loops and branches of arrays, gradients included."""
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+from minigluon import autograd, gluon
+from minigluon.gluon import nn
+
+
+def block(function):
+    """A hybrid block of `function(F, x, …)`."""
+
+    class Net(gluon.HybridBlock):
+        def hybrid_forward(self, F, *args):
+            return function(F, *args)
+
+    return Net()
+
+
+def running_sum(F, x, s):
+    return F.contrib.foreach(lambda item, total: (item * total, item + total), x, s)
+
+
+def nested_lists(F, x, s):
+    def body(items, states):
+        a, (b, c) = items[0] + states[0], states[1]
+        return [a, b * items[1]], [a, [b + 1, c * a]]
+
+    out, states = F.contrib.foreach(body, [x, x * 2], [s, [s + 1, s * 2]])
+    return [*out, states[0], *states[1]]
+
+
+def outer_values(F, x, s):
+    scale = F.exp(s)  # computed outside, used inside
+    out, last = F.contrib.foreach(lambda item, t: (item * scale, t + scale), x, s)
+    return out + F.sum(scale), last
+
+
+def loop_in_loop(F, x, s):
+    def body(item, total):
+        rows, inner = F.contrib.foreach(
+            lambda i, t: (i * total, t + i), F.expand_dims(item, 0), total
+        )
+        return F.sum(rows, axis=0), inner
+
+    return F.contrib.foreach(body, x, s)
+
+
+def until_large(F, x, s):
+    def func(i, total):
+        return total * 2, [i + 1, total * i + F.sum(x)]
+
+    return F.contrib.while_loop(
+        lambda i, total: F.sum(total) < 50, func, [F.ones_like(s), s], max_iterations=7
+    )
+
+
+def never(F, x, s):
+    return F.contrib.while_loop(lambda v: F.sum(v) > 1e9, lambda v: (v + x, [v]), [s], 3)
+
+
+def choice(F, x, s):
+    return F.contrib.cond(F.sum(x) > 0, lambda: F.exp(s) + F.sum(x), lambda: F.log(s * 0) * 0 + 1)
+
+
+def nested_choice(F, x, s):
+    inner = lambda: F.contrib.cond(F.sum(s) > 1, lambda: s * s * F.sum(x), lambda: -s)  # noqa: E731
+    return F.contrib.cond(F.sum(x) > 0, inner, lambda: s * F.sum(x))
+
+
+FUNCTIONS = [running_sum, nested_lists, outer_values, loop_in_loop, until_large]
+FUNCTIONS += [choice, nested_choice]
+
+
+def flat(out):
+    return [a for part in out for a in flat(part)] if isinstance(out, list | tuple) else [out]
+
+
+def outcome(net, order=1):
+    x = mx.nd.array(np.arange(1.0, 7).reshape(3, 2) / 5)
+    s = mx.nd.array([0.5, 1.5])
+    x.attach_grad(), s.attach_grad()
+    with autograd.record():
+        outs = flat(net(x, s))
+        total = sum((o * o).sum() for o in outs)
+        if order == 2:
+            first = autograd.grad(total, [x, s], create_graph=True)
+            total = sum((g * g).sum() for g in first)
+    total.backward()
+    return [o.asnumpy() for o in outs] + [x.grad.asnumpy(), s.grad.asnumpy()]
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_hybridized_is_eager(function, order):
+    expected = outcome(block(function), order)
+    net = block(function)
+    net.hybridize()
+    for a, b in zip(outcome(net, order), expected, strict=True):
+        assert a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("function", [*FUNCTIONS, never], ids=lambda f: f.__name__)
+def test_in_use_it_is_one_program(function):
+    net, x, s = block(function), mx.nd.ones((3, 2)), mx.nd.ones((2,))
+    expected = [a.asnumpy() for a in flat(net(x, s))] if function is not never else None
+    net.hybridize()
+    found = [a.asnumpy() for a in flat(net(x, s))]
+    if function is never:
+        expected = [np.zeros((3, 3, 2)), np.ones(2)]
+        assert len(found) == 2 and found[0].shape[0] == 3
+        return
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+class Recurrent(gluon.HybridBlock):
+    def __init__(self, cell):
+        super().__init__()
+        with self.name_scope():
+            self.cell, self.out = cell(), nn.Dense(3, flatten=False)
+
+    def hybrid_forward(self, F, x, *states):
+        y, states = F.contrib.foreach(self.cell, x, list(states))
+        return self.out(y), states
+
+
+@pytest.mark.parametrize("cell", [gluon.rnn.RNNCell, gluon.rnn.LSTMCell, gluon.rnn.GRUCell])
+def test_cells_with_weights_of_unknown_size(cell):
+    found = []
+    for active in (False, True):
+        mx.random.seed(1)
+        net = Recurrent(lambda: cell(4))
+        net.initialize(mx.init.Uniform(0.5))
+        net.hybridize(active)
+        x = mx.nd.array(np.random.default_rng(0).normal(size=(5, 2, 3)))
+        start = net.cell.begin_state(2)
+        net(x, *start)
+        with autograd.record():
+            y, states = net(x, *start)
+            value = (y * y).sum() + sum((s * s).sum() for s in states)
+        value.backward()
+        grads = [p.grad().asnumpy() for p in net.collect_params().values()]
+        found.append([y.asnumpy(), *[s.asnumpy() for s in states], *grads])
+    assert len(found[0]) > 6
+    assert all(np.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(*found, strict=True))
+
+
+def test_dropout_in_a_body_draws_for_each_step():
+    class Net(gluon.HybridBlock):
+        def hybrid_forward(self, F, x, s):
+            return F.contrib.foreach(lambda i, t: (F.Dropout(i, p=0.5), t), x, s)[0]
+
+    net, x = Net(), mx.nd.ones((4, 50))
+    net.hybridize()
+    x.attach_grad()
+    with autograd.record():
+        y = net(x, mx.nd.zeros((1,)))
+    y.backward()
+    assert (x.grad.asnumpy() == y.asnumpy()).all()  # the masks of forward and backward agree
+    assert len({row.tobytes() for row in y.asnumpy()}) == 4
+
+
+def test_shapes_flow_through_a_loop():
+    x, s = mx.sym.var("x"), mx.sym.var("s")
+    out, last = running_sum(mx.sym, x, s)
+    assert out.infer_shape(x=(3, 2), s=(2,))[1] == [(3, 2)]
+    assert last.infer_shape(x=(3, 2), s=(2,))[1] == [(2,)]
+    assert out.list_arguments() == ["x", "s"] and out.name.startswith("_foreach")
+
+
+FAULTS = {
+    "states come and go": (
+        lambda F, x, s: F.contrib.foreach(lambda i, t: (i, []), x, [s]),
+        mx.MXNetError,
+        "got 1 states and gave 0",
+    ),
+    "no limit": (
+        lambda F, x, s: F.contrib.while_loop(lambda v: v, lambda v: (v, v), [s]),
+        ValueError,
+        "max_iterations",
+    ),
+    "nothing to loop": (
+        lambda F, x, s: F.contrib.while_loop(lambda: s, lambda: s, [], 3),
+        ValueError,
+        "at least one",
+    ),
+    "branches that differ": (
+        lambda F, x, s: F.contrib.cond(x, lambda: s, lambda: [s, s]),
+        mx.MXNetError,
+        "equally many outputs",
+    ),
+    "an output that is no array": (
+        lambda F, x, s: F.contrib.foreach(lambda i, t: (3, t), x, s),
+        AssertionError,
+        "nested list of arrays",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults(name):
+    function, error, message = FAULTS[name]
+    with pytest.raises(error, match=message):
+        function(mx.sym, mx.sym.var("x"), mx.sym.var("s"))
+
+
+def test_no_file_yet():
+    out, _ = running_sum(mx.sym, mx.sym.var("x"), mx.sym.var("s"))
+    with pytest.raises(mx.MXNetError, match="loop or a branch cannot be written"):
+        out.tojson()
+
+
+def test_data_without_slices():
+    out, _ = running_sum(mx.sym, mx.sym.var("x"), mx.sym.var("s"))
+    with pytest.raises(mx.MXNetError, match="no slices"):
+        out.eval(x=mx.nd.ones((3, 2))[0:0], s=mx.nd.ones((2,)))
