@@ -5,6 +5,8 @@ import hashlib
 import io
 import os
 import struct
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -181,3 +183,13 @@ def test_lists(folder):
         vision.ImageListDataset(root, "bad.lst")
     with pytest.raises(ValueError, match="imglist"):
         vision.ImageListDataset(root)
+
+
+def test_vision_is_there_without_an_import_of_its_own():
+    code = (
+        "from minigluon import gluon; print(gluon.data.vision.transforms.__name__)\n"
+        "try:\n    gluon.data.vison\nexcept AttributeError as error:\n    print(error)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = out.stdout.splitlines()
+    assert lines[0] == "minigluon.gluon.data.vision.transforms" and "it has vision" in lines[1]

@@ -2,6 +2,8 @@
 
 # Written from chapters/82_loader.ipynb: edit the chapter, then run `minigluon export`.
 
+import importlib
+
 from minigluon.gluon.data import batchify
 from minigluon.gluon.data.dataloader import DataLoader
 from minigluon.gluon.data.dataset import ArrayDataset, Dataset, RecordFileDataset, SimpleDataset
@@ -13,6 +15,8 @@ from minigluon.gluon.data.sampler import (
     Sampler,
     SequentialSampler,
 )
+
+# --- The loader -----------------------------------------------------------------------------------
 
 __all__ = [
     "ArrayDataset",
@@ -27,4 +31,12 @@ __all__ = [
     "SequentialSampler",
     "SimpleDataset",
     "batchify",
+    "vision",  # noqa: F822
 ]
+
+
+def __getattr__(name):
+    """Load `vision`, which comes in later chapters, on first use."""
+    if name == "vision":
+        return importlib.import_module("minigluon.gluon.data.vision")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has vision")

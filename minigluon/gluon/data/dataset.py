@@ -54,7 +54,13 @@ class Dataset:
         return Chosen(self, range(len(self) if count is None else min(count, len(self))))
 
     def sample(self, sampler):
-        """The samples that a sampler names, in the order it gives now."""
+        """The samples that a `Sampler` names, in the order it gives now."""
+        from minigluon.gluon.data.sampler import Sampler
+
+        if not isinstance(sampler, Sampler):
+            raise TypeError(
+                f"Invalid sampler type: {type(sampler).__name__}. Expected gluon.data.Sampler instead."
+            )
         return Chosen(self, list(sampler))
 
     def shard(self, num_shards, index):
