@@ -7,6 +7,7 @@ import minigluon as mx
 from minigluon.gluon import nn
 from minigluon.gluon.contrib.nn import PixelShuffle1D, PixelShuffle2D, PixelShuffle3D
 from minigluon.ops import convolution as c
+from minigluon.ops import winograd
 
 PRINTED = [  # as MXNet 1.9.1 prints them
     (
@@ -82,22 +83,70 @@ def test_refused_at_first_call(shape):
         layer(mx.nd.ones(shape))
 
 
+def three_products(x, w, settings):
+    """The values of the three products by the way that is chosen, and by the plain one."""
+    y = c.product(x, w, *settings)
+    wanted = y, c.adjoint(y, w, x.shape[2:], *settings), c.correlation(y, x, *settings)
+    found = c.forwards(x, w, *settings), c.backwards(y, w, x.shape[2:], *settings)
+    return [*found, c.across(y, x, *settings)], wanted
+
+
 @pytest.mark.parametrize("kernel, pad", [((3, 3), (1, 1)), ((1, 5), (0, 2)), ((4, 1), (2, 0))])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_fast_equals_plain(kernel, pad, dtype):
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(3, 4, 12, 9)).astype(dtype)
-    w = rng.normal(size=(5, 4, *kernel)).astype(dtype)
+    x = rng.normal(size=(3, 16, 12, 9)).astype(dtype)
+    w = rng.normal(size=(16, 16, *kernel)).astype(dtype)
     settings = kernel, (1, 1), (1, 1), pad, 1
     assert c.is_simple(x, *settings)
+    for found, wanted in zip(*three_products(x, w, settings)):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * abs(wanted).max())
+
+
+@pytest.mark.parametrize("pad", [(0, 0), (1, 1), (2, 2), (0, 2)])
+@pytest.mark.parametrize("sizes", [(4, 4), (9, 6), (5, 21), (34, 17)])
+def test_winograd_equals_plain(pad, sizes):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5, 16, *sizes)).astype("float32")
+    w = rng.normal(size=(20, 16, 3, 3)).astype("float32")
+    settings = (3, 3), (1, 1), (1, 1), pad, 1
     y = c.product(x, w, *settings)
-    close = {"rtol": 1e-4, "atol": 1e-4}
-    np.testing.assert_allclose(c.forwards(x, w, *settings), y, **close)
-    back = c.backwards(y, w, x.shape[2:], *settings)
-    np.testing.assert_allclose(back, c.adjoint(y, w, x.shape[2:], *settings), **close)
-    np.testing.assert_allclose(
-        c.across(y, x, *settings), c.correlation(y, x, *settings), rtol=1e-4, atol=1e-3
-    )
+    u, turned = winograd.spectrum(w), winograd.spectrum(w, True)
+    found = [winograd.winograd(x, u, pad, y.shape[2:])]
+    found.append(winograd.winograd(y, turned, tuple(2 - p for p in pad), sizes))
+    found.append(winograd.winograd_weight(y, x, pad))
+    wanted = y, c.adjoint(y, w, sizes, *settings), c.correlation(y, x, *settings)
+    for a, b in zip(found, wanted):
+        assert a.shape == b.shape and abs(a - b).max() < 3e-5 * abs(b).max()
+
+
+@pytest.mark.parametrize("shape, filters", [((4, 64, 16, 16), 64), ((9, 32, 30, 30), 48)])
+def test_winograd_is_taken(shape, filters):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape).astype("float32")
+    w = rng.normal(size=(filters, shape[1], 3, 3)).astype("float32")
+    settings = (3, 3), (1, 1), (1, 1), (1, 1), 1
+    assert c.saves(x, w, shape[2:], *settings)
+    for found, wanted in zip(*three_products(x, w, settings)):
+        assert abs(found - wanted).max() < 3e-5 * abs(wanted).max()
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("sizes, stride", [((4, 4), (1, 1)), ((40, 40), (2, 2)), ((7, 60), (1, 3))])
+def test_batches_equal_pictures(groups, sizes, stride):
+    """Pictures side by side, or a few on each core, give what each gives alone."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12, 8, *sizes))
+    w = rng.normal(size=(12, 8 // groups, 3, 3))
+    settings = (3, 3), stride, (1, 1), (1, 1), groups
+    y = c.product(x, w, *settings)
+    alone = np.concatenate([c.product(x[i : i + 1], w, *settings) for i in range(12)])
+    np.testing.assert_allclose(y, alone, rtol=1e-9, atol=1e-11)
+    back = c.adjoint(y, w, sizes, *settings)
+    alone = [c.adjoint(y[i : i + 1], w, sizes, *settings) for i in range(12)]
+    np.testing.assert_allclose(back, np.concatenate(alone), rtol=1e-9, atol=1e-9)
+    parts = [c.correlation(y[i : i + 1], x[i : i + 1], *settings) for i in range(12)]
+    np.testing.assert_allclose(c.correlation(y, x, *settings), sum(parts), rtol=1e-8, atol=1e-8)
 
 
 def test_half_precision_and_empty_batches():

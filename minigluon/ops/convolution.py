@@ -2,25 +2,34 @@
 
 # Written from chapters/41_convolution.ipynb: edit the chapter, then run `minigluon export`.
 
+import functools
 import math
 
 import numpy as np
 
 from minigluon.base import MXNetError
+from minigluon.cores import alone, spread
 from minigluon.op import operator
-from minigluon.ops.pieces import im2col, overlaid, places
+from minigluon.ops.pieces import overlaid, places, windows
 from minigluon.ops.reduce import sum
 from minigluon.ops.shape import several
+from minigluon.ops.winograd import pays, spectrum, winograd, winograd_weight
 
 __all__ = [
+    "CACHE",
     "Convolution",
     "Deconvolution",
     "LAYOUTS",
+    "SMALL",
+    "WIDE",
     "across",
     "adjoint",
+    "apart",
     "arguments",
     "back",
     "backwards",
+    "batches",
+    "beside",
     "bias_gradient",
     "check_bias",
     "check_weights",
@@ -37,13 +46,18 @@ __all__ = [
     "forwards",
     "front",
     "geometry",
+    "halves",
     "is_last",
     "is_simple",
+    "is_wide",
     "matrix",
     "product",
+    "saves",
     "shared",
+    "shared_out",
     "sidelong",
     "weight_shape",
+    "wide_columns",
     "with_bias",
 ]
 
@@ -88,13 +102,38 @@ def back(data, layout):
 
 # --- Three products -------------------------------------------------------------------------------
 
+CACHE = 1 << 17  # numbers of columns: half of a core's second cache
+SMALL = 1 << 17  # numbers of columns of the whole batch from which threads pay for their start
+
+
+def batches(data, numbers):
+    """Slices of the batch: few pictures at a time, with `numbers` in the columns of each, and work for all cores."""
+    n = len(data)
+    if type(data) is not np.ndarray or n < 2:
+        return [slice(0, n)]
+    step = max(1, CACHE // max(numbers, 1))
+    if n * numbers >= SMALL:
+        step = min(step, -(-n // alone.threads))
+    return [slice(i, min(i + step, n)) for i in range(0, n, step)]
+
+
+def shared_out(function, parts, numbers):
+    """`function` of each part, on all cores if there is enough to do."""
+    if parts[-1].stop * numbers >= SMALL:
+        return spread(function, parts)
+    with alone:
+        return [function(part) for part in parts]
+
 
 def columns(data, kernel, stride, dilate, pad, groups):
-    """`im2col` by groups: (n, groups, c/groups * window, places)."""
-    count = math.prod(places(data.shape[2:], kernel, stride, dilate, pad))
+    """What the window sees, by groups: (n, groups, c/groups * window, places)."""
     n, c = data.shape[:2]
-    if math.prod(kernel) != 1 or max(stride) > 1 or any(pad):
-        data = im2col.kernel(data, kernel, stride, dilate, pad)
+    if math.prod(kernel) == 1:
+        seen = data[..., *(slice(None, None, s) for s in stride)] if max(stride) > 1 else data
+        data = seen if not any(pad) else windows(data, kernel, stride, dilate, pad)
+    else:
+        data = windows(data, kernel, stride, dilate, pad)
+    count = math.prod(data.shape[-len(kernel) :])
     return data.reshape(n, groups, c // groups * math.prod(kernel), count)
 
 
@@ -104,29 +143,80 @@ def matrix(weight, groups):
     return weight.reshape(groups, f // groups, math.prod(weight.shape[1:]))
 
 
+WIDE = 128  # columns that a product needs to be worth reading the weights for
+
+
+def is_wide(data, count, groups):
+    """Whether several pictures should share a product: their places are few, and so is not the batch."""
+    return groups == 1 and count < WIDE and len(data) > 1 and type(data) is np.ndarray
+
+
+def beside(data):
+    """(m, rows, places) as (rows, m * places)."""
+    return data.swapaxes(0, 1).reshape(data.shape[1], -1)
+
+
+def apart(data, m):
+    """Undo `beside`."""
+    return data.reshape(len(data), m, -1).swapaxes(0, 1)
+
+
+def wide_columns(data, kernel, stride, dilate, pad):
+    """`columns` of several pictures `beside` each other."""
+    seen = np.moveaxis(windows(data, kernel, stride, dilate, pad), 0, 1 + len(kernel))
+    return seen.reshape(len(seen) * math.prod(kernel), -1)
+
+
 def product(data, weight, kernel, stride, dilate, pad, groups):
     """Y = W C(X)."""
     sizes = places(data.shape[2:], kernel, stride, dilate, pad)
-    y = matrix(weight, groups) @ columns(data, kernel, stride, dilate, pad, groups)
-    return y.reshape(data.shape[0], weight.shape[0], *sizes)
+    n, f, count, w = len(data), len(weight), math.prod(sizes), matrix(weight, groups)
+    y = np.empty_like(data, shape=(n, groups, f // groups, count))
+    settings, numbers = (kernel, stride, dilate, pad), w[0].shape[1] * groups * count
+
+    def fill(part):
+        if is_wide(data, count, groups):
+            y[part, 0] = apart(w[0] @ wide_columns(data[part], *settings), part.stop - part.start)
+        else:
+            np.matmul(w, columns(data[part], *settings, groups), out=y[part])
+
+    shared_out(fill, batches(data, numbers), numbers)
+    return y.reshape(n, f, *sizes)
 
 
 def adjoint(data, weight, sizes, kernel, stride, dilate, pad, groups):
     """Columns W^T G laid where they came from, in pictures of `sizes`: the gradient of X."""
-    n, f = data.shape[:2]
-    g = data.reshape(n, groups, f // groups, math.prod(data.shape[2:]))
-    c = matrix(weight, groups).swapaxes(1, 2) @ g
-    c = c.reshape(n, weight.shape[1] * groups * math.prod(kernel), g.shape[3])
-    return overlaid(c, sizes, kernel, stride, dilate, pad)
+    n, f, count = *data.shape[:2], math.prod(data.shape[2:])
+    g, w = data.reshape(n, groups, f // groups, count), matrix(weight, groups).swapaxes(1, 2)
+    x = np.empty_like(data, shape=(n, weight.shape[1] * groups, *sizes))
+    rows = w.shape[1] * groups
+
+    def fill(part):
+        if is_wide(data, count, groups):
+            c = apart(w[0] @ beside(g[part, 0]), part.stop - part.start)
+        else:
+            c = (w @ g[part]).reshape(-1, rows, count)
+        x[part] = overlaid(c, sizes, kernel, stride, dilate, pad)
+
+    shared_out(fill, batches(data, rows * count), rows * count)
+    return x
 
 
 def correlation(data, inputs, kernel, stride, dilate, pad, groups):
     """The sum of G C(X)^T over the batch: the gradient of W."""
-    n, f = data.shape[:2]
-    g = data.reshape(n, groups, f // groups, math.prod(data.shape[2:]))
-    c = columns(inputs, kernel, stride, dilate, pad, groups)
-    w = (g @ c.swapaxes(2, 3)).sum(0)
-    return w.reshape(f, inputs.shape[1] // groups, *kernel)
+    n, f, count = *data.shape[:2], math.prod(data.shape[2:])
+    g, channels = data.reshape(n, groups, f // groups, count), inputs.shape[1] // groups
+    settings, numbers = (kernel, stride, dilate, pad), inputs.shape[1] * math.prod(kernel) * count
+
+    def share(part):
+        if is_wide(data, count, groups):
+            return beside(g[part, 0]) @ wide_columns(inputs[part], *settings).T
+        return (g[part] @ columns(inputs[part], *settings, groups).swapaxes(2, 3)).sum(0)
+
+    if n == 0:
+        return np.zeros_like(data, shape=(f, channels, *kernel))
+    w = functools.reduce(np.add, shared_out(share, batches(data, numbers), numbers))
+    return w.reshape(f, channels, *kernel)
 
 
 # --- Without most of the copies -------------------------------------------------------------------
@@ -143,6 +233,7 @@ def is_simple(data, kernel, stride, dilate, pad, groups):
         and 2 * pad[1] == kernel[1] - 1
         and kernel[0] > pad[0]
         and data.shape[2] * data.shape[3] >= 64
+        and data.shape[1] >= 16
     )
 
 
@@ -167,33 +258,70 @@ def fast_product(data, weight, kernel, pad):
     n, _, h, w = data.shape
     f, rows = weight.shape[0], h + 2 * pad[0] - kernel[0] + 1
     y = np.empty((n, f, rows, w), data.dtype)
-    part = np.empty((f, rows * w), data.dtype)
     parts = [np.ascontiguousarray(weight[:, :, a]).reshape(f, -1) for a in range(kernel[0])]
-    for out, seen in zip(y.reshape(n, f, rows * w), sidelong(data, kernel, pad)):
-        np.matmul(parts[0], seen[:, : rows * w], out=out)
-        for a in range(1, kernel[0]):
-            out += np.matmul(parts[a], seen[:, a * w : (a + rows) * w], out=part)
+
+    def fill(some):
+        part = np.empty((f, rows * w), data.dtype)
+        for out, seen in zip(y[some].reshape(-1, f, rows * w), sidelong(data[some], kernel, pad)):
+            np.matmul(parts[0], seen[:, : rows * w], out=out)
+            for a in range(1, kernel[0]):
+                out += np.matmul(parts[a], seen[:, a * w : (a + rows) * w], out=part)
+
+    numbers = parts[0].shape[1] * rows * w
+    shared_out(fill, halves(n), numbers)
     return y
+
+
+def halves(n):
+    """Slices of the batch, one for each thread."""
+    step = max(1, -(-n // alone.threads))
+    return [slice(i, min(i + step, n)) for i in range(0, n, step)] or [slice(0, 0)]
 
 
 def fast_correlation(data, inputs, kernel, pad):
     """`correlation`, a picture and a row of the window at a time."""
     n, f, rows, w = data.shape
-    total = np.zeros((kernel[0], f, inputs.shape[1] * kernel[1]), data.dtype)
-    part = np.empty_like(total[0])
-    for g, seen in zip(data.reshape(n, f, rows * w), sidelong(inputs, kernel, pad)):
-        for a in range(kernel[0]):
-            total[a] += np.matmul(g, seen[:, a * w : (a + rows) * w].T, out=part)
-    total = total.reshape(kernel[0], f, inputs.shape[1], kernel[1])
+    c = inputs.shape[1]
+
+    def share(some):
+        total = np.zeros((kernel[0], f, c * kernel[1]), data.dtype)
+        part = np.empty_like(total[0])
+        for g, seen in zip(
+            data[some].reshape(-1, f, rows * w), sidelong(inputs[some], kernel, pad)
+        ):
+            for a in range(kernel[0]):
+                total[a] += np.matmul(g, seen[:, a * w : (a + rows) * w].T, out=part)
+        return total
+
+    numbers = c * kernel[1] * rows * w
+    total = functools.reduce(np.add, shared_out(share, halves(n), numbers))
+    total = total.reshape(kernel[0], f, c, kernel[1])
     return np.ascontiguousarray(total.transpose(1, 2, 0, 3))
+
+
+# --- The way that suits ---------------------------------------------------------------------------
+
+
+def saves(data, weight, sizes, kernel, stride, dilate, pad, groups):
+    """Whether `winograd` applies, and pays: single precision, 3 × 3, one group, many channels."""
+    return (
+        type(data) is np.ndarray
+        and data.dtype.char == "f"
+        and kernel == (3, 3)
+        and groups == max(stride) == max(dilate) == 1
+        and max(pad) <= 2
+        and pays(data, weight, sizes)
+    )
 
 
 def forwards(data, weight, *settings):
     """Y, by the way that suits the arrays."""
     if data.dtype == "float16":
         return forwards(*(a.astype("float32") for a in (data, weight)), *settings).astype("float16")
+    sizes = places(data.shape[2:], *settings[:4])
+    if saves(data, weight, sizes, *settings):
+        return winograd(data, spectrum(weight), settings[3], sizes)
     if is_simple(data, *settings):
-        places(data.shape[2:], *settings[:4])
         return fast_product(data, weight, settings[0], settings[3])
     return product(data, weight, *settings)
 
@@ -203,7 +331,9 @@ def backwards(data, weight, sizes, *settings):
     if data.dtype == "float16":
         y = backwards(*(a.astype("float32") for a in (data, weight)), sizes, *settings)
         return y.astype("float16")
-    kernel, pad = settings[0], settings[3]
+    kernel, pad, sizes = settings[0], settings[3], tuple(sizes)
+    if saves(data, weight, sizes, *settings) and places(sizes, *settings[:4]) == data.shape[2:]:
+        return winograd(data, spectrum(weight, True), tuple(2 - p for p in pad), sizes)
     if is_simple(data, *settings) and places(sizes, *settings[:4]) == data.shape[2:]:
         turned = np.ascontiguousarray(weight[:, :, ::-1, ::-1].swapaxes(0, 1))
         return fast_product(data, turned, kernel, tuple(k - 1 - p for k, p in zip(kernel, pad)))
@@ -214,7 +344,9 @@ def across(data, inputs, *settings):
     """The gradient of W, by the way that suits the arrays."""
     if data.dtype == "float16":
         return across(*(a.astype("float32") for a in (data, inputs)), *settings).astype("float16")
-    if is_simple(data, *settings):
+    if saves(inputs, np.empty((data.shape[1], inputs.shape[1], 0)), data.shape[2:], *settings):
+        return winograd_weight(data, inputs, settings[3])
+    if is_simple(data, *settings) and inputs.shape[1] >= 16:
         return fast_correlation(data, inputs, settings[0], settings[3])
     return correlation(data, inputs, *settings)
 

@@ -44,6 +44,7 @@ __all__ = [
     "undiag",
     "unpad",
     "window",
+    "windows",
 ]
 
 
@@ -380,7 +381,15 @@ def im2col(data, /, kernel, stride=(), dilate=(), pad=()):
     data: (n, c, sizes...); the result: (n, c * window, places), the last sizes running fastest.
     """
     kernel, stride, dilate, pad = frame(data.ndim - 2, kernel, stride, dilate, pad)
-    places(data.shape[2:], kernel, stride, dilate, pad)
+    outs = places(data.shape[2:], kernel, stride, dilate, pad)
+    seen = windows(data, kernel, stride, dilate, pad)
+    out = np.empty_like(data, shape=seen.shape, order="C")
+    out[...] = seen
+    return out.reshape(len(data), data.shape[1] * math.prod(kernel), math.prod(outs))
+
+
+def windows(data, kernel, stride, dilate, pad):
+    """A view, (n, c, *kernel, *places): what the window sees, without a copy but for the border."""
     if any(pad):
         data = np.pad(data, [(0, 0), (0, 0), *((p, p) for p in pad)])
     spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilate))
@@ -388,11 +397,7 @@ def im2col(data, /, kernel, stride=(), dilate=(), pad=()):
     seen = np.lib.stride_tricks.sliding_window_view(data, spans, axes)
     seen = seen[..., *(span(None, None, s) for s in (*stride, *dilate))]
     count = len(kernel)
-    seen = seen.transpose(0, 1, *range(2 + count, 2 + 2 * count), *axes)
-    out = np.empty_like(data, shape=seen.shape, order="C")
-    out[...] = seen
-    rows = data.shape[1] * math.prod(kernel)
-    return out.reshape(len(data), rows, math.prod(seen.shape[2 + count :]))
+    return seen.transpose(0, 1, *range(2 + count, 2 + 2 * count), *axes)
 
 
 def frame(axes, kernel, stride, dilate, pad):

@@ -1,0 +1,119 @@
+"""NumPy lets go of Python's lock while it computes, so threads that work on different pieces of an array run at once."""
+
+# Written from chapters/04_cores.ipynb: edit the chapter, then run `minigluon export`.
+
+import contextvars
+import ctypes
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["Alone", "NAMES", "alone", "control", "forget_threads", "helpers", "pool", "spread"]
+
+
+# --- OpenBLAS and its threads ---------------------------------------------------------------------
+
+NAMES = [(f"{a}openblas", z) for a in ("scipy_", "") for z in ("64_", "")]
+
+
+def control():
+    """OpenBLAS's functions that tell and set its number of threads; None where NumPy has another library."""
+    home = Path(np.__file__).parent
+    for folder in (home.parent / "numpy.libs", home / ".dylibs"):
+        for file in sorted(folder.glob("*openblas*")):
+            library = ctypes.CDLL(str(file))
+            for name, end in NAMES:
+                if hasattr(library, f"{name}_set_num_threads{end}"):
+                    return (
+                        getattr(library, f"{name}_get_num_threads{end}"),
+                        getattr(library, f"{name}_set_num_threads{end}"),
+                    )
+    return None
+
+
+# --- One thread a product -------------------------------------------------------------------------
+
+
+class Alone:
+    """A `with` block in which OpenBLAS uses one thread; `threads` is how many it has outside."""
+
+    def __init__(self):
+        self.found = self.before = None
+        self.depth, self.lock = 0, threading.Lock()
+
+    @property
+    def threads(self):
+        """How many threads there are to spread work on."""
+        if self.found is None:
+            self.found = control() or (lambda: 1, lambda n: None)
+        return self.found[0]()
+
+    def __enter__(self):
+        with self.lock:
+            if self.depth == 0:
+                self.before = self.threads
+                self.found[1](1)
+            self.depth += 1
+
+    def __exit__(self, *_):
+        with self.lock:
+            self.depth -= 1
+            if self.depth == 0:
+                self.found[1](self.before)
+
+
+alone = Alone()
+
+
+# --- Spreading ------------------------------------------------------------------------------------
+
+pool = None
+
+
+def forget_threads():
+    """After a fork the child has none of its parent's threads."""
+    global pool, alone
+    pool, alone = None, Alone()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget_threads)
+
+
+def helpers(count):
+    """The threads that help, as many as the machine has cores."""
+    global pool
+    if pool is None:
+        pool = ThreadPoolExecutor(max(count, os.cpu_count() or 1), "minigluon")
+    return pool
+
+
+def spread(function, items):
+    """`[function(item) for item in items]`, on as many threads as OpenBLAS has, which gets one meanwhile.
+
+    Items must not depend on each other. The first error is raised when all threads have stopped.
+    """
+    items = list(items)
+    count = min(alone.threads, len(items))
+    if count < 2:
+        return [function(item) for item in items]
+    numbers, found = iter(range(len(items))), [None] * len(items)
+
+    def work():
+        for i in numbers:
+            found[i] = function(items[i])
+
+    with alone:
+        jobs = [
+            helpers(count).submit(contextvars.copy_context().run, work) for _ in range(count - 1)
+        ]
+        try:
+            work()
+        finally:
+            errors = [job.exception() for job in jobs]
+    for error in filter(None, errors):
+        raise error
+    return found
