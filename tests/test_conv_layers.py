@@ -131,6 +131,22 @@ def test_winograd_is_taken(shape, filters):
         assert abs(found - wanted).max() < 3e-5 * abs(wanted).max()
 
 
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2)])
+def test_heavy_weights(stride):
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(5, 64, 6, 4)), rng.normal(size=(512, 64, 3, 3))
+    settings = (3, 3), stride, (1, 1), (1, 1), 1
+    assert c.is_heavy(x, w.reshape(512, -1), 24, 1)
+    y = c.product(x, w, *settings)
+    alone = [c.product(x[i : i + 1], w, *settings) for i in range(5)]
+    np.testing.assert_allclose(y, np.concatenate(alone), rtol=1e-9, atol=1e-9)
+    back = [c.adjoint(y[i : i + 1], w, (6, 4), *settings) for i in range(5)]
+    found = c.adjoint(y, w, (6, 4), *settings)
+    np.testing.assert_allclose(found, np.concatenate(back), rtol=1e-8, atol=1e-7)
+    parts = [c.correlation(y[i : i + 1], x[i : i + 1], *settings) for i in range(5)]
+    np.testing.assert_allclose(c.correlation(y, x, *settings), sum(parts), rtol=1e-8, atol=1e-7)
+
+
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("sizes, stride", [((4, 4), (1, 1)), ((40, 40), (2, 2)), ((7, 60), (1, 3))])
 def test_batches_equal_pictures(groups, sizes, stride):

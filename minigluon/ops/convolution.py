@@ -10,7 +10,7 @@ import numpy as np
 from minigluon.base import MXNetError
 from minigluon.cores import alone, spread
 from minigluon.op import operator
-from minigluon.ops.pieces import overlaid, places, windows
+from minigluon.ops.pieces import overlaid, places, seen_through
 from minigluon.ops.reduce import sum
 from minigluon.ops.shape import several
 from minigluon.ops.winograd import pays, spectrum, winograd, winograd_weight
@@ -19,17 +19,15 @@ __all__ = [
     "CACHE",
     "Convolution",
     "Deconvolution",
+    "HEAVY",
     "LAYOUTS",
     "SMALL",
-    "WIDE",
     "across",
     "adjoint",
-    "apart",
     "arguments",
     "back",
     "backwards",
     "batches",
-    "beside",
     "bias_gradient",
     "check_bias",
     "check_weights",
@@ -46,18 +44,21 @@ __all__ = [
     "forwards",
     "front",
     "geometry",
-    "halves",
+    "heavy_adjoint",
+    "heavy_columns",
+    "heavy_correlation",
+    "heavy_product",
+    "is_heavy",
     "is_last",
     "is_simple",
-    "is_wide",
     "matrix",
     "product",
     "saves",
     "shared",
     "shared_out",
     "sidelong",
+    "slices",
     "weight_shape",
-    "wide_columns",
     "with_bias",
 ]
 
@@ -130,9 +131,9 @@ def columns(data, kernel, stride, dilate, pad, groups):
     n, c = data.shape[:2]
     if math.prod(kernel) == 1:
         seen = data[..., *(slice(None, None, s) for s in stride)] if max(stride) > 1 else data
-        data = seen if not any(pad) else windows(data, kernel, stride, dilate, pad)
+        data = seen if not any(pad) else seen_through(data, kernel, stride, dilate, pad)
     else:
-        data = windows(data, kernel, stride, dilate, pad)
+        data = seen_through(data, kernel, stride, dilate, pad)
     count = math.prod(data.shape[-len(kernel) :])
     return data.reshape(n, groups, c // groups * math.prod(kernel), count)
 
@@ -143,42 +144,18 @@ def matrix(weight, groups):
     return weight.reshape(groups, f // groups, math.prod(weight.shape[1:]))
 
 
-WIDE = 128  # columns that a product needs to be worth reading the weights for
-
-
-def is_wide(data, count, groups):
-    """Whether several pictures should share a product: their places are few, and so is not the batch."""
-    return groups == 1 and count < WIDE and len(data) > 1 and type(data) is np.ndarray
-
-
-def beside(data):
-    """(m, rows, places) as (rows, m * places)."""
-    return data.swapaxes(0, 1).reshape(data.shape[1], -1)
-
-
-def apart(data, m):
-    """Undo `beside`."""
-    return data.reshape(len(data), m, -1).swapaxes(0, 1)
-
-
-def wide_columns(data, kernel, stride, dilate, pad):
-    """`columns` of several pictures `beside` each other."""
-    seen = np.moveaxis(windows(data, kernel, stride, dilate, pad), 0, 1 + len(kernel))
-    return seen.reshape(len(seen) * math.prod(kernel), -1)
-
-
 def product(data, weight, kernel, stride, dilate, pad, groups):
     """Y = W C(X)."""
     sizes = places(data.shape[2:], kernel, stride, dilate, pad)
-    n, f, count, w = len(data), len(weight), math.prod(sizes), matrix(weight, groups)
+    n, f, count = len(data), len(weight), math.prod(sizes)
+    settings, w = (kernel, stride, dilate, pad), matrix(weight, groups)
+    if is_heavy(data, weight, count, groups):
+        return heavy_product(data, w[0], settings).reshape(n, f, *sizes)
     y = np.empty_like(data, shape=(n, groups, f // groups, count))
-    settings, numbers = (kernel, stride, dilate, pad), w[0].shape[1] * groups * count
+    numbers = w[0].shape[1] * groups * count
 
     def fill(part):
-        if is_wide(data, count, groups):
-            y[part, 0] = apart(w[0] @ wide_columns(data[part], *settings), part.stop - part.start)
-        else:
-            np.matmul(w, columns(data[part], *settings, groups), out=y[part])
+        np.matmul(w, columns(data[part], *settings, groups), out=y[part])
 
     shared_out(fill, batches(data, numbers), numbers)
     return y.reshape(n, f, *sizes)
@@ -187,16 +164,16 @@ def product(data, weight, kernel, stride, dilate, pad, groups):
 def adjoint(data, weight, sizes, kernel, stride, dilate, pad, groups):
     """Columns W^T G laid where they came from, in pictures of `sizes`: the gradient of X."""
     n, f, count = *data.shape[:2], math.prod(data.shape[2:])
-    g, w = data.reshape(n, groups, f // groups, count), matrix(weight, groups).swapaxes(1, 2)
-    x = np.empty_like(data, shape=(n, weight.shape[1] * groups, *sizes))
+    settings, w = (kernel, stride, dilate, pad), matrix(weight, groups)
+    if is_heavy(data, weight, count, groups):
+        return heavy_adjoint(data, w[0], sizes, settings)
+    g, w = data.reshape(n, groups, f // groups, count), w.swapaxes(1, 2)
     rows = w.shape[1] * groups
+    x = np.empty_like(data, shape=(n, rows // math.prod(kernel), *sizes))
 
     def fill(part):
-        if is_wide(data, count, groups):
-            c = apart(w[0] @ beside(g[part, 0]), part.stop - part.start)
-        else:
-            c = (w @ g[part]).reshape(-1, rows, count)
-        x[part] = overlaid(c, sizes, kernel, stride, dilate, pad)
+        c = (w @ g[part]).reshape(part.stop - part.start, rows, count)
+        x[part] = overlaid(c, sizes, *settings)
 
     shared_out(fill, batches(data, rows * count), rows * count)
     return x
@@ -205,18 +182,83 @@ def adjoint(data, weight, sizes, kernel, stride, dilate, pad, groups):
 def correlation(data, inputs, kernel, stride, dilate, pad, groups):
     """The sum of G C(X)^T over the batch: the gradient of W."""
     n, f, count = *data.shape[:2], math.prod(data.shape[2:])
-    g, channels = data.reshape(n, groups, f // groups, count), inputs.shape[1] // groups
-    settings, numbers = (kernel, stride, dilate, pad), inputs.shape[1] * math.prod(kernel) * count
+    settings, shape = (kernel, stride, dilate, pad), (f, inputs.shape[1] // groups, *kernel)
+    weight = np.empty((f, math.prod(shape[1:])))
+    if n == 0:
+        return np.zeros_like(data, shape=shape)
+    if is_heavy(data, weight, count, groups):
+        return heavy_correlation(data, inputs, settings).reshape(shape)
+    g, numbers = data.reshape(n, groups, f // groups, count), weight.shape[1] * groups * count
 
     def share(part):
-        if is_wide(data, count, groups):
-            return beside(g[part, 0]) @ wide_columns(inputs[part], *settings).T
-        return (g[part] @ columns(inputs[part], *settings, groups).swapaxes(2, 3)).sum(0)
+        c = columns(inputs[part], *settings, groups)
+        return (g[part] @ c.swapaxes(2, 3)).sum(0)
 
-    if n == 0:
-        return np.zeros_like(data, shape=(f, channels, *kernel))
-    w = functools.reduce(np.add, shared_out(share, batches(data, numbers), numbers))
-    return w.reshape(f, channels, *kernel)
+    return functools.reduce(np.add, shared_out(share, batches(data, numbers), numbers)).reshape(
+        shape
+    )
+
+
+# --- Heavy weights --------------------------------------------------------------------------------
+
+HEAVY = 1 << 18  # weights that do not fit into a core's cache
+
+
+def is_heavy(data, weight, count, groups):
+    """Whether the columns of the whole batch take part in one product: weights are large, columns are few."""
+    columns_of_all = weight.size // len(weight) * len(data) * count
+    known = groups == 1 and len(data) > 1 and type(data) is np.ndarray
+    return known and weight.size >= HEAVY and columns_of_all <= 8 * weight.size
+
+
+def slices(n):
+    """`range(n)` in slices, one for each thread."""
+    step = max(1, -(-n // alone.threads))
+    return [slice(i, min(i + step, n)) for i in range(0, n, step)] or [slice(0, 0)]
+
+
+def heavy_columns(data, kernel, stride, dilate, pad):
+    """The columns of all pictures beside each other: (c * window, n * places)."""
+    seen = np.moveaxis(seen_through(data, kernel, stride, dilate, pad), 0, 1 + len(kernel))
+    out = np.empty(seen.shape, data.dtype)
+    spread(lambda part: np.copyto(out[part], seen[part]), slices(len(seen)))
+    return out.reshape(len(seen) * math.prod(kernel), -1)
+
+
+def heavy_product(data, w, settings):
+    """`product` with the filters shared out."""
+    c, n = heavy_columns(data, *settings), len(data)
+    y = np.empty((n, len(w), c.shape[1] // n), data.dtype)
+
+    def fill(part):
+        y[:, part] = (w[part] @ c).reshape(part.stop - part.start, n, -1).swapaxes(0, 1)
+
+    spread(fill, slices(len(w)))
+    return y
+
+
+def heavy_adjoint(data, w, sizes, settings):
+    """`adjoint` with the channels shared out."""
+    n, f, window = *data.shape[:2], math.prod(settings[0])
+    g = data.swapaxes(0, 1).reshape(f, -1)
+    x = np.empty((n, w.shape[1] // window, *sizes), data.dtype)
+
+    def fill(part):
+        rows = w[:, part.start * window : part.stop * window]
+        c = (rows.T @ g).reshape(rows.shape[1], n, -1).swapaxes(0, 1)
+        x[:, part] = overlaid(c, sizes, *settings)
+
+    spread(fill, slices(x.shape[1]))
+    return x
+
+
+def heavy_correlation(data, inputs, settings):
+    """`correlation` with the filters shared out."""
+    c = heavy_columns(inputs, *settings)
+    g = data.swapaxes(0, 1).reshape(data.shape[1], -1)
+    out = np.empty((len(g), len(c)), data.dtype)
+    spread(lambda part: np.matmul(g[part], c.T, out=out[part]), slices(len(g)))
+    return out
 
 
 # --- Without most of the copies -------------------------------------------------------------------
@@ -268,14 +310,8 @@ def fast_product(data, weight, kernel, pad):
                 out += np.matmul(parts[a], seen[:, a * w : (a + rows) * w], out=part)
 
     numbers = parts[0].shape[1] * rows * w
-    shared_out(fill, halves(n), numbers)
+    shared_out(fill, slices(n), numbers)
     return y
-
-
-def halves(n):
-    """Slices of the batch, one for each thread."""
-    step = max(1, -(-n // alone.threads))
-    return [slice(i, min(i + step, n)) for i in range(0, n, step)] or [slice(0, 0)]
 
 
 def fast_correlation(data, inputs, kernel, pad):
@@ -294,7 +330,7 @@ def fast_correlation(data, inputs, kernel, pad):
         return total
 
     numbers = c * kernel[1] * rows * w
-    total = functools.reduce(np.add, shared_out(share, halves(n), numbers))
+    total = functools.reduce(np.add, shared_out(share, slices(n), numbers))
     total = total.reshape(kernel[0], f, c, kernel[1])
     return np.ascontiguousarray(total.transpose(1, 2, 0, 3))
 

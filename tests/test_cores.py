@@ -1,0 +1,61 @@
+"""Work on all cores: order, errors, OpenBLAS's threads, forks."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from minigluon import cores
+
+
+def test_results_in_order_and_threads_given_back():
+    before = cores.alone.threads
+    assert cores.spread(lambda i: i * i, range(50)) == [i * i for i in range(50)]
+    assert cores.spread(lambda i: cores.alone.threads, range(4)) == [1] * 4 or before == 1
+    assert cores.spread(str, []) == [] and cores.alone.threads == before
+
+
+def test_the_first_error_reaches_the_caller():
+    before, done = cores.alone.threads, []
+
+    def work(i):
+        if i == 3:
+            raise ValueError("the fourth")
+        done.append(i)
+
+    with pytest.raises(ValueError, match="the fourth"):
+        cores.spread(work, range(6))
+    assert cores.alone.threads == before
+
+
+def test_spreading_inside_and_beside_each_other():
+    before, found = cores.alone.threads, []
+
+    def outer(i):
+        return sum(cores.spread(lambda j: i * j, range(10)))
+
+    def many():
+        for _ in range(20):
+            found.append(cores.spread(outer, range(6)))
+
+    threads = [threading.Thread(target=many) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(f == [45 * i for i in range(6)] for f in found) and len(found) == 60
+    assert cores.alone.threads == before
+
+
+def test_the_handling_of_floating_point_errors_travels():
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        cores.spread(lambda i: np.ones(1) / i, [1, 2, 3, 0, 4, 5])
+
+
+def test_a_child_has_threads_of_its_own():
+    cores.spread(abs, range(8))
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if cores.spread(abs, range(-4, 4)) == [4, 3, 2, 1, 0, 1, 2, 3] else 1)
+    assert os.waitpid(child, 0)[1] == 0
