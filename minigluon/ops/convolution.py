@@ -21,6 +21,7 @@ __all__ = [
     "Deconvolution",
     "HEAVY",
     "LAYOUTS",
+    "SHORT",
     "SMALL",
     "across",
     "adjoint",
@@ -35,6 +36,7 @@ __all__ = [
     "conv_data",
     "conv_weight",
     "correlation",
+    "crosswise",
     "deconv_data",
     "deconv_weight",
     "enlarged",
@@ -48,10 +50,13 @@ __all__ = [
     "heavy_columns",
     "heavy_correlation",
     "heavy_product",
+    "is_crosswise",
     "is_heavy",
     "is_last",
     "is_simple",
+    "lengthwise",
     "matrix",
+    "one_more",
     "product",
     "saves",
     "shared",
@@ -103,7 +108,7 @@ def back(data, layout):
 
 # --- Three products -------------------------------------------------------------------------------
 
-CACHE = 1 << 17  # numbers of columns: half of a core's second cache
+CACHE = 1 << 18  # numbers of columns, 1 MB: a core's second cache
 SMALL = 1 << 17  # numbers of columns of the whole batch from which threads pay for their start
 
 
@@ -144,6 +149,30 @@ def matrix(weight, groups):
     return weight.reshape(groups, f // groups, math.prod(weight.shape[1:]))
 
 
+SHORT = 32  # numbers of a run that are worth starting it
+
+
+def is_crosswise(data, outputs, groups):
+    """Whether the batch should be the last axis: rows are short, pictures are many."""
+    known = groups == 1 and len(data) >= 8 and type(data) is np.ndarray
+    return known and outputs[-1] < SHORT
+
+
+def crosswise(data):
+    """(n, c, sizes…) as one picture (1, c, sizes…, n)."""
+    return np.ascontiguousarray(np.moveaxis(data, 0, -1))[None]
+
+
+def one_more(kernel, stride, dilate, pad):
+    """Settings for pictures whose last axis is the batch."""
+    return (*kernel, 1), (*stride, 1), (*dilate, 1), (*pad, 0)
+
+
+def lengthwise(data, m):
+    """Undo `crosswise` for a matrix (rows, places * m): (m, rows, places)."""
+    return np.moveaxis(data.reshape(len(data), -1, m), -1, 0)
+
+
 def product(data, weight, kernel, stride, dilate, pad, groups):
     """Y = W C(X)."""
     sizes = places(data.shape[2:], kernel, stride, dilate, pad)
@@ -154,8 +183,14 @@ def product(data, weight, kernel, stride, dilate, pad, groups):
     y = np.empty_like(data, shape=(n, groups, f // groups, count))
     numbers = w[0].shape[1] * groups * count
 
+    across_batch = is_crosswise(data, sizes, groups)
+
     def fill(part):
-        np.matmul(w, columns(data[part], *settings, groups), out=y[part])
+        if across_batch:
+            c = columns(crosswise(data[part]), *one_more(*settings), 1)[0, 0]
+            y[part, 0] = lengthwise(w[0] @ c, part.stop - part.start)
+        else:
+            np.matmul(w, columns(data[part], *settings, groups), out=y[part])
 
     shared_out(fill, batches(data, numbers), numbers)
     return y.reshape(n, f, *sizes)
@@ -170,10 +205,15 @@ def adjoint(data, weight, sizes, kernel, stride, dilate, pad, groups):
     g, w = data.reshape(n, groups, f // groups, count), w.swapaxes(1, 2)
     rows = w.shape[1] * groups
     x = np.empty_like(data, shape=(n, rows // math.prod(kernel), *sizes))
+    across_batch = is_crosswise(data, data.shape[2:], groups)
 
     def fill(part):
-        c = (w @ g[part]).reshape(part.stop - part.start, rows, count)
-        x[part] = overlaid(c, sizes, *settings)
+        m = part.stop - part.start
+        if across_batch:
+            c = w @ crosswise(g[part, 0]).reshape(f, count * m)
+            x[part] = np.moveaxis(overlaid(c, (*sizes, m), *one_more(*settings))[0], -1, 0)
+        else:
+            x[part] = overlaid((w @ g[part]).reshape(m, rows, count), sizes, *settings)
 
     shared_out(fill, batches(data, rows * count), rows * count)
     return x
@@ -190,7 +230,12 @@ def correlation(data, inputs, kernel, stride, dilate, pad, groups):
         return heavy_correlation(data, inputs, settings).reshape(shape)
     g, numbers = data.reshape(n, groups, f // groups, count), weight.shape[1] * groups * count
 
+    across_batch = is_crosswise(data, data.shape[2:], groups)
+
     def share(part):
+        if across_batch:
+            c = columns(crosswise(inputs[part]), *one_more(*settings), 1)[0, 0]
+            return crosswise(g[part, 0]).reshape(f, -1) @ c.T
         c = columns(inputs[part], *settings, groups)
         return (g[part] @ c.swapaxes(2, 3)).sum(0)
 
@@ -218,8 +263,8 @@ def slices(n):
 
 
 def heavy_columns(data, kernel, stride, dilate, pad):
-    """The columns of all pictures beside each other: (c * window, n * places)."""
-    seen = np.moveaxis(seen_through(data, kernel, stride, dilate, pad), 0, 1 + len(kernel))
+    """The columns of all pictures, crosswise: (c * window, places * n)."""
+    seen = seen_through(crosswise(data), *one_more(kernel, stride, dilate, pad))[0]
     out = np.empty(seen.shape, data.dtype)
     spread(lambda part: np.copyto(out[part], seen[part]), slices(len(seen)))
     return out.reshape(len(seen) * math.prod(kernel), -1)
@@ -231,7 +276,7 @@ def heavy_product(data, w, settings):
     y = np.empty((n, len(w), c.shape[1] // n), data.dtype)
 
     def fill(part):
-        y[:, part] = (w[part] @ c).reshape(part.stop - part.start, n, -1).swapaxes(0, 1)
+        y[:, part] = lengthwise(w[part] @ c, n)
 
     spread(fill, slices(len(w)))
     return y
@@ -240,13 +285,12 @@ def heavy_product(data, w, settings):
 def heavy_adjoint(data, w, sizes, settings):
     """`adjoint` with the channels shared out."""
     n, f, window = *data.shape[:2], math.prod(settings[0])
-    g = data.swapaxes(0, 1).reshape(f, -1)
+    g = crosswise(data).reshape(f, -1)
     x = np.empty((n, w.shape[1] // window, *sizes), data.dtype)
 
     def fill(part):
-        rows = w[:, part.start * window : part.stop * window]
-        c = (rows.T @ g).reshape(rows.shape[1], n, -1).swapaxes(0, 1)
-        x[:, part] = overlaid(c, sizes, *settings)
+        c = w[:, part.start * window : part.stop * window].T @ g
+        x[:, part] = np.moveaxis(overlaid(c[None], (*sizes, n), *one_more(*settings))[0], -1, 0)
 
     spread(fill, slices(x.shape[1]))
     return x
@@ -255,7 +299,7 @@ def heavy_adjoint(data, w, sizes, settings):
 def heavy_correlation(data, inputs, settings):
     """`correlation` with the filters shared out."""
     c = heavy_columns(inputs, *settings)
-    g = data.swapaxes(0, 1).reshape(data.shape[1], -1)
+    g = crosswise(data).reshape(data.shape[1], -1)
     out = np.empty((len(g), len(c)), data.dtype)
     spread(lambda part: np.matmul(g[part], c.T, out=out[part]), slices(len(g)))
     return out
