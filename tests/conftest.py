@@ -17,6 +17,7 @@ def mxnet_python():
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "gpu: needs a GPU that CuPy can use")
     config.addinivalue_line("markers", "slow: takes minutes; runs with `-m slow` only")
 
 

@@ -1,5 +1,8 @@
 """mx.gpu(0) without a GPU: the stand-in refuses what CuPy refuses, and errors say what is missing."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -98,3 +101,21 @@ def test_what_is_missing_is_said(monkeypatch):
     with pytest.raises(mx.MXNetError, match=r"gpu\(3\) is not available. 1 GPUs found"):
         mx.nd.zeros(1, ctx=mx.gpu(3))
     assert context.cupy_or_none() is gpu_on_cpu
+
+
+@pytest.mark.slow
+def test_the_tests_for_hardware_pass_on_the_stand_in(monkeypatch):
+    monkeypatch.setenv("MINIGLUON_CUPY", "minigluon.gpu_on_cpu")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-o",
+        "addopts=",
+        "-m",
+        "gpu",
+        "tests/test_gpu.py",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-2000:]

@@ -59,7 +59,12 @@ def update_together(jobs):
         return jobs
     kinds, left = {}, []
     for step, arrays, settings in jobs:
-        if (kind := kind_of(step, arrays)) is None:
+        rates = (
+            settings["lr"],
+            settings.get("wd", 0.0),
+        )  # arrays, in the operators that preload them
+        kind = kind_of(step, arrays) if all(type(r) in (int, float) for r in rates) else None
+        if kind is None:
             left.append((step, arrays, settings))
             continue
         shared = tuple(sorted((k, v) for k, v in settings.items() if k not in ("lr", "wd")))
