@@ -315,11 +315,14 @@ def affine(mode, hidden, dtype):
 def forwards(plan, room, x, w):
     """Fill the room of one layer and direction; its first states are there already."""
     scale, shift = affine(plan.mode, plan.hidden, x.dtype)
-    bias, rows = w["i2h_bias"] + w["h2h_bias"], room.gates.reshape(-1, plan.rows)
+    bias = w["i2h_bias"] + w["h2h_bias"]
     if plan.mode == "gru":
         bias[2 * plan.hidden :] = w["i2h_bias"][2 * plan.hidden :]
-    np.matmul(x.reshape(-1, x.shape[2]), (w["i2h"] * scale[:, None]).T, out=rows)
-    rows += bias * scale
+    weight = np.concatenate([w["i2h"], bias[:, None]], axis=1)  # the bias: a weight of the input 1
+    weight *= scale[:, None]
+    wide = np.ones((plan.steps * plan.batch, x.shape[2] + 1), x.dtype)
+    wide[:, :-1] = x.reshape(-1, x.shape[2])
+    np.matmul(wide, weight.T, out=room.gates.reshape(-1, plan.rows))
     recurrent = np.ascontiguousarray((w["h2h"] * scale[:, None]).T)
     SWEEPS[plan.mode](plan, room, w, recurrent, scale, shift)
 
@@ -337,15 +340,22 @@ def sweep_rnn(plan, room, w, recurrent, scale, shift):
 def sweep_lstm(plan, room, w, recurrent, scale, shift):
     """Long short-term memory; gates i, f, g, o."""
     work, product = np.empty_like(room.gates[0]), np.empty_like(room.c[0])
-    for a, h, c, new_c, tanh_c, y, new_h in zip(
-        room.gates, room.h, room.c, room.c[1:], room.tanh_c, room.y, room.h[1:]
+    scales, shifts = (np.broadcast_to(row, work.shape).copy() for row in (scale, shift))
+    for a, i, f, g, o, h, c, new_c, tanh_c, y, new_h in zip(
+        room.gates,
+        *views(room.gates, 4),
+        room.h,
+        room.c,
+        room.c[1:],
+        room.tanh_c,
+        room.y,
+        room.h[1:],
     ):
         np.matmul(h, recurrent, out=work)
         a += work
         np.tanh(a, out=a)
-        a *= scale
-        a += shift
-        i, f, g, o = views(a, 4)
+        a *= scales
+        a += shifts
         np.multiply(f, c, out=new_c)
         np.multiply(i, g, out=product)
         new_c += product
@@ -482,19 +492,22 @@ def back_lstm(plan, room, w, g, dh, dc, injected):
     if plan.projected:
         room.dy = np.empty_like(g)  # gradients of the projection's outputs
         dy = np.empty_like(dc)
+    times = np.empty_like(k[0]).reshape(
+        n, 4, m
+    )  # dc, dc, dc, dy: what each gate's slope is multiplied by
     for t in range(plan.steps - 1, -1, -1):
         dh += g[t]
         if plan.projected:
             room.dy[t] = dh
             np.matmul(dh, w["h2r"], out=dy)
         kt, kct = k[t], kc[t]
-        kt[:, 3 * m :] *= dy
         kct *= dy
         dc += kct
         if injected is not None:
             dc += injected[t]
-        cells = kt.reshape(n, 4, m)[:, :3]
-        cells *= dc[:, None]
+        times[:, :3] = dc[:, None]
+        times[:, 3] = dy
+        kt *= times.reshape(n, 4 * m)
         dc *= f[t]
         np.matmul(kt, w["h2h"], out=dh)
     return k, k, dh, dc
@@ -527,13 +540,17 @@ BACK = {"rnn_relu": back_rnn, "rnn_tanh": back_rnn, "lstm": back_lstm, "gru": ba
 
 def weight_gradients(plan, room, x, w, da, du, into):
     """Gradients of one layer and direction: its weights, into `into`, and its inputs."""
+    same = da is du  # in all but a GRU
     x, da, du = (a.reshape(-1, a.shape[2]) for a in (x, da, du))
     h = room.h[:-1].reshape(-1, plan.recurrent)
     into["h2h"][...] = (h.T @ du).T  # a third faster than du.T @ h in OpenBLAS
     np.matmul(da.T, x, out=into["i2h"])
     ones = np.ones(len(x), x.dtype)
-    np.matmul(ones, da, out=into["i2h_bias"])
     np.matmul(ones, du, out=into["h2h_bias"])
+    if same:
+        into["i2h_bias"][...] = into["h2h_bias"]
+    else:
+        np.matmul(ones, da, out=into["i2h_bias"])
     if plan.projected:
         dy = room.dy.reshape(-1, plan.recurrent)
         np.matmul(dy.T, room.y.reshape(-1, plan.hidden), out=into["h2r"])
