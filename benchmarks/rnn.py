@@ -196,7 +196,7 @@ def main():
     for row, found in times.items():
         own = min(found.get("minigluon", [float("nan")]))
         cells = [f"{n} {min(ms):8.2f} ms ({own / min(ms):.2f}x)" for n, ms in found.items()]
-        print(f"{row:70}" + "  ".join(cells))
+        print(f"{row:76}" + "  ".join(cells))
 
 
 if __name__ == "__main__":

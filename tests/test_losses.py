@@ -119,7 +119,7 @@ def test_rows_are_shared_among_threads(shape, workers, monkeypatch):
     np.testing.assert_allclose(y.asnumpy(), -np.log(chosen), rtol=1e-9)
     np.put_along_axis(p, label[..., None], chosen - 1, -1)
     np.testing.assert_allclose(x.grad.asnumpy(), p, atol=1e-12)
-    y.backward()  # the softmax that was kept is still whole
+    y.backward()  # the exponentials that were kept are still whole
     np.testing.assert_allclose(x.grad.asnumpy(), p, atol=1e-12)
     assert len(parallel.pools) == (workers > 1 and np.prod(shape[:-1]) > 1)
     for pool in parallel.pools:

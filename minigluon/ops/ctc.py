@@ -83,26 +83,32 @@ def waiting(states, last):
 def sweep(steps, jump, start):
     """Log-probabilities of all walks from `start`, (N, S), after each of the steps: (T + 1, N, S)."""
     t, n, s = steps.shape
-    found = np.full_like(steps, FAR, shape=(t + 1, n, s + 2))
-    found[0, :, 2:] = start
-    three = np.empty_like(steps, shape=(3, n, s))
+    size = n * (s + 2)
+    found = np.full_like(steps, FAR, shape=(t + 1, 2 + size))
+    rows = found[:, 2:].reshape(t + 1, n, s + 2)
+    rows[0, :, 2:] = start
+    wide = np.full_like(steps, FAR, shape=(t + 1, n, s + 2))
+    wide[:t, :, 2:], wide[t, :, 2:] = steps, jump
+    wide = wide.reshape(t + 1, size)
+    three = np.empty_like(steps, shape=(3, size))
     stay, move, far = three[0], three[1], three[2]
     top = np.empty_like(stay)
-    for i in range(t):
-        before = found[i]
-        np.add(before[:, :-2], jump, out=far)
-        np.maximum(before[:, 2:], before[:, 1:-1], out=top)
+    for before, after, step in zip(found, found[1:], wide):
+        here, one = before[2:], before[1:-1]
+        np.add(before[:-2], wide[t], out=far)
+        np.maximum(here, one, out=top)
         np.maximum(top, far, out=top)
-        np.subtract(before[:, 2:], top, out=stay)
-        np.subtract(before[:, 1:-1], top, out=move)
+        np.subtract(here, top, out=stay)
+        np.subtract(one, top, out=move)
         far -= top
+        np.maximum(three, -700, out=three)
         np.exp(three, out=three)
         stay += move
         stay += far
         np.log(stay, out=stay)
         stay += top
-        np.add(stay, steps[i], out=found[i + 1, :, 2:])
-    return found[:, :, 2:]
+        np.add(stay, step, out=after[2:])
+    return rows[:, :, 2:]
 
 
 def both_ways(steps, states, last, blank):
@@ -134,7 +140,7 @@ def solve(z, states, last, inside, blank):
     never = total < FAR / 2
     share = alpha[1:] + beta[:-1] - steps
     share -= total[:, None]
-    share = np.exp(np.minimum(share, 0, out=share), out=share)
+    share = np.exp(np.clip(share, -700, 0, out=share), out=share)
     g = np.exp(logp, out=p)
     subtract_shares(g, share, states)
     if inside is not None:

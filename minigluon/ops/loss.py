@@ -55,34 +55,32 @@ def rows_of(data, axis):
 
 
 def by_rows(data, where, keep):
-    """Losses along the last axis, a few rows at a time; with `keep` the softmax lies in front of them."""
+    """Losses along the last axis, a few rows at a time; with `keep` exponentials and sums lie before them."""
     rows = rows_of(data, -1)
     n, width = rows.shape
-    memory = np.empty(rows.size + n if keep else n, data.dtype)
-    loss, p = memory[-n:].reshape(-1, 1), memory[:-n].reshape(-1, width)
+    memory = np.empty(rows.size + 2 * n if keep else 2 * n, data.dtype)
+    total, loss = memory[-2 * n :].reshape(2, n, 1)
+    powers = memory[: -2 * n].reshape(-1, width)
     picked = data[where].reshape(-1, 1)
 
     def block(i, j):
         top = rows[i:j].max(axis=1, keepdims=True)
-        e = np.subtract(rows[i:j], top, out=p[i:j] if keep else None)
+        e = np.subtract(rows[i:j], top, out=powers[i:j] if keep else None)
         np.exp(e, out=e)
-        total = e.sum(axis=1, keepdims=True)
-        if keep:
-            e *= 1 / total
-        np.log(total, out=total)
-        np.add(total, top - picked[i:j], out=loss[i:j])
+        np.sum(e, axis=1, keepdims=True, out=total[i:j])
+        np.add(np.log(total[i:j]), top - picked[i:j], out=loss[i:j])
 
     in_blocks(block, n, width)
     return loss.reshape(*data.shape[:-1], 1)
 
 
 def kept(loss, data):
-    """The softmax of `data` that was kept with its losses, as rows; None if it was not."""
-    memory = loss.base
-    size = data.size + loss.size
+    """The exponentials of `data` that were kept with its losses, as rows, and their sums; or None, None."""
+    memory, n = loss.base, loss.size
+    size = data.size + 2 * n
     if type(memory) is np.ndarray and memory.shape == (size,) and memory.dtype == data.dtype:
-        return memory[: data.size].reshape(-1, data.shape[-1])
-    return None
+        return memory[: -2 * n].reshape(-1, data.shape[-1]), memory[-2 * n : -n].reshape(-1, 1)
+    return None, None
 
 
 @operator(same_dtype=False)
@@ -91,13 +89,15 @@ def cross_entropy_back(data, logits, loss, label, /, axis=-1):
     rows = rows_of(logits, axis)
     if rows is None:
         return data * overestimate.kernel(logits, loss, label, axis=axis)
-    where, p, out = at(logits, label, axis, "clip"), kept(loss, logits), np.empty_like(logits)
-    factors, outs = data.reshape(-1, 1), rows_of(out, axis)
-    shift = None if p is not None else (loss + logits[where]).reshape(-1, 1)
+    where, out = at(logits, label, axis, "clip"), np.empty_like(logits)
+    factors, outs, (powers, total) = data.reshape(-1, 1), rows_of(out, axis), kept(loss, logits)
+    if powers is not None:
+        factors = factors / total
+    shift = None if powers is not None else (loss + logits[where]).reshape(-1, 1)
 
     def block(i, j):
-        if p is not None:
-            np.multiply(p[i:j], factors[i:j], out=outs[i:j])
+        if powers is not None:
+            np.multiply(powers[i:j], factors[i:j], out=outs[i:j])
             return
         e = np.subtract(rows[i:j], shift[i:j], out=outs[i:j])
         np.exp(e, out=e)
