@@ -473,7 +473,7 @@ def result(variable, found, i):
     g = found[variable._node]
     if g is None:
         g = np.zeros_like(variable._data)
-    return g if isinstance(g, NDArray) else NDArray(np.array(g), variable._ctx)
+    return variable._alike(g if isinstance(g, NDArray) else NDArray(np.array(g), variable._ctx))
 
 
 # --- Marked variables -----------------------------------------------------------------------------
@@ -496,7 +496,8 @@ def mark_variables(variables, gradients, grad_reqs="write"):
 
 def attach_grad(self, grad_req="write", stype=None):
     """Make this array a variable with a gradient of zeros; its own history is cut off."""
-    mark_variables(self, NDArray(np.zeros_like(self._data), self._ctx), grad_req)
+    zeros = NDArray(np.zeros_like(self._data), self._ctx)
+    mark_variables(self, self._alike(zeros), grad_req)
 
 
 def detach(self):
@@ -515,6 +516,7 @@ def leaf_grad(self):
 
 
 NDArray.attach_grad = attach_grad
+NDArray._alike = lambda self, x: x  # another kind of array makes one of its own of `x`
 NDArray.detach = detach
 NDArray.backward = backward_from
 NDArray.grad = property(leaf_grad)

@@ -14,7 +14,7 @@ from minigluon import ops
 from minigluon.base import MXNetError
 from minigluon.op import bind, interpreters, operators, signature
 
-__all__ = ["Namespace", "PLAIN", "seen_by_ndarray", "written"]
+__all__ = ["NUMPY", "Namespace", "PLAIN", "seen_by_ndarray", "written"]
 
 
 # --- How an operator is seen ----------------------------------------------------------------------
@@ -84,6 +84,8 @@ def written(out, y):
 
 # --- Namespaces -----------------------------------------------------------------------------------
 
+NUMPY = {"np": "minigluon.numpy", "npx": "minigluon.numpy_extension"}
+
 
 class Namespace:
     """The attributes of module `name`: every operator, as `seen(op)` makes it, and some plain functions.
@@ -103,6 +105,8 @@ class Namespace:
     def find(self, name):
         """What the module shows as `name`, made on first use and kept: its `__getattr__`."""
         module = sys.modules[self.name]
+        if name in NUMPY and not self.prefix:  # `F.np` in hybrid_forward
+            return importlib.import_module(NUMPY[name])
         if name == "__all__":  # `from mx.nd import *` asks for it
             return self.public()
         if name.startswith("__") or (self.has_part(name) and name not in operators):

@@ -3,20 +3,19 @@
 # Written from chapters/79_utilities.ipynb: edit the chapter, then run `minigluon export`.
 
 import os
-import threading
 
 from minigluon.context import num_gpus
+from minigluon.numpy import scope
 
 __all__ = [
-    "NumpyScope",
     "get_gpu_count",
     "getenv",
     "is_np_array",
     "is_np_shape",
     "makedirs",
+    "np_array",
     "np_shape",
     "reset_np",
-    "scope",
     "set_np",
     "set_np_shape",
     "setenv",
@@ -28,62 +27,10 @@ __all__ = [
 
 # --- MXNet's switches -----------------------------------------------------------------------------
 
-
-class NumpyScope(threading.local):
-    """Which of MXNet's NumPy semantics this thread has asked for."""
-
-    shape = False
-
-
-scope = NumpyScope()
-
-
-def is_np_array():
-    """Whether arrays are those of `mx.np`: never."""
-    return False
-
-
-def is_np_shape():
-    """Whether shapes are read as NumPy reads them: 0 is a size, -1 is unknown."""
-    return scope.shape
-
-
-def set_np_shape(active):
-    """Switch NumPy's reading of shapes on or off; return what it was."""
-    before, scope.shape = scope.shape, bool(active)
-    return before
-
-
-class np_shape:
-    """A `with` block, or a decorator, in which `is_np_shape()` is `active`."""
-
-    def __init__(self, active=True):
-        self.active = active
-
-    def __enter__(self):
-        self.before = set_np_shape(self.active)
-        return self
-
-    def __exit__(self, *_):
-        set_np_shape(self.before)
-
-
-def use_np(func):
-    """A function or class as it is: all arrays here are `mx.nd`'s."""
-    return func
-
-
-use_np_array = use_np_shape = use_np
-
-
-def set_np(shape=True, array=True):
-    """Ask for NumPy's shapes; `array` has no effect, since there is no `mx.np`."""
-    set_np_shape(shape)
-
-
-def reset_np():
-    """Back to MXNet's classical reading of shapes."""
-    set_np_shape(False)
+is_np_array, is_np_shape = scope.is_np_array, scope.is_np_shape
+set_np, reset_np, set_np_shape = scope.set_np, scope.reset_np, scope.set_np_shape
+np_array, np_shape = scope.np_array, scope.np_shape
+use_np, use_np_array, use_np_shape = scope.use_np, scope.use_np_array, scope.use_np_shape
 
 
 def makedirs(d):

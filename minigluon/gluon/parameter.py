@@ -11,6 +11,7 @@ from minigluon import autograd, initializer
 from minigluon.base import MXNetError
 from minigluon.context import Context, cpu, current_context
 from minigluon.ndarray.ndarray import NDArray, real_dtype
+from minigluon.numpy.scope import is_np_array
 from minigluon.symbol.symbol import Symbol
 
 __all__ = [
@@ -188,6 +189,8 @@ class Parameter:
         if data.stype != self._stype:
             data = data.tostype(self._stype)
         self._data = [data.copyto(ctx) for ctx in contexts]
+        if is_np_array() and self._stype == "default":
+            self._data = [copy.as_np_ndarray() for copy in self._data]
         for copy in self._data:
             copy._node = None
             self._mark(copy)

@@ -11,11 +11,13 @@ from minigluon.gluon.data.batchify import Stack
 from minigluon.gluon.data.sampler import BatchSampler, RandomSampler, SequentialSampler
 from minigluon.gluon.data.workers import Crew, Threads, roots, whole
 from minigluon.ndarray.ndarray import NDArray
+from minigluon.numpy.scope import is_np_array
 
 __all__ = [
     "DataLoader",
     "Epoch",
     "as_in_context",
+    "as_np_arrays",
     "default_batchify_fn",
     "default_mp_batchify_fn",
     "length_of",
@@ -48,6 +50,13 @@ def as_in_context(data, ctx):
     if isinstance(data, list | tuple):
         return [as_in_context(part, ctx) for part in data]
     return data
+
+
+def as_np_arrays(data):
+    """The arrays of a nested batch as those of `mx.np`."""
+    if isinstance(data, list | tuple):
+        return type(data)(as_np_arrays(part) for part in data)
+    return data.as_np_ndarray() if isinstance(data, NDArray) else data
 
 
 class DataLoader:
@@ -105,7 +114,8 @@ class DataLoader:
         batches, self._iter = self._iter, None  # an epoch is used once
         try:
             for batch in batches:
-                yield batch if self._pinned is None else as_in_context(batch, self._pinned)
+                batch = batch if self._pinned is None else as_in_context(batch, self._pinned)
+                yield as_np_arrays(batch) if is_np_array() else batch
         finally:
             batches.close()
         if self._iter is None and self.auto_reload:

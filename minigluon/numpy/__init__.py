@@ -1,0 +1,39 @@
+"""The same operators, seen by an array that keeps NumPy's shapes: a sum has no axes, a comparison is true or false."""
+
+# Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
+
+import builtins
+import importlib
+
+import numpy as onp
+
+# --- What NumPy does for us -----------------------------------------------------------------------
+
+PARTS = ("linalg", "random", "multiarray", "scope")
+
+
+def __getattr__(name):
+    """A part, one of our functions, a name of NumPy's, or a function that NumPy carries out."""
+    if name in PARTS:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name == "__all__":
+        return __dir__()
+    if name == "bool":
+        return builtins.bool
+    ours = importlib.import_module(f"{__name__}.multiarray")
+    if name[0] != "_" and name in ours.__all__ and not name.startswith("np_"):
+        found = getattr(ours, name)
+    elif name in ours.NAMES:
+        found = getattr(onp, name)
+    elif name in ours.FALLBACK and hasattr(onp, name):
+        found = ours.by_numpy(name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__():
+    ours = importlib.import_module(f"{__name__}.multiarray")
+    own = [n for n in ours.__all__ if not n.startswith("np_")]
+    return sorted({*own, *ours.NAMES, *ours.FALLBACK, "linalg", "random"})

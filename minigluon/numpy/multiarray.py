@@ -1,0 +1,1649 @@
+"""The same operators, seen by an array that keeps NumPy's shapes: a sum has no axes, a comparison is true or false."""
+
+# Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
+
+import builtins
+import math
+from functools import partial
+
+import numpy as onp
+
+from minigluon import autograd, ops
+from minigluon.autograd import writable
+from minigluon.base import MXNetError
+from minigluon.context import Context, put
+from minigluon.ndarray.ndarray import ArgumentError, NDArray, place, real_dtype, sizes
+from minigluon.op import interpreters, operator, operators
+from minigluon.ops.indexing import scatter
+from minigluon.ops.reduce import broadcast_along, spread_along
+
+__all__ = [
+    "ELEMENTWISE",
+    "FALLBACK",
+    "METHODS",
+    "NAMES",
+    "RANK",
+    "abs",
+    "absolute",
+    "add",
+    "alike",
+    "all",
+    "amax",
+    "amin",
+    "answering",
+    "any",
+    "append",
+    "arange",
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
+    "argmax",
+    "argmin",
+    "argsort",
+    "around",
+    "array",
+    "array_split",
+    "as_np",
+    "astype",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "average",
+    "bitwise",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
+    "broadcast_arrays",
+    "broadcast_to",
+    "by_numpy",
+    "cbrt",
+    "ceil",
+    "clip",
+    "column_stack",
+    "comparing",
+    "concatenate",
+    "copy",
+    "cos",
+    "cosh",
+    "counted",
+    "cumsum",
+    "deg2rad",
+    "degrees",
+    "diag",
+    "diff",
+    "divide",
+    "dot",
+    "dsplit",
+    "dstack",
+    "einsum",
+    "einsum_rule",
+    "empty",
+    "empty_like",
+    "equal",
+    "exp",
+    "expand_dims",
+    "expm1",
+    "eye",
+    "fabs",
+    "fix",
+    "flip",
+    "fliplr",
+    "flipud",
+    "floor",
+    "floor_divide",
+    "full",
+    "full_like",
+    "getitem",
+    "given",
+    "greater",
+    "greater_equal",
+    "hsplit",
+    "hstack",
+    "hypot",
+    "identity",
+    "in_place",
+    "indices",
+    "inner",
+    "interpret",
+    "invert",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "item",
+    "last_swapped",
+    "less",
+    "less_equal",
+    "linspace",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "logspace",
+    "lowered",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "meshgrid",
+    "min",
+    "minimum",
+    "mod",
+    "moveaxis",
+    "multiply",
+    "ndarray",
+    "ndim",
+    "negative",
+    "nonzero",
+    "not_equal",
+    "np_all",
+    "np_any",
+    "np_arctan2",
+    "np_argmax",
+    "np_argmin",
+    "np_around",
+    "np_broadcast_to",
+    "np_columns",
+    "np_einsum",
+    "np_equal",
+    "np_getitem",
+    "np_greater",
+    "np_greater_equal",
+    "np_invert",
+    "np_key",
+    "np_less",
+    "np_less_equal",
+    "np_logical_and",
+    "np_logical_or",
+    "np_logical_xor",
+    "np_matmul",
+    "np_max",
+    "np_mean",
+    "np_min",
+    "np_not_equal",
+    "np_operator",
+    "np_prod",
+    "np_reshape",
+    "np_rowed",
+    "np_rows",
+    "np_solve",
+    "np_sum",
+    "np_where",
+    "ones",
+    "ones_like",
+    "operand",
+    "outer",
+    "over",
+    "pair",
+    "power",
+    "prod",
+    "rad2deg",
+    "radians",
+    "raised",
+    "ravel",
+    "real",
+    "reciprocal",
+    "remainder",
+    "repeat",
+    "reshape",
+    "reshape_method",
+    "reshaped",
+    "rint",
+    "roll",
+    "rot90",
+    "round",
+    "round_",
+    "row_stack",
+    "setitem",
+    "shape",
+    "sign",
+    "sin",
+    "single",
+    "sinh",
+    "size",
+    "sort",
+    "sort_method",
+    "spelled_out",
+    "split",
+    "sqrt",
+    "square",
+    "squeeze",
+    "stack",
+    "std",
+    "subtract",
+    "sum",
+    "swapaxes",
+    "swapped",
+    "take",
+    "tan",
+    "tanh",
+    "tensordot",
+    "ties",
+    "tile",
+    "trace",
+    "transpose",
+    "transpose_method",
+    "tril",
+    "triu",
+    "true_divide",
+    "trunc",
+    "truth",
+    "unpacked",
+    "unpickled",
+    "unscaled",
+    "var",
+    "vdot",
+    "vsplit",
+    "vstack",
+    "walk",
+    "where",
+    "with_axes",
+    "wrapped",
+    "zeros",
+    "zeros_like",
+]
+
+
+ops.load()
+
+
+# --- The array and its interpreter ----------------------------------------------------------------
+
+
+class ndarray(NDArray):  # noqa: N801
+    """An array with NumPy's shapes and rules: it may have no axes, or no numbers."""
+
+    __slots__ = ()
+
+    dtype = property(lambda self: self._data.dtype, doc="The type of the numbers, a numpy.dtype.")
+
+    def as_nd_ndarray(self):
+        """The same array as one of `mx.nd`."""
+        return NDArray(self._data, self._ctx, self._node)
+
+    def as_np_ndarray(self):
+        """The array itself."""
+        return self
+
+    def detach(self):
+        """The same numbers, in the same memory, without a history."""
+        return ndarray(self._data, self._ctx)
+
+    def _alike(self, x):
+        return as_np(x)
+
+    def __reduce__(self):
+        return unpickled, (self.asnumpy(), self._ctx)
+
+    def __repr__(self):
+        numbers = self.asnumpy()
+        text = onp.array2string(numbers, separator=", ", prefix="array(")
+        extra = f", shape={self.shape}" if not self.size and self.shape != (0,) else ""
+        hidden = self.dtype in (onp.float32, onp.bool_)
+        extra += "" if hidden else f", dtype={self.dtype}"
+        return f"array({text}{extra}{self._where()})"
+
+    def __str__(self):
+        return f"{self.asnumpy()}{' @' + str(self._ctx) if self._where() else ''}"
+
+    def _where(self):
+        return "" if self._ctx.device_type == "cpu" else f", ctx={self._ctx}"
+
+    def __len__(self):
+        if not self.ndim:
+            raise TypeError("len() of an array without axes")
+        return self.shape[0]
+
+    def __bool__(self):
+        if self.size != 1:
+            raise ValueError(
+                f"The truth value of an array of shape {self.shape} is ambiguous: use all() or any()"
+            )
+        return bool(self.item())
+
+
+ndarray.__module__ = "minigluon.numpy"
+
+
+def as_np(x):
+    """An NDArray, or a list of them, as arrays of `mx.np` in the same memory."""
+    if isinstance(x, list | tuple):
+        return type(x)(as_np(one) for one in x)
+    data = onp.asarray(x._data) if isinstance(x._data, onp.generic) else x._data
+    return ndarray(data, x._ctx, x._node)
+
+
+def unpickled(raw, ctx):
+    """An unpickled array: on its old context, or on the CPU if that is not there."""
+    try:
+        return as_np(place(raw, ctx))
+    except MXNetError:
+        return as_np(place(raw, Context("cpu")))
+
+
+ELEMENTWISE = {f"minigluon.ops.{part}" for part in ("elementwise", "special", "activations", "nn")}
+
+
+def interpret(op, args, settings):
+    """Carry out a call for which an array of `mx.np` was asked, as for an NDArray."""
+    plain = [NDArray(a._data, a._ctx, a._node) if isinstance(a, NDArray) else a for a in args]
+    arrays = [a for a in plain if isinstance(a, NDArray)]
+    bare = op.kernel.__module__ in ELEMENTWISE and not builtins.any(a.ndim for a in arrays)
+    if bare:
+        plain = [reshaped(a, (1,)) if isinstance(a, NDArray) else a for a in plain]
+    out = interpreters[NDArray](op, plain, settings)
+    if bare:
+        out = [reshaped(o, ()) for o in out] if isinstance(out, list) else reshaped(out, ())
+    return as_np(out)
+
+
+def reshaped(a, shape):
+    """An NDArray in another shape, which may be ()."""
+    return interpreters[NDArray](np_reshape, (a,), {"newshape": shape})
+
+
+interpreters[ndarray] = interpret
+NDArray.as_np_ndarray = as_np
+
+
+def unscaled(y):
+    """What a kernel found, NumPy's scalar as an array without axes."""
+    return onp.asarray(y) if isinstance(y, onp.generic) else y
+
+
+def np_operator(kernel=None, **settings):
+    """An operator of `mx.np`: its name in graphs begins with an underscore, and `mx.nd` does not show it."""
+    if kernel is None:
+        return partial(np_operator, **settings)
+    kernel.__name__ = "_" + kernel.__name__
+    return operator(kernel, **settings)
+
+
+@np_operator(vjp=(lambda g, y, x, **_: operators["reshape_like"](g, x),))
+def np_reshape(a, /, newshape, order="C"):
+    """The numbers in another shape, in which one size may be -1."""
+    if order != "C":
+        raise ValueError(f"order={order!r}: numbers are laid out in C's order")
+    return a.reshape(newshape)
+
+
+@np_operator(
+    vjp=(
+        lambda g, y, x, axis, dtype, keepdims: broadcast_along(
+            operators["cast_like"](g, x), x, axis=axis, keepdims=keepdims
+        ),
+    ),
+)
+def np_sum(a, /, axis=None, dtype=None, keepdims=False):
+    """Sum along `axis`, in the array's type; truth values count as int64."""
+    dtype = dtype or (onp.int64 if a.dtype == bool else a.dtype)
+    return unscaled(a.sum(axis=axis, dtype=dtype, keepdims=keepdims))
+
+
+@np_operator(
+    vjp=(
+        lambda g, y, x, axis, dtype, keepdims: spread_along(
+            operators["cast_like"](g, x), x, axis=axis, keepdims=keepdims
+        ),
+    ),
+)
+def np_mean(a, /, axis=None, dtype=None, keepdims=False):
+    """Mean along `axis`; of whole numbers and truth values in float32."""
+    dtype = dtype or (a.dtype if a.dtype.kind == "f" else onp.float32)
+    return unscaled(a.mean(axis=axis, dtype=dtype, keepdims=keepdims))
+
+
+@np_operator(
+    vjp=(
+        lambda g, y, x, axis, dtype, keepdims: (
+            broadcast_along(g * y, x, axis=axis, keepdims=keepdims) / x
+        ),
+    ),
+)
+def np_prod(a, /, axis=None, dtype=None, keepdims=False):
+    """Product along `axis`, in the array's type; its gradient where no factor is 0."""
+    dtype = dtype or (onp.int64 if a.dtype == bool else a.dtype)
+    return unscaled(a.prod(axis=axis, dtype=dtype, keepdims=keepdims))
+
+
+def ties(g, y, x, axis, keepdims):
+    """The gradient of an extreme: to every number that is equal to it."""
+    settings = {"axis": axis, "keepdims": keepdims}
+    return broadcast_along(g, x, **settings) * operators["equal"](
+        x, broadcast_along(y, x, **settings)
+    )
+
+
+@np_operator(vjp=(ties,))
+def np_max(a, /, axis=None, keepdims=False):
+    """The largest number along `axis`; ties all get the gradient."""
+    return unscaled(a.max(axis=axis, keepdims=keepdims))
+
+
+@np_operator(vjp=(ties,))
+def np_min(a, /, axis=None, keepdims=False):
+    """The smallest number along `axis`; ties all get the gradient."""
+    return unscaled(a.min(axis=axis, keepdims=keepdims))
+
+
+def answering(find, name, doc):
+    """The operator of a reduction whose answer has a type of its own and no derivative."""
+
+    def kernel(a, /, axis=None, keepdims=False):
+        return unscaled(find(a, axis=axis, keepdims=keepdims))
+
+    kernel.__name__ = kernel.__qualname__ = name
+    kernel.__doc__ = doc
+    return np_operator(kernel, vjp=(None,))
+
+
+np_argmax = answering(onp.argmax, "np_argmax", "Where the largest number along `axis` is, int64.")
+np_argmin = answering(onp.argmin, "np_argmin", "Where the smallest number along `axis` is, int64.")
+np_all = answering(onp.all, "np_all", "Whether all numbers along `axis` are true, that is, not 0.")
+np_any = answering(onp.any, "np_any", "Whether any number along `axis` is true, that is, not 0.")
+
+
+def comparing(compare, name, sign):
+    """The operator that compares two arrays and answers with truth values."""
+
+    def kernel(x1, x2, /):
+        return unscaled(compare(x1, x2))
+
+    kernel.__name__ = kernel.__qualname__ = name
+    kernel.__doc__ = f"Whether `x1 {sign} x2`, number by number. Shapes are equal or broadcast."
+    return np_operator(kernel, vjp=(None, None), same_dtype=False)
+
+
+np_equal = comparing(onp.equal, "np_equal", "==")
+np_not_equal = comparing(onp.not_equal, "np_not_equal", "!=")
+np_less = comparing(onp.less, "np_less", "<")
+np_less_equal = comparing(onp.less_equal, "np_less_equal", "<=")
+np_greater = comparing(onp.greater, "np_greater", ">")
+np_greater_equal = comparing(onp.greater_equal, "np_greater_equal", ">=")
+np_logical_and = comparing(onp.logical_and, "np_logical_and", "and")
+np_logical_or = comparing(onp.logical_or, "np_logical_or", "or")
+np_logical_xor = comparing(onp.logical_xor, "np_logical_xor", "xor")
+
+
+@np_operator(
+    vjp=(
+        None,
+        lambda g, y, c, x1, x2: np_where(c, g, operators["zeros_like"](g)),
+        lambda g, y, c, x1, x2: np_where(c, operators["zeros_like"](g), g),
+    ),
+    same_dtype=False,
+)
+def np_where(condition, x, y, /):
+    """`x` where the condition is true, else `y`. Shapes are equal or broadcast."""
+    return unscaled(onp.where(condition != 0, x, y))
+
+
+@np_operator(vjp=(lambda g, y, x, key: scatter(g, x, key=key),))
+def np_getitem(a, /, key):
+    """`a[key]`, for every key that NumPy takes; a view where NumPy gives one."""
+    return unscaled(a[key])
+
+
+def last_swapped(a):
+    """The transposed matrices of an array."""
+    return operators["swapaxes"](a, dim1=-1, dim2=-2)
+
+
+@np_operator(
+    vjp=(
+        lambda g, y, a, b: np_matmul(g, last_swapped(b)),
+        lambda g, y, a, b: np_matmul(last_swapped(a), g),
+    ),
+)
+def np_matmul(a, b, /):
+    """Matrix products over the last two axes; both arrays have them, the other axes broadcast."""
+    if a.ndim < 2 or b.ndim < 2:
+        raise ValueError("both have at least two axes here: matmul makes matrices of vectors")
+    return onp.matmul(a, b)
+
+
+def spelled_out(subscripts):
+    """The index sets of the inputs and of the output; without `->` those that stand once, sorted."""
+    subscripts = subscripts.replace(" ", "")
+    inputs, arrow, output = subscripts.partition("->")
+    if not arrow:
+        letters = inputs.replace(",", "")
+        output = "".join(sorted(i for i in {*letters} if letters.count(i) == 1))
+    return inputs.split(","), output
+
+
+def einsum_rule(g, y, *operands, subscripts, optimize):
+    """For each operand the sum in which `g` stands in its place."""
+    if "." in subscripts or builtins.any(len({*i}) < len(i) for i in spelled_out(subscripts)[0]):
+        raise MXNetError(
+            f"einsum {subscripts!r}: no gradient with '...' or an index twice in one operand"
+        )
+    inputs, output = spelled_out(subscripts)
+    shares = []
+    for k, operand in enumerate(operands):
+        others = [i for n, i in enumerate(inputs) if n != k]
+        arrays = [a for n, a in enumerate(operands) if n != k]
+        own = ",".join([output, *others, inputs[k]]) + "->" + inputs[k]
+        ones = operators["ones_like"](operand)
+        shares.append(np_einsum(g, *arrays, ones, subscripts=own, optimize=optimize))
+    return shares
+
+
+@np_operator(vjp=einsum_rule)
+def np_einsum(*operands, subscripts, optimize=False):
+    """The sum of products that `subscripts` describes, such as 'ij,jk->ik'."""
+    found = onp.einsum(subscripts, *operands, optimize=optimize)
+    return unscaled(found)
+
+
+@np_operator(
+    vjp=(
+        lambda g, y, a, b: -np_matmul(np_columns(np_solve(last_swapped(a), g), b), np_rows(y, b)),
+        lambda g, y, a, b: np_solve(last_swapped(a), g),
+    ),
+)
+def np_solve(a, b, /):
+    """The x of a x = b, for square matrices; b is a vector or a matrix."""
+    return onp.linalg.solve(a, b)
+
+
+@np_operator(vjp=(lambda g, y, x, like: operators["reshape_like"](g, x), None))
+def np_columns(x, like, /):
+    """A vector as one column, where `like` is a vector; matrices as they are."""
+    return x[:, None] if like.ndim == 1 else x
+
+
+@np_operator(vjp=(lambda g, y, x, like: np_rowed(g, like), None))
+def np_rows(x, like, /):
+    """A vector as one row, where `like` is a vector; matrices transposed."""
+    return x[None] if like.ndim == 1 else onp.swapaxes(x, -1, -2)
+
+
+@np_operator(vjp=(lambda g, y, x, like: np_rows(g, like), None))
+def np_rowed(x, like, /):
+    """Undo `np_rows`."""
+    return x[0] if like.ndim == 1 else onp.swapaxes(x, -1, -2)
+
+
+# --- Types that differ ----------------------------------------------------------------------------
+
+RANK = {"b": 0, "u": 1, "i": 2, "f": 3}
+
+
+def alike(*arrays):
+    """Arrays of one type: the ones of lower rank (truth, whole, real; short, long) are cast."""
+    types = {a.dtype for a in arrays if isinstance(a, NDArray)}
+    if len(types) < 2:
+        return arrays
+    types = [onp.dtype(t) for t in types]
+    target = builtins.max(types, key=lambda t: (RANK[t.kind], t.itemsize))
+    return tuple(
+        operators["cast"](a, dtype=target) if isinstance(a, NDArray) and a.dtype != target else a
+        for a in arrays
+    )
+
+
+def real(a):
+    """An array as real numbers: whole numbers and truth values as float32."""
+    if isinstance(a, NDArray) and onp.dtype(a.dtype).kind != "f":
+        return operators["cast"](a, dtype="float32")
+    return a
+
+
+def counted(a):
+    """Truth values as whole numbers, for arithmetic with a plain number."""
+    if isinstance(a, NDArray) and a.dtype == bool:
+        return operators["cast"](a, dtype="int64")
+    return a
+
+
+def pair(op, plain, prepare=alike):
+    """The function of two arrays or numbers that an operator is; of two numbers it is `plain`."""
+
+    def function(x1, x2, out=None):
+        x1, x2 = operand(x1, function), operand(x2, function)
+        if not hasattr(x1, "__array_priority__") and not hasattr(x2, "__array_priority__"):
+            return plain(x1, x2)
+        if not (isinstance(x1, NDArray) and isinstance(x2, NDArray)):
+            x1, x2 = counted(x1), counted(x2)
+        return given(op(*prepare(x1, x2)), out)
+
+    function.__name__ = function.__qualname__ = plain.__name__
+    function.__doc__ = op.__doc__
+    return function
+
+
+def operand(x, function):
+    """What a function of two arrays takes: arrays, symbols and numbers."""
+    if isinstance(x, bool | int | float | onp.generic) or hasattr(x, "_entries"):
+        return x
+    if not isinstance(x, NDArray):
+        raise TypeError(
+            f"{function.__name__}: type {type(x)} not supported, make it an mx.np array"
+        )
+    return x
+
+
+def given(y, out):
+    """`y`, written into `out` where there is one."""
+    return y if out is None else autograd.assign(out, y)
+
+
+# --- Functions ------------------------------------------------------------------------------------
+
+
+@np_operator(
+    vjp=(
+        lambda g, y, a, b: g * b / (a * a + b * b),
+        lambda g, y, a, b: -g * a / (a * a + b * b),
+    ),
+)
+def np_arctan2(x1, x2, /):
+    """The angle, from -π to π, of the point with the coordinates x2 and x1."""
+    return onp.arctan2(x1, x2)
+
+
+add = pair(operators["add"], onp.add)
+subtract = pair(operators["subtract"], onp.subtract)
+multiply = pair(operators["multiply"], onp.multiply)
+mod = remainder = pair(operators["modulo"], onp.remainder)
+power = pair(operators["power"], onp.power)
+maximum = pair(operators["maximum"], onp.maximum)
+minimum = pair(operators["minimum"], onp.minimum)
+hypot = pair(operators["hypot"], onp.hypot)
+arctan2 = pair(np_arctan2, onp.arctan2, lambda a, b: alike(real(a), real(b)))
+divide = true_divide = pair(
+    operators["divide"], onp.true_divide, lambda a, b: alike(real(a), real(b))
+)
+equal, not_equal = pair(np_equal, onp.equal), pair(np_not_equal, onp.not_equal)
+less, less_equal = pair(np_less, onp.less), pair(np_less_equal, onp.less_equal)
+greater = pair(np_greater, onp.greater)
+greater_equal = pair(np_greater_equal, onp.greater_equal)
+logical_and = pair(np_logical_and, onp.logical_and)
+logical_or = pair(np_logical_or, onp.logical_or)
+logical_xor = pair(np_logical_xor, onp.logical_xor)
+
+
+def floor_divide(x1, x2, out=None):
+    """The quotient, rounded down; in the type of the arrays."""
+    quotient = operators["floor"](true_divide(x1, x2))
+    kept = alike(*[x for x in (x1, x2) if isinstance(x, NDArray)])
+    return given(operators["cast"](quotient, dtype=kept[0].dtype), out)
+
+
+def single(op, plain, prepare=lambda a: a):
+    """The function of one array that an operator is; of a number it is `plain`."""
+
+    def function(x, out=None, **_):
+        x = operand(x, function)
+        return given(op(prepare(x)), out) if hasattr(x, "__array_priority__") else plain(x)
+
+    function.__name__ = function.__qualname__ = plain.__name__
+    function.__doc__ = op.__doc__
+    return function
+
+
+exp, expm1 = single(operators["exp"], onp.exp), single(operators["expm1"], onp.expm1)
+log, log1p = single(operators["log"], onp.log), single(operators["log1p"], onp.log1p)
+log2, log10 = single(operators["log2"], onp.log2), single(operators["log10"], onp.log10)
+sqrt, cbrt = single(operators["sqrt"], onp.sqrt), single(operators["cbrt"], onp.cbrt)
+square = single(operators["square"], onp.square)
+reciprocal = single(operators["reciprocal"], onp.reciprocal)
+sin, cos, tan = (single(operators[f.__name__], f) for f in (onp.sin, onp.cos, onp.tan))
+arcsin, arccos = single(operators["arcsin"], onp.arcsin), single(operators["arccos"], onp.arccos)
+arctan = single(operators["arctan"], onp.arctan)
+sinh, cosh, tanh = (single(operators[f.__name__], f) for f in (onp.sinh, onp.cosh, onp.tanh))
+arcsinh = single(operators["arcsinh"], onp.arcsinh)
+arccosh = single(operators["arccosh"], onp.arccosh)
+arctanh = single(operators["arctanh"], onp.arctanh)
+degrees = rad2deg = single(operators["degrees"], onp.degrees)
+radians = deg2rad = single(operators["radians"], onp.radians)
+abs = absolute = fabs = single(operators["abs"], onp.abs)  # noqa: A001
+negative, sign = single(operators["negative"], onp.negative), single(operators["sign"], onp.sign)
+floor, ceil = single(operators["floor"], onp.floor), single(operators["ceil"], onp.ceil)
+trunc = fix = single(operators["trunc"], onp.trunc)
+copy = single(operators["identity"], onp.copy)
+
+
+def truth(test, name):
+    """The operator that asks something of each number."""
+
+    def kernel(x, /):
+        return unscaled(test(x))
+
+    kernel.__name__ = kernel.__qualname__ = name
+    kernel.__doc__ = f"Whether `{name.removeprefix('np_')}` holds, number by number."
+    return np_operator(kernel, vjp=(None,))
+
+
+isnan = single(truth(onp.isnan, "np_isnan"), onp.isnan)
+isinf = single(truth(onp.isinf, "np_isinf"), onp.isinf)
+isfinite = single(truth(onp.isfinite, "np_isfinite"), onp.isfinite)
+logical_not = single(truth(onp.logical_not, "np_logical_not"), onp.logical_not)
+
+
+@np_operator(vjp=(None,))
+def np_around(a, /, decimals=0):
+    """Numbers rounded to so many decimals, halves to the even one."""
+    return unscaled(onp.round(a, decimals))
+
+
+def around(x, decimals=0, out=None):
+    """Numbers rounded to so many decimals, halves to the even one."""
+    return given(np_around(x, decimals=decimals), out)
+
+
+round = round_ = around  # noqa: A001
+
+
+def rint(x, out=None):
+    """The nearest whole numbers, halves to the even one."""
+    return around(x, 0, out)
+
+
+def clip(a, a_min, a_max, out=None):
+    """Each number, but at least `a_min` and at most `a_max`."""
+    a_min = -math.inf if a_min is None else a_min
+    a_max = math.inf if a_max is None else a_max
+    return given(operators["clip"](a, a_min=a_min, a_max=a_max), out)
+
+
+def over(axis):
+    """An axis, or a tuple of them, as plain numbers."""
+    return tuple(axis) if isinstance(axis, list) else axis
+
+
+def sum(a, axis=None, dtype=None, out=None, keepdims=False):  # noqa: A001
+    """Sum along `axis` (None: all, an int or several); a full sum has no axes."""
+    return given(np_sum(a, axis=over(axis), dtype=dtype, keepdims=keepdims), out)
+
+
+def mean(a, axis=None, dtype=None, out=None, keepdims=False):
+    """Mean along `axis` (None: all, an int or several)."""
+    return given(np_mean(a, axis=over(axis), dtype=dtype, keepdims=keepdims), out)
+
+
+def prod(a, axis=None, dtype=None, out=None, keepdims=False):
+    """Product along `axis` (None: all, an int or several)."""
+    return given(np_prod(a, axis=over(axis), dtype=dtype, keepdims=keepdims), out)
+
+
+def max(a, axis=None, out=None, keepdims=False):  # noqa: A001
+    """The largest number along `axis` (None: all, an int or several)."""
+    return given(np_max(a, axis=over(axis), keepdims=keepdims), out)
+
+
+def min(a, axis=None, out=None, keepdims=False):  # noqa: A001
+    """The smallest number along `axis` (None: all, an int or several)."""
+    return given(np_min(a, axis=over(axis), keepdims=keepdims), out)
+
+
+amax, amin = max, min
+
+
+def argmax(a, axis=None, out=None, keepdims=False):
+    """Where the largest number along `axis` is (None: in the flattened array), int64."""
+    return given(np_argmax(a, axis=axis, keepdims=keepdims), out)
+
+
+def argmin(a, axis=None, out=None, keepdims=False):
+    """Where the smallest number along `axis` is (None: in the flattened array), int64."""
+    return given(np_argmin(a, axis=axis, keepdims=keepdims), out)
+
+
+def all(a, axis=None, out=None, keepdims=False):  # noqa: A001
+    """Whether all numbers along `axis` are true."""
+    return given(np_all(a, axis=over(axis), keepdims=keepdims), out)
+
+
+def any(a, axis=None, out=None, keepdims=False):  # noqa: A001
+    """Whether any number along `axis` is true."""
+    return given(np_any(a, axis=over(axis), keepdims=keepdims), out)
+
+
+def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
+    """The mean square of the deviation from the mean along `axis`; `ddof` lessens the count."""
+    a = real(a)
+    deviation = a - mean(a, axis, dtype, keepdims=True)
+    found = mean(deviation * deviation, axis, dtype, keepdims=keepdims)
+    if ddof:
+        count = a.size / builtins.max(1, found.size)
+        found = found * (count / (count - ddof))
+    return given(found, out)
+
+
+def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
+    """The root of the variance."""
+    return given(sqrt(var(a, axis, dtype, None, ddof, keepdims)), out)
+
+
+def average(a, axis=None, weights=None, returned=False, out=None):
+    """The mean along `axis`, weighted where there are `weights`."""
+    if weights is None:
+        found, total = mean(a, axis), None
+    else:
+        if weights.shape != a.shape:
+            shape = [1] * a.ndim
+            shape[axis] = weights.size
+            weights = reshape(weights, tuple(shape))
+        total = sum(weights + 0 * a, axis)
+        found = sum(a * weights, axis) / total
+    if not returned:
+        return given(found, out)
+    return found, full_like(found, a.size / found.size) if total is None else total
+
+
+def cumsum(a, axis=None, dtype=None, out=None):
+    """Running sums along `axis`; with axis=None of all numbers in one row."""
+    return given(operators["cumsum"](a, axis=axis, dtype=dtype), out)
+
+
+def reshape(a, newshape, reverse=False, order="C"):
+    """The numbers in another shape, in which one size may be -1."""
+    newshape = (newshape,) if isinstance(newshape, int) else tuple(newshape)
+    return np_reshape(a, newshape=newshape, order=order)
+
+
+def ravel(a, order="C"):
+    """The numbers in one row."""
+    return reshape(a, -1, order=order)
+
+
+def transpose(a, axes=None):
+    """The axes in another order, by default reversed."""
+    return operators["transpose"](a, axes=axes)
+
+
+def swapaxes(a, axis1, axis2):
+    """Two axes exchanged."""
+    return operators["swapaxes"](a, dim1=axis1, dim2=axis2)
+
+
+def moveaxis(a, source, destination):
+    """Axes at other places, the others in their order."""
+    return operators["moveaxis"](a, source=source, destination=destination)
+
+
+def expand_dims(a, axis):
+    """A new axis of size 1."""
+    return operators["expand_dims"](a, axis=axis)
+
+
+def squeeze(a, axis=None):
+    """Without axes of size 1: all, or those named."""
+    if not isinstance(a, NDArray):
+        return operators["squeeze"](a, axis=axis)
+    axes = axis if isinstance(axis, tuple | list) or axis is None else (axis,)
+    gone = (
+        range(a.ndim)
+        if axes is None
+        else [i % a.ndim if -a.ndim <= i < a.ndim else i for i in axes]
+    )
+    if axes is not None and not builtins.all(i < a.ndim and a.shape[i] == 1 for i in gone):
+        raise ValueError(f"squeeze: axes {axes} of shape {a.shape} are not all of size 1")
+    return reshape(a, tuple(n for i, n in enumerate(a.shape) if n != 1 or i not in gone))
+
+
+def flip(m, axis=None, out=None):
+    """The numbers in the opposite order along `axis` (None: along all)."""
+    axis = tuple(range(m.ndim)) if axis is None else axis
+    return given(operators["flip"](m, axis=axis), out)
+
+
+def fliplr(m):
+    """Left and right exchanged."""
+    return flip(m, 1)
+
+
+def flipud(m):
+    """Up and down exchanged."""
+    return flip(m, 0)
+
+
+def roll(a, shift, axis=None):
+    """The numbers moved along `axis`; those that leave at the end come in at the beginning."""
+    if axis is None:
+        return reshape(roll(ravel(a), shift, 0), a.shape)
+    shifts = shift if isinstance(shift, tuple | list) else (shift,)
+    axes = axis if isinstance(axis, tuple | list) else (axis,)
+    for n, i in zip(shifts, axes):
+        places = (onp.arange(a.shape[i]) - n) % builtins.max(1, a.shape[i])
+        a = take(a, places, axis=i)
+    return a
+
+
+def rot90(m, k=1, axes=(0, 1)):
+    """The array turned by k right angles in the plane of two axes."""
+    first, second = axes
+    k %= 4
+    if k == 2:
+        return flip(flip(m, first), second)
+    if k == 1:
+        return swapaxes(flip(m, second), first, second)
+    return flip(swapaxes(m, first, second), second) if k == 3 else copy(m)
+
+
+def repeat(a, repeats, axis=None):
+    """Each number, or each slice along `axis`, several times."""
+    return operators["repeat"](a, repeats=repeats, axis=axis)
+
+
+def tile(A, reps):
+    """The array, laid out several times."""
+    return operators["tile"](A, reps=reps)
+
+
+def broadcast_to(array, shape):
+    """The array repeated to a shape."""
+    return np_broadcast_to(array, shape=tuple(sizes(shape)))
+
+
+@np_operator(vjp=(lambda g, y, x, shape: autograd.sum_like(g, x),))
+def np_broadcast_to(a, /, shape):
+    """The array repeated to a shape, by NumPy's rules."""
+    return onp.broadcast_to(a, shape).copy()
+
+
+def broadcast_arrays(*args):
+    """Arrays repeated to their common shape."""
+    shape = onp.broadcast_shapes(*[a.shape for a in args])
+    return [broadcast_to(a, shape) for a in args]
+
+
+def concatenate(seq, axis=0, out=None):
+    """Arrays one behind the other along an axis; with axis=None all their numbers in one row."""
+    seq = list(seq)
+    if not seq:
+        raise MXNetError("concatenate: need at least one array")
+    if axis is None:
+        seq, axis = [ravel(a) for a in seq], 0
+    return given(operators["concat"](*seq, dim=axis), out)
+
+
+def append(arr, values, axis=None):
+    """Values behind an array."""
+    return concatenate([arr, values], axis)
+
+
+def stack(arrays, axis=0, out=None):
+    """Arrays of one shape along a new axis."""
+    return given(operators["stack"](*arrays, axis=axis), out)
+
+
+def vstack(arrays, out=None):
+    """Arrays one below the other; vectors are rows."""
+    return concatenate([atleast_2d(a) for a in arrays], 0, out)
+
+
+row_stack = vstack
+
+
+def hstack(arrays):
+    """Arrays side by side; vectors one behind the other."""
+    arrays = [atleast_1d(a) for a in arrays]
+    return concatenate(arrays, 0 if arrays[0].ndim == 1 else 1)
+
+
+def dstack(arrays):
+    """Arrays along the third axis."""
+    return concatenate([atleast_3d(a) for a in arrays], 2)
+
+
+def column_stack(tup):
+    """Vectors as the columns of a matrix."""
+    return concatenate([reshape(a, (-1, 1)) if a.ndim < 2 else a for a in tup], 1)
+
+
+def with_axes(least, place):
+    """The function that gives arrays at least so many axes, the new ones at their places."""
+
+    def function(*arys):
+        found = [reshape(a, place(a.shape)) if a.ndim < least else a for a in arys]
+        return found[0] if len(found) == 1 else found
+
+    function.__name__ = function.__qualname__ = f"atleast_{least}d"
+    function.__doc__ = f"Arrays with at least {least} axes."
+    return function
+
+
+atleast_1d = with_axes(1, lambda shape: (1,))
+atleast_2d = with_axes(2, lambda shape: (1,) * (2 - len(shape)) + shape)
+atleast_3d = with_axes(3, lambda shape: ((1, 1, 1), (1, *shape, 1), (*shape, 1))[len(shape)])
+
+
+def split(ary, indices_or_sections, axis=0):
+    """Equal parts along an axis, or parts between indices; ValueError where it does not divide."""
+    n = ary.shape[axis]
+    if isinstance(indices_or_sections, int) and n % indices_or_sections:
+        raise ValueError(f"split: {n} numbers do not divide into {indices_or_sections} equal parts")
+    return array_split(ary, indices_or_sections, axis)
+
+
+def array_split(ary, indices_or_sections, axis=0):
+    """Parts along an axis, nearly equal or between indices."""
+    n = ary.shape[axis]
+    if isinstance(indices_or_sections, int):
+        small, more = divmod(n, indices_or_sections)
+        lengths = [small + 1] * more + [small] * (indices_or_sections - more)
+        ends = onp.cumsum(lengths).tolist()
+    else:
+        ends = [builtins.max(0, i if i >= 0 else i + n) for i in indices_or_sections] + [n]
+    axis %= ary.ndim
+    cuts = [slice(a, builtins.max(a, b)) for a, b in zip([0, *ends[:-1]], ends)]
+    return [np_getitem(ary, key=(slice(None),) * axis + (cut,)) for cut in cuts]
+
+
+def hsplit(ary, indices_or_sections):
+    """Parts side by side."""
+    return split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1)
+
+
+def vsplit(ary, indices_or_sections):
+    """Parts one below the other."""
+    return split(ary, indices_or_sections, 0)
+
+
+def dsplit(ary, indices_or_sections):
+    """Parts along the third axis."""
+    return split(ary, indices_or_sections, 2)
+
+
+def meshgrid(*xi, indexing="xy"):
+    """Coordinates on a grid: for each vector an array in which it is repeated along the others."""
+    shapes = [[1] * len(xi) for _ in xi]
+    for i, (shape, x) in enumerate(zip(shapes, xi)):
+        shape[i] = x.size
+    full = tuple(x.size for x in xi)
+    found = [broadcast_to(reshape(x, tuple(s)), full) for x, s in zip(xi, shapes)]
+    return [swapaxes(a, 0, 1) for a in found] if indexing == "xy" and len(xi) > 1 else found
+
+
+def take(a, indices, axis=None, mode="raise", out=None):
+    """The slices of `a` along `axis` at `indices` (None: numbers of the flattened array)."""
+    if mode not in ("raise", "clip", "wrap"):
+        raise ValueError(f"take: mode is 'raise', 'clip' or 'wrap', not {mode!r}")
+    if axis is None:
+        a, axis = ravel(a), 0
+    n, key = a.shape[axis], indices._data if isinstance(indices, NDArray) else onp.asarray(indices)
+    key = key.astype("int64")
+    if mode == "clip":
+        key = onp.clip(key, 0, n - 1)
+    elif mode == "wrap":
+        key = key % n
+    return given(np_getitem(a, key=(slice(None),) * (axis % a.ndim) + (key,)), out)
+
+
+def where(condition, x=None, y=None):
+    """`x` where the condition is true, else `y`; with a condition alone, its true places."""
+    if x is None and y is None:
+        return nonzero(condition)
+    x, y = alike(x, y)
+    if not hasattr(condition, "__array_priority__"):
+        return x if condition else y
+    arrays = [a for a in (x, y) if isinstance(a, NDArray)]
+    like = arrays[0] if arrays else array(0.0)
+    x, y = (a if hasattr(a, "__array_priority__") else full((), a, like.dtype) for a in (x, y))
+    return np_where(condition, x, y)
+
+
+def nonzero(a):
+    """The places of all numbers but 0, an array of int64 for each axis."""
+    return tuple([wrapped(i.astype("int64"), a._ctx) for i in a._data.nonzero()])
+
+
+def sort(a, axis=-1, kind=None, order=None):
+    """The numbers along `axis` in order; with axis=None all in one row."""
+    return operators["sort"](a, axis=axis)
+
+
+def argsort(a, axis=-1, kind=None, order=None):
+    """The indices that sort along `axis`, int64."""
+    return operators["argsort"](a, axis=axis, dtype="int64")
+
+
+def matmul(a, b, out=None):
+    """Matrix products over the last two axes; a vector is a row on the left, a column on the right."""
+    a, b = alike(a, b)
+    if not isinstance(a, NDArray) or not isinstance(b, NDArray):
+        return np_matmul(a, b)
+    if not a.ndim or not b.ndim:
+        raise MXNetError("matmul: an array without axes is no matrix; use *")
+    first, second = a.ndim == 1, b.ndim == 1
+    y = np_matmul(expand_dims(a, 0) if first else a, expand_dims(b, 1) if second else b)
+    shape = y.shape[: -2 if first else -1] + (() if second else y.shape[-1:])
+    return given(reshape(y, shape) if first or second else y, out)
+
+
+def tensordot(a, b, axes=2):
+    """The sum of products over axes of both arrays: the last and first so many, or two lists."""
+    a, b = alike(a, b)
+    if isinstance(axes, int):
+        axes = list(range(a.ndim - axes, a.ndim)), list(range(axes))
+    left, right = ([i] if isinstance(i, int) else list(i) for i in axes)
+    left, right = [i % a.ndim for i in left], [i % b.ndim for i in right]
+    rows = [i for i in range(a.ndim) if i not in left]
+    columns = [i for i in range(b.ndim) if i not in right]
+    inner = math.prod(a.shape[i] for i in left)
+    if [a.shape[i] for i in left] != [b.shape[i] for i in right]:
+        raise MXNetError(f"tensordot: shapes {a.shape} and {b.shape} do not fit along {axes}")
+    x = reshape(transpose(a, tuple(rows + left)) if a.ndim else a, (-1, inner) if inner else (0, 0))
+    y = reshape(
+        transpose(b, tuple(right + columns)) if b.ndim else b, (inner, -1) if inner else (0, 0)
+    )
+    shape = tuple(a.shape[i] for i in rows) + tuple(b.shape[i] for i in columns)
+    return reshape(np_matmul(x, y), shape)
+
+
+def dot(a, b, out=None):
+    """The product of vectors, of matrices, or over the last axis of `a` and the last but one of `b`."""
+    if not isinstance(a, NDArray) or not isinstance(b, NDArray):
+        symbols = hasattr(a, "_entries") and hasattr(b, "_entries")
+        return operators["dot"](a, b) if symbols else multiply(a, b, out)
+    if not a.ndim or not b.ndim:
+        return multiply(a, b, out)
+    if a.ndim == b.ndim == 2:
+        return given(np_matmul(*alike(a, b)), out)
+    return given(tensordot(a, b, ([-1], [0 if b.ndim == 1 else -2])), out)
+
+
+def inner(a, b):
+    """The sum of products over the last axes."""
+    return tensordot(a, b, ([-1], [-1])) if a.ndim and b.ndim else multiply(a, b)
+
+
+def vdot(a, b):
+    """The product of two arrays as vectors."""
+    return dot(ravel(a), ravel(b))
+
+
+def outer(a, b):
+    """All products of a number of `a` and one of `b`."""
+    return reshape(ravel(a), (-1, 1)) * reshape(ravel(b), (1, -1))
+
+
+def einsum(*operands, **kwargs):
+    """Einstein's sum of products: `einsum('ij,jk->ik', a, b)`."""
+    subscripts, *arrays = operands
+    settings = {"subscripts": subscripts, "optimize": bool(kwargs.get("optimize", False))}
+    return given(np_einsum(*alike(*arrays), **settings), kwargs.get("out"))
+
+
+def diag(v, k=0):
+    """A matrix with a vector on its k-th diagonal, or the k-th diagonal of a matrix."""
+    return operators["diag"](v, k=k)
+
+
+def trace(a, offset=0, axis1=0, axis2=1, out=None):
+    """The sum of the diagonal."""
+    return given(sum(operators["diag"](a, k=offset, axis1=axis1, axis2=axis2), -1), out)
+
+
+def tril(m, k=0):
+    """Zeros above the k-th diagonal."""
+    return np_where(wrapped(onp.tri(*m.shape[-2:], k, dtype=bool), m._ctx), m, zeros_like(m))
+
+
+def triu(m, k=0):
+    """Zeros below the k-th diagonal."""
+    return np_where(wrapped(~onp.tri(*m.shape[-2:], k - 1, dtype=bool), m._ctx), m, zeros_like(m))
+
+
+def diff(a, n=1, axis=-1):
+    """Differences of neighbours along an axis, n times."""
+    for _ in range(n):
+        first = (slice(None),) * (axis % a.ndim)
+        later, earlier = (*first, slice(1, None)), (*first, slice(None, -1))
+        a = np_getitem(a, key=later) - np_getitem(a, key=earlier)
+    return a
+
+
+# --- Making arrays --------------------------------------------------------------------------------
+
+
+def wrapped(raw, ctx=None):
+    """A fresh raw array as an array of `mx.np`."""
+    return as_np(place(onp.asarray(raw), ctx))
+
+
+def array(object, dtype=None, ctx=None):  # noqa: A002
+    """An array of numbers: float32 from lists and numbers; NumPy's and ours keep their type."""
+    if isinstance(object, NDArray):
+        dtype = object.dtype if dtype is None else dtype
+        object = object.asnumpy()  # noqa: A001
+    elif isinstance(object, list | tuple):
+        object = unpacked(object)  # noqa: A001
+    elif isinstance(object, onp.ndarray | onp.generic):
+        dtype = object.dtype if dtype is None else dtype
+    elif not isinstance(object, bool | int | float) and not hasattr(object, "__array__"):
+        raise TypeError(f"array: numbers, lists or arrays, not {type(object).__name__}")
+    try:
+        return wrapped(onp.array(object, real_dtype(dtype)), ctx)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"array: {error}") from None
+
+
+def unpacked(rows):
+    """Nested lists with our arrays in them, as NumPy can read them."""
+    return [
+        unpacked(r) if isinstance(r, list | tuple) else r.asnumpy() if isinstance(r, NDArray) else r
+        for r in rows
+    ]
+
+
+def zeros(shape, dtype=None, order="C", ctx=None):
+    """An array of zeros."""
+    return wrapped(onp.zeros(sizes(shape), real_dtype(dtype)), ctx)
+
+
+def ones(shape, dtype=None, order="C", ctx=None):
+    """An array of ones."""
+    return wrapped(onp.ones(sizes(shape), real_dtype(dtype)), ctx)
+
+
+def empty(shape, dtype=None, order="C", ctx=None):
+    """An array whose numbers are whatever the memory held."""
+    return wrapped(onp.empty(sizes(shape), real_dtype(dtype)), ctx)
+
+
+def full(shape, fill_value, dtype=None, order="C", ctx=None, out=None):
+    """An array in which every number is `fill_value`."""
+    value = fill_value.asnumpy() if isinstance(fill_value, NDArray) else fill_value
+    return given(wrapped(onp.full(sizes(shape), value, real_dtype(dtype)), ctx), out)
+
+
+def zeros_like(a, dtype=None, order="C", ctx=None, out=None):
+    """Zeros in the shape and type of `a`."""
+    found = operators["zeros_like"](a)
+    return given(found if dtype is None else operators["cast"](found, dtype=dtype), out)
+
+
+def ones_like(a, dtype=None, order="C", ctx=None, out=None):
+    """Ones in the shape and type of `a`."""
+    found = operators["ones_like"](a)
+    return given(found if dtype is None else operators["cast"](found, dtype=dtype), out)
+
+
+def full_like(a, fill_value, dtype=None, order="C", ctx=None, out=None):
+    """An array in the shape and type of `a` in which every number is `fill_value`."""
+    return given(ones_like(a, dtype) * fill_value, out)
+
+
+empty_like = zeros_like
+
+
+def arange(start, stop=None, step=1, dtype=None, ctx=None):
+    """Evenly spaced numbers from `start` (or 0) up to `stop`, float32 by default."""
+    start, stop = (0, start) if stop is None else (start, stop)
+    return wrapped(onp.arange(start, stop, step).astype(real_dtype(dtype)), ctx)
+
+
+def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, ctx=None):
+    """`num` numbers from `start` to `stop`, which is the last one unless `endpoint` is False."""
+    found, step = onp.linspace(start, stop, num, endpoint, True)
+    found = wrapped(found.astype(real_dtype(dtype)), ctx)
+    return (found, step) if retstep else found
+
+
+def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0, ctx=None):
+    """Numbers whose logarithms are evenly spaced."""
+    return wrapped(onp.logspace(start, stop, num, endpoint, base).astype(real_dtype(dtype)), ctx)
+
+
+def eye(N, M=None, k=0, dtype=None, ctx=None, **_):
+    """A matrix with ones on its k-th diagonal."""
+    return wrapped(onp.eye(N, M, k, real_dtype(dtype)), ctx)
+
+
+def identity(n, dtype=None, ctx=None):
+    """The square matrix with ones on its diagonal."""
+    return eye(n, dtype=dtype, ctx=ctx)
+
+
+def indices(dimensions, dtype="int32", ctx=None):
+    """The indices of each place of a grid, for each axis an array."""
+    return wrapped(onp.indices(dimensions, dtype), ctx)
+
+
+# --- Indices, operators and methods ---------------------------------------------------------------
+
+
+def np_key(key):
+    """An index as NumPy wants it; our arrays of real numbers count as whole ones."""
+    if isinstance(key, tuple):
+        return tuple([np_key(k) for k in key])
+    if isinstance(key, NDArray):
+        key = key._data
+        return key if key.dtype.kind in "iub" else key.astype("int64")
+    if isinstance(key, list):
+        return onp.asarray(unpacked(key), dtype=None if key else "int64")
+    return key
+
+
+def getitem(self, key):
+    """`x[key]`, by NumPy's rules."""
+    try:
+        return np_getitem(self, key=np_key(key))
+    except MXNetError as error:
+        if isinstance(error.__cause__, IndexError | ValueError):
+            raise IndexError(str(error)) from None
+        raise
+
+
+def setitem(self, key, value):
+    """`x[key] = value`, by NumPy's rules."""
+    raw = writable(self)
+    if isinstance(value, NDArray):
+        if autograd.is_recording() and value._node is not None:
+            self._node = operators["replaced"](self, value, key=np_key(key))._node
+        value = value._data
+    elif isinstance(value, list | tuple | onp.ndarray):
+        value = put(
+            onp.array(unpacked(value) if isinstance(value, list | tuple) else value), self._ctx
+        )
+    elif not isinstance(value, bool | int | float | onp.generic):
+        raise ArgumentError(f"type {type(value)} cannot be written into an array")
+    raw[np_key(key)] = value
+
+
+def walk(self):
+    """The slices along the first axis, one after the other."""
+    if not self.ndim:
+        raise TypeError("iteration over an array without axes")
+    return (self[i] for i in range(self.shape[0]))
+
+
+ndarray.__getitem__, ndarray.__setitem__, ndarray.__iter__ = getitem, setitem, walk
+
+
+def swapped(function):
+    """The method of the right-hand array."""
+    return lambda self, other: function(other, self)
+
+
+def in_place(function):
+    """The method for `x op= y`."""
+    return lambda self, other: autograd.assign(
+        self, operators["cast"](function(self, other), dtype=self.dtype)
+    )
+
+
+for name, function in {
+    "add": add, "sub": subtract, "mul": multiply, "truediv": true_divide, "mod": mod,
+    "pow": power, "matmul": matmul, "floordiv": floor_divide,
+}.items():  # fmt: skip
+    setattr(ndarray, f"__{name}__", function)
+    setattr(ndarray, f"__r{name}__", swapped(function))
+    setattr(ndarray, f"__i{name}__", in_place(function))
+ndarray.__eq__, ndarray.__ne__ = equal, not_equal
+ndarray.__lt__, ndarray.__le__ = less, less_equal
+ndarray.__gt__, ndarray.__ge__ = greater, greater_equal
+ndarray.__neg__, ndarray.__abs__ = negative, abs
+ndarray.__hash__ = object.__hash__
+
+
+def bitwise(function, name):
+    """The operator of whole numbers and truth values that works bit by bit."""
+
+    def kernel(x1, x2, /):
+        return unscaled(function(x1, x2))
+
+    kernel.__name__ = kernel.__qualname__ = f"np_{name}"
+    kernel.__doc__ = f"`{name}` of whole numbers or truth values, bit by bit."
+    return pair(np_operator(kernel, vjp=(None, None)), function)
+
+
+bitwise_and = bitwise(onp.bitwise_and, "bitwise_and")
+bitwise_or = bitwise(onp.bitwise_or, "bitwise_or")
+bitwise_xor = bitwise(onp.bitwise_xor, "bitwise_xor")
+
+
+@np_operator(vjp=(None,))
+def np_invert(x, /):
+    """Each bit, or each truth value, turned over."""
+    return unscaled(~x)
+
+
+invert = bitwise_not = single(np_invert, onp.invert)
+ndarray.__and__ = ndarray.__rand__ = bitwise_and
+ndarray.__or__ = ndarray.__ror__ = bitwise_or
+ndarray.__xor__ = ndarray.__rxor__ = bitwise_xor
+ndarray.__invert__ = invert
+
+
+def reshape_method(self, *newshape, **settings):
+    """The numbers in another shape: sizes, or a tuple of them."""
+    newshape = settings.pop("newshape", None) or settings.pop("shape", None) or newshape
+    one = len(newshape) == 1 and not isinstance(newshape[0], int) if newshape else False
+    return reshape(self, newshape[0] if one else tuple(newshape), **settings)
+
+
+def transpose_method(self, *axes):
+    """The axes in another order, by default reversed."""
+    one = len(axes) == 1 and (axes[0] is None or not isinstance(axes[0], int))
+    return transpose(self, axes[0] if one else axes or None)
+
+
+def astype(self, dtype, order="K", casting="unsafe", subok=True, copy=True):
+    """The numbers in another type; the array itself if it has that type and `copy` is false."""
+    same = self.dtype == real_dtype(dtype)
+    return self if same and not copy else operators["cast"](self, dtype=real_dtype(dtype))
+
+
+def item(self, *args):
+    """One number as a Python number: the only one, or the one at an index."""
+    return self.asnumpy().item(*args)
+
+
+def sort_method(self, axis=-1, kind=None, order=None):
+    """The numbers sorted along an axis, in place."""
+    self[...] = sort(self, axis)
+
+
+METHODS = [sum, mean, prod, max, min, argmax, argmin, all, any, var, std, cumsum, clip, dot, repeat]
+METHODS += [squeeze, swapaxes, take, argsort, nonzero, copy, split, tile, flip, expand_dims]
+for function in METHODS:
+    setattr(ndarray, function.__name__, function)
+ndarray.copy, ndarray.round = lambda self, order="C": copy(self), around
+ndarray.reshape, ndarray.transpose, ndarray.astype = reshape_method, transpose_method, astype
+ndarray.flatten = ndarray.ravel = lambda self, order="C": copy(ravel(self))
+ndarray.T, ndarray.item, ndarray.sort = property(transpose), item, sort_method
+
+
+# --- What NumPy does for us -----------------------------------------------------------------------
+
+FALLBACK = {
+    "allclose",
+    "apply_along_axis",
+    "apply_over_axes",
+    "argpartition",
+    "argwhere",
+    "array_equal",
+    "array_equiv",
+    "bincount",
+    "blackman",
+    "choose",
+    "compress",
+    "copysign",
+    "corrcoef",
+    "correlate",
+    "count_nonzero",
+    "cov",
+    "delete",
+    "diag_indices_from",
+    "diagflat",
+    "diagonal",
+    "digitize",
+    "divmod",
+    "ediff1d",
+    "extract",
+    "flatnonzero",
+    "float_power",
+    "frexp",
+    "gcd",
+    "hamming",
+    "hanning",
+    "heaviside",
+    "histogram",
+    "histogram2d",
+    "histogramdd",
+    "histogram_bin_edges",
+    "i0",
+    "in1d",
+    "insert",
+    "interp",
+    "intersect1d",
+    "isclose",
+    "isin",
+    "isneginf",
+    "isposinf",
+    "ix_",
+    "kron",
+    "lcm",
+    "ldexp",
+    "lexsort",
+    "median",
+    "modf",
+    "msort",
+    "nan_to_num",
+    "nanargmax",
+    "nanargmin",
+    "nancumprod",
+    "nancumsum",
+    "nanmax",
+    "nanmean",
+    "nanmedian",
+    "nanmin",
+    "nanpercentile",
+    "nanprod",
+    "nanquantile",
+    "nanstd",
+    "nansum",
+    "nanvar",
+    "packbits",
+    "pad",
+    "partition",
+    "percentile",
+    "piecewise",
+    "poly",
+    "polyadd",
+    "polydiv",
+    "polyfit",
+    "polyint",
+    "polymul",
+    "polysub",
+    "polyval",
+    "positive",
+    "ptp",
+    "quantile",
+    "resize",
+    "rollaxis",
+    "roots",
+    "searchsorted",
+    "select",
+    "setdiff1d",
+    "setxor1d",
+    "signbit",
+    "spacing",
+    "take_along_axis",
+    "tri",
+    "tril_indices",
+    "tril_indices_from",
+    "trim_zeros",
+    "triu_indices",
+    "triu_indices_from",
+    "union1d",
+    "unique",
+    "unpackbits",
+    "unravel_index",
+    "unwrap",
+    "vander",
+}
+NAMES = {
+    "e",
+    "euler_gamma",
+    "finfo",
+    "float16",
+    "float32",
+    "float64",
+    "iinfo",
+    "inf",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "nan",
+    "newaxis",
+    "pi",
+    "bool_",
+    "uint8",
+    "dtype",
+    "result_type",
+    "promote_types",
+    "set_printoptions",
+}
+
+
+def by_numpy(name, space=onp):
+    """NumPy's function on the numbers of our arrays; its arrays become ours, float64 float32 if all were."""
+    plain = getattr(space, name)
+
+    def function(*args, **kwargs):
+        arrays = []
+        raw = [lowered(a, arrays) for a in args]
+        found = plain(*raw, **{k: lowered(a, arrays) for k, a in kwargs.items()})
+        narrow = bool(arrays) and not [a for a in arrays if a.dtype == onp.float64]
+        return raised(found, arrays[0]._ctx if arrays else None, narrow)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"NumPy's `{name}`, carried out by NumPy: no gradient passes."
+    return function
+
+
+def lowered(a, arrays):
+    """An argument for NumPy; our arrays among it are noted in `arrays`."""
+    if isinstance(a, NDArray):
+        arrays.append(a)
+        return a.asnumpy()
+    return type(a)(lowered(one, arrays) for one in a) if type(a) in (list, tuple) else a
+
+
+def raised(found, ctx, narrow):
+    """What NumPy found, its arrays as ours."""
+    if isinstance(found, tuple | list):
+        return (
+            type(found)(raised(one, ctx, narrow) for one in found)
+            if type(found)
+            in (
+                tuple,
+                list,
+            )
+            else tuple(raised(one, ctx, narrow) for one in found)
+        )
+    if isinstance(found, onp.ndarray | onp.generic) and found.dtype.kind in "fiub":
+        return wrapped(
+            found.astype("float32") if narrow and found.dtype == onp.float64 else found, ctx
+        )
+    return found
+
+
+def shape(a):
+    """The sizes of the axes."""
+    return a.shape
+
+
+def size(a):
+    """How many numbers there are."""
+    return a.size
+
+
+def ndim(a):
+    """How many axes there are."""
+    return a.ndim

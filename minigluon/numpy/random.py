@@ -1,0 +1,226 @@
+"""The same operators, seen by an array that keeps NumPy's shapes: a sum has no axes, a comparison is true or false."""
+
+# Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
+
+import numpy as onp
+
+from minigluon import random as laws
+from minigluon.base import MXNetError
+from minigluon.context import Context
+from minigluon.ndarray.ndarray import NDArray
+from minigluon.numpy.multiarray import array, as_np, ndarray, take
+
+__all__ = [
+    "beta",
+    "chisquare",
+    "choice",
+    "exponential",
+    "gamma",
+    "gumbel",
+    "law",
+    "logistic",
+    "lognormal",
+    "moved_log",
+    "multinomial",
+    "multivariate_normal",
+    "normal",
+    "pareto",
+    "permutation",
+    "power",
+    "rand",
+    "rand_open",
+    "randint",
+    "randn",
+    "rayleigh",
+    "seed",
+    "shuffle",
+    "uniform",
+    "weibull",
+]
+
+
+# --- Linear algebra and random numbers ------------------------------------------------------------
+
+
+def seed(seed=None):
+    """Begin the stream of random numbers anew."""
+    laws.seed(onp.random.SeedSequence().entropy % 2**31 if seed is None else seed)
+
+
+def law(name, *params, size=None, dtype=None, ctx=None, out=None):
+    """Numbers of a law of `mx.random`; parameters may be arrays, which broadcast."""
+    dtype = dtype or "float32"
+    arrays = [p for p in params if isinstance(p, NDArray)]
+    function = getattr(laws, name)
+    if arrays:
+        shape = onp.broadcast_shapes(*[p.shape for p in arrays])
+        shape = shape if size is None else ((size,) if isinstance(size, int) else tuple(size))
+        full = [array(onp.broadcast_to(onp.asarray(p), shape).astype(dtype)) for p in params]
+        flat = [a.reshape(-1).as_nd_ndarray() for a in full]
+        found = as_np(function(*flat, dtype=dtype)).reshape(shape)
+    else:
+        shape = () if size is None else ((size,) if isinstance(size, int) else tuple(size))
+        if 0 in shape:
+            return array(onp.zeros(shape, dtype), ctx=ctx)
+        ctx = Context(ctx) if ctx is not None else None
+        found = as_np(function(*params, shape=shape or (1,), dtype=dtype, ctx=ctx)).reshape(shape)
+    if out is None:
+        return found
+    out[...] = found
+    return out
+
+
+def normal(loc=0.0, scale=1.0, size=None, dtype=None, ctx=None, out=None):
+    """Normal numbers with mean `loc` and standard deviation `scale`."""
+    return law("normal", loc, scale, size=size, dtype=dtype, ctx=ctx, out=out)
+
+
+def uniform(low=0.0, high=1.0, size=None, dtype=None, ctx=None, out=None):
+    """Numbers spread evenly from `low` to `high`."""
+    return law("uniform", low, high, size=size, dtype=dtype, ctx=ctx, out=out)
+
+
+def exponential(scale=1.0, size=None, ctx=None, out=None):
+    """Exponential numbers with mean `scale`."""
+    return law("exponential", scale, size=size, ctx=ctx, out=out)
+
+
+def gamma(shape, scale=1.0, size=None, dtype=None, ctx=None, out=None):
+    """Numbers of the gamma law."""
+    return law("gamma", shape, scale, size=size, dtype=dtype, ctx=ctx, out=out)
+
+
+def randint(low, high=None, size=None, dtype=None, ctx=None, out=None):
+    """Whole numbers from `low` up to, but without, `high`; int64 by default."""
+    low, high = (0, low) if high is None else (low, high)
+    found = law("randint", low, high, size=size, dtype="int64", ctx=ctx)
+    found = found if dtype in (None, int) else found.astype(dtype)
+    if out is None:
+        return found
+    out[...] = found
+    return out
+
+
+def rand(*size, **kwargs):
+    """Numbers spread evenly from 0 to 1, in a shape."""
+    return uniform(size=size or None, **kwargs)
+
+
+def randn(*size, **kwargs):
+    """Normal numbers, in a shape."""
+    return normal(size=size or None, **kwargs)
+
+
+def chisquare(df, size=None, dtype=None, ctx=None):
+    """Sums of `df` squares of normal numbers."""
+    return gamma(df / 2, 2.0, size=size, dtype=dtype, ctx=ctx)
+
+
+def beta(a, b, size=None, dtype=None, ctx=None):
+    """Numbers of the beta law: a share X / (X + Y) of two gamma numbers."""
+    x, y = (gamma(p, 1.0, size=size, dtype=dtype, ctx=ctx) for p in (a, b))
+    return x / (x + y)
+
+
+def choice(a, size=None, replace=True, p=None, ctx=None, out=None):
+    """Numbers below `a`, or members of the array `a`, evenly or with probabilities `p`."""
+    n = a if isinstance(a, int) else a.shape[0]
+    count = 1 if size is None else int(onp.prod(size))
+    if not replace and count > n:
+        raise ValueError(f"choice: {count} of {n} without replacement")
+    keys = uniform(size=(n,) if not replace else (count,)).asnumpy().astype("float64")
+    weights = None if p is None else onp.asarray(p, "float64")
+    if replace:
+        ends = onp.cumsum(onp.full(n, 1 / n) if weights is None else weights)
+        found = onp.searchsorted(ends / ends[-1], keys, side="right").clip(0, n - 1)
+    else:  # the smallest of exponential clocks ring first (Efraimidis and Spirakis, 2006)
+        with onp.errstate(divide="ignore"):
+            clocks = -onp.log1p(-keys) / (1 if weights is None else weights)
+        found = onp.argsort(clocks)[:count]
+    found = array(found.reshape(() if size is None else size), dtype="int64", ctx=ctx)
+    found = found if isinstance(a, int) else take(a, found, axis=0)
+    if out is None:
+        return found
+    out[...] = found
+    return out
+
+
+def multinomial(n, pvals, size=None):
+    """How often each outcome comes in `n` draws with probabilities `pvals`, int64."""
+    shape = () if size is None else ((size,) if isinstance(size, int) else tuple(size))
+    p = onp.asarray(pvals, "float64")
+    if p.sum() > 1 + 1e-6:
+        raise ValueError("multinomial: the probabilities sum to more than 1")
+    drawn = choice(len(p), (*shape, n), p=p).asnumpy().reshape(-1, n)
+    counts = onp.stack([onp.bincount(row, minlength=len(p)) for row in drawn])
+    return array(counts.reshape(*shape, len(p)), dtype="int64")
+
+
+def shuffle(x):
+    """Put the slices along the first axis of an array into a random order, in place."""
+    order = onp.argsort(uniform(size=(x.shape[0],)).asnumpy(), kind="stable")
+    x[...] = take(x, order, axis=0)
+
+
+def permutation(x):
+    """The slices of an array, or the numbers below `x`, in a random order."""
+    found = array(onp.arange(x), dtype="int64") if isinstance(x, int) else x.copy()
+    shuffle(found)
+    return found
+
+
+def gumbel(loc=0.0, scale=1.0, size=None, ctx=None, out=None):
+    """Numbers of Gumbel's law."""
+    return loc - scale * moved_log(-moved_log(rand_open(size, ctx)))
+
+
+def logistic(loc=0.0, scale=1.0, size=None, ctx=None, out=None):
+    """Numbers of the logistic law."""
+    u = rand_open(size, ctx)
+    return loc + scale * moved_log(u / (1 - u))
+
+
+def lognormal(mean=0.0, sigma=1.0, size=None, dtype=None, ctx=None, out=None):
+    """Numbers whose logarithms are normal."""
+    return normal(mean, sigma, size, dtype, ctx).as_nd_ndarray().exp().as_np_ndarray()
+
+
+def rayleigh(scale=1.0, size=None, ctx=None, out=None):
+    """Numbers of Rayleigh's law."""
+    return scale * (-2 * moved_log(rand_open(size, ctx))) ** 0.5
+
+
+def weibull(a, size=None, ctx=None, out=None):
+    """Numbers of Weibull's law."""
+    return (-moved_log(rand_open(size, ctx))) ** (1 / a)
+
+
+def pareto(a, size=None, ctx=None, out=None):
+    """Numbers of Pareto's law of the second kind."""
+    return rand_open(size, ctx) ** (-1 / a) - 1
+
+
+def power(a, size=None, ctx=None, out=None):
+    """Numbers in [0, 1] with density a x^(a-1)."""
+    return rand_open(size, ctx) ** (1 / a)
+
+
+def rand_open(size, ctx):
+    """Numbers between 0 and 1, without either."""
+    return uniform(2.0**-24, 1.0, size, ctx=ctx)
+
+
+def moved_log(x):
+    """The logarithm."""
+    return as_np(x.as_nd_ndarray().log()) if isinstance(x, ndarray) else onp.log(x)
+
+
+def multivariate_normal(mean, cov, size=None, check_valid=None, tol=None):
+    """Normal vectors with a mean and a matrix of covariances."""
+    mean, cov = array(mean), array(cov)
+    if cov.shape != (mean.shape[-1],) * 2:
+        raise MXNetError(f"multivariate_normal: mean {mean.shape}, covariances {cov.shape}")
+    shape = () if size is None else ((size,) if isinstance(size, int) else tuple(size))
+    z = normal(size=(*shape, mean.shape[-1])).asnumpy()
+    factor = onp.linalg.cholesky(cov.asnumpy().astype("float64"))
+    return array((z @ factor.T + mean.asnumpy()).astype("float32"))

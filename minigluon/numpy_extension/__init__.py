@@ -1,0 +1,152 @@
+"""The same operators, seen by an array that keeps NumPy's shapes: a sum has no axes, a comparison is true or false."""
+
+# Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
+
+import importlib
+
+from minigluon import ops
+from minigluon.context import cpu, cpu_pinned, current_context, gpu, num_gpus
+from minigluon.ndarray import utils
+from minigluon.ndarray.ndarray import waitall
+from minigluon.numpy import random as laws
+from minigluon.numpy.multiarray import as_np, nonzero
+from minigluon.numpy.scope import is_np_array, is_np_shape, reset_np, set_np
+from minigluon.op import operators
+from minigluon.random import seed
+
+# --- Layers' functions: mx.npx --------------------------------------------------------------------
+
+ops.load()
+__all__ = [
+    "cpu",
+    "cpu_pinned",
+    "current_context",
+    "gpu",
+    "is_np_array",
+    "is_np_shape",
+    "load",
+    "nonzero",
+    "num_gpus",
+    "random",
+    "reset_np",
+    "reshape",
+    "save",
+    "seed",
+    "set_np",
+    "waitall",
+]
+OPERATORS = {
+    "activation": "Activation",
+    "arange_like": "contrib_arange_like",
+    "batch_dot": "batch_dot",
+    "batch_flatten": "flatten",
+    "batch_norm": "BatchNorm",
+    "cast": "cast",
+    "convolution": "Convolution",
+    "deconvolution": "Deconvolution",
+    "dropout": "Dropout",
+    "embedding": "Embedding",
+    "erf": "erf",
+    "erfinv": "erfinv",
+    "fully_connected": "FullyConnected",
+    "gamma": "gamma",
+    "gammaln": "gammaln",
+    "gather_nd": "gather_nd",
+    "layer_norm": "LayerNorm",
+    "leaky_relu": "LeakyReLU",
+    "log_softmax": "log_softmax",
+    "multibox_detection": "contrib_MultiBoxDetection",
+    "multibox_prior": "contrib_MultiBoxPrior",
+    "multibox_target": "contrib_MultiBoxTarget",
+    "one_hot": "one_hot",
+    "pick": "pick",
+    "pooling": "Pooling",
+    "relu": "relu",
+    "reshape_like": "reshape_like",
+    "rnn": "RNN",
+    "roi_pooling": "ROIPooling",
+    "sequence_mask": "SequenceMask",
+    "shape_array": "shape_array",
+    "sigmoid": "sigmoid",
+    "slice": "slice",
+    "smooth_l1": "smooth_l1",
+    "softmax": "softmax",
+    "topk": "topk",
+}
+CODES = {-2: (0,), -4: (-2,), -5: (-3,), -6: (-4,)}  # of npx.reshape, as those of nd.reshape
+
+
+def reshape(a, newshape, reverse=False, order="C"):
+    """The numbers in another shape, by codes.
+
+    -1 is what is left over, -2 the size of this axis, -3 leaves out an axis of size 1, -4 is all further axes, -5
+    the product of two axes, -6 divides an axis into the two sizes that follow.
+    """
+    codes = [newshape] if isinstance(newshape, int) else list(newshape)
+    if -3 in codes:
+        a, codes = without_ones(a, codes)
+    named = tuple(n for code in codes for n in CODES.get(code, (code,)))
+    return operators["reshape"](a, shape=named, reverse=reverse)
+
+
+def without_ones(a, codes):
+    """The array without the axes that stand at a code -3, and the other codes."""
+    axis, gone = 0, []
+    for code in codes:
+        if code == -3:
+            gone.append(axis)
+        axis += {-5: 2, -4: a.ndim}.get(code, 1)
+    sizes = [a.shape[i] for i in gone]
+    if any(n != 1 for n in sizes):
+        raise ValueError(f"npx.reshape: -3 stands at axes of sizes {sizes}, which are not all 1")
+    kept = tuple(n for i, n in enumerate(a.shape) if i not in gone)
+    return a.reshape(kept), [c for c in codes if c != -3]
+
+
+def save(file, arr):
+    """Write an array, a list or a dictionary of them to a file."""
+    utils.save(file, arr)
+
+
+def load(file):
+    """The arrays of a file, a list or a dictionary, as arrays of `mx.np`."""
+    found = utils.load(file)
+    return {k: as_np(a) for k, a in found.items()} if isinstance(found, dict) else as_np(found)
+
+
+class random:  # noqa: N801
+    """Random numbers that NumPy does not have."""
+
+    @staticmethod
+    def bernoulli(prob=None, logit=None, size=None, dtype=None, ctx=None, out=None):
+        """Ones with probability `prob`, or with that whose log-odds are `logit`, else zeros."""
+        if (prob is None) == (logit is None):
+            raise ValueError("bernoulli: give prob or logit, one of them")
+        if prob is None:
+            prob = 1 / (
+                1
+                + (
+                    operators["exp"](-logit)
+                    if hasattr(logit, "_data")
+                    else 2.718281828459045**-logit
+                )
+            )
+        size = getattr(prob, "shape", None) if size is None else size
+        return (laws.uniform(size=size, ctx=ctx) < prob).astype(dtype or "float32")
+
+    uniform_n, normal_n = staticmethod(laws.uniform), staticmethod(laws.normal)
+    seed = staticmethod(seed)
+
+
+def __getattr__(name):
+    """An operator under its name here, or the functions on images."""
+    if name == "image":
+        return importlib.import_module("minigluon.ndarray.image")
+    if name not in OPERATORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = operators[OPERATORS[name]]
+    return found
+
+
+def __dir__():
+    return sorted({*globals(), *OPERATORS})

@@ -1,0 +1,380 @@
+"""`mx.np` and `mx.npx`: the same operators, with NumPy's shapes and rules."""
+
+import copy
+import json
+import pickle
+from pathlib import Path
+
+import numpy as onp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import minigluon as mx
+from minigluon import autograd, gluon, np, npx
+from tests.reference.golden_numpy import answers
+
+GOLDEN = json.loads((Path(__file__).parent / "golden_numpy.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def numpy_mode():
+    npx.set_np()
+    yield
+    npx.reset_np()
+
+
+@pytest.fixture(scope="module")
+def found():
+    with mx.util.np_array(), mx.util.np_shape(), onp.errstate(all="ignore"):
+        return answers({"mx": mx, "np": np, "npx": npx, "onp": onp})
+
+
+def same(one, two):
+    """Whether two descriptions are of equal values, numbers within rounding."""
+    if isinstance(one, list) and isinstance(two, list):
+        return len(one) == len(two) and all(map(same, one, two))
+    if not (isinstance(one, dict) and isinstance(two, dict)):
+        return one == two
+    numbers = [onp.array([float(x) for x in d["numbers"]]) for d in (one, two)]
+    if one["dtype"] != two["dtype"] or one["shape"] != two["shape"]:
+        return False
+    return onp.allclose(*numbers, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+@pytest.mark.parametrize("line", GOLDEN)
+def test_gives_what_mxnet_gives(line, found):
+    assert same(found[line], GOLDEN[line]), (found[line], GOLDEN[line])
+
+
+TEXTS = {
+    "np.array([1., 2.])": "array([1., 2.])",
+    "np.array(3.)": "array(3.)",
+    "np.array([1, 2], dtype='int32')": "array([1, 2], dtype=int32)",
+    "np.zeros((0, 3))": "array([], shape=(0, 3))",
+    "np.array([1, 2]) > 1": "array([False,  True])",
+    "np.arange(4).reshape(2, 2)": "array([[0., 1.],\n       [2., 3.]])",
+}
+
+
+@pytest.mark.parametrize("line", TEXTS)
+def test_prints_as_mxnet_does(line):
+    assert repr(eval(line)) == TEXTS[line]
+
+
+KEYS = hnp.array_shapes(max_dims=3, max_side=4).flatmap(
+    lambda shape: st.tuples(
+        st.just(shape),
+        st.one_of(
+            hnp.basic_indices(shape, allow_newaxis=True),
+            hnp.integer_array_indices(shape),
+            hnp.arrays(bool, shape),
+        ),
+    )
+)
+
+
+@given(KEYS)
+def test_indices_are_numpys(case):
+    shape, key = case
+    raw = onp.arange(onp.prod(shape), dtype="float32").reshape(shape)
+    wanted = onp.asarray(raw[key])
+    x = np.array(raw)
+    ours = x[np.array(key)] if isinstance(key, onp.ndarray) else x[key]
+    assert ours.shape == wanted.shape and (ours.asnumpy() == wanted).all()
+    x.attach_grad()
+    with autograd.record():
+        y = (x[key] * 2).sum()
+    y.backward()
+    expected = onp.zeros(shape)
+    onp.add.at(expected, key, 2)
+    assert (x.grad.asnumpy() == expected).all()
+    x[key], raw[key] = -1, -1
+    assert (x.asnumpy() == raw).all()
+
+
+@given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=3, max_side=3, min_dims=0))
+def test_arithmetic_and_its_gradient_with_any_axes(shapes):
+    a, b = (np.array(onp.random.RandomState(0).uniform(1, 2, s)) for s in shapes.input_shapes)
+    a.attach_grad()
+    b.attach_grad()
+    with autograd.record():
+        y = np.exp(a * b / 3 - 1) + npx.sigmoid(a) + (a - b) ** 2
+        total = y.sum()
+    assert y.shape == shapes.result_shape and total.shape == ()
+    total.backward()
+    assert isinstance(a.grad, np.ndarray) and a.grad.shape == a.shape and b.grad.shape == b.shape
+    h = 1e-6
+    f = lambda a, b: onp.exp(a * b / 3 - 1) + 1 / (1 + onp.exp(-a)) + (a - b) ** 2
+    raw_a, raw_b = a.asnumpy(), b.asnumpy()
+    slope = (f(raw_a + h, raw_b).sum() - f(raw_a - h, raw_b).sum()) / (2 * h)
+    onp.testing.assert_allclose(a.grad.asnumpy().sum(), slope, rtol=1e-4)
+
+
+def test_second_order():
+    x = np.array([0.3, -0.7], dtype="float64")
+    x.attach_grad()
+    with autograd.record():
+        first = autograd.grad((x**3).sum(), [x], create_graph=True)[0]
+        total = (first**2).sum()
+    assert isinstance(first, np.ndarray)
+    total.backward()
+    onp.testing.assert_allclose(x.grad.asnumpy(), 36 * x.asnumpy() ** 3)
+
+
+def test_a_function_with_its_own_derivative():
+    class Double(autograd.Function):
+        def forward(self, x):
+            return 2 * x
+
+        def backward(self, g):
+            return 3 * g
+
+    x = np.array([1.0, 2.0])
+    x.attach_grad()
+    with autograd.record():
+        y = Double()(x)
+    y.backward()
+    assert x.grad.asnumpy().tolist() == [3, 3]
+
+
+def test_copies_keep_kind_and_type():
+    x = np.array(onp.array([[1.5, 2]], "float64"))
+    for y in (pickle.loads(pickle.dumps(x)), copy.deepcopy(x), x.copy(), x.detach()):
+        assert type(y) is np.ndarray and y.dtype == "float64" and (y == x).all()
+    assert type(x.as_in_ctx(mx.cpu(1))) is np.ndarray
+    same_memory = x.as_nd_ndarray().as_np_ndarray()
+    same_memory[0, 0] = 7
+    assert x[0, 0].item() == 7
+
+
+def test_views_share_memory():
+    x = np.zeros((2, 3))
+    row = x[1]
+    row[:] = 5
+    x.reshape(-1)[0] = 2
+    assert x.tolist() == [[2, 0, 0], [5, 5, 5]]
+
+
+def test_in_place_keeps_the_array():
+    x = np.ones((2, 2))
+    before = id(x)
+    x += 1
+    x *= np.array([1.0, 2.0])
+    x[:] = x - 1
+    x[0] = [7, 8]
+    assert id(x) == before and x.tolist() == [[7, 8], [1, 3]]
+
+
+def test_layers_make_numpy_arrays():
+    net = gluon.nn.HybridSequential()
+    net.add(gluon.nn.Dense(8, activation="relu"), gluon.nn.BatchNorm(), gluon.nn.Dense(2))
+    net.initialize()
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    data = gluon.data.ArrayDataset(np.random.normal(size=(12, 3)), np.arange(12) % 2)
+    for hybrid in (False, True):
+        if hybrid:
+            net.hybridize()
+        for x, y in gluon.data.DataLoader(data, 4):
+            assert type(x) is np.ndarray and type(y) is np.ndarray
+            with autograd.record():
+                value = loss(net(x), y).mean()
+            assert type(value) is np.ndarray and value.shape == ()
+            value.backward()
+            trainer.step(4)
+    assert type(net[0].weight.data()) is np.ndarray and type(net[0].weight.grad()) is np.ndarray
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_f_np_in_hybrid_forward(hybrid):
+    class Net(gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            hidden = F.np.exp(x) + F.npx.relu(x)
+            return F.np.concatenate([hidden, F.np.tanh(x)], axis=1), F.np.sum(hidden, axis=0)
+
+    net = Net()
+    if hybrid:
+        net.hybridize()
+    x = np.array([[-1.0, 2.0]])
+    one, two = net(x)
+    onp.testing.assert_allclose(two.asnumpy(), onp.exp([-1, 2]) + [0, 2], rtol=1e-6)
+    assert one.shape == (1, 4) and type(one) is np.ndarray
+
+
+def test_recurrent_layers_and_embedding():
+    layer, embed = gluon.rnn.LSTM(5), gluon.nn.Embedding(10, 4)
+    layer.initialize()
+    embed.initialize()
+    out, (h, c) = layer(embed(np.array([[1, 2], [3, 4], [5, 6]])), layer.begin_state(2))
+    assert out.shape == (3, 2, 5) and type(out) is np.ndarray and h.shape == c.shape == (1, 2, 5)
+
+
+def test_files(tmp_path):
+    path = str(tmp_path / "x")
+    npx.save(path, {"a": np.ones((2, 3)), "b": np.arange(3, dtype="int32")})
+    read = npx.load(path)
+    assert type(read["a"]) is np.ndarray and read["b"].dtype == "int32" and read["b"][2] == 2
+
+
+def test_switches():
+    npx.reset_np()
+    assert not mx.util.is_np_array()
+
+    @mx.util.use_np
+    def inside():
+        return mx.util.is_np_array(), npx.is_np_shape()
+
+    @mx.util.use_np
+    class Block:
+        def ask(self):
+            return npx.is_np_array()
+
+    assert inside() == (True, True) and Block().ask() and not npx.is_np_array()
+    with mx.util.np_shape():
+        assert mx.util.is_np_shape()
+    assert not mx.util.is_np_shape()
+    with pytest.raises(ValueError, match="NumPy's shapes"):
+        mx.util.set_np(shape=False, array=True)
+
+
+def test_random_numbers_follow_their_laws():
+    mx.random.seed(3)
+    laws = {
+        "normal": (np.random.normal(1, 2, 20000), 1, 2),
+        "uniform": (np.random.uniform(-1, 3, 20000), 1, 4 / 12**0.5),
+        "exponential": (np.random.exponential(2.0, 20000), 2, 2),
+        "gamma": (np.random.gamma(3.0, 2.0, 20000), 6, 12**0.5),
+        "beta": (np.random.beta(2.0, 3.0, 20000), 0.4, 0.2),
+        "chisquare": (np.random.chisquare(4.0, 20000), 4, 8**0.5),
+        "gumbel": (np.random.gumbel(1.0, 2.0, 20000), 1 + 2 * 0.5772, 2 * onp.pi / 6**0.5),
+        "logistic": (np.random.logistic(1.0, 2.0, 20000), 1, 2 * onp.pi / 3**0.5),
+        "lognormal": (np.random.lognormal(0.0, 0.5, 20000), 1.1331, 0.6039),
+        "rayleigh": (np.random.rayleigh(2.0, 20000), 2.5066, 1.3103),
+        "weibull": (np.random.weibull(2.0, 20000), 0.8862, 0.4633),
+        "pareto": (np.random.pareto(5.0, 20000), 0.25, 0.3227),
+        "power": (np.random.power(3.0, 20000), 0.75, 0.1936),
+        "choice": (np.random.choice(4, 20000, p=[0.1, 0.2, 0.3, 0.4]), 2, 1),
+        "randint": (np.random.randint(0, 5, 20000), 2, 2**0.5),
+    }
+    for name, (x, mean, std) in laws.items():
+        numbers = x.asnumpy().astype("float64")
+        assert abs(numbers.mean() - mean) < 5 * std / 20000**0.5, name
+        assert abs(numbers.std() / std - 1) < 0.08, name
+    counts = np.random.multinomial(1000, [0.2, 0.8], size=(2,))
+    assert counts.shape == (2, 2) and counts.sum(axis=1).tolist() == [1000, 1000]
+    assert sorted(np.random.permutation(5).tolist()) == [0, 1, 2, 3, 4]
+    assert sorted(np.random.choice(5, 5, replace=False).tolist()) == [0, 1, 2, 3, 4]
+    vectors = np.random.multivariate_normal([0.0, 1.0], [[1.0, 0.5], [0.5, 2.0]], 20000)
+    onp.testing.assert_allclose(onp.cov(vectors.asnumpy().T), [[1, 0.5], [0.5, 2]], atol=0.08)
+
+
+def test_one_seed_one_stream():
+    mx.random.seed(7)
+    first = np.random.normal(size=3).tolist() + np.random.rand(2).tolist()
+    np.random.seed(7)
+    assert np.random.normal(size=3).tolist() + np.random.rand(2).tolist() == first
+
+
+NORMS = [
+    ((4,), {}),
+    ((4,), {"ord": 1}),
+    ((4,), {"ord": 3}),
+    ((4,), {"ord": onp.inf}),
+    ((4,), {"ord": 0}),
+    ((3, 4), {}),
+    ((3, 4), {"ord": "fro"}),
+    ((3, 4), {"ord": 1}),
+    ((3, 4), {"ord": -onp.inf}),
+    ((2, 3, 4), {"axis": 1}),
+    ((2, 3, 4), {"axis": (0, 2), "ord": onp.inf}),
+    ((2, 3, 4), {"axis": -1, "keepdims": True}),
+]
+
+
+@pytest.mark.parametrize("shape, settings", NORMS)
+def test_norms_are_numpys(shape, settings):
+    x = onp.random.RandomState(0).normal(size=shape)
+    wanted = onp.linalg.norm(x, **settings)
+    found = np.linalg.norm(np.array(x), **settings)
+    assert found.shape == onp.shape(wanted)
+    onp.testing.assert_allclose(found.asnumpy(), wanted, rtol=1e-6)
+
+
+SQUARE = onp.random.RandomState(1).normal(size=(2, 3, 3)) + 3 * onp.eye(3)
+
+
+@pytest.mark.parametrize(
+    "name", ["inv", "det", "slogdet", "cholesky", "matrix_power", "svd", "eigh"]
+)
+def test_linear_algebra_is_numpys(name):
+    raw = SQUARE @ onp.swapaxes(SQUARE, 1, 2) if name in ("cholesky", "eigh") else SQUARE
+    more = (3,) if name == "matrix_power" else ()
+    wanted = getattr(onp.linalg, name)(raw, *more)
+    found = getattr(np.linalg, name)(np.array(raw), *more)
+    pairs = zip(found, wanted) if isinstance(found, list | tuple) else [(found, wanted)]
+    for f, w in pairs:
+        onp.testing.assert_allclose(onp.abs(f.asnumpy()), onp.abs(w), rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["roll", "rot90", "diff", "var", "tril", "cumsum", "stack"])
+def test_composed_functions_have_gradients(name):
+    calls = {
+        "roll": lambda x: np.roll(x, 2, axis=1),
+        "rot90": lambda x: np.rot90(x, 3),
+        "diff": lambda x: np.diff(x, n=2),
+        "var": lambda x: np.var(x, axis=0, ddof=1),
+        "tril": lambda x: np.tril(x, 1),
+        "cumsum": lambda x: np.cumsum(x, axis=1),
+        "stack": lambda x: np.stack([x, 2 * x], axis=1),
+    }
+    raw = onp.random.RandomState(0).normal(size=(3, 4))
+    x = np.array(raw)
+    x.attach_grad()
+    with autograd.record():
+        y = calls[name](x)
+        weights = np.array(onp.random.RandomState(1).normal(size=y.shape))
+        total = (y * y * weights).sum()
+    total.backward()
+    step, h = onp.random.RandomState(2).normal(size=raw.shape), 1e-6
+    f = lambda t: (calls[name](np.array(raw + t * step)) ** 2 * weights).sum().item()
+    onp.testing.assert_allclose(
+        (x.grad.asnumpy() * step).sum(), (f(h) - f(-h)) / (2 * h), rtol=1e-5, atol=1e-6
+    )
+
+
+FAULTS = {
+    "mixed": (TypeError, lambda: np.ones(2) + [1, 2]),
+    "list": (TypeError, lambda: np.exp([1.0])),
+    "ragged": (TypeError, lambda: np.array([[1], [2, 3]])),
+    "text": (TypeError, lambda: np.array("abc")),
+    "negative": (mx.MXNetError, lambda: np.zeros((2, -1))),
+    "divide": (ValueError, lambda: np.split(np.ones(5), 2)),
+    "squeeze": (ValueError, lambda: np.squeeze(np.ones((2, 3)), 0)),
+    "out": (mx.MXNetError, lambda: np.add(np.ones(2), np.ones(2), out=np.ones(3))),
+    "take": (mx.MXNetError, lambda: np.take(np.ones(2), np.array([5]))),
+    "trace twice": (
+        mx.MXNetError,
+        lambda: autograd.grad(recorded(lambda x: np.einsum("ii->", x)), [VARIABLE]),
+    ),
+    "name": (AttributeError, lambda: np.no_such_function),
+    "npx": (AttributeError, lambda: npx.no_such_function),
+    "reshape": (ValueError, lambda: npx.reshape(np.ones((2, 3)), (-3, 3))),
+    "bernoulli": (ValueError, lambda: npx.random.bernoulli()),
+    "choice": (ValueError, lambda: np.random.choice(2, 3, replace=False)),
+}
+VARIABLE = np.ones((2, 2))
+
+
+def recorded(f):
+    VARIABLE.attach_grad()
+    with autograd.record():
+        return f(VARIABLE)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_refuses(name):
+    kind, call = FAULTS[name]
+    with pytest.raises(kind):
+        call()
