@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from minigluon import io, nd
+from minigluon import io, nd, recordio
 from minigluon.base import MXNetError
 
 D = np.arange(24).reshape(8, 3).astype("float32")
@@ -280,7 +280,6 @@ def test_libsvm(tmp_path):
 
 @pytest.fixture
 def rec(tmp_path):
-    from minigluon import recordio
 
     rng, images = np.random.default_rng(0), []
     writer = recordio.MXRecordIO(str(tmp_path / "im.rec"), "w")
@@ -320,9 +319,90 @@ def test_image_records(rec):
     chance = io.ImageRecordIter(**settings, rand_crop=True, rand_mirror=True, shuffle=True, seed=3)
     seen = [int(y) for b in chance for y in b.label[0].asnumpy()]
     assert sorted(seen[:7]) == list(range(7)) and seen[:7] != list(range(7))
-    with pytest.raises(MXNetError, match="max_rotate_angle"):
-        io.ImageRecordIter(**settings, max_rotate_angle=10)
+    with pytest.raises(MXNetError, match="max_rotate_angel"):
+        io.ImageRecordIter(**settings, max_rotate_angel=10)
     with pytest.raises(MXNetError, match="label_width is 2"):
         io.ImageRecordIter(**settings, label_width=2)
     with pytest.raises(MXNetError, match="No such file"):
         io.ImageRecordIter(**{**settings, "path_imgrec": path + "x"})
+
+
+def coloured_records(tmp_path, label=lambda i: i):
+    path = str(tmp_path / "c.rec")
+    writer = recordio.MXRecordIO(path, "w")
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        picture = np.repeat(np.repeat(rng.integers(0, 256, (8, 10, 3)), 4, 0), 4, 1)
+        writer.write(recordio.pack_img((0, label(i), i, 0), picture.astype("uint8"), 9, ".png"))
+    writer.close()
+    return path
+
+
+def batch_of(path, **settings):
+    iterator = io.ImageRecordIter(path, (3, 32, 40), 6, **settings)
+    return next(iterator).data[0].asnumpy()
+
+
+def test_varied_images(tmp_path):
+    """Each way to vary an image: what it must do, and that it stays where it should."""
+    path = coloured_records(tmp_path)
+    plain = batch_of(path)
+    assert np.array_equal(batch_of(path, rotate=360), plain)
+    assert np.array_equal(batch_of(path, rotate=180), plain[:, :, ::-1, ::-1])
+    assert np.array_equal(batch_of(path, max_rotate_angle=0, max_shear_ratio=0.0, pad=0), plain)
+    turned = batch_of(path, max_rotate_angle=20, fill_value=0, seed=1)
+    assert (turned[:, :, 0, 0] == 0).any() and not np.array_equal(turned, plain)
+    wide = batch_of(path, pad=5, fill_value=7, max_crop_size=42, min_crop_size=42)
+    assert (wide[:, :, 0] == 7).all() and (wide[:, :, 16, 20] != 7).any()
+    near = batch_of(path, random_resized_crop=True, min_random_area=0.1, max_random_area=0.2)
+    steps = [np.abs(np.diff(x)).mean() for x in (near, plain)]
+    assert steps[0] < 0.8 * steps[1]  # enlarged, an image changes more slowly
+    for name in ("max_shear_ratio", "max_aspect_ratio"):
+        assert not np.array_equal(batch_of(path, **{name: 0.3}), plain)
+    grey = batch_of(path, rand_gray=1.0)
+    assert np.allclose(grey[:, 0], grey[:, 1]) and np.allclose(grey[:, 0], grey[:, 2])
+    for name in ("brightness", "contrast", "saturation", "pca_noise", "random_h"):
+        varied = batch_of(path, **{name: 10 if name == "random_h" else 0.3}, seed=2)
+        assert varied.min() >= 0 and varied.max() <= 255 and np.abs(varied - plain).max() > 1, name
+    same = batch_of(path, brightness=0.3, rand_crop=True, max_rotate_angle=9, seed=5)
+    assert np.array_equal(
+        same, batch_of(path, brightness=0.3, rand_crop=True, max_rotate_angle=9, seed=5)
+    )
+
+
+def test_hue_lightness_saturation_equal_colorsys():
+    import colorsys
+
+    from minigluon.io.io import shifted
+
+    x = np.random.default_rng(0).integers(0, 256, (5, 7, 3)).astype("float32")
+    x[0, 0], x[0, 1], x[0, 2] = 0, 255, 77  # greys have no hue
+    assert np.allclose(shifted(x, 0, 0, 0), x, atol=1e-3)
+    for hue, light, colour in [(30, 0, 0), (0, 40, 0), (0, 0, -60), (-50, -30, 25)]:
+        ours = shifted(x, hue, light, colour)
+        for ours_bgr, (b, g, r) in zip(ours.reshape(-1, 3), x.reshape(-1, 3) / 255):
+            h, lightness, s = colorsys.rgb_to_hls(r, g, b)
+            moved = [min(1, max(0, v + d / 255)) for v, d in ((lightness, light), (s, colour))]
+            wanted = colorsys.hls_to_rgb((h + hue / 180) % 1, *moved)
+            assert np.allclose(ours_bgr[::-1] / 255, wanted, atol=1e-4)
+
+
+def test_labels_of_any_length(tmp_path):
+    path = coloured_records(tmp_path, lambda i: [2, 5] + [i, 0.1, 0.2, 0.5, 0.6] * (i % 2 + 1))
+    iterator = io.ImageDetRecordIter(path, (3, 20, 24), 4, label_pad_width=15)
+    batch = next(iterator)
+    assert batch.data[0].shape == (4, 3, 20, 24) and batch.label[0].shape == (4, 19)
+    row = batch.label[0][0].asnumpy()
+    assert row[:6].tolist() == [3, 20, 24, 7, 2, 5] and (row[11:] == -1).all()
+    assert next(io.ImageDetRecordIter(path, (3, 20, 24), 2)).label[0].shape == (2, 16)
+    with pytest.raises(MXNetError, match="label_pad_width is 9"):
+        io.ImageDetRecordIter(path, (3, 20, 24), 2, label_pad_width=9)
+    with pytest.raises(MXNetError, match="rand_crop_prob"):
+        io.ImageDetRecordIter(path, (3, 20, 24), 2, rand_crop_prob=0.5)
+
+
+def test_whole_numbers_stay_in_range(tmp_path):
+    path = coloured_records(tmp_path)
+    small = next(io.ImageRecordInt8Iter(path, (3, 32, 40), 6)).data[0]
+    bytes_ = next(io.ImageRecordUInt8Iter(path, (3, 32, 40), 6)).data[0].asnumpy()
+    assert small.dtype == np.int8 and np.array_equal(small.asnumpy(), bytes_.clip(0, 127))

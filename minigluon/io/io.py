@@ -15,7 +15,8 @@ from minigluon.base import MXNetError
 from minigluon.io.utils import _getdata_by_idx, _has_instance, _init_data, is_stored
 from minigluon.ndarray.ndarray import place
 from minigluon.ndarray.sparse import CSRNDArray
-from minigluon.recordio import MXRecordIO, decoded, scaled, unpack
+from minigluon.ops.image import GREY, LIGHT
+from minigluon.recordio import MXRecordIO, decoded, pillow, scaled, unpack
 
 __all__ = [
     "Ahead",
@@ -24,26 +25,43 @@ __all__ = [
     "DataBatch",
     "DataDesc",
     "DataIter",
+    "DetRecords",
     "IGNORED",
+    "ImageDetRecordIter",
     "ImageIter",
+    "ImageRecordInt8Iter",
     "ImageRecordIter",
+    "ImageRecordIter_v1",
     "ImageRecordUInt8Iter",
+    "ImageRecordUInt8Iter_v1",
     "ImageRecords",
     "LibSVMIter",
     "MNISTIter",
     "MXDataIter",
     "NDArrayIter",
+    "NORMAL",
     "PrefetchingIter",
     "ResizeIter",
     "SparseIter",
+    "VARIED",
+    "chosen_of",
+    "coloured",
+    "cut",
+    "edged",
     "enlarged",
+    "ground",
     "joined",
+    "mapped",
     "numbers_of",
     "refuse",
     "renamed",
+    "share",
+    "shifted",
     "sparse_lines",
     "stored_rows",
+    "stretch",
     "table",
+    "turned",
     "ubytes",
 ]
 
@@ -692,7 +710,7 @@ class ImageRecords:
         while (record := self.reader.read()) is not None:
             header, image = unpack(record)
             label = np.atleast_1d(np.float32(header.label))
-            if len(label) != label_width:
+            if label_width not in (None, len(label)):
                 raise MXNetError(
                     f"{path}: a label of {len(label)} numbers, but label_width is {label_width}"
                 )
@@ -700,11 +718,10 @@ class ImageRecords:
             labels.append(label)
         step = -(-len(labels) // part[1])
         chosen = slice(part[0] * step, (part[0] + 1) * step)
-        self.records, labels = (
-            self.records[chosen],
-            np.array(labels[chosen]).reshape(-1, label_width),
-        )
-        self.labels = labels[:, 0] if label_width == 1 else labels
+        self.records, self.labels = self.records[chosen], labels[chosen]
+        if label_width is not None:
+            labels = np.array(self.labels).reshape(-1, label_width)
+            self.labels = labels[:, 0] if label_width == 1 else labels
 
     def __len__(self):
         return len(self.records)
@@ -717,35 +734,174 @@ class ImageRecords:
         image = decoded(self.records[number], 0 if channels == 1 else 1)
         if image is None:
             raise MXNetError(f"record {number} of {self.reader.uri} holds no image")
-        image = enlarged(image, height, width, self.settings["resize"])
-        top, left = image.shape[0] - height, image.shape[1] - width
-        random_cut = self.settings["rand_crop"]
-        top = rng.integers(top + 1) if random_cut else top // 2
-        left = rng.integers(left + 1) if random_cut else left // 2
-        image = image[top : top + height, left : left + width].reshape(height, width, channels)
+        image = edged(image, self.settings["resize"])
+        image = cut(
+            ground(turned(image, self.settings, rng), self.settings),
+            height,
+            width,
+            self.settings,
+            rng,
+        )
+        image = image.reshape(height, width, channels)
         if self.settings["mirror"] or (self.settings["rand_mirror"] and rng.random() < 0.5):
             image = image[:, ::-1]
+        image = coloured(image, self.settings, rng)
         return image[..., ::-1].transpose(2, 0, 1)  # red, green, blue
 
     def normalized(self, batch):
         """(x - mean) * scale / std, channel by channel."""
         n, s = batch.shape[1], self.settings
         mean, std = (np.array(s[k][:n], "float32")[:, None, None] for k in ("mean", "std"))
-        return ((batch - mean) * np.float32(s["scale"]) / std).astype(self.dtype)
+        out = (batch - mean) * np.float32(s["scale"]) / std
+        if self.dtype.kind in "iu":  # out of range is the edge of the range, as in MXNet
+            out = out.clip(np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
+        return out.astype(self.dtype)
 
 
-def enlarged(image, height, width, resize):
-    """An image with `resize` as its shorter edge (unless -1), and at least of height and width."""
+def edged(image, resize):
+    """An image with `resize` as its shorter edge, unless that is -1."""
     rows, columns = image.shape[:2]
-    if resize > 0 and rows > columns:
-        image = scaled(image, resize * rows // columns, resize)
-    elif resize > 0:
-        image = scaled(image, resize, resize * columns // rows)
+    if resize <= 0:
+        return image
+    if rows > columns:
+        return scaled(image, resize * rows // columns, resize)
+    return scaled(image, resize, resize * columns // rows)
+
+
+def enlarged(image, height, width):
+    """An image at least of this height and width."""
     rows, columns = image.shape[:2]
     if rows < height:  # one after the other, as MXNet does
         image = scaled(image, height, height * columns // rows)
     rows, columns = image.shape[:2]
     return image if columns >= width else scaled(image, width * rows // columns, width)
+
+
+VARIED = {"resize": -1, "rand_crop": False, "rand_mirror": False, "mirror": False, "scale": 1.0}
+VARIED |= {"max_rotate_angle": 0, "rotate": -1, "max_shear_ratio": 0.0, "pad": 0, "fill_value": 255}
+VARIED |= {"max_random_scale": 1.0, "min_random_scale": 1.0, "max_aspect_ratio": 0.0}
+VARIED |= {"min_aspect_ratio": None, "max_img_size": 1e10, "min_img_size": 0.0}
+VARIED |= {"random_resized_crop": False, "max_random_area": 1.0, "min_random_area": 1.0}
+VARIED |= {"max_crop_size": -1, "min_crop_size": -1, "random_h": 0, "random_s": 0, "random_l": 0}
+VARIED |= {
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "saturation": 0.0,
+    "pca_noise": 0.0,
+    "rand_gray": 0.0,
+}
+
+
+def stretch(s, rng):
+    """A random ratio of width to height."""
+    most, least = s["max_aspect_ratio"], s["min_aspect_ratio"]
+    return rng.uniform(1 - most, 1 + most) if least is None else rng.uniform(least, most)
+
+
+def turned(image, s, rng):
+    """An image turned, sheared, scaled and stretched at random about its middle."""
+    still = "max_rotate_angle", "max_shear_ratio", "max_aspect_ratio"
+    scaling = s["max_random_scale"], s["min_random_scale"]
+    cropped = s["random_resized_crop"]  # which has a ratio of its own
+    if scaling == (1, 1) and s["rotate"] <= 0 and (cropped or not any(s[key] for key in still)):
+        return image
+    shear = rng.uniform(-1, 1) * s["max_shear_ratio"]
+    angle = s["rotate"] if s["rotate"] > 0 else rng.uniform(-1, 1) * s["max_rotate_angle"]
+    scale, ratio = rng.uniform(scaling[1], scaling[0]), 1.0 if cropped else stretch(s, rng)
+    h, turn = 2 * scale / (1 + ratio), np.deg2rad(angle)
+    w, a, b = ratio * h, np.cos(turn).round(12), np.sin(turn).round(12)  # a quarter is a quarter
+    there = np.array([[h * a - shear * b * w, h * b + shear * a * w], [-b * w, a * w]])
+    return mapped(image, there, scale, s)
+
+
+def mapped(image, there, scale, s):
+    """An image under the linear map `there` of (column, row) about its middle."""
+    Image, middle = pillow(), np.array(image.shape[1::-1]) / 2
+    size = (2 * middle * scale).clip(s["min_img_size"], s["max_img_size"]).astype(int).clip(1)
+    back = np.linalg.inv(there)
+    shift = middle - back @ (size / 2)
+    rows = np.column_stack([back, shift]).ravel()
+    fill = s["fill_value"] if image.ndim == 2 else (s["fill_value"],) * 3
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    kind, smooth = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+    return np.asarray(
+        picture.transform(tuple(size.tolist()), kind, tuple(rows), smooth, fillcolor=fill)
+    )
+
+
+def ground(image, s):
+    """An image with a border of `pad` pixels."""
+    n = s["pad"]
+    wide = [(n, n), (n, n)] + [(0, 0)] * (image.ndim - 2)
+    return np.pad(image, wide, constant_values=s["fill_value"]) if n > 0 else image
+
+
+def cut(image, height, width, s, rng):
+    """A part of an image, random or its middle, in this height and width."""
+    anywhere = s["rand_crop"] or s["random_resized_crop"]
+    if s["random_resized_crop"]:
+        h, w = share(*image.shape[:2], s, rng)
+    elif s["max_crop_size"] > 0:
+        h = w = min(*image.shape[:2], int(rng.integers(s["min_crop_size"], s["max_crop_size"] + 1)))
+    else:
+        image, h, w = enlarged(image, height, width), height, width
+    top, left = image.shape[0] - h, image.shape[1] - w
+    top = rng.integers(top + 1) if anywhere else top // 2
+    left = rng.integers(left + 1) if anywhere else left // 2
+    image = image[top : top + h, left : left + w]
+    return image if (h, w) == (height, width) else scaled(image, height, width)
+
+
+def share(rows, columns, s, rng):
+    """Height and width of a part with a random share of the area and a random ratio."""
+    for _ in range(10):
+        area = rng.uniform(s["min_random_area"], s["max_random_area"]) * rows * columns
+        ratio = stretch(s, rng)
+        w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if 0 < h <= rows and 0 < w <= columns:
+            return h, w
+    return (min(rows, columns),) * 2
+
+
+def coloured(image, s, rng):
+    """An image, blue, green and red, with its colours varied at random."""
+    jitter = [key for key in ("brightness", "contrast", "saturation") if s[key]]
+    shifts = [s["random_h"], s["random_l"], s["random_s"]]
+    if image.shape[2] != 3 or not (jitter or any(shifts) or s["pca_noise"] or s["rand_gray"]):
+        return image
+    x = image.astype("float32")
+    if any(shifts):
+        x = shifted(x, *(rng.integers(-n, n + 1) if n else 0 for n in shifts))
+    for key in rng.permutation(jitter):
+        grey = x @ GREY[::-1].astype("float32")
+        other = {"brightness": 0, "contrast": grey.mean(), "saturation": grey[..., None]}[key]
+        x = other + (x - other) * (1 + rng.uniform(-s[key], s[key]))
+    if s["pca_noise"]:
+        x = x + (LIGHT @ rng.normal(0, s["pca_noise"], 3))[::-1]
+    if s["rand_gray"] and rng.random() < s["rand_gray"]:
+        x = np.repeat((x @ GREY[::-1])[..., None], 3, axis=2)
+    return x.clip(0, 255).astype("float32")
+
+
+def shifted(x, hue, lightness, saturation):
+    """Blue, green and red with hue (of 180), lightness and saturation (of 255) moved."""
+    x = x / 255
+    most, least = x.max(axis=2), x.min(axis=2)
+    spread, light = most - least, (most + least) / 2
+    safe = np.where(spread > 0, spread, 1)
+    b, g, r = np.moveaxis(x, 2, 0)
+    sixth = np.select(
+        [most == r, most == g], [(g - b) / safe % 6, (b - r) / safe + 2], (r - g) / safe + 4
+    )
+    part = 1 - np.abs(2 * light - 1)
+    colour = np.where(part > 0, spread / np.where(part > 0, part, 1), 0)
+    sixth = (sixth + hue / 30) % 6
+    light = (light + lightness / 255).clip(0, 1)
+    colour = (colour + saturation / 255).clip(0, 1)
+    spread = colour * (1 - np.abs(2 * light - 1))
+    k = np.stack([(sixth + n) % 6 for n in (2, 4, 0)], axis=2)  # where blue, green and red stand
+    wave = (np.abs(k - 3) - 1).clip(0, 1)
+    return 255 * (light[..., None] + spread[..., None] * (wave - 0.5))
 
 
 class ImageIter(MXDataIter):
@@ -777,7 +933,18 @@ class ImageIter(MXDataIter):
 
 
 IGNORED = {"verbose", "prefetch_buffer", "ctx", "device_id", "shuffle_chunk_size", "seed_aug"}
-IGNORED |= {"shuffle_chunk_seed", "path_imgidx", "inter_method", "aug_seq", "fill_value"}
+IGNORED |= {"shuffle_chunk_seed", "path_imgidx", "inter_method", "aug_seq", "path_imglist"}
+NORMAL = {f"{word}_{c}": float(word == "std") for word in ("mean", "std") for c in "rgb"}
+
+
+def chosen_of(settings, known, name):
+    """The settings of an iterator by name, with their defaults; MXNetError for one that is not here."""
+    unknown = [k for k, v in settings.items() if k not in {*known, *NORMAL, *IGNORED} and v]
+    if unknown:
+        raise MXNetError(f"{name}: not here: {', '.join(unknown)}; transform a DataLoader")
+    normal = {**NORMAL, **{k: v for k, v in settings.items() if k in NORMAL}}
+    means = {word: [normal[f"{word}_{c}"] for c in "rgb"] for word in ("mean", "std")}
+    return {k: settings.get(k, v) for k, v in known.items()} | means
 
 
 def ImageRecordIter(
@@ -798,17 +965,10 @@ def ImageRecordIter(
 ):
     """Batches of images of a record file, in the shape (channels, height, width) of `data_shape`.
 
-    Settings: resize (the shorter edge, first), rand_crop (otherwise the middle), rand_mirror, mirror,
-    mean_r, mean_g, mean_b, std_r, std_g, std_b, scale. MXNetError for an augmentation that is not here.
+    Settings: resize (the shorter edge, first), rand_crop (otherwise the middle), rand_mirror, mirror, mean_r,
+    mean_g, mean_b, std_r, std_g, std_b, scale, and those of VARIED. MXNetError for one that is not here.
     """
-    known = {"resize": -1, "rand_crop": False, "rand_mirror": False, "mirror": False, "scale": 1.0}
-    means, stds = ([f"{word}_{c}" for c in "rgb"] for word in ("mean", "std"))
-    unknown = [k for k, v in settings.items() if k not in {*known, *means, *stds, *IGNORED} and v]
-    if unknown:
-        raise MXNetError(f"ImageRecordIter: not here: {', '.join(unknown)}; transform a DataLoader")
-    chosen = {k: settings.get(k, v) for k, v in known.items()} | {"dtype": dtype}
-    chosen["mean"] = [settings.get(k, 0) for k in means]
-    chosen["std"] = [settings.get(k, 1) for k in stds]
+    chosen = chosen_of(settings, VARIED, "ImageRecordIter") | {"dtype": dtype}
     part = part_index, num_parts
     images = ImageRecords(path_imgrec, tuple(data_shape), label_width, part, chosen)
     names = data_name, label_name
@@ -818,3 +978,66 @@ def ImageRecordIter(
 def ImageRecordUInt8Iter(*args, **settings):
     """The same with whole numbers from 0 to 255."""
     return ImageRecordIter(*args, **{**settings, "dtype": "uint8"})
+
+
+def ImageRecordInt8Iter(*args, **settings):
+    """The same with whole numbers up to 127."""
+    return ImageRecordIter(*args, **{**settings, "dtype": "int8"})
+
+
+class DetRecords(ImageRecords):
+    """The images of a record file in the size of a batch, with labels of any length filled up."""
+
+    def __init__(self, path, shape, pad, part, settings):
+        super().__init__(path, shape, None, part, settings)
+        rows, most = self.labels, max((len(row) for row in self.labels), default=0)
+        wide = pad["width"] if pad["width"] > 0 else most
+        if most > wide:
+            raise MXNetError(f"{path}: a label of {most} numbers, but label_pad_width is {wide}")
+        self.labels = np.full((len(rows), 4 + wide), pad["value"], "float32")
+        for out, row in zip(self.labels, rows):
+            out[: 4 + len(row)] = [*shape, len(row), *row]
+
+    def image(self, number, rng):
+        channels, height, width = self.shape[1:]
+        image = decoded(self.records[number], 0 if channels == 1 else 1)
+        if image is None:
+            raise MXNetError(f"record {number} of {self.reader.uri} holds no image")
+        return (
+            scaled(image, height, width)
+            .reshape(height, width, channels)[..., ::-1]
+            .transpose(2, 0, 1)
+        )
+
+
+def ImageDetRecordIter(
+    path_imgrec,
+    data_shape,
+    batch_size,
+    label_pad_width=0,
+    label_pad_value=-1.0,
+    preprocess_threads=4,
+    num_parts=1,
+    part_index=0,
+    shuffle=False,
+    seed=0,
+    round_batch=True,
+    dtype=None,
+    data_name="data",
+    label_name="softmax_label",
+    **settings,
+):
+    """Batches of images of a record file, resized to `data_shape`, and of labels of any length.
+
+    Normalized by mean_r and its kin; nothing is drawn at random: `mx.image.ImageDetIter` does that.
+    """
+    left_out = {k: v for k, v in settings.items() if k not in ("label_width", "resize_mode")}
+    chosen = chosen_of(left_out, {"scale": 1.0}, "ImageDetRecordIter") | {"dtype": dtype}
+    pad = {"width": label_pad_width, "value": label_pad_value}
+    part = part_index, num_parts
+    images = DetRecords(path_imgrec, tuple(data_shape), pad, part, chosen)
+    names = data_name, label_name
+    return ImageIter(images, batch_size, round_batch, *names, preprocess_threads, shuffle, seed)
+
+
+ImageRecordIter_v1, ImageRecordUInt8Iter_v1 = ImageRecordIter, ImageRecordUInt8Iter  # older names
