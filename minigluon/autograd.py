@@ -224,7 +224,7 @@ def remember(op, args, settings):
     """Interpret `op` on NDArrays: compute, and while recording leave a node behind."""
     if not state.recording:
         return compute(op, args, settings)
-    raw, parents, dtype, plain, tracked = [], [], None, True, False
+    raw, parents, dtype, plain, numbers, tracked = [], [], None, True, False, False
     for a in args:
         if type(a) is NDArray:
             data, node = a._data, a._node
@@ -239,13 +239,17 @@ def remember(op, args, settings):
                 dtype, ctx = data.dtype, a._ctx
             elif data.dtype is not dtype and op.same_dtype:
                 require_same_dtype(op, args, settings)
+        elif type(a) is float or type(a) is int:
+            raw.append(a)
+            parents.append(None)
+            numbers = True
         elif isinstance(a, NDArray):  # an array of another kind knows what to do
             return interpreters[type(a)](op, args, settings)
         else:
             raw.append(a)
             parents.append(None)
             plain = False
-    if not plain:
+    if not plain or (numbers and dtype.kind != "f"):
         raw = with_scalars(op, args, raw, dtype)
     try:
         out = op.kernel(*raw, **settings)

@@ -15,6 +15,7 @@ from minigluon.ops.elementwise import exp, log
 from minigluon.ops.random import refuse
 
 __all__ = [
+    "NUMBERS",
     "bernoulli",
     "draw",
     "either",
@@ -90,8 +91,13 @@ def whole(shape):
     return (1,) if shape is None else sizes(shape)
 
 
+NUMBERS = {int, float}  # the types of nearly all parameters
+
+
 def either(name, params, shape, dtype, ctx, out, more=()):
     """By the law of a name if the parameters are numbers, by its operator if they are arrays."""
+    if {*map(type, params)} <= NUMBERS:
+        return draw(getattr(laws, f"{name}_law"), params, shape, dtype, ctx, out, more=more)
     kinds = [isinstance(p, NDArray) for p in params]
     for p, is_array in zip(params, kinds):
         if not is_array and not isinstance(p, int | float | np.number):

@@ -191,7 +191,7 @@ class ArgumentError(AssertionError, TypeError):
 
 def compute(op, args, settings):
     """Interpret `op` on NDArrays: take the raw arrays, run the kernel, wrap what comes out."""
-    raw, dtype, plain = [], None, True
+    raw, dtype, plain, numbers = [], None, True, False
     for a in args:
         if type(a) is NDArray:
             data = a._data
@@ -200,12 +200,15 @@ def compute(op, args, settings):
                 dtype, ctx = data.dtype, a._ctx
             elif data.dtype is not dtype and op.same_dtype:
                 require_same_dtype(op, args, settings)
+        elif type(a) is float or type(a) is int:
+            raw.append(a)
+            numbers = True
         elif isinstance(a, NDArray):  # an array of another kind knows what to do
             return interpreters[type(a)](op, args, settings)
         else:
             raw.append(a)
             plain = False
-    if not plain:
+    if not plain or (numbers and dtype.kind != "f"):
         raw = with_scalars(op, args, raw, dtype)
     try:
         out = op.kernel(*raw, **settings)

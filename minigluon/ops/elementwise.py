@@ -53,6 +53,7 @@ __all__ = [
     "hypot",
     "identity",
     "in_place",
+    "inverse_root",
     "lesser",
     "lesser_equal",
     "log",
@@ -329,16 +330,22 @@ def sqrt(data, /):
     return real(np.sqrt, data)
 
 
+def inverse_root(x):
+    """1 / √x, in the memory of the root."""
+    y = np.sqrt(x)
+    return np.reciprocal(y, out=y) if y.ndim else 1 / y
+
+
 @operator(vjp=(lambda g, y, x: -g * y / (2 * x),))
 def rsqrt(data, /):
     """One over the square root."""
-    return real(lambda x: 1 / np.sqrt(x), data)
+    return real(inverse_root, data)
 
 
 @operator(vjp=(lambda g, y, x: -g * y * y,))
 def reciprocal(data, /):
     """One over each number."""
-    return real(lambda x: 1 / x, data)
+    return real(np.reciprocal, data)
 
 
 @operator(vjp=(lambda g, y, x: g / (3 * y * y),))

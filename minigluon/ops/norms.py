@@ -8,7 +8,7 @@ import numpy as np
 
 from minigluon.autograd import ones_like
 from minigluon.op import Operand, operator
-from minigluon.ops.elementwise import cast_like, equal, sign, sqrt
+from minigluon.ops.elementwise import cast_like, equal, fitted, sign, sqrt
 from minigluon.ops.indexing import pick, unpick, where
 from minigluon.ops.reduce import (
     along,
@@ -118,11 +118,11 @@ def norm(data, /, ord=2, axis=None, out_dtype=None, keepdims=False):
         flat = data.reshape(1, -1)
         length = np.sqrt(flat @ flat[0])
         return length if out_dtype is None else length.astype(out_dtype, copy=False)
-    where_ = axes(data, axis, False)
     raw = abs(data) if ord == 1 else data * data
-    total = raw.sum(axis=where_, keepdims=keepdims, dtype=data.dtype)
-    found = total if ord == 1 else np.sqrt(total).astype(data.dtype, copy=False)
-    return at_least_1d(found).astype(out_dtype or data.dtype, copy=False)
+    total = at_least_1d(raw.sum(along(data, axis, False), data.dtype, None, keepdims))
+    if ord == 2:
+        total = fitted(np.sqrt(total), data.dtype)
+    return total if out_dtype is None else total.astype(out_dtype, copy=False)
 
 
 MODES = {  # of L2Normalization: the axes that make up a vector

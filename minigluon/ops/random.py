@@ -19,6 +19,7 @@ from minigluon.ops.shape import expand_dims
 
 __all__ = [
     "BERNOULLI",
+    "SINGLE",
     "STEPS",
     "by_score",
     "chosen",
@@ -140,17 +141,21 @@ def device_of(raw):
 
 def drawn(rng, like, law, n, dtype, *params):
     """Numbers of shape `n` by `law(generator, n, dtype, *params)`, in the memory of the CPU."""
-    dtype = real_dtype(dtype)
+    dtype = dtype if isinstance(dtype, np.dtype) else real_dtype(dtype)
     try:
         with lock:
-            return law(source(rng, like), n, single(dtype), *params).astype(dtype, copy=False)
+            y = law(source(rng, like), n, single(dtype), *params)
+        return y if y.dtype is dtype else y.astype(dtype, copy=False)
     except (ValueError, OverflowError) as error:
         raise MXNetError(f"{law.__name__}{params}: {error}") from None
 
 
+SINGLE = np.dtype("float32")
+
+
 def single(dtype):
     """The type to draw in: float64 where asked for, else float32, which takes half the bits."""
-    return dtype if dtype.itemsize == 8 else np.dtype("float32")
+    return dtype if dtype.itemsize == 8 else SINGLE
 
 
 def refuse(bad, message):
