@@ -318,7 +318,9 @@ def one_hot(indices, /, depth, on_value=1.0, off_value=0.0, dtype="float32"):
     else:
         out = np.full_like(indices, off_value, shape=(index.size, depth), dtype=dtype)
     rows = np.arange(index.size)
-    if index.size and (index.min() < 0 or index.max() >= depth):  # such a row has no place
+    if (
+        index.size and index.view("uint64").max() >= depth
+    ):  # such a row has no place; so have negatives
         rows, index = (a[(index >= 0) & (index < depth)] for a in (rows, index))
     out[rows, index] = on_value
     return out.reshape(*indices.shape, depth)

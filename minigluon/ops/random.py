@@ -19,6 +19,7 @@ from minigluon.ops.shape import expand_dims
 
 __all__ = [
     "BERNOULLI",
+    "DOUBLE",
     "SINGLE",
     "STEPS",
     "by_score",
@@ -150,7 +151,7 @@ def drawn(rng, like, law, n, dtype, *params):
         raise MXNetError(f"{law.__name__}{params}: {error}") from None
 
 
-SINGLE = np.dtype("float32")
+SINGLE, DOUBLE = np.dtype("float32"), np.dtype("float64")
 
 
 def single(dtype):
@@ -444,12 +445,13 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
         raise ValueError(f"probabilities are floating-point numbers, not {data.dtype}")
     if dtype.kind in "iu" and outcomes > np.iinfo(dtype).max:
         raise ValueError(f"{outcomes} outcomes cannot be told apart in {dtype}")
-    heights = np.cumsum(data, axis=-1, dtype="float64")
-    if not (np.all(data >= 0) and np.all(heights[..., -1:] > 0) and outcomes):
+    heights = data.cumsum(-1, "float64")
+    if not ((data >= 0).all() and (heights[..., -1:] > 0).all() and outcomes):
         raise ValueError("probabilities are not negative, and one of each row is positive")
     n = data.shape[:-1] + sizes(shape) or (1,)
-    u = np.asarray(drawn(rng, data, uniform_law, n, "float64", 0, 1), like=data)
-    index = first_above(u, heights / heights[..., -1:]).astype(dtype)
+    u = np.asarray(drawn(rng, data, uniform_law, n, DOUBLE, 0, 1), like=data)
+    u = np.minimum(u, 1 - 2.0**-24)  # so that nothing below rounds up to the next row
+    index = first_above(u, heights).astype(dtype)
     return (index, np.log(chosen.kernel(data, index))) if get_prob else index
 
 
@@ -461,13 +463,15 @@ def _(g, y, data, shape, get_prob, dtype, rng):
     return (unchosen(g[1] / chosen(data, y[0]), data, y[0]),) if get_prob else (None,)
 
 
-def first_above(u, cdf):
-    """For each number of `u` the first index at which its row of `cdf` is above it."""
-    rows, k = math.prod(cdf.shape[:-1]), cdf.shape[-1]
-    row = np.asarray(np.arange(rows)[:, None], like=cdf)
-    raised = (cdf.reshape(rows, k) + row).reshape(-1)
-    u = np.minimum(u, 1 - 2.0**-24)  # so that adding the row does not round up to the next one
-    at = u.reshape(rows, many(u, cdf)) + row
+def first_above(u, heights):
+    """For each share `u` of a row's whole height, the first index at which the row is higher."""
+    rows, k = math.prod(heights.shape[:-1]), heights.shape[-1]
+    if u.size == rows:  # one of each row: as many comparisons as numbers
+        at = u.reshape(heights.shape[:-1] + (1,)) * heights[..., -1:]
+        return (heights <= at).sum(-1).reshape(u.shape)
+    row = np.asarray(np.arange(rows)[:, None], like=heights)
+    raised = ((heights / heights[..., -1:]).reshape(rows, k) + row).reshape(-1)
+    at = u.reshape(rows, many(u, heights)) + row
     found = np.searchsorted(raised, at.reshape(-1), side="right")
     return (found.reshape(at.shape) - row * k).reshape(u.shape)
 
