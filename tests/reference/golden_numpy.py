@@ -1,7 +1,7 @@
 """Write tests/golden_numpy.json: what the real MXNet 1.9.1 makes of each line of numpy_expressions.txt.
 
 `python tests/reference/golden_numpy.py`, run by the Python of an environment with MXNet. A value is its
-type, shape and numbers; an error is the name of its class.
+type, shape and numbers; an error, the names of its class and those above.
 """
 
 import json
@@ -34,7 +34,7 @@ def answers(names):
         try:
             found[line] = described(eval(line, dict(names)))
         except Exception as error:
-            found[line] = type(error).__name__
+            found[line] = {"error": [kind.__name__ for kind in type(error).__mro__]}
     return found
 
 
