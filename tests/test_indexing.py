@@ -9,8 +9,27 @@ from hypothesis.extra.numpy import basic_indices, integer_array_indices
 import minigluon as mx
 
 SHAPE = (3, 2, 4)
+
+
+@st.composite
+def mixed(draw):
+    """Numbers, slices, new axes, an ellipsis, lists and arrays of places in any order."""
+    size, parts = draw(st.integers(1, 3)), []
+    for n in SHAPE[: draw(st.integers(1, 3))]:
+        place = st.integers(-n, n - 1)
+        places = st.lists(place, min_size=size, max_size=size)
+        block = st.lists(places, min_size=1, max_size=2).map(np.array)
+        parts.append(draw(st.one_of(place, st.slices(n), places, places.map(np.array), block)))
+    for extra in (None, ...):
+        if draw(st.booleans()):
+            parts.insert(draw(st.integers(0, len(parts))), extra)
+    return tuple(parts)
+
+
 keys = st.one_of(
-    basic_indices(SHAPE, allow_newaxis=True, allow_ellipsis=True), integer_array_indices(SHAPE)
+    basic_indices(SHAPE, allow_newaxis=True, allow_ellipsis=True),
+    integer_array_indices(SHAPE),
+    mixed(),
 )
 quick = settings(max_examples=60, deadline=None)
 
@@ -48,6 +67,50 @@ def test_gradient_counts_how_often_a_number_was_read(key):
     want = np.zeros(SHAPE)
     np.add.at(want, key, 1)
     np.testing.assert_array_equal(x.grad.asnumpy(), want)
+
+
+@quick
+@given(keys, st.data())
+def test_writing_an_array(key, data):
+    want, x = numbers(), mx.nd.array(numbers())
+    shape = want[key].shape
+    thin = tuple(1 if data.draw(st.booleans()) else n for n in shape)
+    value = -np.arange(1, np.prod(thin) + 1, dtype="float32").reshape(thin)
+    want[key] = value
+    x[key] = value if data.draw(st.booleans()) else mx.nd.array(value)
+    np.testing.assert_array_equal(x.asnumpy(), want)
+
+
+@quick
+@given(keys, st.sampled_from(["int32", "int64", "float32", "float64"]))
+def test_places_in_ndarrays_of_any_type(key, dtype):
+    def ours(part):
+        return mx.nd.array(part, dtype=dtype) if isinstance(part, list | np.ndarray) else part
+
+    same = tuple(map(ours, key)) if isinstance(key, tuple) else ours(key)
+    x = mx.nd.array(numbers())
+    np.testing.assert_array_equal(x[same].asnumpy(), np.atleast_1d(numbers()[key]))
+    x[same] = 7
+    want = numbers()
+    want[key] = 7
+    np.testing.assert_array_equal(x.asnumpy(), want)
+
+
+def test_a_mask_is_taken_as_zeros_and_ones():
+    x = mx.nd.array(numbers())
+    mask = np.array([True, False, True])
+    np.testing.assert_array_equal(x[mask].asnumpy(), numbers()[[1, 0, 1]])
+    np.testing.assert_array_equal(x[mx.nd.array([1, 0, 1])].asnumpy(), numbers()[[1, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [((0, 0), [1, 2, 3]), (slice(0, 2), np.ones((3, 2, 4))), (5, 1), (..., "a")]
+)
+def test_a_failed_write_changes_nothing(key, value):
+    x = mx.nd.array(numbers())
+    with pytest.raises((ValueError, IndexError, TypeError)):
+        x[key] = value
+    np.testing.assert_array_equal(x.asnumpy(), numbers())
 
 
 @pytest.mark.parametrize("view", [lambda x: x[1], lambda x: x[0:2], lambda x: x.reshape(-1)])
