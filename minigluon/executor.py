@@ -12,6 +12,7 @@ from minigluon.symbol.inference import complete, types_of
 from minigluon.symbol.symbol import Symbol, in_order
 
 __all__ = [
+    "CachedOp",
     "Executor",
     "Symbol",
     "bind",
@@ -243,3 +244,26 @@ def evaluate(self, ctx=None, **kwargs):
 
 
 Symbol.bind, Symbol.simple_bind, Symbol.eval = bind, simple_bind, evaluate
+
+
+# --- The face `mx.sym` ----------------------------------------------------------------------------
+
+
+class CachedOp:
+    """A graph as a function of NDArrays, one for each of its variables in the order of `list_inputs`."""
+
+    def __init__(self, sym, flags=(), thread_safe=False):
+        self._symbol, self._names = sym, sym.list_inputs()
+
+    def __call__(self, *args, out=None, default_ctx=None):
+        """The outputs: a list, or the only one; or `out` filled with them."""
+        if len(args) != len(self._names):
+            raise MXNetError(
+                f"CachedOp takes {len(self._names)} arrays, {', '.join(self._names)}, not {len(args)}"
+            )
+        ctx = args[0].context if args else default_ctx or current_context()
+        found = run(self._symbol._entries, dict(zip(self._names, args)), ctx)
+        if out is not None:
+            outs = out if isinstance(out, list | tuple) else [out]
+            found = [autograd.assign(o, y) for o, y in zip(outs, found, strict=True)]
+        return found if len(found) > 1 else found[0]

@@ -14,7 +14,18 @@ from minigluon import ops
 from minigluon.base import MXNetError
 from minigluon.op import bind, interpreters, operators, signature
 
-__all__ = ["NUMPY", "Namespace", "PLAIN", "seen_by_ndarray", "written"]
+__all__ = [
+    "INTERNAL",
+    "NUMBERED",
+    "NUMPY",
+    "Namespace",
+    "PLAIN",
+    "REVERSIBLE",
+    "SCALAR",
+    "seen_by_ndarray",
+    "with_numbers",
+    "written",
+]
 
 
 # --- How an operator is seen ----------------------------------------------------------------------
@@ -165,3 +176,34 @@ class Namespace:
         close = difflib.get_close_matches(name, self.names(), n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         return f"module {self.name!r} has no attribute {name!r}{hint}"
+
+
+REVERSIBLE = {"minus": "subtract", "div": "divide", "mod": "modulo", "power": "power"}
+NUMBERED = {"plus": "add", "mul": "multiply", **REVERSIBLE, **{name: name for name in PLAIN}}
+SCALAR = {
+    f"_{name}_scalar": (own, False) for name, own in NUMBERED.items()
+}  # name -> operator, from the left
+SCALAR |= {f"_r{name}_scalar": (own, True) for name, own in REVERSIBLE.items()}
+INTERNAL = {"_copyto": "identity", "_split_v2": "split_v2", "_grad_add": "add"}
+
+
+def with_numbers(find):
+    """`find` of a namespace, and MXNet's internal names for operators with a number among their arrays."""
+
+    def look(name):
+        if name not in SCALAR:
+            return find(INTERNAL.get(name, name))
+        own, from_left = SCALAR[name]
+
+        def call(data, scalar=1.0, is_int=True, name=None, out=None):
+            args = (scalar, data) if from_left else (data, scalar)
+            if hasattr(data, "list_outputs"):  # a symbol, whose call may have a name
+                return operators[own](*args, name=name)
+            y = operators[own](*args)
+            return y if out is None else written(out, y)
+
+        call.__name__ = call.__qualname__ = name
+        call.__doc__ = f"`{own}` of an array and a number{', the number first' * from_left}."
+        return call
+
+    return look

@@ -133,3 +133,42 @@ def test_copies_onto_itself_and_onto_nothing():
         assert x.copyto(x) is False
     with pytest.raises(TypeError, match="copyto"):
         x.copyto(3)
+
+
+def test_internal_names():
+    x, s = nd.array([1.0, 2.0]), mx.sym.var("x")
+    for name, want in {
+        "_plus_scalar": x + 5,
+        "_rminus_scalar": 5 - x,
+        "_rdiv_scalar": 5 / x,
+        "_power_scalar": x**5,
+        "_greater_scalar": x > 5,
+        "_logical_and_scalar": x * 0 + 1,
+        "_maximum_scalar": x * 0 + 5,
+    }.items():
+        np.testing.assert_allclose(
+            getattr(nd._internal, name)(x, scalar=5).asnumpy(), want.asnumpy()
+        )
+        graph = getattr(mx.sym._internal, name)(s, scalar=5)
+        np.testing.assert_allclose(graph.eval(x=x)[0].asnumpy(), want.asnumpy())
+    out = nd.zeros(2)
+    assert nd._internal._mul_scalar(x, 3, out=out) is out and out.asnumpy().tolist() == [3, 6]
+    assert nd._internal._copyto(x) is not x
+    with pytest.raises(AttributeError, match="_nosuch_scalar"):
+        nd._internal._nosuch_scalar  # noqa: B018
+
+
+def test_a_graph_as_a_function():
+    op = nd.CachedOp(mx.sym.var("a") - 2 * mx.sym.var("b"))
+    assert op(nd.ones(2), nd.ones(2)).asnumpy().tolist() == [-1, -1]
+    out = nd.zeros(2)
+    op(nd.ones(2) * 4, nd.ones(2), out=out)
+    assert out.asnumpy().tolist() == [2, 2]
+    with pytest.raises(MXNetError, match="takes 2 arrays, a, b, not 1"):
+        op(nd.ones(2))
+
+
+def test_numbers_stored():
+    x = nd.array([[0, 1], [0, 0], [2, 3]]).tostype("csr")
+    assert nd.contrib.getnnz(x).asnumpy().tolist() == [3]
+    assert nd.contrib.getnnz(x, axis=1).asnumpy().tolist() == [1, 0, 2]

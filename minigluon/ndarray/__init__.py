@@ -32,6 +32,7 @@ PLACES = {
         "random_uniform",
         "uniform",
     ),
+    "minigluon.executor": ("CachedOp",),
     "minigluon.ndarray.sparse": ("cast_storage",),
     "minigluon.operator": ("Custom",),
     "minigluon.ndarray.utils": (

@@ -15,6 +15,8 @@ __all__ = [
     "Rows",
     "Sparse",
     "combined",
+    "contrib_SparseEmbedding",
+    "contrib_getnnz",
     "csr_dot",
     "csr_pick",
     "csr_undot",
@@ -322,6 +324,29 @@ def embedding_gradient(g, y, data, weight, sparse_grad, **_):
 
 
 Embedding.rules = (None, embedding_gradient)
+
+
+@operator(same_dtype=False)
+def contrib_SparseEmbedding(
+    data, weight, /, input_dim=None, output_dim=None, dtype="float32", deterministic=False
+):
+    """`Embedding` whose gradient is row-sparse."""
+    return Embedding.kernel(data, weight, input_dim, output_dim)
+
+
+contrib_SparseEmbedding.rules = (
+    None,
+    lambda g, y, data, weight, **_: embedding_gradient(g, y, data, weight, sparse_grad=True),
+)
+
+
+@operator(vjp=(None,))
+def contrib_getnnz(data, /, axis=None):
+    """How many numbers are stored, or not 0: of all, or with axis=1 of each row."""
+    if axis not in (None, 1):
+        raise ValueError(f"axis={axis!r}: it is None or 1")
+    found = (data != 0).sum(axis=axis, dtype="int64")
+    return found.reshape(-1)
 
 
 @operator(vjp=(lambda g, y, data, rows: sparse_retain(g, rows), None), same_dtype=False)

@@ -35,6 +35,7 @@ __all__ = [
     "arithmetic",
     "attach_grad",
     "chosen",
+    "counted",
     "cut",
     "dot",
     "embedding",
@@ -311,6 +312,16 @@ def stacked(op, *arrays, dim=1, **_):
     return wrapped(CSR(shape, numbers, np.concatenate(parts), columns), arrays[0]._ctx)
 
 
+def counted(op, a, axis=None):
+    """How many numbers a CSR array stores: of all, or of each row."""
+    if a.stype != "csr" or axis not in (None, 1):
+        return None
+    raw = a._data
+    found = np.diff(raw.indptr) if axis == 1 else raw.indptr[-1:]
+    return NDArray(found.astype("int64"), a._ctx)
+
+
+WAYS.update(contrib_getnnz=counted, contrib_SparseEmbedding=embedding)
 WAYS.update(take=take, Embedding=embedding, sparse_retain=retained, slice=cut, concat=stacked)
 
 

@@ -49,4 +49,23 @@ ROWS = [
         (1,),
         note="sparse gradient",
     ),
+    Row(
+        "contrib_SparseEmbedding",
+        (np.array([[2, 0], [2, 2]]), B),
+        {"input_dim": 3, "output_dim": 2},
+        lambda i, w, **_: w[i],
+        (1,),
+        ((np.array([1]), B), {"input_dim": 4, "output_dim": 2}),
+        "weight of shape (4, 2)",
+    ),
+    Row(
+        "contrib_getnnz",
+        (dense(*PARTS),),
+        {"axis": 1},
+        lambda x, axis: np.count_nonzero(x, axis),
+        (),
+        ((B,), {"axis": 0}),
+        "None or 1",
+    ),
+    Row("contrib_getnnz", (dense(*PARTS),), {}, np.count_nonzero, (), note="all"),
 ]

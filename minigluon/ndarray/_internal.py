@@ -1,0 +1,10 @@
+"""One table of operators, seen through the eyes of one kind of array, and made when somebody looks."""
+
+# Written from chapters/19_namespace.ipynb: edit the chapter, then run `minigluon export`.
+
+from minigluon.namespace import Namespace, seen_by_ndarray, with_numbers
+
+# --- Namespaces -----------------------------------------------------------------------------------
+
+space = Namespace(__name__, seen_by_ndarray)
+__getattr__, __dir__ = with_numbers(space.find), space.names
