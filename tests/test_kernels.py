@@ -12,7 +12,7 @@ from minigluon.base import MXNetError
 from minigluon.cuda_on_cpu import KernelError, RawModule, available, source
 from minigluon.kernels import Kernels
 from minigluon.op import operators
-from minigluon.ops import optimizer, update_kernels
+from minigluon.ops import optimizer, product_kernels, update_kernels
 from tests import nvrtc
 from tests.standins import unwrap, wrap
 
@@ -181,6 +181,46 @@ CASES |= {
     "untake wrap": ("untake", lambda: rows(-1, 7, 1)(3), {"mode": "wrap"}),
 }
 
+CONV = {"kernel": (3, 2), "stride": (2, 1), "dilate": (1, 2), "pad": (1, 2)}
+
+
+def conv_arrays(n, c, h, w, f, r, s, groups=1, dtype="float32", last=False, bias=True):
+    """Data, weight and bias."""
+    arrays = [random(n, c, h, w), random(f, c // groups, r, s) / (c * r * s) ** 0.5]
+    if last:
+        arrays = [np.ascontiguousarray(a.transpose(0, 2, 3, 1)) for a in arrays]
+    return [a.astype(typed(dtype)) for a in arrays + [random(f)] * bias]
+
+
+CASES |= {
+    "conv": ("Convolution", lambda: conv_arrays(2, 3, 9, 8, 5, 3, 2), {**CONV, "num_filter": 5}),
+    "conv groups": (
+        "Convolution",
+        lambda: conv_arrays(2, 6, 9, 8, 4, 3, 2, groups=2, bias=False),
+        {**CONV, "num_filter": 4, "num_group": 2, "no_bias": True},
+    ),
+    "conv large": (
+        "Convolution",
+        lambda: conv_arrays(1, 4, 11, 13, 70, 3, 3),
+        {"kernel": (3, 3), "num_filter": 70, "pad": (1, 1)},
+    ),
+    "conv relu": (
+        "Convolution",
+        lambda: conv_arrays(1, 3, 7, 5, 5, 3, 3),
+        {"kernel": (3, 3), "num_filter": 5, "relu": True},
+    ),
+    "conv tensor half": (
+        "Convolution",
+        lambda: conv_arrays(2, 16, 9, 8, 5, 3, 2, dtype="float16", last=True),
+        {**CONV, "num_filter": 5, "layout": "NHWC"},
+    ),
+    "conv tensor bf16": (
+        "Convolution",
+        lambda: conv_arrays(1, 8, 9, 8, 70, 3, 3, dtype="bfloat16", last=True),
+        {"kernel": (3, 3), "num_filter": 70, "layout": "NHWC"},
+    ),
+}
+
 
 @pytest.fixture
 def launched(monkeypatch):
@@ -212,6 +252,14 @@ def compare(got, want, dtype):
         )
 
 
+def plain(op, arrays, settings):
+    """NumPy's outputs; kernels know a ReLU at the end, which the operator does not."""
+    settings = dict(settings)
+    relu = settings.pop("relu", False)
+    want = listed(op.kernel(*arrays, **settings))
+    return [np.maximum(w, 0) for w in want] if relu else want
+
+
 def run(case, monkeypatch, check, order=0):
     """What an operator gives on the stand-in, and on the CPU; both may write into their arrays."""
     name, make, settings = CASES[case]
@@ -223,7 +271,7 @@ def run(case, monkeypatch, check, order=0):
     wide = [a.astype("float32") if a.dtype.name == "bfloat16" else a for a in own]
     with train_mode():
         got = op.kernel(*on_gpu, **settings)
-        want = listed(op.kernel(*wide, **settings))
+        want = plain(op, wide, settings)
     if arrays[0].dtype.name == "bfloat16":
         want = [w.astype(arrays[0].dtype) for w in want]
     for a, b in zip(on_gpu, own):  # running statistics and states are changed in place
@@ -253,7 +301,7 @@ def test_compiles_within_its_budget(file, arch):
         assert spilled == 0 and registers <= budget and shared <= 49152, (name, registers, spilled)
 
 
-REGISTERS = {}  # what a kernel may use beyond 64, by the start of its name
+REGISTERS = {"tensor": 96, "conv": 96}  # what a kernel may use beyond 64, by the start of its name
 
 PLANTED = {  # a case, what is changed in its source, what check mode must say
     "a barrier less": ("softmax block", "__syncthreads();", "", "race"),
@@ -272,6 +320,14 @@ PLANTED = {  # a case, what is changed in its source, what check mode must say
     ),
     "too many splits": ("batch columns", "threadIdx.y > 1 || ", "", "out-of-bounds|out of"),
     "two writers of a row": ("untake odd", "if (r > 0 && keys[r - 1] == key) return;", "", "race"),
+    "copies not waited for": ("conv tensor half", "wait<1>", "wait<2>", "uninit"),
+    "a window beyond the picture": ("conv", "row < z.h", "row <= z.h", "out-of-bounds"),
+    "a tile in use is written": (
+        "conv large",
+        "acc[i][j]);\n        }\n        __syncthreads();",
+        "acc[i][j]);\n        }",
+        "race",
+    ),
     "a total of half a warp": (
         "softmax block",
         "blockDim.x >> 5) ? part",
@@ -443,6 +499,53 @@ def test_a_sparse_gradient_of_a_table(launched):
     assert launched and there.shape == here.shape
     np.testing.assert_array_equal(unwrap(there.indices), here.indices)
     np.testing.assert_allclose(unwrap(there.values), here.values, rtol=1e-5)
+
+
+@on_cpu
+@pytest.mark.parametrize("check", [False, True], ids=["plain", "check"])
+@pytest.mark.parametrize("sizes", [(1, 1, 8), (70, 33, 40), (64, 130, 72)])
+@pytest.mark.parametrize("step", product_kernels.LADDER)
+def test_the_ladder_of_products(step, sizes, check, monkeypatch, launched):
+    monkeypatch.setitem(gpu_on_cpu.how, "check", check)
+    m, n, k = sizes
+    for dtype in ["float16", "bfloat16"] if step == "tensor" else ["float32"]:
+        a, b = random(m, k, dtype=dtype), random(n, k, dtype=dtype, seed=1) / np.float32(k) ** 0.5
+        b = b.astype(a.dtype)
+        got = product_kernels.product(wrap(a), wrap(b), step)
+        compare(got, (a.astype("float32") @ b.astype("float32").T).astype(a.dtype), a.dtype)
+
+
+@on_cpu
+def test_naive_loads_are_scattered_and_tiled_ones_are_not():
+    a, b, c = random(32, 64), random(32, 64, seed=1), np.empty((32, 32), np.float32)
+    sizes = [np.int32(s) for s in (32, 32, 64)]
+    found = {}
+    for step, (threads, tile) in product_kernels.LADDER.items():
+        if step != "tensor":
+            grid = -(-32 // tile[0]), -(-32 // tile[1])
+            args = a, b, c, *sizes
+            found[step] = traffic("matmul", f"{step}<float>", grid, threads, args)["read"]
+    assert found["naive"][1] > 4 * found["naive"][2]  # neighbours in a warp read different rows
+    assert found["tiled"][1] == found["tiled"][2]
+    assert found["tiled"][0] == 2 * 32 * 32 * 64 * 4 // 32
+
+
+@pytest.mark.parametrize(
+    ("case", "settings"),
+    [
+        ("conv", {"kernel": (3, 2), "num_filter": 7}),
+        ("conv", {"kernel": (30, 2), "num_filter": 5}),
+        ("conv tensor half", {"kernel": (3, 2), "num_filter": 5, "layout": "NHWC", "num_group": 3}),
+    ],
+)
+def test_a_wrong_convolution_is_refused_as_on_the_cpu(case, settings, launched):
+    arrays = CASES[case][1]()
+    op = operators["Convolution"]
+    with pytest.raises(Exception) as here:
+        op.kernel(*arrays, **settings)
+    with pytest.raises(type(here.value)) as there:
+        op.kernel(*map(wrap, arrays), **settings)
+    assert str(there.value) == str(here.value) and launched == []
 
 
 def test_an_unknown_instance_and_a_broken_kernel_are_named(launched, monkeypatch):

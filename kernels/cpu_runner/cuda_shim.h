@@ -368,27 +368,40 @@ MG_RT inline void mg_ldmatrix_x4(unsigned (&r)[4], const void* smem) {
 MG_RT inline float mg_bf(uint64_t v, int i) {
     return __uint_as_float((unsigned)(v >> 16 * i & 0xffff) << 16);
 }
-MG_RT inline void mg_mma_bf16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+template <class F>
+MG_RT inline void mg_mma_of(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1, F number) {
     int l = mg::cur->lane, g = l >> 2, t = l & 3;
     float A[2][16], B[2][16];  // rows g and g+8 of A; columns 2t and 2t+1 of B
     auto pack = [](unsigned lo, unsigned hi) { return (uint64_t)hi << 32 | lo; };
     mg::Ex e = mg::exchange(0xffffffffu, pack(a[0], a[2]), mg::MMA, __LINE__);
     for (int q = 0; q < 4; ++q)
-        for (int i = 0; i < 4; ++i) A[0][q * 2 + (i & 1) + (i >> 1) * 8] = mg_bf(e.v[g * 4 + q], i);
+        for (int i = 0; i < 4; ++i) A[0][q * 2 + (i & 1) + (i >> 1) * 8] = number(e.v[g * 4 + q], i);
     e = mg::exchange(0xffffffffu, pack(a[1], a[3]), mg::MMA, __LINE__);
     for (int q = 0; q < 4; ++q)
-        for (int i = 0; i < 4; ++i) A[1][q * 2 + (i & 1) + (i >> 1) * 8] = mg_bf(e.v[g * 4 + q], i);
+        for (int i = 0; i < 4; ++i) A[1][q * 2 + (i & 1) + (i >> 1) * 8] = number(e.v[g * 4 + q], i);
     e = mg::exchange(0xffffffffu, pack(b0, b1), mg::MMA, __LINE__);
     for (int n = 0; n < 2; ++n)
         for (int q = 0; q < 4; ++q)
             for (int i = 0; i < 4; ++i)
-                B[n][q * 2 + (i & 1) + (i >> 1) * 8] = mg_bf(e.v[(2 * t + n) * 4 + q], i);
+                B[n][q * 2 + (i & 1) + (i >> 1) * 8] = number(e.v[(2 * t + n) * 4 + q], i);
     for (int h = 0; h < 2; ++h)
         for (int n = 0; n < 2; ++n) {
             float s = 0;
             for (int k = 0; k < 16; ++k) s += A[h][k] * B[n][k];
             d[h * 2 + n] += s;
         }
+}
+MG_RT inline void mg_mma_bf16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    mg_mma_of(d, a, b0, b1, mg_bf);
+}
+MG_RT inline float mg_fp(uint64_t v, int i) {
+    const uint16_t bits = (uint16_t)(v >> 16 * i);
+    __half h;
+    memcpy(&h, &bits, 2);
+    return __half2float(h);
+}
+MG_RT inline void mg_mma_fp16(float (&d)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    mg_mma_of(d, a, b0, b1, mg_fp);
 }
 #ifndef INFINITY_ALLOWED
 #undef INFINITY  // NVRTC has neither of them: use __int_as_float(0x7f800000)
