@@ -84,6 +84,11 @@ def test_large_logits_are_finite(loss):
     np.testing.assert_allclose(z.grad.asnumpy(), [[1 / 3, -1 / 3, -1 / 6]], rtol=1e-5)
 
 
+def test_cosine_counts_labels_of_one_and_minus_one_alone():
+    y = losses.CosineEmbeddingLoss()(a, b, nd.array([0, 1])).asnumpy()
+    assert y[0] == 0 and y[1] > 0
+
+
 def test_pairs_must_match():
     with pytest.raises(AssertionError, match="one row a pair"):
         losses.SDMLLoss()(a, b[:, :1])

@@ -259,6 +259,12 @@ def test_reprs_are_mxnets(made, text):
     assert repr(made()) == text
 
 
+def test_order_of_parameters():
+    cell = contrib.LSTMPCell(4, 2, prefix="")
+    kinds = ["i2h_weight", "h2h_weight", "h2r_weight", "i2h_bias", "h2h_bias"]
+    assert list(cell.collect_params()) == kinds
+
+
 def test_projected_layer_is_its_cell():
     layer, cell = (
         rnn.LSTM(4, projection_size=2, input_size=3),
@@ -288,6 +294,23 @@ def test_dynamic_unroll_with_lengths():
     z, t = cell.unroll(5, x, valid_length=n, merge_outputs=True)
     np.testing.assert_allclose(y.asnumpy(), z.asnumpy(), atol=1e-6)
     np.testing.assert_allclose(s[0].asnumpy(), t[0].asnumpy(), atol=1e-6)
+
+
+def test_states_begin_as_asked():
+    for made in (rnn.LSTM(4, 2), rnn.LSTMCell(4), rnn.SequentialRNNCell()):
+        if isinstance(made, rnn.SequentialRNNCell):
+            made.add(rnn.LSTMCell(4))
+        h, c = made.begin_state(batch_size=3, func=mx.nd.random.uniform, low=1, high=2)
+        assert h.shape == c.shape == ((2, 3, 4) if isinstance(made, rnn.LSTM) else (3, 4))
+        assert (h.asnumpy() >= 1).all() and (h.asnumpy() != c.asnumpy()).any()
+    asked = []
+
+    def own(name, shape, **more):
+        asked.append((name, more))
+        return mx.nd.ones(shape)
+
+    rnn.GRUCell(4, prefix="g_").begin_state(2, func=own)
+    assert asked == [("g_begin_state_0", {"__layout__": "NC"})]
 
 
 def test_cells_of_cells():
@@ -327,6 +350,8 @@ def test_errors():
     gru.initialize()
     with pytest.raises(ValueError, match="Invalid recurrent state shape. Expecting"):
         gru(x, mx.nd.zeros((1, 2, 4)))
+    with pytest.raises(ValueError, match="three axes"):
+        gru(x[0])
     with pytest.raises(ValueError, match="1 states, but got 2"):
         gru(x, [mx.nd.zeros((1, 3, 4))] * 2)
     with pytest.raises(AssertionError, match="Invalid layout CTN"):

@@ -283,7 +283,8 @@ class CosineEmbeddingLoss(Loss):
         sizes = F.norm(input1, axis=-1) * F.norm(input2, axis=-1)
         cosine = F.sum(input1 * input2, axis=-1) / F.maximum(sizes, 1e-12)
         cosine = F.reshape(cosine, shape=(-1, 1))
-        loss = F.where(label == 1, 1 - cosine, F.relu(cosine - self._margin))
+        unlike = F.relu(cosine - self._margin) * (label == -1)  # a label of 0 counts for nothing
+        loss = F.where(label == 1, 1 - cosine, unlike)
         return apply_weighting(F, loss, self._weight, sample_weight)
 
 

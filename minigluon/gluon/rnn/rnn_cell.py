@@ -19,6 +19,7 @@ __all__ = [
     "HybridSequentialRNNCell",
     "LSTMCell",
     "ModifierCell",
+    "NAMES",
     "RNNCell",
     "RecurrentCell",
     "ResidualCell",
@@ -132,11 +133,13 @@ def reverse_sequences(F, sequences, length, valid_length=None):
 
 
 def made(func, name, info):
-    """A state by `func`; for functions of symbols the layout is an attribute."""
+    """A state by `func`; for functions of symbols the layout is an attribute, and draws have no name."""
     if func in (sym.zeros, sym.ones):
         info = dict(info)
         layout = info.pop("__layout__", None)
         info["attr"] = {"__layout__": layout} if layout else None
+    elif getattr(func, "__module__", "") == "minigluon.random":
+        return func(**{k: v for k, v in info.items() if k != "__layout__"})
     return func(name=name, **info)
 
 
@@ -224,6 +227,8 @@ class HybridRecurrentCell(RecurrentCell, HybridBlock):
 
 # --- Three cells ----------------------------------------------------------------------------------
 
+NAMES = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
+
 
 class GatedCell(HybridRecurrentCell):
     """What the cells have in common: weights for the input and for the state, with `_gates` blocks of rows."""
@@ -234,9 +239,12 @@ class GatedCell(HybridRecurrentCell):
     def _weights(self, hidden_size, input_size, recurrent_size, *initializers):
         self._hidden_size, self._input_size = hidden_size, input_size
         rows = self._gates * hidden_size
-        names = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
         shapes = ((rows, input_size), (rows, recurrent_size), (rows,), (rows,))
-        for name, shape, init in zip(names, shapes, initializers):
+        self._make(zip(NAMES, shapes, initializers))
+
+    def _make(self, wanted):
+        """Make parameters: triples of a name, a shape and an initializer."""
+        for name, shape, init in wanted:
             p = self.params.get(name, shape=shape, init=init, allow_deferred_init=True)
             setattr(self, name, p)
 

@@ -121,6 +121,10 @@ class _RNNLayer(HybridBlock):
 
     def __call__(self, inputs, states=None, sequence_length=None, **kwargs):
         self.skip_states = states is None
+        if len(getattr(inputs, "shape", "TNC")) != 3:
+            raise ValueError(
+                f"{self.name}: inputs of shape {inputs.shape}; a layer wants {self._layout}, three axes"
+            )
         if states is None:
             states = self._first(inputs)
         elif isinstance(states, ARRAYS):

@@ -4,6 +4,7 @@
 
 from minigluon.gluon.rnn.rnn_cell import (
     ARRAYS,
+    NAMES,
     BidirectionalCell,
     GatedCell,
     GRUCell,
@@ -58,13 +59,16 @@ class LSTMPCell(GatedCell):
         params=None,
     ):
         super().__init__(prefix=prefix, params=params)
-        self._projection_size = projection_size
-        weights = i2h_weight_initializer, h2h_weight_initializer
-        biases = i2h_bias_initializer, h2h_bias_initializer
-        self._weights(hidden_size, input_size, projection_size, *weights, *biases)
-        shape, init = (projection_size, hidden_size), h2r_weight_initializer
-        self.h2r_weight = self.params.get(
-            "h2r_weight", shape=shape, init=init, allow_deferred_init=True
+        self._hidden_size, self._input_size = hidden_size, input_size
+        self._projection_size, rows = projection_size, 4 * hidden_size
+        self._make(
+            [
+                ("i2h_weight", (rows, input_size), i2h_weight_initializer),
+                ("h2h_weight", (rows, projection_size), h2h_weight_initializer),
+                ("h2r_weight", (projection_size, hidden_size), h2r_weight_initializer),
+                ("i2h_bias", (rows,), i2h_bias_initializer),
+                ("h2h_bias", (rows,), h2h_bias_initializer),
+            ]
         )
 
     # --- A projected state ------------------------------------------------------------------------
@@ -179,10 +183,7 @@ class ConvCell(GatedCell):
             (rows,),
             (rows,),
         ]
-        names = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
-        for name, shape, init in zip(names, shapes, initializers):
-            p = self.params.get(name, shape=shape, init=init, allow_deferred_init=True)
-            setattr(self, name, p)
+        self._make(zip(NAMES, shapes, initializers))
 
     # --- A state that is a picture ----------------------------------------------------------------
 
