@@ -72,3 +72,38 @@ def test_rotation():
 def test_in_a_dataset():
     data = mx.gluon.data.ArrayDataset(BATCH, np.arange(2)).transform_first(T.ToTensor())
     assert data[1][0].shape == (3, 12, 16) and data[1][1] == 1
+
+
+PIPES = [  # transforms, whether a loader may give them a whole batch
+    ([T.ToTensor(), T.Normalize(0.3, 0.2)], True),
+    ([T.Resize((9, 7)), T.ToTensor(), T.Cast("float16")], True),
+    ([T.Resize(6), T.CropResize(1, 1, 4, 3, (5, 5)), T.ToTensor()], True),
+    ([T.CenterCrop(5), T.ToTensor()], False),
+    ([T.RandomFlipLeftRight(), T.ToTensor()], False),
+    ([T.Resize(6, interpolation=10), T.ToTensor()], False),
+]
+
+
+@pytest.mark.parametrize("steps, at_once", PIPES)
+def test_whole_batches_are_the_same(steps, at_once):
+    pipe = T.Compose(steps)
+    assert (pipe.on_batch is not None) == at_once
+    x = mx.nd.array(np.random.default_rng(0).integers(0, 256, (7, 8, 10, 3)), dtype="uint8")
+    data = mx.gluon.data.ArrayDataset(x, list(range(7))).transform_first(pipe)
+    calls = []
+    handle = pipe.register_forward_hook(lambda *_: calls.append(1))
+    assert pipe.on_batch is None  # a hook hears of each picture
+    handle.detach()
+    if at_once:
+        (y, labels), *_ = mx.gluon.data.DataLoader(data, 7)
+        singly = np.stack([pipe(each).asnumpy() for each in x])
+        assert np.array_equal(y.asnumpy(), singly) and labels.asnumpy().tolist() == list(range(7))
+        assert y.dtype == pipe(x[0]).dtype
+
+
+def test_a_subclass_is_given_single_pictures():
+    class Mine(T.ToTensor):
+        def hybrid_forward(self, F, x):
+            return super().hybrid_forward(F, x) + 1
+
+    assert T.Compose([Mine()]).on_batch is None and Mine().on_batch is None

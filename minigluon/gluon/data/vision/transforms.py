@@ -15,6 +15,7 @@ from minigluon.gluon.nn.basic_layers import HybridSequential, Sequential
 from minigluon.image.image import _get_interp_method
 
 __all__ = [
+    "AtOnce",
     "Cast",
     "CenterCrop",
     "Compose",
@@ -45,13 +46,23 @@ __all__ = [
     "joined",
     "pair",
     "part",
+    "same_for_each",
 ]
 
 
 # --- Composition ----------------------------------------------------------------------------------
 
 
-class Compose(Sequential):
+class AtOnce:
+    """A transform that a loader may give a whole batch: `on_batch` is None where chance or a hook forbids."""
+
+    @property
+    def on_batch(self):
+        """What does to a batch what the transform does to each picture."""
+        return self if same_for_each(self) else None
+
+
+class Compose(AtOnce, Sequential):
     """Transforms, one after the other; neighbours that are hybrid become one HybridSequential."""
 
     def __init__(self, transforms):
@@ -74,7 +85,7 @@ def joined(group):
     return [together]
 
 
-class HybridCompose(HybridSequential):
+class HybridCompose(AtOnce, HybridSequential):
     """Hybrid transforms, one after the other."""
 
     def __init__(self, transforms):
@@ -83,6 +94,17 @@ class HybridCompose(HybridSequential):
             if not isinstance(t, HybridBlock):
                 raise ValueError(f"{t} is not a HybridBlock; try Compose instead")
             self.add(t)
+
+
+def same_for_each(block):
+    """Whether a block does to a batch what it does to each picture: no chance in it, no hook, no code of others."""
+    if block._forward_hooks or block._forward_pre_hooks:
+        return False
+    if type(block) in (Compose, HybridCompose, Sequential, HybridSequential):
+        return all(same_for_each(child) for child in block)
+    if type(block) in (Resize, CropResize) and block._interpolation == 10:
+        return False  # another one each time
+    return type(block) in (Cast, ToTensor, Normalize, Resize, CropResize)
 
 
 class RandomApply(Sequential):
@@ -111,7 +133,7 @@ class HybridRandomApply(HybridSequential):
         return x if self.p < random.random() else self.transforms(x)
 
 
-class Cast(HybridBlock):
+class Cast(AtOnce, HybridBlock):
     """Another type of numbers."""
 
     def __init__(self, dtype="float32"):
@@ -122,14 +144,14 @@ class Cast(HybridBlock):
         return F.cast(x, dtype=self._dtype)
 
 
-class ToTensor(HybridBlock):
+class ToTensor(AtOnce, HybridBlock):
     """Pictures (…, H, W, C) of bytes as float32 (…, C, H, W) from 0 to 1."""
 
     def hybrid_forward(self, F, x):
         return F.image.to_tensor(x)
 
 
-class Normalize(HybridBlock):
+class Normalize(AtOnce, HybridBlock):
     """(x - mean) / std, with numbers for each channel of (…, C, H, W)."""
 
     def __init__(self, mean=0.0, std=1.0):
@@ -157,7 +179,7 @@ def part(x, place, size, interp):
     return nd.image.resize(y, size=size, interp=_get_interp_method(interp, sizes))
 
 
-class Resize(HybridBlock):
+class Resize(AtOnce, HybridBlock):
     """Pictures (…, H, W, C) in another size: a number, or (width, height)."""
 
     def __init__(self, size, keep_ratio=False, interpolation=1):
@@ -168,7 +190,7 @@ class Resize(HybridBlock):
         return F.image.resize(x, size=self._size, keep_ratio=self._keep, interp=self._interpolation)
 
 
-class CropResize(HybridBlock):
+class CropResize(AtOnce, HybridBlock):
     """A fixed part of pictures, resized if a `size` is given."""
 
     def __init__(self, x, y, width, height, size=None, interpolation=None):
