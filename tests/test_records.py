@@ -7,6 +7,7 @@ import pickle
 import struct
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -446,3 +447,15 @@ def test_the_command(tmp_path, images):
         done = subprocess.run(command + extra, cwd=root, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert len(data.RecordFileDataset(str(tmp_path / "a.rec"))) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full disk here")
+@pytest.mark.parametrize("size", [10, 1 << 21])
+def test_a_full_disk(size):
+    writer = recordio.MXRecordIO("/dev/full", "w")
+    with pytest.raises(OSError, match="No space left"):
+        writer.write(bytes(size))
+        writer.close()
+    with suppress(OSError):
+        writer.close()  # what is left in memory
+    assert not writer.is_open

@@ -193,3 +193,53 @@ def test_vision_is_there_without_an_import_of_its_own():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = out.stdout.splitlines()
     assert lines[0] == "minigluon.gluon.data.vision.transforms" and "it has vision" in lines[1]
+
+
+def broken_in_the_middle(tmp_path, names="abcde", broken="c"):
+    """A folder dataset in which the pictures of some folders are none; a class has one picture."""
+    for i, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (6, 4), (i, i, i)).save(tmp_path / name / "0.png")
+        if name in broken:
+            (tmp_path / name / "0.png").write_bytes(b"no picture")
+    return vision.ImageFolderDataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_picture_is_named(tmp_path, workers):
+    data = broken_in_the_middle(tmp_path)
+    with pytest.raises(mx.MXNetError, match=f"{tmp_path}/c/0.png"):
+        list(mx.gluon.data.DataLoader(data, 2, num_workers=workers))
+
+
+@pytest.mark.filterwarnings("ignore:sample")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_pictures_are_skipped_and_counted(tmp_path, workers):
+    data = broken_in_the_middle(tmp_path, broken="ce").readable()
+    for epoch in (1, 2):
+        batches = list(mx.gluon.data.DataLoader(data, 2, num_workers=workers))
+        labels = [y for _, b in batches for y in b.asnumpy().tolist()]
+        assert labels == [0, 1, 3, 3, 0] and data.skipped == 2 * epoch
+    assert data[2][1] == 3 and data.skipped == 5 and len(data) == 5
+
+
+def test_skipping_says_what_and_ends(tmp_path):
+    data = broken_in_the_middle(tmp_path, "ab", "ab").readable()
+    with (
+        pytest.warns(UserWarning, match="sample [01] is skipped: imread"),
+        pytest.raises(mx.MXNetError, match="no sample"),
+    ):
+        data[0]
+    with pytest.raises(TypeError):  # other errors are errors
+        mx.gluon.data.SimpleDataset([1]).transform(len).readable()[0]
+
+
+def test_an_unreadable_record_is_named(tmp_path):
+    path = str(tmp_path / "a.rec")
+    writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / "a.idx"), path, "w")
+    writer.write_idx(7, mx.recordio.pack((0, 1.0, 7, 0), b"no picture"))
+    writer.close()
+    data = vision.ImageRecordDataset(path)
+    assert isinstance(data, mx.gluon.data.RecordFileDataset)
+    with pytest.raises(mx.MXNetError, match="a.rec, record of key 7"):
+        data[0]

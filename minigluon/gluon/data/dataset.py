@@ -2,10 +2,13 @@
 
 # Written from chapters/80_data.ipynb, chapters/81_records.ipynb: edit the chapter, then run `minigluon export`.
 
+import multiprocessing
 import os
+import warnings
 
 import numpy as np
 
+from minigluon.base import MXNetError
 from minigluon.ndarray.ndarray import NDArray, place
 from minigluon.recordio import MXIndexedRecordIO
 
@@ -14,6 +17,7 @@ __all__ = [
     "Chosen",
     "Dataset",
     "FirstTransform",
+    "Readable",
     "RecordFileDataset",
     "SimpleDataset",
     "Transformed",
@@ -71,6 +75,41 @@ class Dataset:
         size, rest = divmod(len(self), num_shards)
         start = size * index + min(index, rest)
         return Chosen(self, range(start, start + size + (index < rest)))
+
+    def readable(self, errors=(MXNetError, OSError)):
+        """The same samples, where the next one stands in for one that raises one of `errors`."""
+        return Readable(self, errors)
+
+
+class Readable(Dataset):
+    """The samples of another dataset; for one that cannot be read the next stands in, with a warning.
+
+    `skipped` is how often that happened, in this process and in all workers.
+    """
+
+    def __init__(self, dataset, errors):
+        self._dataset, self._errors = dataset, tuple(errors)
+        self._count = multiprocessing.Value("q", 0)  # workers count in the same memory
+
+    def __len__(self):
+        return len(self._dataset)
+
+    def __getitem__(self, idx):
+        for step in range(len(self)):
+            number = (idx + step) % len(self)
+            try:
+                return self._dataset[number]
+            except self._errors as error:
+                with self._count.get_lock():
+                    self._count.value += 1
+                warnings.warn(f"sample {number} is skipped: {error}", stacklevel=2)
+                last = error
+        raise MXNetError(f"no sample of the dataset can be read, the last because of: {last}")
+
+    @property
+    def skipped(self):
+        """How many samples were skipped."""
+        return self._count.value
 
 
 class SimpleDataset(Dataset):

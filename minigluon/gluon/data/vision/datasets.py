@@ -3,7 +3,6 @@
 # Written from chapters/85_vision_datasets.ipynb: edit the chapter, then run `minigluon export`.
 
 import gzip
-import importlib
 import math
 import os
 import shutil
@@ -15,9 +14,9 @@ from contextlib import suppress
 
 import numpy as np
 
-from minigluon import image
+from minigluon import image, recordio
 from minigluon.base import MXNetError
-from minigluon.gluon.data.dataset import Dataset
+from minigluon.gluon.data.dataset import Dataset, RecordFileDataset
 from minigluon.gluon.utils import _get_repo_file_url, check_sha1, download, replace_file
 from minigluon.ndarray.ndarray import array
 
@@ -356,20 +355,20 @@ class ImageListDataset(Pictures):
 # --- Records --------------------------------------------------------------------------------------
 
 
-class ImageRecordDataset(Dataset):
-    """The pictures in a record file with an index, as `im2rec` writes them."""
+class ImageRecordDataset(RecordFileDataset):
+    """The pictures in a record file with an index, as `im2rec` writes them; one that is damaged is named in the error."""
 
     def __init__(self, filename, flag=1, transform=None):
-        records = importlib.import_module("minigluon.gluon.data.dataset").RecordFileDataset
-        self._records, self._flag, self._transform = records(filename), flag, transform
-
-    def __len__(self):
-        return len(self._records)
+        super().__init__(filename)
+        self._flag, self._transform = flag, transform
 
     def __getitem__(self, idx):
-        unpack_record = importlib.import_module("minigluon.recordio").unpack
-        header, packed = unpack_record(self._records[idx])
-        picture = image.imdecode(packed, self._flag)
+        header, packed = recordio.unpack(super().__getitem__(idx))
+        try:
+            picture = image.imdecode(packed, self._flag)
+        except MXNetError as error:
+            key = self._record.keys[idx]
+            raise MXNetError(f"{self.filename}, record of key {key}: {error}") from error
         if self._transform is not None:
             return self._transform(picture, header.label)
         return picture, header.label
