@@ -11,7 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Alone", "NAMES", "alone", "control", "forget_threads", "helpers", "pool", "spread"]
+__all__ = [
+    "Alone",
+    "FEW",
+    "MANY",
+    "NAMES",
+    "alone",
+    "control",
+    "forget_threads",
+    "helpers",
+    "matmul",
+    "pool",
+    "spread",
+]
 
 
 # --- OpenBLAS and its threads ---------------------------------------------------------------------
@@ -117,3 +129,27 @@ def spread(function, items):
     for error in filter(None, errors):
         raise error
     return found
+
+
+# --- A product without OpenBLAS's threads ---------------------------------------------------------
+
+FEW = 1 << 18  # multiplications: OpenBLAS uses no threads for fewer
+MANY = 1 << 22  # multiplications from which threads pay for their start
+
+
+def matmul(a, b):
+    """`a @ b` of two matrices, on all cores, but not on OpenBLAS's threads."""
+    (m, k), n = a.shape, b.shape[1]
+    if type(a) is not np.ndarray or m * k * n <= FEW or a.dtype.char not in "fd":
+        return a @ b
+    if m * k * n < MANY:
+        with alone:
+            return a @ b
+    out = np.empty((m, n), np.result_type(a, b))
+    step = -(-max(m, n) // alone.threads)
+    parts = [slice(i, i + step) for i in range(0, max(m, n), step)]
+    if m >= n:
+        spread(lambda at: np.matmul(a[at], b, out=out[at]), parts)
+    else:
+        spread(lambda at: np.matmul(a, b[:, at], out=out[:, at]), parts)
+    return out

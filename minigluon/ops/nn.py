@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from minigluon.base import MXNetError
+from minigluon.cores import matmul
 from minigluon.op import operator
 from minigluon.ops.elementwise import exp, relu, sigmoid, tanh
 from minigluon.ops.reduce import sum
@@ -51,7 +52,7 @@ def FullyConnected(data, weight, bias=None, /, num_hidden=None, no_bias=False, f
     weight: (num_hidden, in_units); bias: (num_hidden,), absent with no_bias=True.
     """
     check_sizes(data, weight, bias, num_hidden, no_bias, flatten)
-    y = rows(data, flatten) @ weight.T
+    y = matmul(rows(data, flatten), weight.T)
     if bias is not None:
         y += bias
     return y if flatten or data.ndim == 2 else y.reshape(*data.shape[:-1], y.shape[1])
@@ -71,7 +72,7 @@ def without_bias(data, weight, flatten):
 )
 def dense_data(data, weight, like, /, flatten=True):
     """The gradient of `FullyConnected`'s data, in the shape of `like`, from that of its output, `data`."""
-    return (rows(data, False) @ weight).reshape(like.shape)
+    return matmul(rows(data, False), weight).reshape(like.shape)
 
 
 @operator(
@@ -82,7 +83,7 @@ def dense_data(data, weight, like, /, flatten=True):
 )
 def dense_weight(data, inputs, /, flatten=True):
     """The gradient of `FullyConnected`'s weight, from that of its output, `data`, and its `inputs`."""
-    return rows(data, False).T @ rows(inputs, flatten)
+    return matmul(rows(data, False).T, rows(inputs, flatten))
 
 
 def check_sizes(data, weight, bias, num_hidden, no_bias, flatten):

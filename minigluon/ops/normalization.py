@@ -7,6 +7,7 @@ from functools import update_wrapper
 import numpy as np
 
 from minigluon.autograd import ones_like, state
+from minigluon.cores import spread
 from minigluon.op import operator, operators
 from minigluon.ops.elementwise import cast_like, greater
 from minigluon.ops.reduce import axes, broadcast_along, mean, one_axis, sum
@@ -30,6 +31,7 @@ __all__ = [
     "contrib_BatchNormWithReLU",
     "contrib_SyncBatchNorm",
     "dotted",
+    "each_block",
     "grouped",
     "kept",
     "moved",
@@ -88,6 +90,12 @@ def blocks(data, axis):
     return [(slice(None),) * axis + (slice(i, i + step),) for i in range(0, n, step)]
 
 
+def each_block(function, data, axis):
+    """What `function` returns for each of the blocks, which all cores share if there are many numbers."""
+    found = blocks(data, axis)
+    return spread(function, found) if len(found) > 1 else [function(found[0])]
+
+
 def part(a, block):
     """The part of `a` that belongs to a block; an array that is the same for all blocks has size 1 there."""
     axis = len(block) - 1
@@ -100,7 +108,7 @@ def part(a, block):
 def normalize(x, gamma, beta, over, eps, split):
     """y, m, v and r: the whole layer in one walk; γ and β in shapes that broadcast."""
     out = np.empty_like(x)
-    found = [normalize_block(x, gamma, beta, over, eps, out, at) for at in blocks(x, split)]
+    found = each_block(lambda at: normalize_block(x, gamma, beta, over, eps, out, at), x, split)
     if len(found) == 1:
         return out, *found[0]
     return out, *(np.concatenate(parts, axis=split) for parts in zip(*found))
@@ -173,7 +181,7 @@ def pull_block(g, x, gamma, m, r, over, others, t, out, at):
 def pulled(g, x, gamma, m, r, over, along, split, t=None):
     """The gradients of x, γ and β; those of γ and β as vectors."""
     out, others = np.empty_like(x), tuple(i for i in range(x.ndim) if i != along)
-    work = [pull_block(g, x, gamma, m, r, over, others, t, out, at) for at in blocks(x, split)]
+    work = each_block(lambda at: pull_block(g, x, gamma, m, r, over, others, t, out, at), x, split)
     by_gamma, by_beta = (np.concatenate(parts, axis=split) for parts in zip(*work))
     if split != along:
         by_gamma, by_beta = (a.sum(axis=split) for a in (by_gamma, by_beta))

@@ -2,11 +2,13 @@
 
 # Written from chapters/42_pooling.ipynb: edit the chapter, then run `minigluon export`.
 
+import functools
 import math
 
 import numpy as np
 
 from minigluon.base import MXNetError
+from minigluon.cores import spread
 from minigluon.op import operator
 from minigluon.ops.convolution import (
     LAYOUTS,
@@ -22,6 +24,7 @@ from minigluon.ops.shape import several
 
 __all__ = [
     "LRN",
+    "MANY",
     "Pooling",
     "UpSampling",
     "added",
@@ -30,11 +33,13 @@ __all__ = [
     "counts",
     "covers",
     "first_of_all",
+    "in_parts",
     "inside",
     "largest",
     "lowest",
     "lp",
     "near_sum",
+    "placed",
     "pool_frame",
     "pool_pick",
     "pool_place",
@@ -51,6 +56,8 @@ __all__ = [
 
 
 # --- Windows --------------------------------------------------------------------------------------
+
+MANY = 1 << 16  # numbers of a result from which threads pay for their start
 
 
 def pool_frame(data, kernel, stride, pad, global_pool, pooling_convention, layout):
@@ -227,12 +234,41 @@ def largest(data, frame):
 def winners(data, frame):
     """For each tap in turn: its key, and where it is the first to have the maximum."""
     padded = bordered(data, frame, lowest(data.dtype))
-    best = largest(data, frame)
+    keys = [*taps(frame)]
+    seen = [padded[key].copy() for key in keys]  # what is compared twice had better lie together
+    best = functools.reduce(np.maximum, seen)
     free = np.ones_like(best, dtype=bool)
-    for key in taps(frame):
-        won = (padded[key] == best) & free
-        free &= ~won
+    for key, part in zip(keys, seen):
+        won = part == best
+        won &= free
+        free ^= won
         yield key, won
+
+
+def in_parts(function, out, *arrays):
+    """Fill `out` with `function` of some pictures of the arrays at a time, on all cores if they are many."""
+    n = len(out)
+    if type(out) is not np.ndarray or out.size < MANY or n < 2:
+        return function(*arrays)
+    step = max(1, min(2 * MANY * n // out.size, -(-n // 2)))
+
+    def fill(at):
+        out[at] = function(*[a[at] for a in arrays])
+
+    spread(fill, [slice(i, i + step) for i in range(0, n, step)])
+    return out
+
+
+def placed(g, x, frame):
+    """Each number of `g` where its window of `x` has its first maximum."""
+    out = bordered(np.zeros_like(x), frame, 0)
+    disjoint = all(s >= k for k, s in zip(frame[0], frame[1]))
+    for key, won in winners(x, frame):
+        if disjoint:
+            np.multiply(g, won, out=out[key])
+        else:
+            out[key] += g * won
+    return inside(out, x, frame)
 
 
 def first_of_all(data):
@@ -259,10 +295,8 @@ def pool_place(
     g, x = front(data, layout), front(like, layout)
     if covers(x, frame):
         return back(np.where(first_of_all(x), g, np.zeros_like(g)), layout)
-    out = bordered(np.zeros_like(x), frame, 0)
-    for key, won in winners(x, frame):
-        out[key] += g * won
-    return back(inside(out, x, frame), layout)
+    found = in_parts(lambda *a: placed(*a, frame), np.empty_like(x), g, x)
+    return back(found, layout)
 
 
 @operator(vjp=(lambda g, y, h, x, **s: pool_place(g, x, **s), None))
@@ -314,7 +348,9 @@ def Pooling(
     settings = kernel, global_pool, pooling_convention, stride, pad, layout
     if pool_type == "max":
         frame = pool_frame(data, kernel, stride, pad, global_pool, pooling_convention, layout)
-        return back(largest(front(data, layout), frame), layout)
+        x = front(data, layout)
+        y = np.empty_like(x, shape=(*x.shape[:2], *frame[3]))
+        return back(in_parts(lambda a: largest(a, frame), y, x), layout)
     if pool_type == "lp":
         return lp(data, p_value, settings)
     if pool_type not in ("avg", "sum"):

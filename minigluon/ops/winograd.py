@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from minigluon.cores import alone, spread
+from minigluon.cores import alone, matmul, spread
 
 __all__ = [
     "AT",
@@ -222,7 +222,7 @@ def winograd_weight(g, x, pad):
         return np.matmul(m.reshape(6, -1, 6, f).transpose(0, 2, 3, 1), v.swapaxes(1, 2))
 
     u = functools.reduce(np.add, spread(share, few(n, t * (total // 6))))
-    return (u.reshape(36, f * c).T @ GG).reshape(f, c, 3, 3)
+    return matmul(u.reshape(36, f * c).T, GG).reshape(f, c, 3, 3)
 
 
 # --- Where it pays --------------------------------------------------------------------------------
