@@ -16,7 +16,7 @@ def mixed(draw):
     """Numbers, slices, new axes, an ellipsis, lists and arrays of places in any order."""
     size, parts = draw(st.integers(1, 3)), []
     for n in SHAPE[: draw(st.integers(1, 3))]:
-        place = st.integers(-n, n - 1)
+        place = st.integers(-2, 1)  # fits every axis, as an ellipsis moves it
         places = st.lists(place, min_size=size, max_size=size)
         block = st.lists(places, min_size=1, max_size=2).map(np.array)
         parts.append(draw(st.one_of(place, st.slices(n), places, places.map(np.array), block)))
@@ -159,3 +159,25 @@ def test_reshape_to_fewer_numbers():
     for shape in [(4,), (5, -1)]:
         with pytest.raises(ValueError):
             mx.nd.array(numbers()).reshape(shape)
+
+
+@pytest.mark.parametrize("value", [-1, 300, -1.5, [-1, 300, 2, 7], np.array([-1, 300, 2, 7])])
+def test_too_large_whole_numbers_wrap_around_as_in_c(value):
+    x = mx.nd.zeros(4, dtype="uint8")
+    x[:] = value
+    want = np.broadcast_to(np.trunc(value).astype("int64") % 256, 4)
+    np.testing.assert_array_equal(x.asnumpy(), want)
+    if not isinstance(value, list | np.ndarray):
+        assert mx.nd.full(1, value, dtype="uint8").asscalar() == want[0]
+    np.testing.assert_array_equal(
+        mx.nd.array(np.ravel(value), dtype="uint8").asnumpy(),
+        np.unique(want) if np.ndim(value) == 0 else want,
+    )
+
+
+def test_reshape_like_copies_and_one_axis_is_its_own_transpose():
+    x = mx.nd.ones(4)
+    assert x.T is x
+    y, z = mx.nd.reshape_like(x, x), x.reshape_like(x)
+    x[:] = 3
+    assert y.sum().asscalar() == z.sum().asscalar() == 4

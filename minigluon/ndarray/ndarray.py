@@ -24,6 +24,8 @@ __all__ = [
     "from_dlpack",
     "from_numpy",
     "full",
+    "held",
+    "host_array",
     "linspace",
     "made",
     "number",
@@ -246,6 +248,11 @@ def number(op, a, dtype):
     a = a.item() if isinstance(a, np.generic) else a
     if not isinstance(a, int | float):
         raise ArgumentError(f"{op.name}: type {type(a)} not supported, give an NDArray or a number")
+    return held(a, dtype)
+
+
+def held(a, dtype):
+    """A number as an array of `dtype` holds it: a whole one where that is of whole numbers."""
     if dtype.kind not in "iu":
         return a
     if a in (math.inf, -math.inf):  # beyond all whole numbers of the type
@@ -281,9 +288,17 @@ def array(source_array, ctx=None, dtype=None):
         dtype = source_array.dtype if dtype is None else dtype
         source_array = source_array.asnumpy()
     try:
-        return place(np.array(source_array, real_dtype(dtype)), ctx)
+        return place(host_array(source_array, real_dtype(dtype)), ctx)
     except (ValueError, TypeError) as error:
         raise TypeError(f"source_array must be array like object: {error}") from None
+
+
+def host_array(source, dtype):
+    """The numbers of a list or an array, in `dtype`; too large ones as C converts them."""
+    try:
+        return np.array(source, dtype)
+    except OverflowError:
+        return np.array(source).astype(dtype)
 
 
 def place(raw, ctx):
@@ -323,7 +338,9 @@ def ones(shape, ctx=None, dtype=None, out=None, **_):
 
 def full(shape, val, ctx=None, dtype=None, out=None):
     """An array in which every number is `val`."""
-    return made(np.full(sizes(shape), val, real_dtype(dtype)), ctx, out)
+    dtype = real_dtype(dtype)
+    val = held(val, dtype) if isinstance(val, int | float) else val
+    return made(np.full(sizes(shape), val, dtype), ctx, out)
 
 
 def empty(shape, ctx=None, dtype=None):

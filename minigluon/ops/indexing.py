@@ -6,7 +6,7 @@ import numpy as np
 
 from minigluon.autograd import state, writable, zeros_like
 from minigluon.context import put
-from minigluon.ndarray.ndarray import ArgumentError, NDArray
+from minigluon.ndarray.ndarray import ArgumentError, NDArray, held, host_array
 from minigluon.op import Operand, operator
 from minigluon.ops.reduce import at_least_1d, one_axis
 
@@ -122,8 +122,11 @@ def setitem(self, key, value):
             self._node = replaced(self, value, key=key)._node
         value = value._data
     elif isinstance(value, list | tuple | np.ndarray):
-        value = put(np.array(value, raw.dtype), self._ctx)
-    elif not isinstance(value, int | float | np.generic):
+        value = put(host_array(value, raw.dtype), self._ctx)
+    elif isinstance(value, int | float | np.generic):
+        if raw.dtype.kind in "iu":
+            value = held(value, raw.dtype)
+    else:
         raise ArgumentError(f"type {type(value)} cannot be written into an array")
     raw[key] = alone(value)
 

@@ -32,6 +32,7 @@ __all__ = [
     "inferred",
     "inverse",
     "moveaxis",
+    "owned",
     "parts",
     "repeat",
     "reshape",
@@ -58,7 +59,7 @@ __all__ = [
 # --- Reading memory anew --------------------------------------------------------------------------
 
 
-@operator(vjp=(lambda g, y, x, like, **_: reshape_like(g, x), None), same_dtype=False)
+@operator(vjp=(lambda g, y, x, like, **_: reshape_like(g, x), None), same_dtype=False, listed=False)
 def reshape_like(lhs, rhs, /, lhs_begin=None, lhs_end=None, rhs_begin=None, rhs_end=None):
     """The numbers of `lhs` in the shape of `rhs`, which must have as many.
 
@@ -69,6 +70,14 @@ def reshape_like(lhs, rhs, /, lhs_begin=None, lhs_end=None, rhs_begin=None, rhs_
     before, after = axes_between(lhs, lhs_begin, lhs_end)
     first, last = axes_between(rhs, rhs_begin, rhs_end)
     return lhs.reshape(lhs.shape[:before] + rhs.shape[first:last] + lhs.shape[after:])
+
+
+def owned(lhs, rhs, /, lhs_begin=None, lhs_end=None, rhs_begin=None, rhs_end=None):
+    return reshape_like.kernel(lhs, rhs, lhs_begin, lhs_end, rhs_begin, rhs_end).copy()
+
+
+owned.__name__, owned.__doc__ = "reshape_like", reshape_like.__doc__
+owned = operator(owned, vjp=reshape_like.rules, same_dtype=False)
 
 
 def axes_between(a, begin, end):
@@ -396,13 +405,15 @@ def viewing(op):
 
 Operand.reshape, NDArray.reshape = reshape_method, reshape_view
 Operand.transpose, Operand.T = transpose_method, property(transpose_method)
+NDArray.T = property(lambda self: self if self.ndim < 2 else transpose(self))  # as in MXNet
+Operand.reshape_like = owned
 Operand.broadcast_to, NDArray.broadcast_to = broadcast_to, broadcast_to_method
 Operand.broadcast_like = broadcast_like
 NDArray.broadcast_like = lambda self, other: broadcast_to_method(self, other.shape)
 Operand.broadcast_axes = broadcast_axis
 for op in [flatten, expand_dims, squeeze]:
     setattr(Operand, op.name, viewing(op))
-for op in [reshape_like, swapaxes, flip, tile, repeat, broadcast_axis, depth_to_space]:
+for op in [swapaxes, flip, tile, repeat, broadcast_axis, depth_to_space]:
     setattr(Operand, op.name, op)
 for op in [space_to_depth, shape_array, size_array, zeros_like, ones_like]:
     setattr(Operand, op.name, op)
