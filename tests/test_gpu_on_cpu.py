@@ -1,5 +1,6 @@
 """mx.gpu(0) without a GPU: the stand-in refuses what CuPy refuses, and errors say what is missing."""
 
+import json
 import subprocess
 import sys
 
@@ -119,3 +120,13 @@ def test_the_tests_for_hardware_pass_on_the_stand_in(monkeypatch):
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-2000:]
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_hardware_runs_on_the_stand_in(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINIGLUON_CUPY", "minigluon.gpu_on_cpu")
+    command = [sys.executable, "benchmarks/gpu.py", "--tiny", "--out", str(tmp_path / "gpu.json")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert "no hardware" in found["device"] and len(found["paths"]) >= 20

@@ -1,0 +1,431 @@
+"""Each hot path on a GPU: time, floor, the fraction of the floor that is reached, PyTorch's time on the same card.
+
+`python benchmarks/gpu.py` takes two or three minutes on one GPU and writes benchmarks/results/DATE-gpu.json. Times are the
+best of five rounds, by the device's own clock. The floor is the larger of bytes over the measured copy bandwidth and
+operations over `--peak`. `--tiny` divides the sizes by 1024 and more, to try the script on the stand-in:
+
+    MINIGLUON_CUPY=minigluon.gpu_on_cpu python benchmarks/gpu.py --tiny --out /tmp/gpu.json
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+
+import minigluon as mx
+import minigluon.ops
+from minigluon import autograd
+from minigluon.context import cupy_or_none, gpu_memory_info, num_gpus, put
+from minigluon.op import operators
+from minigluon.ops import optimizer, product_kernels
+
+minigluon.ops.load()
+GPU = mx.gpu(0)
+rng = np.random.default_rng(0)
+
+
+def torch_or_none():
+    """PyTorch, if it can use a GPU here."""
+    try:
+        import torch
+    except ImportError:
+        return None
+    return torch if torch.cuda.is_available() else None
+
+
+torch = torch_or_none()
+
+
+class Row:
+    """One row of the table: what is run here and there, its bytes and its operations."""
+
+    def __init__(self, name, ours, theirs=None, bytes=0, flops=0):
+        self.name, self.ours, self.theirs, self.bytes, self.flops = name, ours, theirs, bytes, flops
+
+
+def device(*shape, dtype="float16", scale=1.0):
+    """Random numbers on the GPU, few of them different: what they are does not matter."""
+    small = (rng.normal(size=min(int(np.prod(shape)), 1 << 16)) * scale).astype(dtype)
+    size = int(np.prod(shape))
+    there = put(small, GPU)
+    many = np.concatenate([there] * -(-size // len(small))) if size > len(small) else there
+    return many[:size].reshape(shape).copy()
+
+
+def tensor(x, grad=False):
+    """The same numbers in PyTorch."""
+    return torch.as_tensor(x.get(), device="cuda").requires_grad_(grad)
+
+
+def kernel(name):
+    """The kernel of an operator."""
+    op = operators[name]
+    return getattr(op, "revealing", (op,))[0].kernel
+
+
+def rows(tiny):
+    """Paths over rows: softmax, cross-entropy, layer normalization."""
+    r, c = (16, 64) if tiny else (8192, 16384)
+    x, g = device(r, c), device(r, c)
+    n = x.nbytes
+    label = put(rng.integers(0, c, r).astype("float32"), GPU)
+    gamma, beta = (device(c, dtype="float32") for _ in "gb")
+    p = kernel("softmax")(x)
+    loss = kernel("sparse_softmax_cross_entropy")(x, label)
+    one = np.ones_like(loss)
+    y, _, _, m, s = kernel("LayerNorm")(x, gamma, beta)
+    t = theirs_rows(x, g, label, gamma, beta) if torch else {}
+    make = lambda name, ours, bytes: Row(name, ours, t.get(name), bytes)
+    yield make("softmax", lambda: kernel("softmax")(x), 2 * n)
+    yield make("softmax backward", lambda: kernel("softmax_back")(g, p), 3 * n)
+    yield make("cross-entropy", lambda: kernel("sparse_softmax_cross_entropy")(x, label), n)
+    yield make(
+        "cross-entropy backward", lambda: kernel("cross_entropy_back")(one, x, loss, label), 2 * n
+    )
+    yield make("layer norm", lambda: kernel("LayerNorm")(x, gamma, beta), 2 * n)
+    over = {"axis": 1, "along": 1}
+    yield make(
+        "layer norm backward", lambda: kernel("norm_backward")(g, x, gamma, m, s, **over), 3 * n
+    )
+
+
+def theirs_rows(x, g, label, gamma, beta):
+    """The same in PyTorch, eager."""
+    F = torch.nn.functional
+    X, G, L = tensor(x), tensor(g), tensor(label).long()
+    W, B = tensor(gamma).half(), tensor(beta).half()
+    Xg, Wg, Bg = X.clone().requires_grad_(), W.clone().requires_grad_(), B.clone().requires_grad_()
+    soft, loss = F.softmax(Xg, -1), F.cross_entropy(Xg, L, reduction="none")
+    norm, one = F.layer_norm(Xg, W.shape, Wg, Bg), torch.ones_like(loss)
+    back = lambda y, g, xs: lambda: torch.autograd.grad(y, xs, g, retain_graph=True)
+    return {
+        "softmax": lambda: F.softmax(X, -1),
+        "softmax backward": back(soft, G, [Xg]),
+        "cross-entropy": lambda: F.cross_entropy(X, L, reduction="none"),
+        "cross-entropy backward": back(loss, one, [Xg]),
+        "layer norm": lambda: F.layer_norm(X, W.shape, W, B),
+        "layer norm backward": back(norm, G, [Xg, Wg, Bg]),
+    }
+
+
+def batch_norm(tiny):
+    """Batch normalization in training."""
+    shape = (2, 4, 4, 4) if tiny else (256, 64, 56, 56)
+    x, g, c = device(*shape), device(*shape), shape[1]
+    gamma, beta, mean = (device(c, dtype="float32") for _ in "gbm")
+    var = np.abs(device(c, dtype="float32")) + 1
+    arrays, n = (gamma, beta, mean, var), x.nbytes
+    with autograd.train_mode():
+        y, *saved = kernel("BatchNorm")(x, *arrays, fix_gamma=False)
+
+    def forward():
+        with autograd.train_mode():
+            kernel("BatchNorm")(x, *arrays, fix_gamma=False)
+
+    def backward():
+        kernel("batch_norm_backward")(g, x, gamma, mean, var, *saved, fix_gamma=False)
+
+    theirs = [None, None]
+    if torch:
+        layer, X = torch.nn.BatchNorm2d(c).cuda(), tensor(x, True)
+        Y, G = layer(X), tensor(g)
+        both = [X, *layer.parameters()]
+        theirs = [
+            lambda: layer(X.detach()),
+            lambda: torch.autograd.grad(Y, both, G, retain_graph=True),
+        ]
+    yield Row("batch norm", forward, theirs[0], 3 * n)
+    yield Row("batch norm backward", backward, theirs[1], 5 * n)
+
+
+def updates(tiny):
+    """Optimizers for many parameters."""
+    sizes = [64, 3] if tiny else [1 << 20] * 90 + [1 << 12] * 200
+    total = sum(sizes)
+    for name, step, states, each in (
+        ("SGD with momentum", optimizer.momentum_step, 1, 20),
+        ("Adam", optimizer.adam_step, 2, 28),
+    ):
+        arrays = [[device(n, dtype="float32") for _ in range(2 + states)] for n in sizes]
+        for a in arrays:
+            a[2:] = [np.abs(s) for s in a[2:]]
+        more = {"momentum": 0.9} if states == 1 else {}
+        jobs = [(step, a, {"lr": 1e-6, "wd": 0.0, **more}) for a in arrays]
+        theirs = None
+        if torch:
+            params = [torch.nn.Parameter(tensor(a[0])) for a in arrays]
+            for p, a in zip(params, arrays):
+                p.grad = tensor(a[1])
+            kind = torch.optim.SGD if states == 1 else torch.optim.Adam
+            theirs = kind(params, lr=1e-6, **more).step
+        yield Row(name, lambda jobs=jobs: optimizer.run(list(jobs)), theirs, each * total)
+
+
+def lookups(tiny):
+    """Dropout and the gradient of an embedding."""
+    n = 4096 if tiny else 1 << 27
+    x = device(n)
+
+    def drop():
+        kernel("Dropout")(x, p=0.1, mode="always", rng=1)
+
+    X = tensor(x) if torch else None
+    theirs = (lambda: torch.nn.functional.dropout(X, 0.1)) if torch else None
+    yield Row("dropout", drop, theirs, 2 * x.nbytes)
+    r, d, v = (64, 32, 50) if tiny else (65536, 1024, 50000)
+    index = np.minimum(rng.zipf(1.2, r), v - 1).astype("float32")
+    g, table = device(r, d), device(v, d)
+    where = put(index, GPU)
+    theirs = None
+    if torch:
+        W, I, G = tensor(table, True), tensor(where).long(), tensor(g)
+        found = torch.nn.functional.embedding(I, W)
+        theirs = lambda: torch.autograd.grad(found, W, G, retain_graph=True)
+    yield Row(
+        "embedding gradient",
+        lambda: kernel("untake")(g, table, where),
+        theirs,
+        g.nbytes + table.nbytes,
+    )
+
+
+def products(tiny):
+    """The ladder of matrix products, cuBLAS, and convolutions."""
+    n = 64 if tiny else 4096
+    a, b = device(n, n), device(n, n)
+    single = a.astype("float32"), b.astype("float32")
+    flops = 2 * n**3
+    A, B = (tensor(a), tensor(b)) if torch else (None, None)
+    theirs = (lambda: A @ B.T) if torch else None
+    for step in product_kernels.LADDER:
+        pair = (a, b) if step == "tensor" else single
+        ours = lambda pair=pair, step=step: product_kernels.product(*pair, step)
+        yield Row(f"product, {step}", ours, theirs if step == "tensor" else None, 0, flops)
+    yield Row("product, cuBLAS fp16", lambda: np.matmul(a, b.T), theirs, 0, flops)
+    shape, f = ((2, 8, 8, 16), 8) if tiny else ((256, 56, 56, 64), 64)
+    x, w = device(*shape), device(f, 3, 3, shape[-1])
+    settings = {"kernel": (3, 3), "pad": (1, 1), "num_filter": f, "layout": "NHWC", "no_bias": True}
+    flops = 2 * 9 * f * int(np.prod(shape))
+    theirs = None
+    if torch:
+        picture, filters = (tensor(v).permute(0, 3, 1, 2) for v in (x, w))
+        theirs = lambda: torch.nn.functional.conv2d(picture, filters, padding=1)
+    yield Row(
+        "convolution NHWC fp16",
+        lambda: kernel("Convolution")(x, w, **settings),
+        theirs,
+        2 * x.nbytes,
+        flops,
+    )
+
+
+def networks(tiny):
+    """Whole training steps: a small network hybridized, ResNet-18, a two-layer LSTM."""
+    for name, net, shape, classes in (
+        ("step of an MLP, hybridized", mlp(), (64, 784), 10),
+        (
+            "step of ResNet-18",
+            None if tiny else mx.gluon.model_zoo.vision.resnet18_v1(),
+            (64, 3, 224, 224),
+            1000,
+        ),
+    ):
+        if net is not None:
+            yield Row(
+                name,
+                training(net, shape, classes),
+                torch_mlp() if torch and "MLP" in name else None,
+            )
+    t, n, h = (3, 2, 8) if tiny else (35, 64, 650)
+    lstm = mx.gluon.rnn.LSTM(h, num_layers=2, input_size=h)
+    yield Row(
+        "step of a 2-layer LSTM",
+        training(lstm, (t, n, h), None),
+        torch_lstm(t, n, h) if torch else None,
+    )
+
+
+def mlp():
+    """784-256-256-10."""
+    net = mx.gluon.nn.HybridSequential()
+    net.add(
+        *[mx.gluon.nn.Dense(n, activation=a) for n, a in ((256, "relu"), (256, "relu"), (10, None))]
+    )
+    net.hybridize(static_alloc=True)
+    return net
+
+
+def training(net, shape, classes):
+    """A step: forward, loss, backward, update."""
+    net.initialize(ctx=GPU)
+    x = mx.nd.array(rng.normal(size=shape), ctx=GPU)
+    label = None if classes is None else mx.nd.array(rng.integers(0, classes, shape[0]), ctx=GPU)
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    net(x)
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-3}, kvstore=None)
+
+    def step():
+        with autograd.record():
+            y = net(x)
+            total = (y * y).sum() if label is None else loss(y, label)
+        total.backward()
+        trainer.step(shape[0])
+
+    return step
+
+
+def torch_training(net, x, loss):
+    """The same step in PyTorch."""
+    sgd = torch.optim.SGD(net.parameters(), lr=1e-3)
+
+    def step():
+        sgd.zero_grad()
+        loss(net(x)).backward()
+        sgd.step()
+
+    return step
+
+
+def torch_mlp():
+    """The MLP in PyTorch, eager."""
+    L, R = torch.nn.Linear, torch.nn.ReLU
+    net = torch.nn.Sequential(L(784, 256), R(), L(256, 256), R(), L(256, 10)).cuda()
+    label = torch.randint(0, 10, (64,), device="cuda")
+    return torch_training(
+        net,
+        torch.randn(64, 784, device="cuda"),
+        lambda y: torch.nn.functional.cross_entropy(y, label),
+    )
+
+
+def torch_lstm(t, n, h):
+    """The LSTM in PyTorch, by cuDNN."""
+    net = torch.nn.LSTM(h, h, 2).cuda()
+    return torch_training(net, torch.randn(t, n, h, device="cuda"), lambda y: (y[0] * y[0]).sum())
+
+
+GROUPS = (rows, batch_norm, updates, lookups, products, networks)
+
+
+def seconds(call, own):
+    """The best time of a call, of five rounds of at least 20 ms; `own` is CuPy or PyTorch's cuda."""
+    call()
+    wait = own.cuda.Device().synchronize if hasattr(own.cuda, "Device") else own.cuda.synchronize
+    started = time.perf_counter()
+    call()
+    wait()
+    repeat = max(1, min(200, int(0.02 / (time.perf_counter() - started + 1e-9))))
+    best = float("inf")
+    for _ in range(5):
+        best = min(best, round_(call, repeat, own, wait))
+    return best
+
+
+def round_(call, repeat, own, wait):
+    """Seconds a call in one round, by events where the library has them."""
+    if not hasattr(own.cuda, "Event"):
+        started = time.perf_counter()
+        for _ in range(repeat):
+            call()
+        wait()
+        return (time.perf_counter() - started) / repeat
+    first, last = (
+        own.cuda.Event(enable_timing=True) if own is torch else own.cuda.Event() for _ in "fl"
+    )
+    first.record()
+    for _ in range(repeat):
+        call()
+    last.record()
+    last.synchronize()
+    elapsed = first.elapsed_time(last) if own is torch else own.cuda.get_elapsed_time(first, last)
+    return elapsed / 1e3 / repeat
+
+
+def copy_bandwidth(tiny):
+    """Bytes a second that a plain copy of 512 MiB moves, read and written."""
+    x = device(1 << (12 if tiny else 28))
+    y = np.empty_like(x)
+    return 2 * x.nbytes / seconds(lambda: np.copyto(y, x), cupy_or_none())
+
+
+def measured(path, bandwidth, peak):
+    """One row of the table."""
+    ours = seconds(path.ours, cupy_or_none())
+    theirs = seconds(path.theirs, torch) if path.theirs else None
+    floor = max(path.bytes / bandwidth, path.flops / peak)
+    return {
+        "path": path.name,
+        "us": ours * 1e6,
+        "floor_us": floor * 1e6,
+        "reached": floor / ours if floor else None,
+        "pytorch_us": theirs and theirs * 1e6,
+        "against_pytorch": theirs and theirs / ours,
+    }
+
+
+def versions():
+    """The device and the versions of everything."""
+    cupy = cupy_or_none()
+    name = "the stand-in: no hardware"
+    if hasattr(cupy.cuda.runtime, "getDeviceProperties"):
+        name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    return {
+        "device": name,
+        "memory": gpu_memory_info(0)[1],
+        "cupy": getattr(cupy, "__version__", cupy.__name__),
+        "cuda": cupy.cuda.runtime.runtimeGetVersion()
+        if hasattr(cupy.cuda.runtime, "runtimeGetVersion")
+        else None,
+        "pytorch": torch and torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "minigluon": mx.__version__,
+    }
+
+
+def main():
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tiny", action="store_true", help="sizes for the stand-in")
+    parser.add_argument(
+        "--peak", type=float, default=790e12, help="operations a second, fp16 tensor cores"
+    )
+    parser.add_argument("--only", default="", help="paths whose name contains this")
+    parser.add_argument("--out", help="the JSON file")
+    given = parser.parse_args()
+    if not num_gpus():
+        raise SystemExit("no GPU that CuPy can use: nothing was measured")
+    today = datetime.date.today().isoformat()
+    out = Path(given.out or Path(__file__).parent / "results" / f"{today}-gpu.json")
+    bandwidth = copy_bandwidth(given.tiny)
+    found = {
+        "date": today,
+        **versions(),
+        "copy_bandwidth": bandwidth,
+        "peak": given.peak,
+        "paths": [],
+    }
+    print(f"{found['device']}: copies at {bandwidth / 1e12:.2f} TB/s; PyTorch {found['pytorch']}")
+    print(f"{'path':28s} {'us':>10s} {'floor':>10s} {'reached':>8s} {'PyTorch':>10s} {'ratio':>6s}")
+    for group in GROUPS:
+        for path in group(given.tiny):
+            if given.only in path.name:
+                found["paths"].append(row := measured(path, bandwidth, given.peak))
+                print(line(row), flush=True)
+                out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def line(row):
+    """A row as text; a dash for what there is not."""
+    show = lambda key, form: "-" if row[key] is None else format(row[key], form)
+    cells = show("us", ".1f"), show("floor_us", ".1f"), show("reached", ".0%")
+    cells += show("pytorch_us", ".1f"), show("against_pytorch", ".2f")
+    return f"{row['path']:28s} " + " ".join(c.rjust(w) for c, w in zip(cells, (10, 10, 8, 10, 6)))
+
+
+if __name__ == "__main__":
+    main()
