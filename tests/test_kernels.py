@@ -221,6 +221,45 @@ CASES |= {
     ),
 }
 
+POOL = {"kernel": (3, 2), "stride": (2, 2), "pad": (1, 1), "pooling_convention": "full"}
+
+
+def pool_arrays(*shape, outs=None, dtype="float32"):
+    """Pictures with ties; before them the gradient of the windows, if there are `outs`."""
+    x = np.round(random(*shape) * 2).astype(typed(dtype))
+    return [x] if outs is None else [random(*shape[:2], *outs, dtype=dtype, seed=1), x]
+
+
+CASES |= {
+    "pool max": ("Pooling", lambda: pool_arrays(2, 3, 7, 6), POOL),
+    "pool half": ("Pooling", lambda: pool_arrays(2, 3, 7, 6, dtype="float16"), POOL),
+    "pool global": ("Pooling", lambda: pool_arrays(2, 3, 7, 6), {"global_pool": True}),
+    "pool avg": ("Pooling", lambda: pool_arrays(2, 3, 7, 6), {**POOL, "pool_type": "avg"}),
+    "pool sum": ("pool_sum", lambda: pool_arrays(2, 3, 7, 6), {**POOL, "pool_type": "sum"}),
+    "pool inside": (
+        "Pooling",
+        lambda: pool_arrays(2, 3, 7, 6),
+        {**POOL, "pool_type": "avg", "count_include_pad": False},
+    ),
+    "pool back max": ("pool_place", lambda: pool_arrays(2, 3, 7, 6, outs=(4, 4)), POOL),
+    "pool back avg": (
+        "pool_spread",
+        lambda: pool_arrays(2, 3, 7, 6, outs=(4, 4)),
+        {**POOL, "pool_type": "avg"},
+    ),
+    "pool back inside": (
+        "pool_spread",
+        lambda: pool_arrays(2, 3, 7, 6, outs=(4, 4)),
+        {**POOL, "pool_type": "avg", "count_include_pad": False},
+    ),
+    "pool back sum": ("pool_spread", lambda: pool_arrays(2, 3, 7, 6, outs=(4, 4)), POOL),
+    "pool back gaps": (
+        "pool_place",
+        lambda: pool_arrays(1, 2, 9, 9, outs=(3, 3), dtype="float16"),
+        {"kernel": (2, 2), "stride": (3, 3)},
+    ),
+}
+
 
 @pytest.fixture
 def launched(monkeypatch):
@@ -328,6 +367,7 @@ PLANTED = {  # a case, what is changed in its source, what check mode must say
         "acc[i][j]);\n        }",
         "race",
     ),
+    "a row below the picture": ("pool max", "min(top + z.r, z.h)", "top + z.r", "out-of-bounds"),
     "a total of half a warp": (
         "softmax block",
         "blockDim.x >> 5) ? part",
