@@ -95,13 +95,21 @@ def test_pairs_must_match():
     assert np.isfinite(losses.SDMLLoss()(a[:1], b[:1]).asnumpy()).all()  # nobody to be told from
 
 
-def test_minus_one_pads_and_other_labels_raise():
-    z, loss = nd.array(A), losses.SoftmaxCELoss()
-    masked = loss(z, nd.array([-1, 2]), nd.array([[0], [1]])).asnumpy()
-    assert masked[0] == 0 and masked[1] > 0
-    for bad in (3, -2):
-        with pytest.raises(MXNetError, match=f"label {bad}"):
-            loss(z, nd.array([bad, 0]))
+@pytest.mark.parametrize("hybrid", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"from_logits": True}, {"axis": 0, "batch_axis": 1}])
+def test_minus_one_pads_and_other_labels_raise(settings, hybrid):
+    z, loss = nd.array(A), losses.SoftmaxCELoss(**settings)
+    z = z.T if settings.get("axis") == 0 else z
+    loss.hybridize(hybrid)
+    weights = nd.array([[0], [1]]) if settings.get("axis") != 0 else nd.array([[0, 1]])
+    masked = loss(z, nd.array([-1, 2]), weights).asnumpy()
+    assert masked[0] == 0 and masked[1] != 0
+    for bad in (3, -2, 0.5, np.nan):
+        with pytest.raises(MXNetError, match=f"label {float(bad)}"):
+            loss(z, nd.array([bad, 0]), weights)
+
+
+def test_formats_of_labels():
     with pytest.raises(ValueError, match="label_format"):
         losses.LogisticLoss(label_format="x")
 

@@ -371,8 +371,28 @@ def test_errors():
     lengths.initialize()
     with pytest.raises(MXNetError, match="sequence_length"):
         lengths(x, None, mx.nd.array([1, 2]))
-    with pytest.raises(MXNetError, match="length"):
-        lengths(x, None, mx.nd.array([1, 2, 6]))
+    for bad in ([1, 2, 6], [1, 2, -1], [1, 2, 0.5]):
+        with pytest.raises(MXNetError, match="length"):
+            lengths(x, None, mx.nd.array(bad))
+
+
+@pytest.mark.parametrize("bad", [[6, 2], [-1, 2], [3], [[3, 2]]])
+def test_valid_lengths_that_do_not_fit(bad):
+    cells = [rnn.LSTMCell(4, input_size=3) for _ in range(3)]
+    for cell in (cells[0], rnn.BidirectionalCell(*cells[1:])):
+        cell.initialize()
+        with pytest.raises(MXNetError, match="length"):
+            cell.unroll(5, mx.nd.ones((2, 5, 3)), valid_length=mx.nd.array(bad))
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_states_that_do_not_fit(hybrid):
+    for kind, shapes in ((rnn.GRU, [(1, 3, 4)]), (rnn.LSTM, [(1, 2, 4), (1, 2, 5)])):
+        layer = kind(4, input_size=3)
+        layer.initialize()
+        layer.hybridize(hybrid)
+        with pytest.raises((ValueError, MXNetError), match="expecting|Expecting"):
+            layer(mx.nd.ones((5, 2, 3)), [mx.nd.zeros(s) for s in shapes])
 
 
 def test_the_tutorials_listings():

@@ -97,14 +97,13 @@ class SoftmaxCrossEntropyLoss(Loss):
 
     def hybrid_forward(self, F, pred, label, sample_weight=None):
         axis = self._axis
-        if self._sparse_label and not self._from_logits:
-            loss = F.sparse_softmax_cross_entropy(pred, label, axis=axis)
+        if self._sparse_label:
+            logs = self._from_logits
+            f = F.negative_log_likelihood if logs else F.sparse_softmax_cross_entropy
+            loss = f(pred, label, axis=axis)
         else:
             pred = pred if self._from_logits else F.log_softmax(pred, axis=axis)
-            if self._sparse_label:
-                loss = -F.pick(pred, label, axis=axis, keepdims=True)
-            else:
-                loss = -F.sum(pred * F.reshape_like(label, pred), axis=axis, keepdims=True)
+            loss = -F.sum(pred * F.reshape_like(label, pred), axis=axis, keepdims=True)
         return self._average(F, loss, sample_weight)
 
 

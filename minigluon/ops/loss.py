@@ -17,6 +17,7 @@ __all__ = [
     "check_labels",
     "cross_entropy_back",
     "kept",
+    "negative_log_likelihood",
     "overestimate",
     "rows_of",
     "sparse_softmax_cross_entropy",
@@ -129,6 +130,19 @@ def _(h, y, z, loss, label, axis):
     r = h * exp(z - (loss + pick(z, label, axis=axis, keepdims=True)))
     total = sum(r, axis=axis, keepdims=True)
     return r - unpick(total, z, label, axis=axis, keepdims=True), -total, None
+
+
+@operator(
+    vjp=(
+        lambda g, y, x, label, axis: -unpick(g, x, label, axis=axis, keepdims=True),
+        None,
+    ),
+    same_dtype=False,
+)
+def negative_log_likelihood(data, label, /, axis=-1):
+    """Minus the log-probability in `data` of class `label` along `axis`, which stays with size 1."""
+    check_labels(data, label, axis)
+    return -data[at(data, label, axis, "clip")]
 
 
 def check_labels(data, label, axis):

@@ -739,8 +739,12 @@ def told(arrays, plan, use_sequence_length):
     number = plan.arrays + bool(use_sequence_length)
     if len(given) != number:
         raise ValueError(f"mode={plan.mode!r} expects {number} arrays, but got {len(given)}")
-    lengths = given.pop().astype("int64") if use_sequence_length else None
-    return [*given, lengths]
+    if not use_sequence_length:
+        return [*given, None]
+    lengths = given.pop()
+    if (lengths != np.floor(lengths)).any():
+        raise ValueError(f"sequence_length {lengths}: lengths are whole numbers")
+    return [*given, lengths.astype("int64")]
 
 
 def computed(plan, arrays, lengths, p, rng, limits):

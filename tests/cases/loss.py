@@ -33,6 +33,23 @@ ROWS = [
         note="middle axis",
     ),
     Row(
+        "negative_log_likelihood",
+        (signed(4, 3), np.array([0, 2, 1, 1])),
+        {},
+        lambda z, k, axis=-1: -z[np.arange(4), k][:, None],
+        differentiable=(0,),
+        wrong=((signed(2, 3), np.array([-2, 1])), {}),
+        says="label -2 is not a class",
+    ),
+    Row(
+        "negative_log_likelihood",
+        (signed(2, 3, 2), np.array([[0, 1], [2, 2]])),
+        {"axis": 1},
+        lambda z, k, axis: -np.take_along_axis(z, k[:, None], 1),
+        differentiable=(0,),
+        note="middle axis",
+    ),
+    Row(
         "overestimate",
         (signed(4, 3), signed(4, 1, seed=1), np.array([0, 2, 1, 1])),
         {},
