@@ -1,21 +1,24 @@
-"""Time optimizer steps here and in PyTorch: `python benchmarks/optimizers.py`.
+"""Time optimizer steps here and in PyTorch: `python benchmarks/optimizers.py [--json FILE]`.
 
-Dense steps of 100 parameters of 100,000 numbers, a small network's step, and row-sparse steps. The two
-take turns, each in a process of its own; of a turn the median counts, of the turns the best.
+Dense steps of 100 parameters of 100,000 numbers, a small network's step, and row-sparse steps. The sides
+take turns, each in a process of its own, with as many threads; the best time of each counts. PyTorch has
+three ways: its default, `foreach`, and `fused`, a C++ kernel that makes a single pass over the numbers.
 """
 
+import argparse
 import json
-import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 
 import minigluon as mx
 
-ROUNDS, TURNS = 15, 3
+ROUNDS, TURNS = 25, 4
+WAYS = {"default": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 MLP = [(256, 784), (256,), (128, 256), (128,), (10, 128), (10,)]
 
 
@@ -52,24 +55,25 @@ def torch_rows(n, width=32, rows=256):
 
 
 def programs(side):
-    """Name, program and how often to repeat it, for one side."""
+    """Name, program and how often to repeat it, for one side: 'here' or one of PyTorch's ways."""
     for shapes, label, repeat in (
         ([(100_000,)] * 100, "100 x 1e5", 1),
         (MLP, "784-256-128-10", 20),
     ):
         for name, settings, make in (
-            ("sgd", {"momentum": 0.9}, lambda w: torch.optim.SGD(w, 0.01, 0.9, foreach=True)),
-            ("adam", {}, lambda w: torch.optim.Adam(w, 0.001, foreach=True)),
+            ("sgd", {"momentum": 0.9}, lambda w: torch.optim.SGD(w, 0.01, 0.9, **WAYS[side])),
+            ("adam", {}, lambda w: torch.optim.Adam(w, 0.001, **WAYS[side])),
         ):
             here = side == "here"
             step = ours(shapes, name, **settings) if here else torchs(shapes, make)
             yield f"{name} {label}", step, repeat
-    for n in (10**4, 10**6):
-        yield f"256 rows of {n:.0e}", (our_rows if side == "here" else torch_rows)(n), 50
+    if side in ("here", "default"):
+        for n in (10**4, 10**6):
+            yield f"256 rows of {n:.0e}", (our_rows if side == "here" else torch_rows)(n), 50
 
 
-def median(step, repeat):
-    """The median time of a step in microseconds."""
+def best(step, repeat):
+    """The shortest time of a step in microseconds."""
     step()
     times = []
     for _ in range(ROUNDS):
@@ -77,26 +81,45 @@ def median(step, repeat):
         for _ in range(repeat):
             step()
         times.append((time.perf_counter() - begin) / repeat * 1e6)
-    return statistics.median(times)
+    return min(times)
 
 
 def ask(side):
     """The times of one side, in a process of its own: idle threads of one would slow the other."""
-    done = subprocess.run([sys.executable, __file__, side], capture_output=True, check=True)
-    return json.loads(done.stdout)
+    command = [sys.executable, __file__, "--side", side]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def main():
-    if len(sys.argv) > 1:
-        print(json.dumps({n: median(step, r) for n, step, r in programs(sys.argv[1])}))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", choices=["here", *WAYS], help="time one side only, print JSON")
+    parser.add_argument("--json", type=Path, help="write the figures to this file as well")
+    args = parser.parse_args()
+    if args.side:
+        print(json.dumps({n: best(step, r) for n, step, r in programs(args.side)}))
         return
-    here, torchs_times = [], []
+    times = {}  # program -> side -> µs
     for _ in range(TURNS):
-        here.append(ask("here"))
-        torchs_times.append(ask("torch"))
-    for name in here[0]:
-        a, b = (min(t[name] for t in times) for times in (here, torchs_times))
-        print(f"{name:24} {a:8.0f} µs, PyTorch {b:8.0f} µs, ratio {a / b:5.2f}")
+        for side in ("here", *WAYS):
+            for name, value in ask(side).items():
+                found = times.setdefault(name, {})
+                found[side] = min(value, found.get(side, value))
+    for name, found in times.items():
+        ratios = ", ".join(
+            f"{side} {t:7.0f} ({found['here'] / t:4.2f})"
+            for side, t in found.items()
+            if side != "here"
+        )
+        print(f"{name:20} {found['here']:7.0f} µs; PyTorch's {ratios}")
+    few, many = (times[f"256 rows of {n:.0e}"]["here"] for n in (10**4, 10**6))
+    print(f"256 rows of a million cost {many / few:.2f} of what they cost of ten thousand")
+    if args.json:
+        about = {
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "threads": torch.get_num_threads(),
+        }
+        args.json.write_text(json.dumps({**about, "us": times}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -181,8 +181,11 @@ def run(jobs, lazy=True):
 def run_share(jobs, i, shares):
     """Share number i of all numbers of the jobs, block by block."""
     for step, arrays, settings in jobs:
-        n = arrays[0].size
-        begin, end = (n * i // shares, n * (i + 1) // shares) if shares > 1 else (0, n)
+        n = len(arrays[0])
+        if shares == 1 and n <= BLOCK:
+            step(*arrays, **settings)
+            continue
+        begin, end = n * i // shares, n * (i + 1) // shares
         for at in range(begin, end, BLOCK):
             piece = slice(at, min(at + BLOCK, end))
             step(*[a[piece] for a in arrays], **settings)
@@ -193,12 +196,12 @@ def prepared(step, arrays, settings, lazy=True):
     w, g = arrays[:2]
     if g.shape != w.shape:
         raise ValueError(f"a gradient of shape {g.shape} for a weight of shape {w.shape}")
+    if step not in WHOLE and all(type(a) is np.ndarray and a.flags.c_contiguous for a in arrays):
+        return step, arrays if w.ndim == 1 else [a.reshape(-1) for a in arrays], settings
     if isinstance(g, Rows) and lazy:
         return step(*arrays, **settings) if step in NORMS else rows_step(step, *arrays, **settings)
     if any(isinstance(a, Sparse) for a in arrays):
         return dense_step(step, arrays, settings)
-    if step not in WHOLE and all(type(a) is np.ndarray and a.flags.c_contiguous for a in arrays):
-        return step, [a.reshape(-1) for a in arrays], settings
     step(*arrays, **settings)
     return None
 
@@ -428,10 +431,13 @@ def adam_step(
     clip_gradient=-1.0,
 ):
     """`w' = w - lr mean / (sqrt(var) + epsilon)`, running means of g and g². Kingma and Ba, 2015."""
-    g = decayed(w, g, wd, rescale_grad, clip_gradient)
-    average(mean, g, beta1)
-    s = g * g
-    s *= 1 - beta2
+    if wd or (clip_gradient is not None and clip_gradient >= 0):
+        g, rescale_grad = decayed(w, g, wd, rescale_grad, clip_gradient), 1.0
+    s = g * ((1 - beta1) * rescale_grad)  # one buffer for all that comes and goes
+    mean *= beta1
+    mean += s
+    np.multiply(g, g, out=s)
+    s *= (1 - beta2) * rescale_grad**2
     var *= beta2
     var += s
     np.sqrt(var, out=s)

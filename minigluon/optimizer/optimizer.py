@@ -189,7 +189,8 @@ class Optimizer:
         counts = self._index_update_count
         for i in index if isinstance(index, list | tuple) else (index,):
             count = counts[i] = counts.get(i, self.begin_num_update) + 1
-            self.num_update = max(count, self.num_update)
+            if count > self.num_update:
+                self.num_update = count
 
     def _get_lrs(self, indices):
         lr = self.learning_rate
@@ -321,6 +322,8 @@ def raw(state):
     """The raw arrays of a state: None, one array or several."""
     if state is None:
         return ()
+    if type(state) is NDArray:
+        return (state._data,)
     several = (state,) if isinstance(state, NDArray) else state
     return tuple(s._data for s in several if s is not None)
 
