@@ -1,5 +1,10 @@
 """Compiled programs against eager execution: the same numbers, forwards, backwards and to second order."""
 
+import ctypes
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +14,7 @@ import minigluon.ops
 from minigluon import autograd
 from minigluon.executor import run as interpret
 from minigluon.op import operators
+from minigluon.symbol import hybrid
 from minigluon.symbol.hybrid import Outlines, as_operator, traced
 from minigluon.symbol.symbol import Node, Symbol, compose, in_order
 from tests.cases import ROWS
@@ -81,6 +87,11 @@ def eagerly(row):
 
 @pytest.mark.parametrize("row", rows, ids=[row.id for row in rows])
 def test_every_row_compiled_is_the_row_eager(row):
+    check_row(row)
+
+
+def check_row(row):
+    """A row's call compiled is the call eager, to second order."""
     op = compiled(row)
     for order in (1, 2) if row.differentiable else (1,):
         outs, grads = run(op, row, order)
@@ -93,6 +104,11 @@ def test_every_row_compiled_is_the_row_eager(row):
 @given(graphs())
 @settings(max_examples=80, deadline=None)
 def test_random_graphs_compiled_are_the_graphs_eager(graph):
+    check_graph(graph)
+
+
+def check_graph(graph):
+    """The graph compiled is the graph eager, to second order."""
     names = graph.list_arguments()
     inputs = [next((n, 0) for n in in_order(graph._entries) if n.name == name) for name in names]
     values = [np.linspace(-1, 1, 4).astype("float64") + i for i in range(len(names))]
@@ -178,3 +194,118 @@ def test_third_derivative():
         y = autograd.grad(y, x, create_graph=True)[0]
     y.backward()
     assert x.grad.asscalar() == 24 * 2
+
+
+# --- Chains in blocks -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def blocks(monkeypatch):
+    """Blocks of seven numbers, on two threads, for arrays of any size."""
+    monkeypatch.setattr(hybrid, "FUSED", 1)
+    monkeypatch.setattr(hybrid, "BLOCK", 7)
+    monkeypatch.setattr(hybrid, "cores", lambda: 2)
+    hybrid.pool.cache_clear()
+    yield
+    hybrid.pool().shutdown()
+    hybrid.pool.cache_clear()
+
+
+def polynomial(x, y):
+    z = x * y + x * 2 - 1
+    w = z.relu() * y - z * 3 + x.square() * z
+    return w.tanh() + z, w
+
+
+def test_a_chain_runs_in_blocks(blocks):
+    op = traced(polynomial, [(4, 9), (4, 9)], dtype="float64")
+    assert "in_blocks(chain, 36)" in op.listing
+    x, y = (
+        mx.nd.array(np.random.default_rng(i).normal(size=(4, 9)), dtype="float64") for i in (0, 1)
+    )
+    for order in (1, 2):
+        found = []
+        for f in (op, polynomial):
+            x.attach_grad(), y.attach_grad()
+            with autograd.record():
+                a, b = f(x, y)
+                total = (a * b).sum()
+                if order == 2:
+                    first = autograd.grad(total, [x, y], create_graph=True)
+                    total = sum((g * g).sum() for g in first)
+            total.backward()
+            found.append([v.asnumpy() for v in (a, b, x.grad, y.grad)])
+        assert all(np.allclose(p, q, rtol=1e-12, atol=1e-12) for p, q in zip(*found))
+
+
+def test_every_row_in_blocks(blocks):
+    for row in rows:
+        check_row(row)
+
+
+def test_a_chain_reads_strided_arrays(blocks):
+    op = traced(polynomial, [(4, 9), (4, 9)])
+    x = np.random.default_rng(0).normal(size=(9, 4)).astype("float32").T
+    assert not x.flags.c_contiguous
+    found, expected = op.kernel(x, x), op.kernel(x.copy(), x.copy())
+    assert all(np.array_equal(p, q) for p, q in zip(found, expected, strict=True))
+
+
+def test_a_chain_changes_none_of_its_inputs(blocks):
+    op = traced(lambda x: (x + 1) * 2 - x, [(50,)])
+    x = np.arange(50, dtype="float32")
+    assert (op.kernel(x)[0] == x + 2).all() and (x == np.arange(50)).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs())
+def test_random_graphs_in_blocks(graph):
+    before = hybrid.FUSED, hybrid.BLOCK
+    hybrid.FUSED, hybrid.BLOCK = 1, 3
+    try:
+        check_graph(graph)
+    finally:
+        hybrid.FUSED, hybrid.BLOCK = before
+
+
+STEPS = """
+import os, resource
+import minigluon as mx
+from minigluon import autograd
+from minigluon.gluon import nn
+
+net = nn.HybridSequential()
+net.add(nn.Dense(1000, activation="relu"), nn.Dense(1000, activation="relu"))
+net.initialize()
+net.hybridize()
+x = mx.nd.ones((300, 1000))
+
+def step():
+    with autograd.record():
+        net(x).backward()
+
+for _ in range(4):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 10)
+"""
+
+
+def faults(**variables):
+    """Fresh pages of memory that a training step asks for, in a process of its own."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")} | variables
+    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+def test_memory_is_kept_from_step_to_step():
+    assert faults() < 100  # without: some thousands
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+def test_who_has_set_malloc_has_decided():
+    assert faults(MALLOC_TOP_PAD_="0") > 200

@@ -17,6 +17,7 @@ __all__ = [
     "FLOAT",
     "NDArray",
     "Operand",
+    "ZEROS",
     "abs",
     "add",
     "add_n",
@@ -71,6 +72,7 @@ __all__ = [
     "multiply",
     "negative",
     "not_equal",
+    "positive",
     "power",
     "radians",
     "rcbrt",
@@ -473,10 +475,36 @@ def hard_sigmoid(data, /, alpha=0.2, beta=0.5):
     return real(lambda x: np.clip(alpha * x + beta, 0, 1), data)
 
 
-@operator(vjp=(lambda g, y, x: g * greater(x, 0),))
+def positive(data, out=None):
+    """max(x, 0), into `out` if given.
+
+    NumPy compares two arrays three times as fast as an array and a number, so 0 comes as a row of zeros.
+    """
+    rows = data.size // len(ZEROS)
+    if (
+        type(data) is not np.ndarray
+        or rows == 0
+        or data.dtype != "float32"
+        or not data.flags.c_contiguous
+    ):
+        return np.maximum(data, 0, out=out)
+    out = np.empty_like(data) if out is None else out
+    x, y, n = data.reshape(-1), out.reshape(-1), rows * len(ZEROS)
+    np.maximum(x[:n].reshape(rows, -1), ZEROS, out=y[:n].reshape(rows, -1))
+    np.maximum(x[n:], 0, out=y[n:])
+    return out
+
+
+ZEROS = np.zeros(4096, "float32")
+
+
+@operator(vjp=(lambda g, y, x: g * greater(y, 0),))
 def relu(data, /):
     """The positive part, max(x, 0); its derivative at 0 is 0."""
-    return np.maximum(data, 0)
+    return positive(data)
+
+
+relu.into = positive  # a program may write the result into the memory of the argument
 
 
 @operator(vjp=(lambda g, y, x: g * sign(x),))

@@ -2,6 +2,8 @@
 
 # Written from chapters/14_linalg.ipynb: edit the chapter, then run `minigluon export`.
 
+import numpy as np
+
 from minigluon.op import Operand, operator
 from minigluon.ops.reduce import sum
 from minigluon.ops.shape import expand_dims, reshape_like
@@ -139,6 +141,8 @@ def products(a, b, transpose_a, transpose_b):
     b = b.swapaxes(-1, -2) if transpose_b else b
     if a.shape[-1] != b.shape[-2]:
         raise ValueError(f"the summed axes, of sizes {a.shape[-1]} and {b.shape[-2]}, must agree")
+    if transpose_b and type(b) is np.ndarray and a.shape[-2] > 1:
+        b = np.ascontiguousarray(b)  # NumPy is almost twice as fast with it, the copy included
     return a @ b
 
 

@@ -3,8 +3,15 @@
 # Written from chapters/22_hybridize.ipynb: edit the chapter, then run `minigluon export`.
 
 import builtins
+import ctypes
 import keyword
+import math
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from functools import cache
 from itertools import count
 
 import numpy as np
@@ -16,9 +23,13 @@ from minigluon.symbol.inference import Facts, draws, undrawn
 from minigluon.symbol.symbol import Node, Symbol
 
 __all__ = [
+    "BLOCK",
+    "FUSED",
     "LOOPS",
+    "MMAP_THRESHOLD",
     "OWNERS",
     "Outlines",
+    "TRIM_THRESHOLD",
     "UFUNCS",
     "Writer",
     "Written",
@@ -26,14 +37,20 @@ __all__ = [
     "backward_operator",
     "calls",
     "collect",
+    "cores",
     "differentiate",
     "head_of",
     "identity_of",
+    "in_blocks",
+    "keep_memory",
     "listed",
     "needed",
+    "on_slices",
+    "pool",
     "renewed",
     "rule_of",
     "shares_of",
+    "simplest",
     "text_of",
     "traced",
     "undone",
@@ -110,7 +127,8 @@ def calls(entries, given):
 def unique(entries, table, given):
     """The same graph in which equal calls are one; `table` remembers them from graph to graph."""
     made = {}
-    for node in calls(entries, given):
+    for given_node in calls(entries, given):
+        node = simplest(given_node)
         inputs = [renewed(a, made) for a in node.inputs]
         key = (node.op.name, node.op, text_of(node.settings), tuple(map(identity_of, inputs)))
         if draws(node.op):  # a draw of random numbers is never another one
@@ -118,8 +136,15 @@ def unique(entries, table, given):
         if key not in table:
             same = [*map(identity_of, inputs)] == [*map(identity_of, node.inputs)]
             table[key] = node if same else Node(node.name, node.op, inputs, node.settings)
-        made[node] = table[key]
+        made[given_node] = table[key]
     return [e and renewed(e, made) for e in entries]
+
+
+def simplest(node):
+    """The same call by the operator that does the work: relu for Activation of type relu."""
+    simpler = getattr(node.op, "simpler", None)
+    op = simpler and simpler(**node.settings)
+    return Node(node.name, op, node.inputs) if op else node
 
 
 def renewed(a, made):
@@ -221,7 +246,7 @@ UFUNCS = {  # operator -> NumPy's function that does exactly the same on real nu
     "tanh": "tanh",
     "abs": "absolute",
 }
-OWNERS = {*UFUNCS, "FullyConnected", "dot", "batch_dot", "dense_data", "dense_weight"}
+OWNERS = {*UFUNCS, "relu", "FullyConnected", "dot", "batch_dot", "dense_data", "dense_weight"}
 # operators whose result is memory of their own, and that keep no view of their inputs
 
 
@@ -276,9 +301,9 @@ class Writer:
     def line(self, node):
         """The call of a node: `y = f(x, setting=…)`, in place where that does no harm."""
         args = [self.value(a) for a in node.inputs]
-        if node.op.name in UFUNCS and self.real(node):
+        if (ufunc := self.in_place(node.op)) and self.real(node):
             into = self.dying(node)
-            function = self.bound(UFUNCS[node.op.name], getattr(np, UFUNCS[node.op.name]))
+            function = self.bound(ufunc.__name__, ufunc)
             self.names[node] = self.value(into) if into else self.free_name(node.name)
             args += [f"out={self.value(into)}"] if into else []
             return f"{self.names[node]} = {function}({', '.join(args)})"
@@ -286,6 +311,10 @@ class Writer:
         function = self.bound(node.op.name, node.op.kernel)
         self.names[node] = self.free_name(node.name)
         return f"{self.names[node]} = {function}({', '.join(args)})"
+
+    def in_place(self, op):
+        """The function of a call that can write into an array `out`; None if there is none."""
+        return getattr(np, UFUNCS[op.name]) if op.name in UFUNCS else getattr(op, "into", None)
 
     def real(self, node):
         """Whether a call is known to map arrays of one floating type to the same type."""
@@ -323,9 +352,12 @@ class Writer:
             )
         arguments = ", ".join(self.names[e] for e in self.inputs)
         lines = [f"def {self.name}({arguments}{', /' if arguments else ''}):"]
-        for node in self.order:
-            lines.append(f"    {self.line(node)}{self.remark(node)}")
-            dead = [self.names[a[0]] for a in {*node.inputs} if self.dead(a, node)]
+        for part in self.runs():
+            if len(part) > 1:
+                lines += [f"    {line}" for line in self.chain(part)]
+            else:
+                lines.append(f"    {self.line(part[0])}{self.remark(part[0])}")
+            dead = {self.names[a[0]] for n in part for a in n.inputs if self.dead(a, part)}
             if dead:
                 lines.append(f"    del {', '.join(sorted(dead))}")
         results = [self.value(e) if e is not None else "None" for e in self.outputs]
@@ -336,15 +368,16 @@ class Writer:
         function.source = source
         return function
 
-    def dead(self, a, node):
-        """Whether an input's name can go after this call."""
+    def dead(self, a, run):
+        """Whether an input's name can go after these calls."""
         return (
             type(a) is tuple
-            and self.last[a] is node
+            and self.last[a] in run
+            and a[0] not in run
             and a not in self.inputs
             and a not in self.outputs
             and a[0] not in self.outlines.counts
-            and self.names[a[0]] != self.names[node]
+            and self.names[a[0]] not in {self.names[node] for node in run}
             and self.large(a)
         )
 
@@ -352,6 +385,122 @@ class Writer:
         """Type and shape of a call's result, for the reader."""
         shape = self.outlines.shapes.get((node, 0))
         return "" if shape is None else f"  # {self.outlines.types[node, 0]}{list(shape)}"
+
+    # --- One pass instead of many -----------------------------------------------------------------
+
+    def runs(self):
+        """The calls in order, as lists: chains of elementwise calls on equal shapes, others alone."""
+        found, before = [], None
+        for node in self.order:
+            shape = self.chained(node)
+            if shape is not None and shape == before:
+                found[-1].append(node)
+            else:
+                found.append([node])
+            before = shape
+        return found
+
+    def chained(self, node):
+        """The shape and type of a call that can be part of a chain, else None."""
+        shape = self.outlines.shapes.get((node, 0))
+        if self.in_place(node.op) is None or shape is None or math.prod(shape) * cores() < FUSED:
+            return None
+        same = all(self.outlines.shapes.get(a) == shape for a in node.inputs if type(a) is tuple)
+        return (shape, self.outlines.types[node, 0]) if same and self.real(node) else None
+
+    def chain(self, run):
+        """The lines of a chain: a function of a slice, and its call on all slices."""
+        shape, dtype = self.chained(run[0])
+        name, size = self.free_name("chain"), math.prod(shape)
+        results = [n for n in run if self.goes_on(n, run)]
+        outside = {a: self.value(a) for n in run for a in n.inputs if self.enters(a, run)}
+        given = {
+            a: self.free_name(f"{re.sub('[^a-zA-Z0-9_]', '_', text)}_")
+            for a, text in outside.items()
+        }
+        for n in results:
+            self.names[n] = self.free_name(n.name)
+        empty, flat, walk = (self.bound(f.__name__, f) for f in (np.empty, np.ravel, in_blocks))
+        typed = self.bound(str(dtype), dtype.type)
+        lines = [f"{self.names[n]} = {empty}({shape}, {typed})" for n in results]
+        parameters = [f"{given[a]}={flat}({text})" for a, text in outside.items()]
+        parameters += [f"{self.names[n]}={flat}({self.names[n]})" for n in results]
+        lines.append(f"def {name}(at, {', '.join(parameters)}):")
+        local = {a: f"{given[a]}[at]" for a in outside}
+        for n in run:
+            lines.append(f"    {self.part(n, run, results, local)}{self.remark(n)}")
+        return [*lines, f"{walk}({name}, {size})"]
+
+    def part(self, node, run, results, local):
+        """The line of one call in a chain; `local` maps entries to their names there."""
+        args = [local[a] if type(a) is tuple else self.constant(a) for a in node.inputs]
+        function = self.bound(self.in_place(node.op).__name__, self.in_place(node.op))
+        into = self.dying(node)
+        if node in results:
+            args.append(f"out={self.names[node]}[at]")
+            local[node, 0] = self.free_name("part")
+        elif into is not None and into[0] in run:
+            args.append(f"out={local[into]}")
+            local[node, 0] = local[into]
+        else:
+            local[node, 0] = self.free_name(node.name)
+        self.names.setdefault(node, local[node, 0])
+        return f"{local[node, 0]} = {function}({', '.join(args)})"
+
+    def goes_on(self, node, run):
+        """Whether a call's result is needed after the chain."""
+        return (node, 0) in self.outputs or any(u not in run for u in self.users.get((node, 0), ()))
+
+    def enters(self, a, run):
+        """Whether an input comes from outside the chain."""
+        return type(a) is tuple and a[0] not in run
+
+
+# --- One pass instead of many ---------------------------------------------------------------------
+
+FUSED = 1 << 20  # numbers of an array, for each core, from which chains run in blocks
+BLOCK = 1 << 16  # numbers in a block: measured, smaller ones cost more in calls
+
+
+
+
+def in_blocks(function, size):
+    """Call `function` on slices that cover `size` numbers, on all cores if there are many."""
+    slices = [slice(i, i + BLOCK) for i in range(0, size, BLOCK)]
+    shares = min(cores(), len(slices))
+    others = [
+        pool().submit(copy_context().run, on_slices, function, slices[i::shares])
+        for i in range(1, shares)
+    ]
+    on_slices(function, slices[::shares])
+    for other in others:
+        other.result()
+
+
+def on_slices(function, slices):
+    """Call `function` on each slice."""
+    for at in slices:
+        function(at)
+
+
+@cache
+def cores():
+    """How many threads to use: OMP_NUM_THREADS, or the cores of this process, 8 at most."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    there = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return max(1, min(8, there, int(wanted) if wanted.isdigit() else 8))
+
+
+@cache
+def pool():
+    """The threads, made at their first use."""
+    return ThreadPoolExecutor(max(1, cores() - 1), "minigluon-chain")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.cache_clear)
 
 
 # --- One operator ---------------------------------------------------------------------------------
@@ -439,6 +588,23 @@ def backward_operator(name, heads, inputs, back, outlines):
 LOOPS = ("_foreach", "_while_loop", "_cond")
 
 
+def keep_memory():
+    """Let the C library keep what is freed, for the next batch, instead of giving it back at once.
+
+    Pages that come fresh from the system must be cleared and mapped: measured, a quarter of a step of a
+    small transformer. Only glibc has the switch; who sets MALLOC_… variables has decided already.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    with suppress(AttributeError, OSError, TypeError):
+        set_option = ctypes.CDLL(None).mallopt
+        for option, bound in ((TRIM_THRESHOLD, 1 << 30), (MMAP_THRESHOLD, 1 << 30)):
+            set_option(option, bound) or set_option(option, 1 << 25)
+
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # numbers in glibc's malloc.h
+
+
 class Written:
     """A graph, variables `inputs` to entries `outputs`, that can be called on NDArrays."""
 
@@ -470,6 +636,7 @@ class Written:
 
     def write(self, arrays, wanted):
         """A new program."""
+        keep_memory()
         outlines = Outlines()
         for entry, a in zip(self.inputs, arrays):
             outlines.put(entry, a._data.shape, a._data.dtype)
