@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import minigluon as mx
 from minigluon import autograd
 from minigluon.ndarray.ndarray import place
 from minigluon.op import operators
-from tests.cases import ROWS
+from tests.cases import ROWS, elementwise, special
 from tests.reference.exceptions import EXCEPTIONS
 
 SIDE = Path(__file__).with_name("mxnet_side.py")
@@ -171,6 +172,35 @@ def compare(python, words=(), seeds=2):
         if found.get(row.id, "agree") == "agree":
             found[row.id] = one
     return found
+
+
+# --- At the edges ---------------------------------------------------------------------------------
+
+NUMBERS = {  # all of them, or all pairs, go through each operator on single numbers
+    "float32": [np.nan, np.inf, -np.inf, 0, -0.0, 1, -1, 3e38, -3e38, 1e-40, 2.5, 100, -100, 7, -3],
+    "int32": [0, 1, 2, 3, 5, 7, 20, 100, -1, -2, -7, -100],
+    "uint8": [0, 1, 2, 3, 5, 7, 20, 100, 200, 255],
+}
+
+
+def at_the_edges(row, kind):
+    """The row with special numbers in the place of its arrays, and no gradients."""
+    numbers = np.array(NUMBERS[kind], kind)
+    count = sum(isinstance(a, np.ndarray) for a in row.arrays)
+    grids = iter(np.meshgrid(numbers, numbers) if count == 2 else [numbers] * count)
+    arrays = tuple(next(grids).copy() if isinstance(a, np.ndarray) else a for a in row.arrays)
+    return replace(row, arrays=arrays, differentiable=())
+
+
+def compare_edges(python, kind):
+    """{row id: verdict} of the operators on single numbers; what MXNet raises, ours may compute."""
+    mx.nd.relu
+    rows = [at_the_edges(row, kind) for row in elementwise.ROWS + special.ROWS]
+    with np.errstate(all="ignore"):
+        return {
+            row.id: verdict(row, row.arrays, answered)
+            for row, answered in zip(rows, ask([(row, row.arrays) for row in rows], python))
+        }
 
 
 def main():
