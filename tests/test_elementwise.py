@@ -16,6 +16,7 @@ REAL = [
     *("rsqrt", "reciprocal", "cbrt", "rcbrt", "sin", "cos", "tan"),
     *("arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arcsinh"),
     *("arccosh", "arctanh", "degrees", "radians", "sigmoid", "hard_sigmoid", "smooth_l1"),
+    *("log_sigmoid", "mish"),
 ]
 WHOLE = [
     *("square", "abs", "sign", "negative", "floor", "ceil", "trunc"),
@@ -196,3 +197,10 @@ def test_logic_is_that_of_booleans(values):
     assert (nd.logical_or(a, b).asnumpy() == (p | q)).all()
     assert (nd.logical_xor(a, b).asnumpy() == (p ^ q)).all()
     assert (nd.logical_not(a).asnumpy() == ~p).all()
+
+
+def test_power_by_either_name():
+    a, b = nd.array([2, 3]), nd.array([3, 2])
+    assert nd.broadcast_power(lhs=a, rhs=b).asnumpy().tolist() == [8, 9]
+    assert nd.power(base=a, exp=2).asnumpy().tolist() == [4, 9]
+    assert nd.mod(a, 2).asnumpy().tolist() == [0, 1]

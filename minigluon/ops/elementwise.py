@@ -30,6 +30,7 @@ __all__ = [
     "as_in_context",
     "astype",
     "away_from_zero",
+    "broadcast_power",
     "cast",
     "cast_like",
     "cbrt",
@@ -61,6 +62,8 @@ __all__ = [
     "log10",
     "log1p",
     "log2",
+    "log_logistic",
+    "log_sigmoid",
     "logical_and",
     "logical_not",
     "logical_or",
@@ -68,6 +71,8 @@ __all__ = [
     "logistic",
     "maximum",
     "minimum",
+    "mish",
+    "mish_rule",
     "modulo",
     "multiply",
     "negative",
@@ -174,7 +179,7 @@ def divide(lhs, rhs, /):
 
 @operator(
     vjp=(lambda g, y, a, b: g, lambda g, y, a, b: -g * floor(a / b)),
-    aliases=("broadcast_mod", "_mod"),
+    aliases=("broadcast_mod", "_mod", "mod"),
 )
 def modulo(lhs, rhs, /):
     """Remainder with the sign of the divisor, 0 where that is 0. Shapes are equal or broadcast."""
@@ -189,7 +194,7 @@ def modulo(lhs, rhs, /):
         lambda g, y, a, n: g * n * power(a, n - 1),
         lambda g, y, a, n: g * y * log(a),
     ),
-    aliases=("broadcast_power", "_power", "_pow"),
+    aliases=("_power", "_pow"),
 )
 def power(base, exp, /):
     """`base` to the power `exp`, truncated for integers. Shapes are equal or broadcast."""
@@ -198,6 +203,12 @@ def power(base, exp, /):
         return base**exp
     with np.errstate(all="ignore"):
         return fitted(base ** (1.0 * exp), dtype)
+
+
+@operator(vjp=power.rules)
+def broadcast_power(lhs, rhs, /):
+    """`power`, under the names that MXNet gives its arrays here."""
+    return power.kernel(lhs, rhs)
 
 
 @operator(
@@ -469,6 +480,29 @@ def sigmoid(data, /):
     return real(logistic, data)
 
 
+def log_logistic(x):
+    """ln σ(x), with an exponential that does not overflow."""
+    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+
+
+@operator(vjp=(lambda g, y, x: g * sigmoid(-x),))
+def log_sigmoid(data, /):
+    """The logarithm of the logistic function, $\\ln\\sigma(x)=-\\ln(1+e^{-x})$."""
+    return real(log_logistic, data)
+
+
+def mish_rule(g, y, x):
+    """The product rule: tanh(ln(1 + eˣ)) has the slope (1 - tanh²) σ(x)."""
+    t = tanh(-log_sigmoid(-x))
+    return (g * (t + x * (1 - t * t) * sigmoid(x)),)
+
+
+@operator(vjp=mish_rule)
+def mish(data, /):
+    """$x\\tanh(\\ln(1+e^x))$ (Misra, Mish: a self regularized activation function, 2019)."""
+    return real(lambda x: x * np.tanh(-log_logistic(-x)), data)
+
+
 @operator(vjp=(lambda g, y, x, alpha, beta: alpha * g * greater(y, 0) * lesser(y, 1),))
 def hard_sigmoid(data, /, alpha=0.2, beta=0.5):
     """$\\alpha x+\\beta$, but at least 0 and at most 1; the derivative is 0 from these bounds on."""
@@ -637,7 +671,7 @@ for op in (
     *(square, sqrt, rsqrt, reciprocal, cbrt, rcbrt),
     *(sin, cos, tan, arcsin, arccos, arctan, degrees, radians),
     *(sinh, cosh, tanh, arcsinh, arccosh, arctanh),
-    *(sigmoid, relu, abs, sign, clip, floor, ceil, trunc, round, rint),
+    *(sigmoid, log_sigmoid, mish, relu, abs, sign, clip, floor, ceil, trunc, round, rint),
 ):
     setattr(Operand, op.name, op)
 Operand.fix = trunc
