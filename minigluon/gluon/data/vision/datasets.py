@@ -49,10 +49,8 @@ def unpacked(filename):
     """The bytes in a gzip file, at most MOST; MXNetError if it is damaged or larger."""
     data = bytearray()
     try:
-        with gzip.open(filename) as f:
-            while (block := f.read(1 << 20)) and len(
-                data
-            ) <= MOST:  # read(MOST) would take it all at once
+        with gzip.open(filename) as f:  # in pieces, for read(MOST) would take the memory at once
+            while len(data) <= MOST and (block := f.read(1 << 20)):
                 data += block
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise MXNetError(f"{filename} is not a whole gzip file: {error}") from error
