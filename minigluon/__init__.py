@@ -66,6 +66,14 @@ MEMBERS = {
     "gpu": "context",
     "num_gpus": "context",
     "MXNetError": "base",
+    "is_np_array": "util",
+    "is_np_shape": "util",
+    "np_shape": "util",
+    "set_np_shape": "util",
+    "use_np": "util",
+    "use_np_array": "util",
+    "use_np_shape": "util",
+    "np_array": "util",
 }
 __all__ = [*MODULES, *MEMBERS]
 

@@ -1,6 +1,6 @@
 """A file appears whole and verified or not at all, a batch falls into slices, and a gradient is cut to length."""
 
-# Written from chapters/79_utilities.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/79_utilities.ipynb, chapters/86_io.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
 import os
@@ -12,13 +12,17 @@ import numpy as np
 
 from minigluon import autograd, util
 from minigluon.context import Context, current_context, num_gpus
+from minigluon.gluon import utils
+from minigluon.gluon.data.vision.datasets import MNIST, ROOTS, fetched, unpacked
 from minigluon.gluon.utils import download as fetch
+from minigluon.io.io import DataIter, MNISTIter
 from minigluon.ndarray import sparse
 from minigluon.ndarray.ndarray import NDArray, array
 from minigluon.symbol.symbol import Symbol, var
 
 __all__ = [
     "ATOL",
+    "DummyIter",
     "RANK",
     "RTOL",
     "WHOLE",
@@ -58,6 +62,9 @@ __all__ = [
     "gen_buckets_probs_with_ppf",
     "get_atol",
     "get_etol",
+    "get_mnist",
+    "get_mnist_iterator",
+    "get_mnist_ubyte",
     "get_rtol",
     "get_tolerance",
     "get_tols",
@@ -895,3 +902,59 @@ def check_gluon_hybridize_consistency(
         assert_almost_equal(a, b, rtol, atol)
     if numpy_func is not None:
         assert_almost_equal(numpy_func(*[a.asnumpy() for a in data_l]), seen[0][0], rtol, atol)
+
+
+# --- Iterators over files -------------------------------------------------------------------------
+
+
+def get_mnist():
+    """Handwritten digits: float32 pictures (n, 1, 28, 28) from 0 to 1 and int8 labels, {'train_data': ...}."""
+    found = {}
+    for name in ("train", "test"):
+        pictures, labels = MNIST(ROOTS["mnist"], name == "train")[:]
+        shape = len(labels), 1, *pictures.shape[1:3]
+        found[f"{name}_data"] = pictures.asnumpy().reshape(shape).astype(np.float32) / 255
+        found[f"{name}_label"] = labels.astype(np.int8)
+    return found
+
+
+def get_mnist_ubyte(path="data"):
+    """Put the four files of handwritten digits, unpacked, into a folder."""
+    os.makedirs(path, exist_ok=True)
+    for packed, sha1 in MNIST._train + MNIST._test:
+        name = os.path.join(path, packed.removesuffix(".gz"))
+        if not os.path.exists(name):
+            source = fetched(ROOTS["mnist"], MNIST._namespace, MNIST._mirror, packed, sha1)
+            part = f"{name}.{os.getpid()}.part"
+            with open(part, "wb") as file:
+                file.write(unpacked(source))
+            utils.replace_file(part, name)
+
+
+def get_mnist_iterator(batch_size, input_shape, num_parts=1, part_index=0, path="data"):
+    """Iterators over handwritten digits, to train and to test; flat unless `input_shape` has three numbers."""
+    get_mnist_ubyte(path)
+    settings = {"batch_size": batch_size, "flat": len(input_shape) != 3}
+    settings |= {"num_parts": num_parts, "part_index": part_index}
+    return tuple(
+        MNISTIter(
+            os.path.join(path, f"{name}-images-idx3-ubyte"),
+            os.path.join(path, f"{name}-labels-idx1-ubyte"),
+            shuffle=True,
+            **settings,
+        )
+        for name in ("train", "t10k")
+    )
+
+
+class DummyIter(DataIter):
+    """The first batch of another iterator, again and again: what training costs without its data."""
+
+    def __init__(self, real_iter):
+        super().__init__(real_iter.batch_size)
+        self.real_iter, self.the_batch = real_iter, next(real_iter)
+        self.provide_data, self.provide_label = real_iter.provide_data, real_iter.provide_label
+
+    def next(self):
+        """The batch."""
+        return self.the_batch

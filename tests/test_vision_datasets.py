@@ -243,3 +243,29 @@ def test_an_unreadable_record_is_named(tmp_path):
     assert isinstance(data, mx.gluon.data.RecordFileDataset)
     with pytest.raises(mx.MXNetError, match="a.rec, record of key 7"):
         data[0]
+
+
+def test_digits_for_tutorials(tmp_path, monkeypatch):
+    from minigluon import test_utils
+
+    names = [
+        [(name, None) for name, _ in part] for part in (vision.MNIST._train, vision.MNIST._test)
+    ]
+    for images, labels in names:
+        (tmp_path / images[0]).write_bytes(gzip.compress(idx(PIXELS)))
+        (tmp_path / labels[0]).write_bytes(gzip.compress(idx(DIGITS.target[:20].astype("uint8"))))
+    mine = type("Mine", (vision.MNIST,), dict(zip(("_train", "_test"), names)))
+    mine._train, mine._test = map(tuple, names)
+    monkeypatch.setattr(test_utils, "MNIST", mine)
+    monkeypatch.setitem(datasets.ROOTS, "mnist", str(tmp_path))
+    found = test_utils.get_mnist()
+    assert found["train_data"].shape[1:] == (1, 8, 8) and found["train_data"].dtype == np.float32
+    assert found["test_label"].dtype == np.int8 and found["train_data"].max() <= 1
+    folder = str(tmp_path / "data")
+    train, test = test_utils.get_mnist_iterator(5, (64,), path=folder)
+    assert next(train).data[0].shape == (5, 64) and next(test).label[0].shape == (5,)
+    assert (
+        sorted(os.listdir(folder))[0] == "t10k-images-idx3-ubyte" and len(os.listdir(folder)) == 4
+    )
+    again = test_utils.DummyIter(test_utils.get_mnist_iterator(5, (1, 8, 8), path=folder)[0])
+    assert next(again) is next(again) and again.provide_data[0].shape == (5, 1, 8, 8)

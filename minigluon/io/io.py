@@ -608,6 +608,7 @@ def MNISTIter(
     flat=False,
     seed=0,
     silent=False,
+    input_shape=None,
     num_parts=1,
     part_index=0,
     prefetch_buffer=4,
