@@ -89,3 +89,13 @@ def test_what_is_refused():
     for wrong in (lambda: x.topk(k=3), lambda: x.sort(axis=2), lambda: mx.nd.topk(x, ret_typ="x")):
         with pytest.raises(MXNetError):
             wrong()
+
+
+@pytest.mark.parametrize("up", [False, True])
+@pytest.mark.parametrize("missing", [1, 399, 400])
+def test_partition_and_sort_agree_about_nan(missing, up):
+    x = np.random.default_rng(missing).normal(size=(2, 400)).astype("float32")
+    x[0, :missing] = np.nan
+    found = mx.nd.array(x).topk(k=3, is_ascend=up, dtype="int64").asnumpy()
+    short = mx.nd.array(x).topk(k=300, is_ascend=up, dtype="int64").asnumpy()  # by sorting
+    np.testing.assert_array_equal(found, short[:, :3])

@@ -16,6 +16,7 @@ __all__ = [
     "ArgumentError",
     "Capsule",
     "NDArray",
+    "SINGLE",
     "arange",
     "array",
     "compute",
@@ -315,10 +316,15 @@ def restored(raw, ctx):
         return place(raw, Context("cpu"))
 
 
+SINGLE = np.dtype("float32")
+
+
 def real_dtype(dtype):
     """The NumPy type of `dtype`, by default float32; TypeError for what is no number."""
+    if dtype is None or dtype == "float32":
+        return SINGLE
     try:
-        found = np.dtype("float32" if dtype is None else dtype)
+        found = np.dtype(dtype)
     except TypeError:
         found = None
     if found is None or found.kind not in "fiub":
@@ -353,8 +359,8 @@ def arange(start, stop=None, step=1.0, repeat=1, infer_range=None, ctx=None, dty
     start, stop = (0, start) if stop is None else (start, stop)
     if step == 0 or (stop - start) / step <= 0:
         raise MXNetError(f"arange({start}, {stop}, {step}): no number lies in this range")
-    values = np.repeat(np.arange(start, stop, step), repeat).astype(real_dtype(dtype))
-    return made(values, ctx, out)
+    values = np.arange(start, stop, step).astype(real_dtype(dtype), copy=False)
+    return made(values if repeat == 1 else np.repeat(values, repeat), ctx, out)
 
 
 def linspace(start, stop, num, endpoint=True, ctx=None, dtype=None, out=None):

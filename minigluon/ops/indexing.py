@@ -31,6 +31,7 @@ __all__ = [
     "scatter_like",
     "setitem",
     "take",
+    "taken",
     "unpick",
     "untake",
     "where",
@@ -254,6 +255,13 @@ def take(a, indices, /, axis=0, mode="clip"):
 
     Out of range they are clipped (mode='clip'), wrapped around ('wrap') or refused ('raise').
     """
+    return taken(a, indices, axis, mode)
+
+
+def taken(a, indices, axis, mode):
+    """`np.take`, which has modes of its own; CuPy's has none."""
+    if type(a) is np.ndarray and mode != "raise":
+        return a.take(indices.astype("int64"), axis, mode=mode)
     return np.take(a, whole(a, indices, axis, mode), axis=axis)
 
 
@@ -292,7 +300,7 @@ def Embedding(data, weight, /, input_dim=None, output_dim=None, dtype="float32",
     """The rows of `weight`, of shape (input_dim, output_dim), that the numbers in `data` name."""
     if (input_dim or len(weight), output_dim or weight.shape[1]) != weight.shape:
         raise ValueError(f"need a weight of shape ({input_dim}, {output_dim})")
-    return np.take(weight, whole(weight, data, 0, "clip"), axis=0)
+    return taken(weight, data, 0, "clip")
 
 
 @operator(vjp=(lambda g, y, x, i: scatter_like(g, x, i), None), same_dtype=False)

@@ -43,12 +43,12 @@ def lengths_of(data, sequence_length, use_sequence_length):
         raise ValueError("use_sequence_length=True: give sequence_length")
     if sequence_length.shape != data.shape[1:2]:
         raise ValueError(f"{data.shape[1]} sequences, but lengths of shape {sequence_length.shape}")
-    return sequence_length.astype("int32")
+    return sequence_length.astype("int64")
 
 
 def require_lengths(lengths, steps):
     """Refuse lengths that name steps which are not there."""
-    if ((lengths < 0) | (lengths > steps)).any():
+    if lengths.size and not (lengths.min() >= 0 and lengths.max() <= steps):
         raise ValueError(f"a length is not between 0 and {steps}, the number of steps")
 
 
@@ -59,7 +59,8 @@ def back(first, axis):
 
 def inside(data, lengths):
     """Where the sequences are: an array of truths, of data's number of axes."""
-    found = np.arange(len(data), dtype="int32", like=lengths)[:, None] < lengths
+    steps = np.arange(len(data), dtype="int32", like=lengths)[:, None]
+    found = steps < lengths.astype("int32")  # of half the width: twice as fast
     return found.reshape(found.shape + (1,) * (data.ndim - 2))
 
 

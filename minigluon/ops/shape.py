@@ -110,8 +110,8 @@ def several(n):
 
 def decoded(codes, old, reverse=False):
     """The shape that MXNet's `codes` mean for an array of shape `old`; ValueError if they fit not."""
-    if codes and min(codes) > 0:
-        return codes
+    if codes and (min(codes) > 0 or (min(codes) == -1 and 0 not in codes and 0 not in old)):
+        return codes  # NumPy knows -1, too
     if reverse:
         return decoded(codes[::-1], old[::-1])[::-1]
     new, left, codes = [], list(old), list(codes)
@@ -344,6 +344,8 @@ class ShapeError(MXNetError, ValueError):
 
 def codes_of(shape, settings):
     """The shape in `x.reshape(2, 3)`, `x.reshape((2, 3))` or `x.reshape(shape=(2, 3))`."""
+    if not settings and shape:  # the usual case
+        return tuple(shape[0]) if isinstance(shape[0], tuple | list) else shape
     if not settings.keys() <= {"shape", "reverse"} or not (shape or "shape" in settings):
         raise ArgumentError("reshape takes a shape and, by keyword, reverse")
     shape = shape if shape else several(settings["shape"])
