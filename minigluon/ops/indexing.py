@@ -261,7 +261,7 @@ def take(a, indices, /, axis=0, mode="clip"):
 def taken(a, indices, axis, mode):
     """`np.take`, which has modes of its own; CuPy's has none."""
     if type(a) is np.ndarray and mode != "raise":
-        return a.take(indices.astype("int64"), axis, mode=mode)
+        return a.take(indices.astype("int64"), one_axis(a, axis), mode=mode)
     return np.take(a, whole(a, indices, axis, mode), axis=axis)
 
 

@@ -16,6 +16,7 @@ from minigluon.ops.reduce import (
     axes,
     broadcast_along,
     centred,
+    mean,
     one_axis,
     place_of,
     softmax,
@@ -168,11 +169,16 @@ def moments(data, /, axes=None, keepdims=False):
     if axes is not None and not isinstance(axes, int) and not len(axes):
         raise ValueError("axes is empty: name some, or None for all")
     chosen = None if axes is None else axes if isinstance(axes, int) else tuple(axes)
-    center = data.mean(axis=chosen, keepdims=True)
-    variance = ((data - center) ** 2).mean(axis=chosen, keepdims=keepdims)
-    center = center if keepdims else center.reshape(variance.shape)
-    dtype = data.dtype
-    return tuple(at_least_1d(a).astype(dtype, copy=False) for a in (center, variance))
+    if data.dtype.char in "fd":
+        center = mean.kernel(data, chosen, True)
+        away = data - center
+        away *= away
+        variance = mean.kernel(away, chosen, keepdims)
+    else:  # half precision and whole numbers are added up in more digits
+        center = data.mean(axis=chosen, keepdims=True)
+        variance = ((data - center) ** 2).mean(axis=chosen, keepdims=keepdims)
+        center, variance = (at_least_1d(a).astype(data.dtype) for a in (center, variance))
+    return center if keepdims else center.reshape(variance.shape), variance
 
 
 moments.outputs = 2
@@ -241,8 +247,9 @@ def softmax_cross_entropy(data, label, /):
     if data.ndim != 2 or label.shape != data.shape[:1]:
         raise ValueError(f"labels of shape {data.shape[:1]} are wanted, not {label.shape}")
     z = centred(data, -1, None)
-    logs = z - np.log(np.exp(z).sum(-1, keepdims=True))
-    return -pick.kernel(logs, label).sum(keepdims=True)
+    chosen = pick.kernel(z, label)
+    np.exp(z, out=z)
+    return (np.log(z.sum(-1)) - chosen).sum(keepdims=True)
 
 
 for op in [prod, nansum, nanprod, norm, cumsum, argmax_channel, softmin]:
