@@ -40,7 +40,11 @@ def run(entries, values, ctx, hooks=()):
             made[node] = [values[node.name]]
             continue
         inputs = [made[a[0]][a[1]] if type(a) is tuple else a for a in node.inputs]
-        out = node.op(*inputs, **node.settings)
+        try:
+            out = node.op(*inputs, **node.settings)
+        except MXNetError as error:
+            error.args = (f"{node.name}: {error}",)
+            raise
         parts = list(out) if isinstance(out, list | tuple) else [out]
         made[node] = [p if isinstance(p, NDArray) else place(p, ctx) for p in parts]
         for callback, inputs_too in hooks:

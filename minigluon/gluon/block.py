@@ -13,6 +13,7 @@ import numpy as np
 
 import minigluon.ndarray as nd
 import minigluon.symbol as sym
+from minigluon.base import MXNetError
 from minigluon.context import Context, cpu
 from minigluon.gluon.parameter import (
     Constant,
@@ -23,7 +24,7 @@ from minigluon.gluon.parameter import (
 from minigluon.initializer import Uniform
 from minigluon.name import Prefix
 from minigluon.ndarray.ndarray import NDArray, shown
-from minigluon.op import Operand, describe, failure, interpreters
+from minigluon.op import BadValue, Operand, describe, failure, interpreters
 from minigluon.symbol.symbol import Symbol
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "compiler",
     "complete_shapes",
     "first_of",
+    "locate",
     "named_as",
     "outermost_counts",
     "outlined",
@@ -100,6 +102,19 @@ def outermost_counts():
     if not hasattr(NameScope.current, "counts"):
         NameScope.current.counts = Counter()
     return NameScope.current.counts
+
+
+# --- Where it went wrong --------------------------------------------------------------------------
+
+
+def locate(error, block):
+    """Put the layer that raised `error` in front of its text, and the path to it from `block`."""
+    inner, path, layer, text = getattr(error, "where", (block, "", block.name, str(error)))
+    if inner is not block:
+        key = next((k for k, c in block._children.items() if c is inner), inner.name)
+        path = f"{key}.{path}" if path else key
+    error.where = block, path, layer, text
+    error.args = (f"in layer {path} ({layer}), {text}" if path else f"in layer {layer}, {text}",)
 
 
 # --- The block ------------------------------------------------------------------------------------
@@ -205,7 +220,11 @@ class Block:
         if self._forward_pre_hooks:
             for hook in tuple(self._forward_pre_hooks.values()):
                 hook(self, args)
-        out = self.forward(*args)
+        try:
+            out = self.forward(*args)
+        except MXNetError as error:
+            locate(error, self)
+            raise
         if self._forward_hooks:
             for hook in tuple(self._forward_hooks.values()):
                 hook(self, args, out)
@@ -408,7 +427,14 @@ interpreters[Outline] = sketch
 def complete_shapes(op, args, settings):
     """Let `op` say which shapes its arrays have, and pass that on to the parameters."""
     shapes = [a.shape if hasattr(a, "shape") else None for a in args]
-    for a, shape in zip(args, op.infer(*shapes, **{**op.defaults, **settings})):
+    try:
+        found = op.infer(*shapes, **{**op.defaults, **settings})
+    except (MXNetError, IndexError, TypeError, ValueError) as error:
+        raise BadValue(
+            "Deferred initialization failed because shape cannot be inferred: in "
+            f"{describe(op, args, settings)}: {error}"
+        ) from error
+    for a, shape in zip(args, found):
         if isinstance(a, Outline) and a.parameter is not None and 0 in a.shape:
             a.parameter.shape = tuple(shape)
             a.shape = a.parameter.shape

@@ -545,6 +545,8 @@ def arguments(no_bias, **_):
 def weight_shape(data, kernel, num_filter, num_group, layout, transposed=False):
     """The shape of a weight, 0 where `data` does not tell."""
     kernel = several(kernel)
+    if len(data) != len(kernel) + 2:
+        raise MXNetError(f"a kernel {kernel} needs data with {len(kernel) + 2} axes, not {data}")
     last = is_last(layout)
     channels = data[-1 if last else 1]
     if channels % num_group or num_filter % num_group:

@@ -3,7 +3,9 @@
 # Written from chapters/40_basic_layers.ipynb, chapters/44_activations.ipynb: edit the chapter, then run `minigluon export`.
 
 from minigluon import initializer
+from minigluon.base import MXNetError
 from minigluon.gluon.block import HybridBlock
+from minigluon.ops.nn import ACTIVATIONS
 
 __all__ = ["Activation", "ELU", "GELU", "LeakyReLU", "PReLU", "QUARTER", "SELU", "SiLU", "Swish"]
 
@@ -17,6 +19,10 @@ class Activation(HybridBlock):
     _node_names = {"activation": "fwd"}
 
     def __init__(self, activation, **kwargs):
+        if activation not in ACTIVATIONS:
+            raise MXNetError(
+                f"unknown activation {activation!r}; known are {', '.join(ACTIVATIONS)}"
+            )
         self._act_type = activation
         super().__init__(**kwargs)
 
