@@ -40,6 +40,7 @@ class Kernels:
 
     def __init__(self, file, names):
         self.file, self.names, self.loaded = file, list(names), {}
+        self.where = f"kernels/{file}.cu"
         Kernels.files[file] = self
 
     def __call__(self, name, grid, block, *args, shared=0):
@@ -53,19 +54,23 @@ class Kernels:
 
     def load(self, cupy, key, name):
         """Compile a kernel; MXNetError with its name and the compiler's log if that fails."""
-        from minigluon.cuda_on_cpu import source
-
         if name not in self.names:
-            raise MXNetError(f"kernels/{self.file}.cu is not built for {name}")
+            raise MXNetError(f"{self.where} is not built for {name}")
         try:
             module = cupy.RawModule(
-                code=source(self.file), options=("-std=c++17",), name_expressions=(name,)
+                code=self.code(), options=("-std=c++17",), name_expressions=(name,)
             )
             self.loaded[key] = module.get_function(name)
         except Exception as error:
-            where = f"the kernel {name} of kernels/{self.file}.cu"
+            where = f"the kernel {name} of {self.where}"
             raise MXNetError(f"{where} cannot be compiled:\n{error}") from error
         return self.loaded[key]
+
+    def code(self):
+        """The text to compile."""
+        from minigluon.cuda_on_cpu import source
+
+        return source(self.file)
 
 
 # --- From an operator to its kernel ---------------------------------------------------------------

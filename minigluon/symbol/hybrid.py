@@ -39,6 +39,7 @@ __all__ = [
     "collect",
     "cores",
     "differentiate",
+    "elsewhere",
     "head_of",
     "identity_of",
     "in_blocks",
@@ -246,6 +247,7 @@ UFUNCS = {  # operator -> NumPy's function that does exactly the same on real nu
     "tanh": "tanh",
     "abs": "absolute",
 }
+elsewhere = []  # functions of a writer and its program that return one for other arrays as well
 OWNERS = {*UFUNCS, "relu", "FullyConnected", "dot", "batch_dot", "dense_data", "dense_weight"}
 # operators whose result is memory of their own, and that keep no view of their inputs
 
@@ -366,6 +368,8 @@ class Writer:
         exec(compile(source, f"<{self.name}>", "exec"), self.scope)
         function = self.scope[self.name]
         function.source = source
+        for way in elsewhere:
+            function = way(self, function)
         return function
 
     def dead(self, a, run):
