@@ -10,6 +10,7 @@ from minigluon.cuda_on_cpu import KernelError, available, inline_headers, kernel
 from minigluon.kernels import Kernels
 from minigluon.ops import fused_kernels
 from minigluon.ops.fused_kernels import EXPRESSIONS, Chain, text_of
+from minigluon.symbol import hybrid
 from tests import nvrtc
 
 minigluon.ops.load()
@@ -99,6 +100,17 @@ def test_other_types_have_no_chains(launched):
     assert not any(c.startswith("chain") for c in launched)
     for a, b in zip(there, here):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+@on_cpu
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_chains_made_for_a_cpus_cache_stay_there(dtype, launched, monkeypatch):
+    monkeypatch.setattr(hybrid, "FUSED", 1)  # chapter 22's chains, on small arrays as well
+    there = answers(CHAINS["arithmetic"][0], mx.gpu(0), dtype, (3, 5))
+    here = answers(CHAINS["arithmetic"][0], mx.cpu(), dtype, (3, 5))
+    for a, b in zip(there, here):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+    assert bool(launched) == (dtype == "float32")
 
 
 @on_cpu

@@ -86,57 +86,34 @@ class FusedWriter(Writer):
 
     def runs(self):
         """The calls in their order, in lists: those of a run together, the others alone."""
-        run = []
+        found, open_run = [], []
         for node in self.order:
-            if not self.fits(node, run):
-                if run:
-                    yield run
-                run = []
-                if not self.fits(node, run):
-                    yield [node]
-                    continue
-            run.append(node)
-        if run:
-            yield run
-
-    def body(self):
-        """The lines of all calls, a line a run."""
-        for run in self.runs():
-            yield f"    {self.line(run[0]) if len(run) == 1 else self.chain(run)}"
-            used = {a for node in run for a in node.inputs if type(a) is tuple}
-            dead = {self.names[a[0]] for a in used if a[0] in self.names and self.over(a, run)}
-            if dead:
-                yield f"    del {', '.join(sorted(dead))}"
-
-    def over(self, a, run):
-        """Whether nobody needs an array, or its name, behind a run."""
-        kept = a in self.inputs or a in self.outputs or a[0] in self.outlines.counts
-        return self.last[a] in run and not kept and self.large(a)
+            if open_run and self.fits(node, open_run):
+                open_run.append(node)
+                continue
+            open_run = [node] if self.fits(node, []) else []
+            found.append(open_run or [node])
+        return found
 
     def chain(self, run):
         """The line of a run: `y, z = chain(a, b)`."""
         made = {node: f"v{i}" for i, node in enumerate(run)}
-        inputs = list(
-            dict.fromkeys(a for n in run for a in n.inputs if type(a) is tuple and a[0] not in made)
-        )
-        later = {a for n in self.order if n not in made for a in n.inputs if type(a) is tuple}
-        outputs = [n for n in run if (n, 0) in later or (n, 0) in self.outputs]
+        inputs = list(dict.fromkeys(a for n in run for a in n.inputs if self.enters(a, run)))
+        outputs = [n for n in run if self.goes_on(n, run)]
         names = {a: f"a{i}" for i, a in enumerate(inputs)}
 
         def term(a):
             return f"{float(a)!r}f" if type(a) is not tuple else names.get(a) or made[a[0]]
 
-        lines = [
+        lines = tuple(
             f"const float {made[n]} = {expression(n).format(*map(term, n.inputs))};" for n in run
-        ]
-        kind = STORED[str(self.outlines.types[run[0], 0])]
-        call = self.bound(
-            "chain", chain_of(kind, tuple(lines), len(inputs), tuple(made[n] for n in outputs))
         )
-        given = ", ".join(self.value(a) for a in inputs)
-        for node in outputs:
+        kind = STORED[str(self.outlines.types[run[0], 0])]
+        kernel = chain_of(kind, lines, len(inputs), tuple(made[n] for n in outputs))
+        call, given = self.bound("chain", kernel), ", ".join(self.value(a) for a in inputs)
+        for node in run:
             self.names[node] = self.free_name(node.name)
-        return f"{', '.join(self.names[n] for n in outputs)}, = {call}({given})"
+        return [f"{', '.join(self.names[n] for n in outputs)}, = {call}({given})"]
 
 
 # --- Code: the kernel's text ----------------------------------------------------------------------
@@ -218,10 +195,10 @@ def chain_of(*parts):
 
 def with_chains(writer, function):
     """The program `function`, and for arrays on a GPU one with chains."""
-    if hasattr(writer, "runs"):  # it is such a writer itself
+    if hasattr(writer, "fits"):  # it is such a writer itself
         return function
     fused = FusedWriter(writer.name, writer.inputs, writer.outputs, writer.outlines)
-    if not any(len(run) > 1 for run in fused.runs()):
+    if not any(len(run) > 1 for run in (*fused.runs(), *writer.runs())):
         return function
 
     @wraps(function)
