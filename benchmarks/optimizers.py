@@ -109,7 +109,7 @@ def report(times):
     for name, found in times.items():
         wall, processor = found["here"]
         print(f"{name:20} {wall:7.0f} µs, processor {processor:7.0f}")
-        for way in WAYS.keys() & found.keys():
+        for way in (way for way in WAYS if way in found):
             w, p = found[way]
             print(
                 f"{way:>20} {w:7.0f} ({wall / w:4.2f}), processor {p:7.0f} ({processor / p:4.2f})"

@@ -391,3 +391,12 @@ def test_one_gradient_for_two_variables_is_not_shared():
     y.backward(head)
     a.grad[:] = 7
     assert head[0, 0].asscalar() == 1
+
+
+def test_numbers_of_types_and_storage():
+    from minigluon.ndarray import ndarray as array_module
+
+    kinds, types = array_module._STORAGE_TYPE_STR_TO_ID, array_module._DTYPE_NP_TO_MX
+    assert kinds["row_sparse"] == array_module._GRAD_REQ_MAP["write"] == types[np.float64] == 1
+    assert array_module._DTYPE_MX_TO_NP[types[np.bool_]] is np.bool_
+    assert array_module._STORAGE_TYPE_ID_TO_STR[kinds["csr"]] == "csr"

@@ -332,6 +332,19 @@ def real_dtype(dtype):
     return found
 
 
+# MXNet's numbers of storage kinds, types and gradient requests, by the names that its programs import.
+_STORAGE_TYPE_STR_TO_ID = {"undefined": -1, "default": 0, "row_sparse": 1, "csr": 2}
+_STORAGE_TYPE_ID_TO_STR = {number: name for name, number in _STORAGE_TYPE_STR_TO_ID.items()}
+_GRAD_REQ_MAP = {"null": 0, "write": 1, "add": 3}
+_DTYPE_MX_TO_NP = {-1: None, 0: np.float32, 1: np.float64, 2: np.float16, 3: np.uint8} | {
+    4: np.int32,
+    5: np.int8,
+    6: np.int64,
+    7: np.bool_,
+}
+_DTYPE_NP_TO_MX = {dtype: number for number, dtype in _DTYPE_MX_TO_NP.items()}
+
+
 def zeros(shape, ctx=None, dtype=None, out=None, **_):
     """An array of zeros."""
     return made(np.zeros(sizes(shape), real_dtype(dtype)), ctx, out)
