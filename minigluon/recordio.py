@@ -32,6 +32,7 @@ __all__ = [
     "converted",
     "decoded",
     "framed",
+    "head_at",
     "neighbours",
     "pack",
     "pack_img",
@@ -54,6 +55,7 @@ HEADER = struct.Struct("<II")  # the magic number; the flag in 3 bits above the 
 LIMIT = 1 << 29
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 AHEAD = 1 << 14, 1 << 19  # bytes read at once: after a jump, and at most (more leaves the cache)
+head_at = HEADER.unpack_from  # looked up once, not for each record
 
 
 def split(record):
@@ -249,7 +251,7 @@ class MXRecordIO:
         """The next record, bytes; None at the end. MXNetError, with the offset, for a broken one."""
         have, at = self._have, self._place
         try:
-            magic, length = HEADER.unpack_from(have, at)
+            magic, length = head_at(have, at)
         except (struct.error, OverflowError):
             return self._read_on()
         stop = at + 8 + length  # with a flag above the length, far beyond the end
