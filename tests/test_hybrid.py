@@ -13,6 +13,7 @@ import minigluon as mx
 import minigluon.ops
 from minigluon import autograd
 from minigluon.executor import run as interpret
+from minigluon.gluon import nn
 from minigluon.op import operators
 from minigluon.symbol import hybrid
 from minigluon.symbol.hybrid import Outlines, as_operator, traced
@@ -273,6 +274,7 @@ import os, resource
 import minigluon as mx
 from minigluon import autograd
 from minigluon.gluon import nn
+from minigluon.gluon import nn
 
 net = nn.HybridSequential()
 net.add(nn.Dense(1000, activation="relu"), nn.Dense(1000, activation="relu"))
@@ -309,3 +311,17 @@ def test_memory_is_kept_from_step_to_step():
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
 def test_who_has_set_malloc_has_decided():
     assert faults(MALLOC_TOP_PAD_="0") > 200
+
+
+def test_random_numbers_are_drawn_once():
+    net = nn.HybridSequential()
+    net.add(nn.Dropout(0.5), nn.HybridLambda("square"))
+    net.hybridize()
+    x = mx.nd.ones((500,))
+    x.attach_grad()
+    with autograd.record():
+        y = net(x)
+    y.backward()
+    assert ((x.grad.asnumpy() > 0) == (y.asnumpy() > 0)).all() and 0 < y.asnumpy().sum() < 2000
+    with autograd.record(), pytest.raises(mx.MXNetError, match="draws random numbers, in dropout"):
+        autograd.grad(net(x), [x], create_graph=True)

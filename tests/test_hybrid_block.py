@@ -343,3 +343,23 @@ def test_inputs_of_a_graph_are_variables():
     f = mx.sym.exp(mx.sym.var("x"), name="f")
     with pytest.raises(AssertionError, match="must be variable, but f is"):
         gluon.SymbolBlock(f, f)
+
+
+def test_imports_may_miss_and_ignore(tmp_path):
+    f = mx.sym.FullyConnected(mx.sym.var("x"), num_hidden=2, name="f")
+    f.save(str(tmp_path / "f.json"))
+    mx.nd.save(str(tmp_path / "f.params"), {"arg:f_weight": mx.nd.ones((2, 3)), "arg:z": ONE})
+    files = str(tmp_path / "f.json"), "x", str(tmp_path / "f.params")
+    for allowed in ({}, {"allow_missing": True}, {"ignore_extra": True}):
+        with pytest.raises(AssertionError, match="is missing|is not a parameter"):
+            SymbolBlock.imports(*files, **allowed)
+    block = SymbolBlock.imports(*files, allow_missing=True, ignore_extra=True)
+    assert block.collect_params()["f_weight"].data().asnumpy().sum() == 6
+    block.collect_params()["f_bias"].initialize()
+    block.reset_ctx(mx.cpu(1))
+    assert block.collect_params()["f_weight"].list_ctx() == [mx.cpu(1)]
+
+
+def test_an_embedding_knows_its_size():
+    e = mx.sym.Embedding(mx.sym.var("x"), input_dim=10, output_dim=5, name="e")
+    assert e.infer_shape(x=(3, 7)) == ([(3, 7), (10, 5)], [(3, 7, 5)], [])

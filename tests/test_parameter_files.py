@@ -1,5 +1,7 @@
 """Files of parameters: by place, by name, both ways with MXNet, and what must be refused."""
 
+import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -261,3 +263,62 @@ def test_optimize_for(trained):
     assert trained._active
     with pytest.raises(ValueError, match="backend 'TensorRT' cannot be found"):
         trained.optimize_for(mx.nd.ones((1, 5)), backend="TensorRT")
+
+
+# --- Trees of blocks ------------------------------------------------------------------------------
+
+
+def tower(inner=3):
+    net = nn.HybridSequential()
+    net.add(nn.Dense(inner, activation="relu"), nn.HybridSequential(), nn.Dense(2))
+    net[1].add(nn.Dropout(0.5))
+    return net
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_a_network_is_saved_with_its_tree(tmp_path, hybrid):
+    net, x = tower(), mx.nd.ones((2, 4))
+    net.initialize()
+    net.hybridize(hybrid)
+    y = net(x).asnumpy()
+    net.save(str(tmp_path / "net"))
+    again = tower()
+    again.load(str(tmp_path / "net"))
+    assert (again(x).asnumpy() == y).all() and again._active == hybrid
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [("{", "no JSON"), ("[]", "no block 'hybridsequential0'"), ('{"a": 3}', "no block")],
+)
+def test_a_tree_that_does_not_fit_changes_nothing(tmp_path, text, message):
+    (tmp_path / "net-model.json").write_text(text)
+    net = tower()
+    before = [*net._children]
+    with pytest.raises(mx.MXNetError, match=message):
+        net.load(str(tmp_path / "net"))
+    assert [*net._children] == before
+
+
+def test_mxnet_reads_a_tree(tmp_path):
+    if "MXNET_PYTHON" not in os.environ:
+        pytest.skip("MXNet is not installed: name its interpreter in MXNET_PYTHON")
+    net, x = tower(), mx.nd.ones((2, 4))
+    net.initialize()
+    net(x)
+    net.save(str(tmp_path / "net"))
+    code = (
+        "import numpy as np; np.bool = bool; import mxnet as mx, sys; from mxnet.gluon import nn\n"
+        "net = nn.HybridSequential(); net.add(nn.Dense(3, activation='relu'), nn.HybridSequential(), "
+        "nn.Dense(2)); net[1].add(nn.Dropout(0.5)); net.load(sys.argv[1]); "
+        "print(net(mx.nd.ones((2, 4))).asnumpy().tolist())"
+    )
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [os.path.expanduser(os.environ["MXNET_PYTHON"]), "-c", code, str(tmp_path / "net")],
+        capture_output=True,
+        text=True,
+        env=env,
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(json.loads(done.stdout), net(x).asnumpy(), rtol=1e-5)

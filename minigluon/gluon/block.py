@@ -3,11 +3,13 @@
 # Written from chapters/32_block.ipynb, chapters/34_parameter_files.ipynb, chapters/35_pictures.ipynb: edit the chapter, then run `minigluon export`.
 
 import importlib
+import json
 import math
 import re
 import threading
 import warnings
 from collections import Counter
+from itertools import count
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from minigluon.gluon.parameter import (
 from minigluon.initializer import Uniform
 from minigluon.name import Prefix
 from minigluon.ndarray.ndarray import NDArray, shown
+from minigluon.ndarray.utils import replace_file
 from minigluon.op import BadValue, Operand, describe, failure, interpreters
 from minigluon.symbol.symbol import Symbol
 
@@ -45,6 +48,7 @@ __all__ = [
     "complete_shapes",
     "first_of",
     "locate",
+    "matched",
     "named_as",
     "outermost_counts",
     "outlined",
@@ -54,6 +58,7 @@ __all__ = [
     "settle",
     "shapes_of",
     "sketch",
+    "tree_of",
     "variable_of",
 ]
 
@@ -323,6 +328,30 @@ class Block:
         """[Deprecated] Use `load_parameters`."""
         warnings.warn("load_params is deprecated. Please use load_parameters.", stacklevel=2)
         self.load_parameters(filename, ctx, allow_missing, ignore_extra)
+
+    # --- The tree in a file -----------------------------------------------------------------------
+
+    def save(self, prefix):
+        """Write `prefix-model.json`, the tree of blocks, and `prefix-model.params`."""
+        replace_file(f"{prefix}-model.json", [json.dumps(tree_of(self, count())).encode()])
+        self.save_parameters(f"{prefix}-model.params")
+
+    def load(self, prefix):
+        """Read what `save` has written into a network that was built in the same way.
+
+        MXNetError, with nothing changed, for a tree of another form.
+        """
+        with open(f"{prefix}-model.json", encoding="utf-8") as file:
+            text = file.read()
+        try:
+            tree = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise MXNetError(f"{prefix}-model.json: this is no JSON: {error}") from None
+        for block, record in matched(self, tree, count()):
+            block._children = dict(zip(record["children"].values(), block._children.values()))
+            if record.get("hybridized"):
+                block._active = True
+        self.load_parameters(f"{prefix}-model.params")
 
     # --- Summary of a network ---------------------------------------------------------------------
 
@@ -683,6 +712,42 @@ def brief(names, limit=7):
     if len(names) > limit:
         names = [*names[: limit // 2], "...", *names[-(limit // 2) :]]
     return ", ".join(names)
+
+
+# --- The tree in a file ---------------------------------------------------------------------------
+
+
+def tree_of(block, numbers):
+    """A block and its children as MXNet writes them: {class and number: record}."""
+    record = {"orig_name": block.name}
+    key = f"{type(block).__name__.lower()}{next(numbers)}"
+    graph = getattr(getattr(block, "_programs", None), "latest", None)
+    if hasattr(block, "_active"):
+        record["hybridized"] = graph is not None
+    if graph is not None:
+        data = [Symbol([entry]) for entry in graph.inputs[: len(graph.data)]]
+        record |= {"in_format": list(block._programs.form), "out_format": graph.form}
+        record |= {"inputs": [s.tojson() for s in data], "symbol": Symbol(graph.outputs).tojson()}
+    record["children"] = {child.name: key for key, child in block._children.items()}
+    for child in block._children.values():
+        record |= tree_of(child, numbers)
+    return {key: record}
+
+
+def matched(block, tree, numbers):
+    """Pairs of a block and its record in a tree; MXNetError if the tree has another form."""
+    key = f"{type(block).__name__.lower()}{next(numbers)}"
+    record = tree.get(key) if isinstance(tree, dict) else None
+    children = record.get("children") if isinstance(record, dict) else None
+    if not isinstance(children, dict) or len(children) != len(block._children):
+        raise MXNetError(
+            f"load: the file has no block {key!r} with {len(block._children)} children: build the network "
+            "in the order in which it was built when it was saved"
+        )
+    found = [(block, record)]
+    for child in block._children.values():
+        found += matched(child, record, numbers)
+    return found
 
 
 # --- Summary of a network -------------------------------------------------------------------------

@@ -198,12 +198,22 @@ class SymbolBlock(HybridBlock):
     """
 
     @staticmethod
-    def imports(symbol_file, input_names, param_file=None, ctx=None):
-        """The block of a graph in a file, with parameters from another file if one is given."""
+    def imports(
+        symbol_file,
+        input_names,
+        param_file=None,
+        ctx=None,
+        allow_missing=False,
+        ignore_extra=False,
+    ):
+        """The block of a graph in a file, with parameters from another file if one is given.
+
+        AssertionError for parameters that are missing there or too many, unless that is allowed.
+        """
         names = [input_names] if isinstance(input_names, str) else list(input_names)
         block = SymbolBlock(sym.load(symbol_file), [sym.var(n) for n in names])
         if param_file is not None:
-            fill(block, load(param_file), param_file, ctx)
+            fill(block, load(param_file), param_file, ctx, allow_missing, ignore_extra)
         return block
 
     def __init__(self, outputs, inputs, params=None):
@@ -244,6 +254,11 @@ class SymbolBlock(HybridBlock):
             if name in self._reg_params and shape:
                 self._reg_params[name].shape = shape
 
+    def reset_ctx(self, ctx):
+        """Move the parameters to `ctx`, a context or a list of them."""
+        for parameter in self.collect_params().values():
+            parameter.reset_ctx(ctx)
+
     def __repr__(self):
         return f"{type(self).__name__}(\n{self._graph!r} : {len(self._inputs)} -> {len(self._graph)}\n)"
 
@@ -260,20 +275,22 @@ def told(node):
     return {"shape": shape, "allow_deferred_init": True}
 
 
-def fill(block, arrays, source, ctx=None):
+def fill(block, arrays, source, ctx=None, allow_missing=False, ignore_extra=False):
     """Give a block's parameters the arrays of a file, whose names may begin with `arg:` or `aux:`."""
     arrays = {name.removeprefix("arg:").removeprefix("aux:"): a for name, a in arrays.items()}
     params = block._reg_params
-    for name in params:
+    for name in () if allow_missing else params:
         assert name in arrays, (
             f"Parameter '{name}' is missing in file: {source}, which contains parameters: "
             f"{', '.join(arrays) or 'none'}. Please make sure source and target networks have the same prefix"
         )
     extra = [name for name in arrays if name not in params]
-    assert not extra, (
+    assert not extra or ignore_extra, (
         f"Parameter '{extra[0]}' loaded from file: {source} is not a parameter of the graph"
     )
     for name, a in arrays.items():
+        if name in extra:
+            continue
         parameter = params[name]
         parameter.shape = a.shape
         parameter.cast(a.dtype)

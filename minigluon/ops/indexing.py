@@ -303,6 +303,11 @@ def Embedding(data, weight, /, input_dim=None, output_dim=None, dtype="float32",
     return taken(weight, data, 0, "clip")
 
 
+@Embedding.shapes
+def _(data, weight, input_dim=None, output_dim=None, **_):
+    return data, (input_dim, output_dim) if input_dim and output_dim else weight
+
+
 @operator(vjp=(lambda g, y, x, i: scatter_like(g, x, i), None), same_dtype=False)
 def gather_nd(data, indices, /):
     """`data[indices[0], indices[1], …]`: the first axis of `indices` counts axes of `data`."""

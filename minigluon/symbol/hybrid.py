@@ -17,6 +17,7 @@ from itertools import count
 import numpy as np
 
 from minigluon.autograd import state
+from minigluon.base import MXNetError
 from minigluon.executor import run
 from minigluon.op import operator, operators
 from minigluon.symbol.inference import Facts, draws, undrawn
@@ -531,7 +532,8 @@ def as_operator(name, inputs, outputs, outlines, wanted=None):
     pull = Writer(f"{name}_backward", [*heads, *saved, *inputs], back, outlines).function()
     op = operator(kernel, same_dtype=False, listed=False)
     op.visible, op.listing = len(outputs), f"{kernel.source}\n\n\n{pull.source}\n"
-    op.rules = rule_of(name, op, pull, (heads, inputs, back, outlines))
+    drawn = [node.name for node in inside if draws(node.op)]
+    op.rules = rule_of(name, op, pull, (heads, inputs, back, outlines), drawn)
     return op
 
 
@@ -558,13 +560,18 @@ def needed(back, inside, given):
     return list(found)
 
 
-def rule_of(name, op, pull, graph):
-    """The rule of an operator whose backward program is `pull`."""
+def rule_of(name, op, pull, graph, drawn):
+    """The rule of an operator whose backward program is `pull`; `drawn` names its random calls."""
     second = []
 
     def rule(g, y, *args):
         if type(y) is tuple:  # raw arrays: run the program on what was saved
             return pull(*g, *y[op.visible :], *args)
+        if drawn:  # from the inputs alone other numbers would be drawn
+            raise MXNetError(
+                f"{name}: a program that draws random numbers, in {', '.join(drawn)}, has a gradient but "
+                "no gradient of its gradient: call hybridize(False) for create_graph=True"
+            )
         if not second:
             second.append(backward_operator(f"{name}_backward", *graph))
         return second[0](*g, *args)
