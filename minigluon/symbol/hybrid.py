@@ -25,6 +25,7 @@ from minigluon.symbol.symbol import Node, Symbol
 
 __all__ = [
     "BLOCK",
+    "CHANCE",
     "FUSED",
     "LOOPS",
     "MMAP_THRESHOLD",
@@ -36,6 +37,7 @@ __all__ = [
     "Written",
     "as_operator",
     "backward_operator",
+    "by_chance",
     "calls",
     "collect",
     "cores",
@@ -332,6 +334,7 @@ class Writer:
         for a in node.inputs:
             if (
                 type(a) is tuple
+                and shape  # NumPy gives numbers without axes as scalars, which hold nothing
                 and self.last[a] is node
                 and a not in self.inputs
                 and a not in self.outputs
@@ -532,9 +535,24 @@ def as_operator(name, inputs, outputs, outlines, wanted=None):
     pull = Writer(f"{name}_backward", [*heads, *saved, *inputs], back, outlines).function()
     op = operator(kernel, same_dtype=False, listed=False)
     op.visible, op.listing = len(outputs), f"{kernel.source}\n\n\n{pull.source}\n"
-    drawn = [node.name for node in inside if draws(node.op)]
+    drawn = [node.name for node in inside if by_chance(node)]
     op.rules = rule_of(name, op, pull, (heads, inputs, back, outlines), drawn)
     return op
+
+
+CHANCE = {  # operators that draw only with some settings
+    "Dropout": lambda p, mode, **_: p > 0 and (mode == "always" or state.training),
+    "LeakyReLU": lambda act_type, **_: act_type == "rrelu",
+    "RNN": lambda p=0, **_: p > 0 and state.training,
+}
+
+
+def by_chance(node):
+    """Whether two runs of a call may give different numbers."""
+    settings = {**node.op.defaults, **node.settings}
+    if not draws(node.op) or settings["rng"] is not None:
+        return False
+    return CHANCE.get(node.op.name, lambda **_: True)(**settings)
 
 
 def head_of(number, entry, outlines):
