@@ -165,6 +165,42 @@ def test_adamw_is_its_operator():
         np.testing.assert_allclose(own.asnumpy(), theirs.asnumpy(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("name", ["lamb", "adamw"])
+def test_lists_are_updated_as_one_by_one(name, exact):
+    """`multi_…` against two steps of the class, the second with another rate and decay."""
+    dtype, rates, decays = "float16" if exact else "float32", [0.1, 0.2], [0.01, 0.3]
+    rng = np.random.default_rng(0)
+    weights, grads = (
+        [mx.nd.array(rng.normal(size=(3, 2)), dtype=dtype) for _ in "ab"] for _ in "ab"
+    )
+    means, variances, copies, wanted = [], [], [], []
+    for w, g, lr, wd in zip(weights, grads, rates, decays):
+        means.append(mx.nd.zeros((3, 2)))
+        variances.append(mx.nd.zeros((3, 2)))
+        copies.append(w.astype("float32"))
+        wanted.append(w.copy())
+        update = optimizer.get_updater(
+            optimizer.create(name, learning_rate=lr, wd=wd, epsilon=1e-4, multi_precision=exact)
+        )
+        update(0, g, wanted[-1])
+    arrays = [weights, grads, means, variances, *[copies] * exact]
+    middle = "mp_" * exact
+    if name == "lamb":
+        multi = getattr(mx.nd.contrib, f"multi_{middle}lamb_update")
+        out = multi(*arrays, [1, 1], rates, decays, out=weights, num_tensors=2, epsilon=1e-4)
+    else:
+        multi = getattr(mx.nd.contrib, f"multi_{middle}adamw_update")
+        unbiased = [lr * np.sqrt(1 - 0.999) / (1 - 0.9) for lr in rates]
+        decays = [lr * wd for lr, wd in zip(rates, decays)]
+        out = multi(*arrays, mx.nd.ones(1), unbiased, decays, [1, 1], out=weights, epsilon=1e-4)
+    assert all(a is b for a, b in zip(out, weights))
+    for w, want in zip(weights, wanted):
+        np.testing.assert_allclose(w.asnumpy(), want.asnumpy(), rtol=2e-3 if exact else 1e-5)
+    if exact:
+        np.testing.assert_allclose(copies[0].asnumpy(), wanted[0].asnumpy(), rtol=2e-3)
+
+
 def test_exact_copies_are_updated_together():
     schedule = {"lr_scheduler": lr_scheduler.FactorScheduler(1, 0.5, base_lr=0.1)}
     update = optimizer.get_updater(

@@ -8,6 +8,12 @@ from minigluon.namespace import Namespace, seen_by_ndarray
 
 PLACES = {
     "minigluon.ndarray.control_flow": ("cond", "foreach", "while_loop"),
+    "minigluon.optimizer.contrib": (
+        "multi_adamw_update",
+        "multi_lamb_update",
+        "multi_mp_adamw_update",
+        "multi_mp_lamb_update",
+    ),
     "minigluon.random": ("rand_zipfian",),
 }
 space = Namespace(__name__, seen_by_ndarray, prefix="contrib_", places=PLACES)
