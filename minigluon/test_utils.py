@@ -781,11 +781,12 @@ def check_numeric_gradient(
     step = numeric_eps or default_numeric_eps()[np.dtype(dtype)]
     rtol, atol = get_rtol(rtol, dtype), get_atol(atol, dtype)
     nodes = names if grad_nodes is None else list(grad_nodes)
+    if isinstance(grad_nodes, dict):
+        nodes = [n for n in nodes if grad_nodes[n] != "null"]
     shape = sym.infer_shape(**{n: a.shape for n, a in args.items()})[1][0]
-    p = array(np.random.uniform(-1.1, 1.1, shape), ctx=ctx, dtype=dtype)
-    exe = bound(
-        (sym * var("__random_proj")).sum(), {**args, "__random_proj": p}, states, ctx, dtype
-    )
+    p = array(np.random.uniform(0.1, 1.1, shape), ctx=ctx, dtype=dtype)  # none is small
+    weighted = sym * var("__random_proj")  # added in double precision, by numeric_grad
+    exe = bound(weighted, {**args, "__random_proj": p}, states, ctx, dtype)
     exe.forward(is_train=True)
     exe.backward()
     symbolic = {n: exe.grad_dict[n].asnumpy() for n in nodes}

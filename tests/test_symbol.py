@@ -562,3 +562,26 @@ def test_backward_after_a_forward_in_use():
     e.forward(is_train=False)
     e.backward(mx.nd.ones((2,)))
     assert e.grad_dict["x"].asnumpy().tolist() == [2, 2]
+
+
+def test_shapes_of_tables_and_choices():
+    table = mx.sym.Embedding(mx.sym.var("data"), input_dim=10, output_dim=4, name="e")
+    assert table.infer_shape(data=(2, 3)) == ([(2, 3), (10, 4)], [(2, 3, 4)], [])
+    rows = mx.sym.where(mx.sym.var("c"), mx.sym.var("x"), mx.sym.var("y"))
+    assert rows.infer_shape(c=(3,), x=(3, 4), y=(3, 4))[1] == [(3, 4)]
+    assert rows.infer_shape(c=(3,), x=(3, 4))[0][2] == (3, 4)
+
+
+def test_numeric_gradients_of_large_numbers():
+    from minigluon.test_utils import check_numeric_gradient
+
+    x = np.arange(60).reshape(3, 4, 5).astype("float32")
+    part = mx.sym.slice(mx.sym.var("d"), begin=(0,), end=(None,), step=(-1,))
+    for seed in range(5):
+        np.random.seed(seed)
+        check_numeric_gradient(part, [x], rtol=1e-2)
+    both, e = part * mx.sym.var("e"), np.ones((1, 4, 5), "float32")
+    requests = {"d": "write", "e": "null"}
+    check_numeric_gradient(both, [x, e], grad_nodes=requests, rtol=1e-2)
+    with pytest.raises(AssertionError):
+        check_numeric_gradient(mx.sym.BlockGrad(mx.sym.var("d")) * 2, [x])

@@ -157,7 +157,7 @@ SAME_SHAPE = {  # operators of several arrays, or of other modules, whose output
     *("Activation", "LeakyReLU", "Dropout", "softmax", "log_softmax", "softmin", "BatchNorm"),
     *("LayerNorm", "InstanceNorm", "GroupNorm", "L2Normalization", "SoftmaxOutput", "LRN"),
     *("LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput", "SVMOutput"),
-    *("zeros_like", "ones_like", "MakeLoss", "make_loss", "cumsum", "cast_like", "where"),
+    *("zeros_like", "ones_like", "MakeLoss", "make_loss", "cumsum", "cast_like"),
 }
 
 
@@ -166,8 +166,10 @@ def keeps_shape(node):
     arrays = [a for a in node.inputs if type(a) is tuple]
     if node.op.name in INFIX:
         return arrays if node.called == node.op.name or "elemwise" in node.called else []
-    if node.op.name in ("where", "add_n"):
+    if node.op.name == "add_n":
         return arrays
+    if node.op.name == "where":  # a condition of one axis chooses rows
+        return arrays[1:] if len(node.inputs) == len(arrays) else []
     module = node.op.kernel.__module__.rpartition(".")[2]
     alone = len(arrays) == 1 and module in ("elementwise", "special", "activations")
     return arrays[:1] if alone or node.op.name in SAME_SHAPE else []
