@@ -92,6 +92,12 @@ LAYERS = {  # name -> (what to make, shape of the input)
     "shuffle row": ("gluon.contrib.nn.PixelShuffle1D(2)", (2, 4, 3)),
     "shuffle": ("gluon.contrib.nn.PixelShuffle2D((2, 3))", (1, 12, 2, 2)),
     "shuffle volume": ("gluon.contrib.nn.PixelShuffle3D(2)", (1, 8, 2, 1, 2)),
+    "deformable": ("gluon.contrib.cnn.DeformableConvolution(2, 3, padding=1)", (1, 2, 4, 4)),
+    "deformable groups": (
+        "gluon.contrib.cnn.DeformableConvolution(2, (3, 2), 2, num_deformable_group=2, use_bias=False,"
+        " groups=2, activation='relu')",
+        (2, 4, 5, 4),
+    ),
     "side by side": (
         "beside(gluon.contrib.nn.HybridConcurrent(1), nn.Conv2D(2, 1), gluon.contrib.nn.Identity())",
         (2, 2, 2, 3),
