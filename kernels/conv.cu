@@ -3,7 +3,8 @@
 #include "mg.cuh"
 #include "mg_ptx.cuh"
 
-struct Frame {  // sizes of the picture, the window and the result; all groups have c channels, f filters
+struct Frame {  // sizes of the picture, the window and the result; all groups have c channels, f
+                // filters
     int n, c, h, w, f, r, s, p, q, stride_h, stride_w, dilate_h, dilate_w, pad_h, pad_w, groups;
 };
 
@@ -84,8 +85,8 @@ __global__ void __launch_bounds__(256)
     }
 }
 
-// NHWC by tensor cores, one group; weight (f, r, s, c). c must be a multiple of 8: eight channels of a
-// tap are one load of 16 bytes, of zeros outside the picture.
+// NHWC by tensor cores, one group; weight (f, r, s, c). c must be a multiple of 8: eight channels
+// of a tap are one load of 16 bytes, of zeros outside the picture.
 template <class T>
 __global__ void __launch_bounds__(128)
     conv_tensor(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,

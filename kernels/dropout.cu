@@ -22,8 +22,8 @@ __device__ __forceinline__ void philox(unsigned key0, unsigned key1, unsigned lo
     out[3] = d;
 }
 
-// y = x scale where the word of the place is at least `bound`, else 0. Four numbers a counter; V is 4
-// or 1, and does not change which numbers stay.
+// y = x scale where the word of the place is at least `bound`, else 0. Four numbers a counter; V is
+// 4 or 1, and does not change which numbers stay.
 template <class T, int V>
 __global__ void dropout(const T* __restrict__ x, T* __restrict__ y,
                         const unsigned* __restrict__ key, long long n, unsigned bound,
@@ -44,7 +44,8 @@ __global__ void dropout(const T* __restrict__ x, T* __restrict__ y,
 #pragma unroll
             for (int j = 0; j < 4; ++j)
                 if (q * 4 + j < n)
-                    y[q * 4 + j] = mg_to<T>(word[j] >= bound ? mg_float(x[q * 4 + j]) * scale : 0.f);
+                    y[q * 4 + j] =
+                        mg_to<T>(word[j] >= bound ? mg_float(x[q * 4 + j]) * scale : 0.f);
         }
     }
 }

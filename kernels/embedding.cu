@@ -1,5 +1,5 @@
-// The gradient of a table of rows: equal indices lie side by side after a sort, so a row's sum is one
-// warp's work, in a fixed order, without atomics.
+// The gradient of a table of rows: equal indices lie side by side after a sort, so a row's sum is
+// one warp's work, in a fixed order, without atomics.
 #include "mg.cuh"
 
 // out[to[r]] = sum of g[order[k]] over the run of equal keys that starts at r. A warp (threadIdx.y)

@@ -10,7 +10,8 @@ __global__ void naive(const T* __restrict__ a, const T* __restrict__ b, T* __res
     const int j = blockIdx.x * blockDim.x + threadIdx.x, i = blockIdx.y * blockDim.y + threadIdx.y;
     if (i >= m || j >= n) return;
     float sum = 0.f;
-    for (int q = 0; q < k; ++q) sum += mg_float(a[(long long)i * k + q]) * mg_float(b[(long long)j * k + q]);
+    for (int q = 0; q < k; ++q)
+        sum += mg_float(a[(long long)i * k + q]) * mg_float(b[(long long)j * k + q]);
     c[(long long)i * n + j] = mg_to<T>(sum);
 }
 
@@ -37,9 +38,8 @@ __global__ void tiled(const T* __restrict__ a, const T* __restrict__ b, T* __res
 
 // 64 by 64 a block, 4 by 4 a thread: 8 numbers from shared memory serve 16 multiplications.
 template <class T>
-__global__ void __launch_bounds__(256)
-    blocked(const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ c, int m, int n,
-            int k) {
+__global__ void __launch_bounds__(256) blocked(const T* __restrict__ a, const T* __restrict__ b,
+                                               T* __restrict__ c, int m, int n, int k) {
     __shared__ float as[16][68];
     __shared__ float bs[16][68];
     const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
@@ -78,12 +78,11 @@ __global__ void __launch_bounds__(256)
         }
 }
 
-// The same tile by tensor cores: while they multiply one stage, the next is on its way. 128 threads;
-// k must be a multiple of 8, for loads are 16 bytes wide.
+// The same tile by tensor cores: while they multiply one stage, the next is on its way. 128
+// threads; k must be a multiple of 8, for loads are 16 bytes wide.
 template <class T>
-__global__ void __launch_bounds__(128)
-    tensor(const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ c, int m, int n,
-           int k) {
+__global__ void __launch_bounds__(128) tensor(const T* __restrict__ a, const T* __restrict__ b,
+                                              T* __restrict__ c, int m, int n, int k) {
     __shared__ __align__(16) T as[2][64][MG_LD];
     __shared__ __align__(16) T bs[2][64][MG_LD];
     const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;

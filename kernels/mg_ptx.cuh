@@ -1,5 +1,5 @@
-// Every PTX instruction that the kernels use, one tiny function each. On the CPU the runner supplies
-// functions of the same names.
+// Every PTX instruction that the kernels use, one tiny function each. On the CPU the runner
+// supplies functions of the same names.
 #pragma once
 #ifndef MG_CPU_SHIM
 // 16 bytes from global to shared memory, in the background; zeros where `valid` is false.

@@ -54,8 +54,8 @@ __global__ void norm(const T* __restrict__ x, const float* __restrict__ gamma,
     }
 }
 
-// dx = r (h - E h - xhat E(h xhat)) with h = g gamma. The shares of gamma and beta: COLUMNS, a sum a
-// column over the rows that these threads have walked, kept in shared memory, each column by one
+// dx = r (h - E h - xhat E(h xhat)) with h = g gamma. The shares of gamma and beta: COLUMNS, a sum
+// a column over the rows that these threads have walked, kept in shared memory, each column by one
 // thread; otherwise one number a row.
 template <class T, int V, bool COLUMNS>
 __global__ void norm_back(const T* __restrict__ g, const T* __restrict__ x,
@@ -197,8 +197,8 @@ __global__ void batch_moments(const T* __restrict__ x, const float* __restrict__
     scale[at] = rsqrtf(v + eps);
 }
 
-// What the last walk needs: dx = f g + s (x - m) + o, and the gradients of gamma and beta. `mode` is 0
-// where the statistics were fixed.
+// What the last walk needs: dx = f g + s (x - m) + o, and the gradients of gamma and beta. `mode`
+// is 0 where the statistics were fixed.
 template <class T>
 __global__ void batch_factors(const float* __restrict__ part, const float* __restrict__ gamma,
                               const float* __restrict__ scale, const float* __restrict__ mode,

@@ -3,9 +3,9 @@
 
 enum { SGD, MOMENTUM, ADAM };
 
-// Block b works on the numbers from begin[b] on of tensor which[b], `chunk` of them at most. `arrays`
-// is a table of addresses: weights, gradients, states, each `tensors` long; `rates` has the learning
-// rate and the decay of each tensor. A negative `clip` does not clip.
+// Block b works on the numbers from begin[b] on of tensor which[b], `chunk` of them at most.
+// `arrays` is a table of addresses: weights, gradients, states, each `tensors` long; `rates` has
+// the learning rate and the decay of each tensor. A negative `clip` does not clip.
 template <class T, int STEP>
 __global__ void update(const unsigned long long* __restrict__ arrays,
                        const long long* __restrict__ sizes, const int* __restrict__ which,

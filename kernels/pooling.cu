@@ -11,7 +11,8 @@ __device__ __forceinline__ Window window(const int* z) {
     return {z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7], z[8], z[9]};
 }
 
-// By what a mean divides: the numbers of the window that lie within the picture, or within its border.
+// By what a mean divides: the numbers of the window that lie within the picture, or within its
+// border.
 template <int KIND>
 __device__ __forceinline__ float count(const Window& z, int top, int left) {
     if (KIND < MEAN) return 1.f;
@@ -40,8 +41,8 @@ __global__ void pool(const T* __restrict__ x, T* __restrict__ y, const int* __re
     }
 }
 
-// dx gathers from the windows that cover it: no atomics. A maximum's gradient goes to the first place
-// that has it, which is looked for again instead of being remembered.
+// dx gathers from the windows that cover it: no atomics. A maximum's gradient goes to the first
+// place that has it, which is looked for again instead of being remembered.
 template <class T, int KIND>
 __global__ void pool_back(const T* __restrict__ g, const T* __restrict__ x, T* __restrict__ dx,
                           const int* __restrict__ sizes, long long total) {
@@ -54,7 +55,8 @@ __global__ void pool_back(const T* __restrict__ g, const T* __restrict__ x, T* _
         const T* share = g + image * z.p * z.q;
         const int y = row + z.pad_h, x0 = col + z.pad_w;  // in the picture with its border
         float v = 0.f;
-        for (int p = max(y - z.r + z.stride_h, 0) / z.stride_h; p <= min(y / z.stride_h, z.p - 1); ++p)
+        for (int p = max(y - z.r + z.stride_h, 0) / z.stride_h; p <= min(y / z.stride_h, z.p - 1);
+             ++p)
             for (int q = max(x0 - z.s + z.stride_w, 0) / z.stride_w;
                  q <= min(x0 / z.stride_w, z.q - 1); ++q) {
                 const int top = p * z.stride_h - z.pad_h, left = q * z.stride_w - z.pad_w;

@@ -596,3 +596,16 @@ def test_an_unknown_instance_and_a_broken_kernel_are_named(launched, monkeypatch
         monkeypatch.setattr(cuda_on_cpu, "source", lambda name: "nonsense")
         with pytest.raises(MXNetError, match=r"softmax<float, 1, true> of kernels/softmax.cu"):
             kernels("softmax<float, 1, true>", (1,), (32,))
+
+
+@on_cpu
+@pytest.mark.slow
+def test_more_than_two_to_the_31_numbers(launched):
+    """The last row of a table of 32,800 rows of 2^16 numbers; memory that nobody writes to costs nothing."""
+    table = wrap(np.zeros((32800, 1 << 16), "float16"))
+    g = wrap(random(2, 1 << 16, dtype="float16"))
+    out = unwrap(
+        operators["untake"].kernel(g, table, wrap(np.float32([32799, 32799])), mode="clip")
+    )
+    np.testing.assert_allclose(out[32799], unwrap(g).astype("f").sum(0), rtol=4e-3, atol=4e-3)
+    assert launched and not out[32798].any()
