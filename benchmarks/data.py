@@ -206,6 +206,7 @@ def main():
                 times[name] = min(found, times.get(name, found))
     if args.json:
         about = {"python": sys.version.split()[0], "numpy": np.__version__, "cores": os.cpu_count()}
+        about |= {"load": os.getloadavg()[0], "what": "seconds, the least of several rounds"}
         seconds_of = dict(times)
         Path(args.json).write_text(json.dumps({**about, "seconds": seconds_of}, indent=1) + "\n")
     return report(times)
