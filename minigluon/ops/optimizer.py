@@ -145,7 +145,12 @@ def put_rows(a, rows, part):
 
 BLOCK = 1 << 16  # numbers; measured: halves of it cost more in calls, doubles gain nothing
 LARGE = 1 << 19  # numbers of all weights from which threads pay for their start
-WORKERS = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, 8)
+WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+if os.environ.get(
+    "OMP_NUM_THREADS", ""
+).isdigit():  # who limits the products' threads means these too
+    WORKERS = min(WORKERS, max(1, int(os.environ["OMP_NUM_THREADS"])))
+WORKERS = min(WORKERS, 8)
 pool = ThreadPoolExecutor(max(WORKERS - 1, 1), "minigluon-update")
 
 

@@ -417,7 +417,7 @@ def moved(entry, made):
     return (node, entry[1] if i is None else i)
 
 
-# --- What a Symbol refuses ------------------------------------------------------------------------
+# --- How it fails: what a Symbol refuses ----------------------------------------------------------
 
 
 def refuse(name):
