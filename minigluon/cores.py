@@ -137,15 +137,15 @@ FEW = 1 << 18  # multiplications: OpenBLAS uses no threads for fewer
 MANY = 1 << 22  # multiplications from which threads pay for their start
 
 
-def matmul(a, b):
-    """`a @ b` of two matrices, on all cores, but not on OpenBLAS's threads."""
+def matmul(a, b, out=None):
+    """`a @ b` of two matrices, on all cores, but not on OpenBLAS's threads; into `out` if it is given."""
     (m, k), n = a.shape, b.shape[1]
     if type(a) is not np.ndarray or m * k * n <= FEW or a.dtype.char not in "fd":
-        return a @ b
+        return a @ b if out is None else np.matmul(a, b, out=out)
     if m * k * n < MANY:
         with alone:
-            return a @ b
-    out = np.empty((m, n), np.result_type(a, b))
+            return np.matmul(a, b, out=out)
+    out = np.empty((m, n), np.result_type(a, b)) if out is None else out
     step = -(-max(m, n) // alone.threads)
     parts = [slice(i, i + step) for i in range(0, max(m, n), step)]
     if m >= n:

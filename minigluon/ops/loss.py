@@ -6,22 +6,42 @@ import numpy as np
 
 from minigluon.autograd import state
 from minigluon.base import MXNetError
+from minigluon.cores import spread
 from minigluon.op import operator
 from minigluon.ops.elementwise import exp
 from minigluon.ops.indexing import at, pick, unpick
-from minigluon.ops.parallel import in_blocks
 from minigluon.ops.reduce import sum
 
 __all__ = [
+    "BLOCK",
+    "LARGE",
     "by_rows",
     "check_labels",
     "cross_entropy_back",
+    "in_blocks",
     "kept",
     "negative_log_likelihood",
     "overestimate",
     "rows_of",
     "sparse_softmax_cross_entropy",
 ]
+
+
+# --- All cores, in the cache ----------------------------------------------------------------------
+
+BLOCK = 1 << 16  # numbers that stay in the cache of a core
+LARGE = 1 << 18  # numbers from which threads pay for their start
+
+
+def in_blocks(f, rows, width):
+    """Call `f(begin, end)` for blocks of rows of `width` numbers that fit the cache, on all cores."""
+    step = max(1, BLOCK // width)
+    parts = [(i, min(i + step, rows)) for i in range(0, rows, step)]
+    if rows * width < LARGE:
+        for part in parts:
+            f(*part)
+    else:
+        spread(lambda part: f(*part), parts)
 
 
 # --- Cross-entropy of class numbers ---------------------------------------------------------------

@@ -3,12 +3,14 @@
 # Written from chapters/61_recurrent_layers.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 
 from minigluon import autograd
 from minigluon.base import MXNetError
 from minigluon.context import current_context
+from minigluon.cores import FEW, MANY, alone, matmul
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.op import operator
 from minigluon.ops.derivatives import derived, outputs_of
@@ -63,6 +65,7 @@ __all__ = [
     "slopes_lstm",
     "slowly",
     "step",
+    "step_by_step",
     "sweep_gru",
     "sweep_lstm",
     "sweep_rnn",
@@ -322,9 +325,16 @@ def forwards(plan, room, x, w):
     weight *= scale[:, None]
     wide = np.ones((plan.steps * plan.batch, x.shape[2] + 1), x.dtype)
     wide[:, :-1] = x.reshape(-1, x.shape[2])
-    np.matmul(wide, weight.T, out=room.gates.reshape(-1, plan.rows))
+    matmul(wide, weight.T, out=room.gates.reshape(-1, plan.rows))
     recurrent = np.ascontiguousarray((w["h2h"] * scale[:, None]).T)
-    SWEEPS[plan.mode](plan, room, w, recurrent, scale, shift)
+    with step_by_step(plan):
+        SWEEPS[plan.mode](plan, room, w, recurrent, scale, shift)
+
+
+def step_by_step(plan):
+    """One thread for products that are too small to share: threads that wait for each other every step."""
+    size = plan.batch * plan.recurrent * plan.rows
+    return alone if FEW < size < MANY else nullcontext()
 
 
 def sweep_rnn(plan, room, w, recurrent, scale, shift):
@@ -543,8 +553,8 @@ def weight_gradients(plan, room, x, w, da, du, into):
     same = da is du  # in all but a GRU
     x, da, du = (a.reshape(-1, a.shape[2]) for a in (x, da, du))
     h = room.h[:-1].reshape(-1, plan.recurrent)
-    into["h2h"][...] = (h.T @ du).T  # a third faster than du.T @ h in OpenBLAS
-    np.matmul(da.T, x, out=into["i2h"])
+    into["h2h"][...] = matmul(h.T, du).T  # a third faster than du.T @ h in OpenBLAS
+    matmul(da.T, x, out=into["i2h"])
     ones = np.ones(len(x), x.dtype)
     np.matmul(ones, du, out=into["h2h_bias"])
     if same:
@@ -560,7 +570,7 @@ def weight_gradients(plan, room, x, w, da, du, into):
         for name in ("i2h", "i2h_bias"):
             into[name][...] = np.roll(into[name], -m, axis=0)
         weight = np.roll(weight, m, axis=0)
-    return da @ weight
+    return matmul(da, weight)
 
 
 def back(plan, heads, arrays, lengths, memory, p):
@@ -606,7 +616,8 @@ def side(plan, room, x, w, g, last, lengths, d, into):
     elif last:
         g = at_ends(g, last[0], lengths)
         injected = at_ends(np.zeros_like(room.tanh_c), last[1], lengths) if dc is not None else None
-    da, du, *ends = BACK[plan.mode](plan, room, w, g, dh, dc, injected)
+    with step_by_step(plan):
+        da, du, *ends = BACK[plan.mode](plan, room, w, g, dh, dc, injected)
     dx = weight_gradients(plan, room, x, w, da, du, into).reshape(x.shape)
     if lengths is not None and last:
         for end, g_last in zip(ends, last):
