@@ -377,7 +377,9 @@ def backward(heads, head_grads=None, retain_graph=False, train_mode=True):
         found = list(backpropagate(start, pull if retain_graph else pull_and_release))
     for leaf, g in found:
         if leaf.req == "write":
-            if g is None or g.size < 4096 or holders(leaf.grad, g) != ALONE:
+            kind = type(leaf.grad)  # arrays of other kinds have neither size nor base to ask for
+            small = g is None or kind is not NDArray or g.size < 4096
+            if small or holders(leaf.grad, g) != ALONE:
                 leaf.grad._data[...] = 0 if g is None else g
             else:
                 take_over(leaf.grad, g)
@@ -407,8 +409,7 @@ def take_over(grad, g):
     """Let `grad` hold the array `g` in place of its own, if they are alike; else copy it."""
     old = grad._data
     like = (type(g), g.shape, g.dtype) == (type(old), old.shape, old.dtype)
-    whole = g.base is None and old.base is None and g.flags.c_contiguous
-    if like and whole and type(grad) is NDArray:
+    if like and g.base is None and old.base is None and g.flags.c_contiguous:
         grad._data = g
     else:
         old[...] = g

@@ -360,7 +360,8 @@ def compose(op, args, settings, called=None, name=None, attr=None):
     name = current_manager().get(name, hint_of(op, args, called))
     attrs = attribute.current().get(attr)
     inputs = [a._entries[0] if isinstance(a, Symbol) else a for a in args]
-    initial = getattr(op, "initial", {}) | getattr(op, "states", {})  # array -> its initializer
+    states = getattr(op, "states", ())  # with their initializers, where the operator knows them
+    initial = getattr(op, "initial", {}) | (states if isinstance(states, dict) else {})
     for i, array in enumerate(op.arrays if op.most == len(op.arrays) else ()):
         if (i >= len(inputs) or inputs[i] is None) and array in wanted(op, settings):
             inputs += [None] * (i + 1 - len(inputs))
