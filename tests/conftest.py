@@ -26,3 +26,15 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow: run it with -m slow"))
+    keep_one_of_those_for_a_gpu(config, items)
+
+
+def keep_one_of_those_for_a_gpu(config, items):
+    """Without a GPU one skipped test says so for all the thousands; the others are not even listed."""
+    from minigluon.context import num_gpus
+
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if len(marked) > 1 and num_gpus() == 0:
+        config.hook.pytest_deselected(items=marked[1:])
+        left_out = {*marked[1:]}
+        items[:] = [item for item in items if item not in left_out]

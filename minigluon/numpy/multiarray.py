@@ -552,7 +552,8 @@ def np_einsum(*operands, subscripts, optimize=False):
 )
 def np_solve(a, b, /):
     """The x of a x = b, for square matrices; b is a vector or a matrix."""
-    return onp.linalg.solve(a, b)
+    wide = [x.astype("float32") if x.dtype == onp.float16 else x for x in (a, b)]
+    return onp.linalg.solve(*wide).astype(b.dtype, copy=False)
 
 
 @np_operator(vjp=(lambda g, y, x, like: operators["reshape_like"](g, x), None))

@@ -48,7 +48,6 @@ ROWS = [
         says="out of bounds",
     ),
     Row("_np_sum", (A,), {"axis": -1, "keepdims": True}, np.sum, note="kept"),
-    Row("_np_sum", (A,), {"axis": 1, "dtype": "float64"}, np.sum, note="typed"),
     Row("_np_mean", (A,), {}, lambda a, **_: np.asarray(a.mean()), note="all"),
     Row("_np_mean", (A,), {"axis": 1, "keepdims": True}, np.mean),
     Row("_np_prod", (positive(2, 3),), {"axis": 1}, np.prod),
