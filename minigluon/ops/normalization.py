@@ -144,8 +144,7 @@ def normalize_block(x, gamma, beta, over, eps, out, at):
     else:
         centred *= r
         centred *= gain
-    centred += part(beta, at)
-    y[...] = centred
+    np.add(centred, part(beta, at), out=y, casting="same_kind")
     return m, v, r
 
 
@@ -165,7 +164,7 @@ def pull_block(g, x, gamma, m, r, over, others, t, out, at):
         xhat *= by_gamma * scale
         xhat += by_beta * scale
         np.subtract(g, xhat, out=xhat)
-        xhat *= r * gain
+        np.multiply(xhat, r * gain, out=out[at], casting="same_kind")
     else:
         h = np.multiply(g, gain)
         along_xhat = dotted(h, xhat, complement(over, x.ndim))
@@ -173,8 +172,7 @@ def pull_block(g, x, gamma, m, r, over, others, t, out, at):
         xhat *= along_xhat
         h -= h.mean(axis=over, keepdims=True)
         h -= xhat
-        xhat = np.multiply(h, r, out=h)
-    out[at] = xhat
+        np.multiply(h, r, out=out[at], casting="same_kind")
     return by_gamma, by_beta
 
 
