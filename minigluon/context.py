@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import threading
+from functools import partial
 
 import numpy as np
 
@@ -129,7 +130,7 @@ def cupy_for(device_id):
     if device_id < found:
         if cupy.__name__ not in prepared:
             prepared.add(cupy.__name__)
-            cupy.cuda.set_allocator(allocate)
+            cupy.cuda.set_allocator(partial(allocate, cupy))
         return cupy
     if cupy is None:
         lacks = "CuPy is not installed: pip install 'minigluon[cuda13]' (or cuda12)"
@@ -156,9 +157,8 @@ class OutOfMemory(MXNetError, MemoryError):
     """A GPU has not enough memory for an array."""
 
 
-def allocate(size):
+def allocate(cupy, size):
     """`size` bytes on the current GPU: CuPy's allocator, with a second try and an error that tells."""
-    cupy = cupy_or_none()
     pool, Full = cupy.get_default_memory_pool(), cupy.cuda.memory.OutOfMemoryError
     try:
         return pool.malloc(size)
