@@ -1,13 +1,16 @@
 """gluon.data.vision: files made on the spot, hostile files, folders, lists."""
 
+import functools
 import gzip
 import hashlib
+import http.server
 import io
 import os
 import struct
 import subprocess
 import sys
 import tarfile
+import threading
 
 import numpy as np
 import pytest
@@ -269,3 +272,23 @@ def test_digits_for_tutorials(tmp_path, monkeypatch):
     )
     again = test_utils.DummyIter(test_utils.get_mnist_iterator(5, (1, 8, 8), path=folder)[0])
     assert next(again) is next(again) and again.provide_data[0].shape == (5, 1, 8, 8)
+
+
+def test_a_mirror_may_pack_in_its_own_way(tmp_path, monkeypatch):
+    """The files in the archive are checked, so the archive's own hash may differ."""
+    monkeypatch.setattr(datasets, "download", mx.gluon.utils.download)
+    shop, root = tmp_path / "shop", tmp_path / "root"
+    shop.mkdir()
+    Small, records = small_cifar(vision.CIFAR10, 1, shop)
+    with tarfile.open(shop / "a.tar.gz", "w:gz", compresslevel=1) as other:
+        for name in ("test.bin", "train.bin"):
+            member = tarfile.TarInfo(f"another/{name}")
+            member.size = records.nbytes
+            other.addfile(member, io.BytesIO(records.tobytes()))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=shop)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        Small._mirror = f"http://127.0.0.1:{server.server_port}/"
+        assert len(Small(str(root))) == 3
+        server.shutdown()
+    assert len(Small(str(root))) == 3  # offline

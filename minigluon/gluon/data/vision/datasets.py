@@ -214,7 +214,7 @@ def taken(tar, member, archive, root, wanted):
 class CIFAR10(_DownloadedDataset):
     """Small photographs in ten classes: uint8 (32, 32, 3), labels int32; 50,000 to train, 10,000 to test."""
 
-    _namespace = "gluon/dataset/cifar10"
+    _namespace, _mirror = "gluon/dataset/cifar10", "https://www.cs.toronto.edu/~kriz/"
     _archive = ("cifar-10-binary.tar.gz", "fab780a1e191a7eda0f345501ccd62d20f7ed891")
     _train = (
         ("data_batch_1.bin", "aadd24acce27caa71bf4b10992e9e7b2d74c2540"),
@@ -239,14 +239,29 @@ class CIFAR10(_DownloadedDataset):
         pictures = data[:, self._labels :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return pictures, data[:, self._which].astype(np.int32)
 
+    def _fetch(self, wanted):
+        """Take the files {name: sha1} out of an archive that is there, or from the mirror, or from MXNet.
+
+        The mirror may have packed the same files in its own way, so there each file is checked, not the archive.
+        """
+        path = os.path.join(self._root, self._archive[0])
+        if not os.path.exists(path) and "MXNET_GLUON_REPO" not in os.environ:
+            with suppress(OSError, RuntimeError, MXNetError):
+                download(self._mirror + self._archive[0], path, retries=1)
+        if os.path.exists(path):
+            with suppress(MXNetError):
+                return unpack(path, self._root, wanted)
+        return unpack(
+            fetched(self._root, self._namespace, None, *self._archive), self._root, wanted
+        )
+
     def _get_data(self):
         here = lambda name: os.path.join(self._root, name)  # noqa: E731
         right = [
             os.path.exists(here(n)) and check_sha1(here(n), h) for n, h in self._train + self._test
         ]
         if not all(right):
-            archive = fetched(self._root, self._namespace, None, *self._archive)
-            unpack(archive, self._root, dict(self._train + self._test))
+            self._fetch(dict(self._train + self._test))
         parts = [
             self._read_batch(here(n)) for n, _ in (self._train if self._is_train else self._test)
         ]
