@@ -4,6 +4,8 @@ import ast
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -225,3 +227,13 @@ def test_readme_names_the_command_that_ci_runs():
         "pip install -e '.[learn]' && python -m minigluon",
         "pip install -e '.[test]' && pytest",
     ]
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["executor", "symbol", "symbol.hybrid", "symbol.inference", "gluon.hybrid", "visualization"],
+)
+def test_modules_of_graphs_can_be_imported_first(module):
+    code = f"import minigluon.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -16,9 +16,9 @@ from itertools import count
 
 import numpy as np
 
+from minigluon import executor
 from minigluon.autograd import state
 from minigluon.base import MXNetError
-from minigluon.executor import run
 from minigluon.op import operator, operators
 from minigluon.symbol.inference import Facts, draws, undrawn
 from minigluon.symbol.symbol import Node, Symbol
@@ -660,7 +660,7 @@ class Written:
     def walk(self, arrays, ctx, hooks=()):
         """The same, computed node by node, which `hooks` hear of."""
         names = [node.name for node, _ in self.inputs]
-        out = run(self.outputs, dict(zip(names, arrays)), ctx, hooks)
+        out = executor.run(self.outputs, dict(zip(names, arrays)), ctx, hooks)
         return out if len(out) > 1 else out[0]
 
     def write(self, arrays, wanted):
