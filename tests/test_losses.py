@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+import minigluon.ops
 from minigluon import autograd, nd
 from minigluon.base import MXNetError
 from minigluon.gluon import loss as losses
+from minigluon.op import operators
 from minigluon.ops.loss import in_blocks
 
 A = [[0.7610377, 0.121675014, 0.44386324], [0.33367444, 1.4940791, -0.20515826]]
@@ -140,3 +142,10 @@ def test_an_error_in_a_thread_is_raised():
 
     with pytest.raises(ValueError, match="the last rows"):
         in_blocks(fails, 300, 1000)
+
+
+def test_the_gradient_of_cross_entropy_is_defined_once():
+    minigluon.ops.load()
+    assert operators["cross_entropy_back"].__module__ == "minigluon.ops.loss"
+    rules = operators["sparse_softmax_cross_entropy"].rules
+    assert rules[0].__module__ == "minigluon.ops.loss"

@@ -9,12 +9,11 @@ import numpy as np
 from minigluon.kernels import MORE, VECTORS, Kernels, cuda, dense, fits, flag, row_launch, width
 from minigluon.op import operator
 from minigluon.ops.elementwise import cast_like, exp
-from minigluon.ops.loss import overestimate, sparse_softmax_cross_entropy
+from minigluon.ops.loss import cross_entropy_back, overestimate, sparse_softmax_cross_entropy
 from minigluon.ops.reduce import log_softmax, scaled, softmax, sum
 
 __all__ = [
     "by",
-    "cross_entropy_back",
     "cross_entropy_rows",
     "kernels",
     "log_softmax",
@@ -159,26 +158,7 @@ def _(data, loss, label, axis):
     return cross_entropy_rows(None, data, loss, label, axis)
 
 
-@operator(same_dtype=False)
-def cross_entropy_back(data, logits, loss, label, /, axis=-1):
-    """The gradient of cross-entropy's logits from that of the losses, `data`."""
-    return data * overestimate.kernel(logits, loss, label, axis=axis)
-
-
-@cross_entropy_back.vjp
-def _(h, y, g, z, loss, label, axis):
-    p = overestimate(z, loss, label, axis=axis)
-    by_z, by_loss, _ = overestimate.rules(h * g, p, z, loss, label, axis=axis)
-    return sum(h * p, axis=axis, keepdims=True), by_z, by_loss, None
-
-
 @cuda(cross_entropy_back)
 def _(data, logits, loss, label, axis):
     same = data.dtype == logits.dtype and data.shape == loss.shape
     return cross_entropy_rows(data, logits, loss, label, axis) if same else NotImplemented
-
-
-sparse_softmax_cross_entropy.rules = (
-    lambda g, y, z, label, axis: cross_entropy_back(g, z, y, label, axis=axis),
-    None,
-)
