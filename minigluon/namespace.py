@@ -43,7 +43,7 @@ def seen_by_ndarray(op):
 
     def function(*args, **settings):
         out = None
-        if len(args) > most or (settings and not settings.keys() <= known):
+        if len(args) > most or (settings and not known.issuperset(settings)):
             settings.pop("name", None)
             out = settings.pop("out", None)
             args, settings = bind(op, args, settings)

@@ -54,7 +54,7 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True, listed=True)
     most, known = 0, frozenset()
 
     def op(*args, **settings):
-        if len(args) > most or (settings and not settings.keys() <= known):
+        if len(args) > most or (settings and not known.issuperset(settings)):
             if "out" in settings:
                 return into(settings.pop("out"), op(*args, **settings))
             args, settings = bind(op, args, settings)

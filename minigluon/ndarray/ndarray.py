@@ -17,6 +17,7 @@ __all__ = [
     "Capsule",
     "NDArray",
     "SINGLE",
+    "alone",
     "arange",
     "array",
     "compute",
@@ -194,6 +195,8 @@ class ArgumentError(AssertionError, TypeError):
 
 def compute(op, args, settings):
     """Interpret `op` on NDArrays: take the raw arrays, run the kernel, wrap what comes out."""
+    if len(args) == 1 and type(args[0]) is NDArray:  # the same, 0.2 µs sooner
+        return alone(op, args[0], settings)
     raw, dtype, plain, numbers = [], None, True, False
     for a in args:
         if type(a) is NDArray:
@@ -220,6 +223,19 @@ def compute(op, args, settings):
     if type(out) is not tuple:
         return NDArray(out if type(out) is ndarray else numbered(out), ctx)
     return shown(op, [NDArray(numbered(o), ctx) for o in out[: op.visible]])
+
+
+def alone(op, a, settings):
+    """`compute` for a call on one array."""
+    try:
+        out = op.kernel(a._data, **settings)
+    except Exception as error:
+        raise failure(error, op, [a._data], settings) from error
+    if type(out) is ndarray:
+        return NDArray(out, a._ctx)
+    if type(out) is not tuple:
+        return NDArray(numbered(out), a._ctx)
+    return shown(op, [NDArray(numbered(o), a._ctx) for o in out[: op.visible]])
 
 
 def numbered(out):
