@@ -3,6 +3,8 @@
 import copy
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as onp
@@ -380,3 +382,22 @@ def test_refuses(name):
     kind, call = FAULTS[name]
     with pytest.raises(kind):
         call()
+
+
+def test_an_exported_network_is_read_where_mx_np_was_not_used(tmp_path):
+    class Net(gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            return F.np.sum(F.np.exp(x), axis=1)
+
+    net, x = Net(), np.array([[0.0, 1.0]])
+    net.hybridize()
+    wanted = net(x).asnumpy()
+    net.export(str(tmp_path / "net"))
+    program = (
+        "import sys, minigluon as mx\n"
+        "net = mx.gluon.SymbolBlock.imports(sys.argv[1], ['data'])\n"
+        "print(net(mx.nd.array([[0.0, 1.0]])).asnumpy().tolist())"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "net-symbol.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    onp.testing.assert_allclose(json.loads(done.stdout), wanted, rtol=1e-6)

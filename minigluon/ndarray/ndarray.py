@@ -195,8 +195,12 @@ class ArgumentError(AssertionError, TypeError):
 
 def compute(op, args, settings):
     """Interpret `op` on NDArrays: take the raw arrays, run the kernel, wrap what comes out."""
-    if len(args) == 1 and type(args[0]) is NDArray:  # the same, 0.2 µs sooner
-        return alone(op, args[0], settings)
+    a, b = args[0], args[-1]
+    if type(a) is NDArray and type(b) is NDArray and len(args) < 3:  # the same, 0.2 µs sooner
+        if a is b and len(args) == 1:
+            return alone(op, (a._data,), a._ctx, settings)
+        if a._data.dtype is b._data.dtype:
+            return alone(op, (a._data, b._data), a._ctx, settings)
     raw, dtype, plain, numbers = [], None, True, False
     for a in args:
         if type(a) is NDArray:
@@ -225,17 +229,17 @@ def compute(op, args, settings):
     return shown(op, [NDArray(numbered(o), ctx) for o in out[: op.visible]])
 
 
-def alone(op, a, settings):
-    """`compute` for a call on one array."""
+def alone(op, raw, ctx, settings):
+    """`compute` for a call on one array, or on two of a type."""
     try:
-        out = op.kernel(a._data, **settings)
+        out = op.kernel(*raw, **settings)
     except Exception as error:
-        raise failure(error, op, [a._data], settings) from error
+        raise failure(error, op, raw, settings) from error
     if type(out) is ndarray:
-        return NDArray(out, a._ctx)
+        return NDArray(out, ctx)
     if type(out) is not tuple:
-        return NDArray(numbered(out), a._ctx)
-    return shown(op, [NDArray(numbered(o), a._ctx) for o in out[: op.visible]])
+        return NDArray(numbered(out), ctx)
+    return shown(op, [NDArray(numbered(o), ctx) for o in out[: op.visible]])
 
 
 def numbered(out):

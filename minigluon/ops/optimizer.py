@@ -143,7 +143,9 @@ def put_rows(a, rows, part):
 
 # --- In the cache, on all cores -------------------------------------------------------------------
 
-BLOCK = 1 << 17  # numbers; measured: halves of it take a sixth longer, threads wait for each other more
+BLOCK = (
+    1 << 17
+)  # numbers; measured: halves of it take a sixth longer, threads wait for each other more
 LARGE = 1 << 19  # numbers of all weights from which threads pay for their start
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 if os.environ.get(

@@ -3,6 +3,7 @@
 # Written from chapters/21_graphs.ipynb: edit the chapter, then run `minigluon export`.
 
 import ast
+import importlib
 import json
 import re
 from contextlib import suppress
@@ -256,6 +257,8 @@ def read_call(called, name, inputs, texts):
     if called in NUMBERS:
         called, side = NUMBERS[called]
     own = READ.get(called, called)
+    if own.startswith("_np_"):  # operators of `mx.np` are made when somebody needs them
+        importlib.import_module("minigluon.numpy.multiarray")
     if own not in operators:
         raise MXNetError(
             f"load_json: node {name!r} has the operator {called!r}, which is not known here"
