@@ -97,6 +97,8 @@ class BaseModule:
             callback(BatchEndParam(epoch, seen, eval_metric, locals()))
         return eval_metric.get_name_value()
 
+    # --- What every module can do -----------------------------------------------------------------
+
     def iter_predict(self, eval_data, num_batch=None, reset=True, sparse_row_id_fn=None):
         """For each batch its outputs without padding, its number, and the batch."""
         self._require_ready()
@@ -147,6 +149,8 @@ class BaseModule:
         assert self.binded and self.params_initialized, (
             f"{type(self).__name__}: call bind and init_params (or fit) first"
         )
+
+    # --- What every module can do -----------------------------------------------------------------
 
     def save_params(self, fname):
         """Write the parameters to a file, `arg:` and `aux:` before their names."""
@@ -235,6 +239,8 @@ class BaseModule:
                 for name, value in found:
                     self.logger.info("Epoch[%d] Validation-%s=%f", epoch, name, value)
             train_data.reset()
+
+    # --- What every module can do -----------------------------------------------------------------
 
     def _epoch(self, train_data, epoch, eval_metric, callbacks, monitor, sparse_row_id_fn):
         """One pass over the data."""

@@ -71,6 +71,8 @@ class BucketingModule(BaseModule):
             return self._curr_module.output_names
         return self._sym_gen(self._default_bucket_key)[0].list_outputs()
 
+    # --- One graph for each length ----------------------------------------------------------------
+
     def bind(
         self,
         data_shapes,
@@ -113,6 +115,8 @@ class BucketingModule(BaseModule):
                 module.borrow_optimizer(first)
             self._buckets[bucket_key] = module
         self._curr_module, self._curr_bucket_key = self._buckets[bucket_key], bucket_key
+
+    # --- One graph for each length ----------------------------------------------------------------
 
     def init_params(
         self,
@@ -167,6 +171,8 @@ class BucketingModule(BaseModule):
     def backward(self, out_grads=None):
         """Compute the gradients of the last batch."""
         self._curr_module.backward(out_grads)
+
+    # --- One graph for each length ----------------------------------------------------------------
 
     def update(self):
         """Take the optimizer's step."""

@@ -90,6 +90,8 @@ class Module(BaseModule):
         assert self.binded, "call bind first"
         return self._label_shapes
 
+    # --- One graph --------------------------------------------------------------------------------
+
     @property
     def output_shapes(self):
         """Pairs of name and shape of the outputs."""
@@ -141,6 +143,8 @@ class Module(BaseModule):
             text = f"label_shapes describe {names}, but label_names are {self._label_names}"
             warnings.warn(text, stacklevel=4)
 
+    # --- One graph --------------------------------------------------------------------------------
+
     def _bound(self, data_shapes, label_shapes, old):
         """An executor a device, which share the parameters of `old` ones."""
         self._data_shapes, self._label_shapes = data_shapes, label_shapes
@@ -168,6 +172,8 @@ class Module(BaseModule):
             found.append(self._executor(ctx, shapes, types, old[i] if old else None))
         self._axes = axes
         return found
+
+    # --- One graph --------------------------------------------------------------------------------
 
     def _executor(self, ctx, shapes, types, old):
         """An executor on a device, with the parameters of another one if there is one."""
@@ -216,7 +222,7 @@ class Module(BaseModule):
         assert self.binded, "call bind before reshape"
         self._execs = self._bound(described(data_shapes), described(label_shapes), self._execs)
 
-    # --- Parameters -----------------------------------------------------------------------------
+    # --- One graph --------------------------------------------------------------------------------
 
     def init_params(
         self,
@@ -269,6 +275,8 @@ class Module(BaseModule):
             for name in self._aux_names:
                 first.aux_dict[name].copyto(other.aux_dict[name])
 
+    # --- One graph --------------------------------------------------------------------------------
+
     def _write_params(self, learnt, states):
         """Write the parameters that a checkpoint brought."""
         self._given = None
@@ -289,7 +297,7 @@ class Module(BaseModule):
             states[n] = total / many if many > 1 else total
         return learnt, states
 
-    # --- The optimizer --------------------------------------------------------------------------
+    # --- One graph --------------------------------------------------------------------------------
 
     def init_optimizer(
         self,
@@ -342,6 +350,8 @@ class Module(BaseModule):
         assert shared_module.optimizer_initialized, "the other module has no optimizer yet"
         self._optimizer, self._updater = shared_module._optimizer, shared_module._updater
         self._kvstore, self.optimizer_initialized = shared_module._kvstore, True
+
+    # --- One graph --------------------------------------------------------------------------------
 
     def update(self):
         """Take the optimizer's step; the gradients of all devices, and machines, are added first."""
@@ -420,6 +430,8 @@ class Module(BaseModule):
         """The outputs of the last forward; for each a list by device without `merge_multi_context`."""
         return self._by_device([e.outputs for e in self._execs], merge_multi_context)
 
+    # --- Running it -------------------------------------------------------------------------------
+
     def get_input_grads(self, merge_multi_context=True):
         """The gradients of the data after backward, where `inputs_need_grad`."""
         assert self.inputs_need_grad, "bind with inputs_need_grad=True to have them"
@@ -466,6 +478,12 @@ class Module(BaseModule):
         if load_optimizer_states:
             found._preload_opt_states = f"{prefix}-{epoch:04d}.states"
         return found
+
+
+    # --- Parameters -----------------------------------------------------------------------------
+
+
+    # --- The optimizer --------------------------------------------------------------------------
 
 
 # --- Running it -----------------------------------------------------------------------------------

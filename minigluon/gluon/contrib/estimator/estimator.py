@@ -86,6 +86,8 @@ class Estimator:
         """The metrics of validation."""
         return self._val_metrics
 
+    # --- The loop ---------------------------------------------------------------------------------
+
     def _initialize(self, initializer):
         """Initialize a network that is not."""
         try:
@@ -128,6 +130,8 @@ class Estimator:
             for metric in metrics:
                 if begin not in metric.name:
                     metric.name = f"{begin} {metric.name}"
+
+    # --- The loop ---------------------------------------------------------------------------------
 
     def evaluate(self, val_data, batch_axis=0, event_handlers=None):
         """Measure `val_metrics` on the batches of a DataLoader."""
@@ -176,6 +180,8 @@ class Estimator:
             if events("epoch_end", EpochEnd):
                 break
         events("train_end", TrainEnd)
+
+    # --- The loop ---------------------------------------------------------------------------------
 
     def _handlers(self, val_data, event_handlers):
         """The given handlers and those of every loop that are not among them."""

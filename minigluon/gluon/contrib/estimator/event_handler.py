@@ -264,6 +264,8 @@ class LoggingHandler(TrainBegin, TrainEnd, EpochBegin, EpochEnd, BatchBegin, Bat
         self.batch_index = self.processed_samples = 0
         self.log_interval_time = 0
 
+    # --- Logging ----------------------------------------------------------------------------------
+
     def batch_begin(self, estimator, *args, **kwargs):
         """Start the clock."""
         self.batch_start = time.time()
@@ -410,6 +412,8 @@ class CheckpointHandler(Counting):
         if self.batch_period and (self.current_batch + 1) % self.batch_period == 0:
             self._save(estimator)
 
+    # --- Checkpoints ------------------------------------------------------------------------------
+
     def epoch_done(self, estimator):
         """Write a checkpoint if it is time."""
         if self.epoch_period and (self.current_epoch + 1) % self.epoch_period == 0:
@@ -462,6 +466,8 @@ class CheckpointHandler(Counting):
             self._write(estimator, best)
         else:
             self._log(estimator, f"{name} is not better than {self.best:.5f}")
+
+    # --- Checkpoints ------------------------------------------------------------------------------
 
     def _write(self, estimator, name):
         path = str(Path(self.model_dir) / name)
