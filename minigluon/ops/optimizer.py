@@ -39,6 +39,7 @@ __all__ = [
     "ftml_step",
     "ftrl_step",
     "group_step",
+    "in_a_row",
     "lamb_direction",
     "lamb_step",
     "lamb_update_phase1",
@@ -206,7 +207,7 @@ def prepared(step, arrays, settings, lazy=True):
     w, g = arrays[:2]
     if g.shape != w.shape:
         raise ValueError(f"a gradient of shape {g.shape} for a weight of shape {w.shape}")
-    if step not in WHOLE and all(type(a) is np.ndarray and a.flags.c_contiguous for a in arrays):
+    if step not in WHOLE and in_a_row(arrays):
         return step, arrays if w.ndim == 1 else [a.reshape(-1) for a in arrays], settings
     if isinstance(g, Rows) and lazy:
         return step(*arrays, **settings) if step in NORMS else rows_step(step, *arrays, **settings)
@@ -214,6 +215,14 @@ def prepared(step, arrays, settings, lazy=True):
         return dense_step(step, arrays, settings)
     step(*arrays, **settings)
     return None
+
+
+def in_a_row(arrays):
+    """Whether arrays are NumPy's and their numbers lie one behind the other."""
+    for a in arrays:  # noqa: SIM110, quicker than `all`, and asked for every parameter
+        if type(a) is not np.ndarray or not a.flags.c_contiguous:
+            return False
+    return True
 
 
 def dense_step(step, arrays, settings):

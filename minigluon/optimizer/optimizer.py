@@ -194,9 +194,13 @@ class Optimizer:
 
     def _get_lrs(self, indices):
         lr = self.learning_rate
+        if not self.param_dict and not self.lr_mult:
+            return [lr] * len(indices)
         return [lr * self._multiplier("lr_mult", i) for i in indices]
 
     def _get_wds(self, indices):
+        if not self.wd:  # as for most: 0 times whatever a parameter asks for
+            return [0.0] * len(indices)
         return [self.wd * self._multiplier("wd_mult", i) for i in indices]
 
     def _get_lr(self, index):
