@@ -4,7 +4,7 @@
 best of five rounds, by the device's own clock. The floor is the larger of bytes over the measured copy bandwidth and
 operations over `--peak`. `--tiny` divides the sizes by 1024 and more, to try the script on the stand-in:
 
-    MINIGLUON_CUPY=minigluon.gpu_on_cpu python benchmarks/gpu.py --tiny --out /tmp/gpu.json
+    MINIGLUON_CUPY=minigluon.gpu_on_cpu python benchmarks/gpu.py --tiny --out gpu.json
 """
 
 import argparse

@@ -12,10 +12,10 @@ from minigluon.initializer import InitDesc, Uniform
 from minigluon.io.io import DataDesc
 from minigluon.kvstore import create as create_kvstore
 from minigluon.model import load_checkpoint, save_checkpoint
-from minigluon.module.base_module import BaseModule, described, joined
+from minigluon.module.base_module import BaseModule, as_list, described, joined
 from minigluon.ndarray.utils import path_of, replace_file
 
-__all__ = ["Module", "as_arrays", "cut", "require_names"]
+__all__ = ["Module", "cut", "require_names"]
 
 
 # --- One graph ------------------------------------------------------------------------------------
@@ -420,7 +420,7 @@ class Module(BaseModule):
     def backward(self, out_grads=None):
         """Compute all gradients; `out_grads` are those of the outputs where they are no losses."""
         assert self.binded and self.for_training, "re-bind with for_training=True to run backward"
-        grads = None if out_grads is None else as_arrays(out_grads)
+        grads = None if out_grads is None else as_list(out_grads)
         for e, part in zip(self._execs, self._parts):
             e.backward(
                 grads if len(self._execs) == 1 or grads is None else [g[part] for g in grads]
@@ -487,11 +487,6 @@ class Module(BaseModule):
 
 
 # --- Running it -----------------------------------------------------------------------------------
-
-
-def as_arrays(value):
-    """A list of arrays."""
-    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def cut(a, axis, part):
