@@ -14,7 +14,7 @@ from minigluon.base import MXNetError
 from minigluon.context import current_context
 from minigluon.ndarray.ndarray import (
     NDArray,
-    compute,
+    compute_soon,
     numbered,
     require_same_dtype,
     shown,
@@ -223,7 +223,7 @@ class Leaf:
 def remember(op, args, settings):
     """Interpret `op` on NDArrays: compute, and while recording leave a node behind."""
     if not state.recording:
-        return compute(op, args, settings)
+        return compute_soon(op, args, settings)
     raw, parents, dtype, plain, numbers, tracked = [], [], None, True, False, False
     for a in args:
         if type(a) is NDArray:

@@ -39,11 +39,13 @@ def seen_by_ndarray(op):
         one, more = (seen_by_ndarray(o) for o in op.revealing)
         function = lambda *a, **s: (more if s.get("output_mean_var") else one)(*a, **s)  # noqa: E731
         return update_wrapper(function, op.kernel)
-    interpreter_of, most, known = interpreters.get, op.most, op.known
+    interpreter_of, most, known, names = interpreters.get, op.most, op.known, op.settings
 
     def function(*args, **settings):
         out = None
-        if len(args) > most or (settings and not known.issuperset(settings)):
+        if most < len(args) <= most + len(names) and not settings:  # as `bind`, 0.4 µs sooner
+            args, settings = args[:most], dict(zip(names, args[most:]))
+        elif len(args) > most or (settings and not known.issuperset(settings)):
             settings.pop("name", None)
             out = settings.pop("out", None)
             args, settings = bind(op, args, settings)

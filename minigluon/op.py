@@ -51,10 +51,12 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True, listed=True)
     if kernel is None:
         return partial(operator, vjp=vjp, aliases=aliases, same_dtype=same_dtype, listed=listed)
     interpreter_of = interpreters.get
-    most, known = 0, frozenset()
+    most, known, names = 0, frozenset(), ()
 
     def op(*args, **settings):
-        if len(args) > most or (settings and not known.issuperset(settings)):
+        if most < len(args) <= most + len(names) and not settings:  # as `bind`, 0.4 µs sooner
+            args, settings = args[:most], dict(zip(names, args[most:]))
+        elif len(args) > most or (settings and not known.issuperset(settings)):
             if "out" in settings:
                 return into(settings.pop("out"), op(*args, **settings))
             args, settings = bind(op, args, settings)
@@ -68,7 +70,7 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True, listed=True)
     op.aliases, op.same_dtype, op.visible = aliases, same_dtype, None
     op.inputs, op.outputs = None, None  # which arrays, how many outputs: known before a call
     read_signature(op)
-    most, known = op.most, op.known
+    most, known, names = op.most, op.known, op.settings
     op.vjp = partial(attach, op, "rules")  # @multiply.vjp
     op.shapes = partial(attach, op, "infer")  # @FullyConnected.shapes
     for name in (op.name, *aliases) if listed else ():
@@ -114,8 +116,6 @@ def bind(op, args, settings):
     """Move arrays given by keyword and settings given by position to where they belong."""
     if len(args) > op.most:
         extra, args = args[op.most :], args[: op.most]
-        if not settings and len(extra) <= len(op.settings):
-            return args, dict(zip(op.settings, extra))  # such as x.sum(1): by far the most common
         if len(extra) > len(op.settings) or not settings.keys().isdisjoint(
             op.settings[: len(extra)]
         ):
