@@ -12,10 +12,10 @@ from minigluon.context import Context, current_context
 from minigluon.ndarray.ndarray import ArgumentError, NDArray, array, place, real_dtype, sizes
 from minigluon.ops import random as laws
 from minigluon.ops.elementwise import exp, log
-from minigluon.ops.random import refuse
+from minigluon.ops.random import NUMBERS, refuse
 
 __all__ = [
-    "NUMBERS",
+    "SHORT",
     "bernoulli",
     "draw",
     "either",
@@ -59,6 +59,8 @@ __all__ = [
 
 # --- Numbers or arrays ----------------------------------------------------------------------------
 
+SHORT = np.dtype("int32")
+
 seed = laws.seed
 
 
@@ -68,8 +70,9 @@ def draw(law, params, shape, dtype, ctx, out, kinds="f", more=()):
         refuse(set(more) != {"name"}, f"there is no argument {', '.join(more)}")
     if out is not None:
         shape, dtype, ctx = fitted(out, shape, dtype)
-    ctx = current_context() if ctx is None else Context(ctx)
-    dtype = real_dtype(dtype)
+    if type(ctx) is not Context:
+        ctx = current_context() if ctx is None else Context(ctx)
+    dtype = dtype if isinstance(dtype, np.dtype) else real_dtype(dtype)
     if dtype.kind not in kinds:
         wanted = " or ".join({"f": "float", "i": "int", "u": "uint"}[k] for k in kinds)
         raise MXNetError(f"dtype {dtype}: this distribution makes numbers of type {wanted}")
@@ -91,13 +94,10 @@ def whole(shape):
     return (1,) if shape is None else sizes(shape)
 
 
-NUMBERS = {int, float}  # the types of nearly all parameters
-
-
 def either(name, params, shape, dtype, ctx, out, more=()):
     """By the law of a name if the parameters are numbers, by its operator if they are arrays."""
-    if {*map(type, params)} <= NUMBERS:
-        return draw(getattr(laws, f"{name}_law"), params, shape, dtype, ctx, out, more=more)
+    if NUMBERS.issuperset(map(type, params)):
+        return draw(getattr(laws, name + "_law"), params, shape, dtype, ctx, out, more=more)
     kinds = [isinstance(p, NDArray) for p in params]
     for p, is_array in zip(params, kinds):
         if not is_array and not isinstance(p, int | float | np.number):
@@ -139,11 +139,13 @@ def randn(*shape, loc=0, scale=1, dtype=None, ctx=None, out=None, **more):
 
 def exponential(scale=1, shape=None, dtype=None, ctx=None, out=None, **more):
     """Waiting times of mean `scale`: density exp(-x / scale) / scale."""
-    if isinstance(scale, int | float | np.number):
-        refuse(scale <= 0, f"exponential: a mean waiting time is positive, unlike scale={scale}")
+    if type(scale) in NUMBERS or isinstance(scale, np.number):
+        if scale <= 0:
+            raise MXNetError(f"exponential: a mean waiting time is positive, unlike scale={scale}")
     elif isinstance(scale, NDArray) and np.dtype(scale.dtype).kind != "f":
         scale = scale.astype("float32")
-    rate = 1 / scale if isinstance(scale, int | float | np.number | NDArray) else scale
+    number = type(scale) in NUMBERS or isinstance(scale, np.number | NDArray)
+    rate = 1 / scale if number else scale
     return either("exponential", (rate,), shape, dtype, ctx, out, more)
 
 
@@ -173,9 +175,9 @@ def generalized_negative_binomial(
 
 def randint(low, high, shape=None, dtype=None, ctx=None, out=None, **more):
     """Whole numbers from `low` up to, not including, `high`; int32 unless another type is given."""
-    if any(int(bound) != bound for bound in (low, high)) or low >= high:
+    if int(low) != low or int(high) != high or low >= high:
         raise MXNetError(f"randint(low={low}, high={high}): give whole numbers, low below high")
-    dtype = ("int32" if out is None else out.dtype) if dtype is None else dtype
+    dtype = (SHORT if out is None else out.dtype) if dtype is None else dtype
 
     def randint_law(r, n, t, low, high):
         return r.integers(low, high, n, dtype)

@@ -14,6 +14,7 @@ from minigluon.ops.reduce import sum as total
 __all__ = [
     "BilinearSampler",
     "GridGenerator",
+    "LEAST",
     "NEIGHBOURS",
     "PORTION",
     "ROIPooling",
@@ -79,6 +80,7 @@ __all__ = [
     "spread_bins",
     "spread_regions",
     "survivors",
+    "survivors_by_table",
     "tents",
     "through",
     "to_pixels",
@@ -99,14 +101,15 @@ def require(condition, wanted):
 
 def require_real(data):
     """Refuse whole numbers, which cannot measure boxes."""
-    require(data.dtype.kind == "f", f"floating-point numbers, not {data.dtype}")
+    if data.dtype.kind != "f":
+        raise ValueError(f"need floating-point numbers, not {data.dtype}")
 
 
 def corners(boxes, format):
     """Boxes (x, y, width, height) or corners, as `format` says, as corners: (..., 4)."""
-    require(format in ("corner", "center"), f"a format 'corner' or 'center', not {format!r}")
     if format == "corner":
         return boxes
+    require(format == "center", f"a format 'corner' or 'center', not {format!r}")
     middle, half = boxes[..., :2], boxes[..., 2:] / 2
     return np.concatenate([middle - half, middle + half], axis=-1)
 
@@ -171,11 +174,19 @@ def listed(numbers):
 
 def overlaps(a, b):
     """Intersection over union of boxes as corners, (..., 4) against (..., 4), broadcast; empty: 0."""
-    w = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0])
-    h = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
-    common = np.maximum(w, 0) * np.maximum(h, 0)
-    union = area(a) + area(b) - common
-    return common / np.where(union > 0, union, 1)
+    w = np.minimum(a[..., 2], b[..., 2])
+    h = np.minimum(a[..., 3], b[..., 3])
+    w -= np.maximum(a[..., 0], b[..., 0])
+    h -= np.maximum(a[..., 1], b[..., 1])
+    common = np.maximum(w, 0, out=w)
+    common *= np.maximum(h, 0, out=h)
+    union = np.add(area(a), area(b), out=h)
+    union -= common
+    common /= np.maximum(union, LEAST[union.dtype.char], out=union)
+    return common
+
+
+LEAST = {"e": 2.0**-24, "f": 2.0**-149, "d": 5e-324}  # above 0: a union of 0 has nothing in common
 
 
 def area(boxes):
@@ -401,6 +412,8 @@ def survivors(boxes, ids, alive, too_much, threshold):
     boxes: corners (batch, n, 4), the best first; ids: (batch, n), of which equal ones compete, or
     None; alive: (batch, n), who takes part; too_much(overlap, threshold) tells who goes.
     """
+    if boxes.shape[0] * boxes.shape[1] ** 2 <= 2**18:
+        return survivors_by_table(boxes, ids, alive, too_much, threshold)
     image, left, kept = np.arange(len(boxes), like=boxes), alive.copy(), np.zeros_like(alive)
     while left.any():
         i = left.argmax(axis=1)  # the best that is left in each image
@@ -410,6 +423,18 @@ def survivors(boxes, ids, alive, too_much, threshold):
             gone &= ids == ids[image, i][:, None]
         left &= ~gone
         left[image, i] = False
+    return kept
+
+
+def survivors_by_table(boxes, ids, alive, too_much, threshold):
+    """The same with all pairs compared beforehand: for few boxes, where a call costs more than a number."""
+    gone = too_much(overlaps(boxes[:, :, None], boxes[:, None]), threshold)
+    if ids is not None:
+        gone &= ids[:, :, None] == ids[:, None]
+    stays, kept = ~gone, alive.copy()
+    for i in range(boxes.shape[1]):
+        behind = kept[:, i + 1 :]
+        behind &= stays[:, i, i + 1 :] | ~kept[:, i : i + 1]
     return kept
 
 
@@ -494,9 +519,12 @@ def check_columns(data, coord_start, score_index, id_index):
     require_real(data)
     require(data.ndim >= 2, "data of shape (..., boxes, numbers a box)")
     k = data.shape[-1]
-    require(0 <= coord_start <= k - 4, f"four coordinates from column {coord_start} of {k}")
-    require(0 <= score_index < k, f"a score in column {score_index} of {k}")
-    require(id_index < k, f"a class in column {id_index} of {k}")
+    if not 0 <= coord_start <= k - 4:
+        raise ValueError(f"need four coordinates from column {coord_start} of {k}")
+    if not 0 <= score_index < k:
+        raise ValueError(f"need a score in column {score_index} of {k}")
+    if id_index >= k:
+        raise ValueError(f"need a class in column {id_index} of {k}")
 
 
 @operator(

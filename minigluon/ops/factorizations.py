@@ -16,6 +16,7 @@ from minigluon.ops.shape import expand_dims, swapaxes
 __all__ = [
     "below",
     "factor_gradient",
+    "heads",
     "identity_like",
     "inverse_or_zero",
     "inverse_rule",
@@ -63,15 +64,17 @@ def require_real(*arrays):
 
 def require_matrices(*arrays):
     """Real arrays whose last two axes are rows and columns; otherwise TypeError or ValueError."""
-    require_real(*arrays)
     for a in arrays:
+        if a.dtype.char not in "fd":
+            require_real(a)
         if a.ndim < 2:
             raise ValueError(f"{a.ndim} axis holds no matrices: the last two are rows and columns")
 
 
 def require_square(A):
     """Matrices with as many rows as columns; otherwise TypeError or ValueError."""
-    require_matrices(A)
+    if A.dtype.char not in "fd" or A.ndim < 2:
+        require_matrices(A)
     if A.shape[-1] != A.shape[-2]:
         raise ValueError(f"a matrix of {A.shape[-2]} × {A.shape[-1]} is not square")
 
@@ -431,8 +434,14 @@ def linalg_syevd(A, /):
     wants = "a symmetric matrix of finite numbers is needed"
     values, vectors = solved(np.linalg.eigh, A, wants=wants)
     u = vectors.swapaxes(-1, -2)
-    largest = np.abs(u).argmax(-1)[..., None]
-    return (u * np.sign(np.take_along_axis(u, largest, -1))).copy(), values
+    return u * np.sign(heads(u, np.abs(u).argmax(-1))), values
+
+
+def heads(u, index):
+    """The number at `index` of each row of the matrices `u`, as a column."""
+    if u.ndim == 2:  # the usual case, five times as fast as the general one
+        return u[np.arange(len(u), like=u), index][:, None]
+    return np.take_along_axis(u, index[..., None], -1)
 
 
 linalg_syevd.outputs = 2

@@ -13,7 +13,9 @@ from minigluon.ops.reduce import at_least_1d, one_axis
 __all__ = [
     "BITS",
     "Embedding",
+    "NATURAL",
     "Operand",
+    "WHOLE",
     "alone",
     "at",
     "blend",
@@ -36,7 +38,11 @@ __all__ = [
     "untake",
     "where",
     "whole",
+    "within",
 ]
+
+
+WHOLE, NATURAL = np.dtype("int64"), np.dtype("uint64")  # of indices; a name costs 0.1 µs more
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -154,6 +160,9 @@ def pick(data, index, /, axis=-1, keepdims=False, mode="clip"):
     index: whole numbers of data's shape without `axis` (or with size 1 there); out of range they are
     clipped, or wrapped around with mode='wrap'.
     """
+    usual = data.ndim == 2 and axis in (1, -1) and mode == "clip" and not keepdims
+    if usual and index.shape == data.shape[:1]:  # twice as fast as the general case
+        return data[np.arange(len(data), like=data), within(index, data.shape[1])]
     out = at(data, index, axis, mode)
     picked = data[out]
     return picked if keepdims else at_least_1d(picked.squeeze(axis))
@@ -177,11 +186,19 @@ def unpick(data, like, index, /, axis=-1, keepdims=False, mode="clip"):
     return out
 
 
+def within(index, size):
+    """Indices as whole numbers, those out of range clipped."""
+    index = index.astype(WHOLE)
+    if not index.size or np.maximum.reduce(index.view(NATURAL), None) < size:  # negatives are large
+        return index
+    return np.minimum(np.maximum(index, 0), size - 1)
+
+
 def at(data, index, axis, mode):
     """The index of `data` that picks one number a row along `axis`, which stays with size 1."""
     axis = one_axis(data, axis)
     size, kept = data.shape[axis], data.shape[:axis] + (1,) + data.shape[axis + 1 :]
-    chosen = index.astype("int64").reshape(kept)
+    chosen = index.astype(WHOLE).reshape(kept)
     chosen = chosen % size if mode == "wrap" else np.minimum(np.maximum(chosen, 0), size - 1)
     if data.ndim == 2 and axis == 1:  # the usual case, three times as fast as the general one
         return np.arange(len(data))[:, None], chosen
@@ -261,7 +278,7 @@ def take(a, indices, /, axis=0, mode="clip"):
 def taken(a, indices, axis, mode):
     """`np.take`, which has modes of its own; CuPy's has none."""
     if type(a) is np.ndarray and mode != "raise":
-        return a.take(indices.astype("int64"), one_axis(a, axis), mode=mode)
+        return a.take(indices.astype(WHOLE), one_axis(a, axis), mode=mode)
     return np.take(a, whole(a, indices, axis, mode), axis=axis)
 
 
@@ -311,7 +328,7 @@ def _(data, weight, input_dim=None, output_dim=None, **_):
 @operator(vjp=(lambda g, y, x, i: scatter_like(g, x, i), None), same_dtype=False)
 def gather_nd(data, indices, /):
     """`data[indices[0], indices[1], …]`: the first axis of `indices` counts axes of `data`."""
-    return data[tuple(indices.astype("int64"))]
+    return data[tuple(indices.astype(WHOLE))]
 
 
 @operator(
@@ -328,15 +345,13 @@ def scatter_like(data, like, indices, /):
 @operator(vjp=(None,))
 def one_hot(indices, /, depth, on_value=1.0, off_value=0.0, dtype="float32"):
     """Rows of `depth` numbers: `on_value` at the index, `off_value` elsewhere."""
-    index = indices.astype("int64").reshape(-1)
+    index = indices.astype(WHOLE).reshape(-1)
     if off_value == 0:  # memory comes as zeros
         out = np.zeros((index.size, depth), dtype, like=indices)
     else:
         out = np.full_like(indices, off_value, shape=(index.size, depth), dtype=dtype)
     rows = np.arange(index.size)
-    if (
-        index.size and index.view("uint64").max() >= depth
-    ):  # such a row has no place; so have negatives
+    if index.size and np.maximum.reduce(index.view(NATURAL)) >= depth:  # negatives are large
         rows, index = (a[(index >= 0) & (index < depth)] for a in (rows, index))
     out[rows, index] = on_value
     return out.reshape(*indices.shape, depth)
@@ -364,9 +379,10 @@ def where(condition, x, y, /):
 
 def blend(chosen, x, y):
     """`np.where`; of many numbers by their bits, $y\\oplus((x\\oplus y)\\wedge m)$, with no branch to mispredict."""
-    dtype = getattr(x, "dtype", None)
-    arrays = type(chosen) is type(x) is type(y) is np.ndarray
-    if not arrays or chosen.size < 4096 or y.dtype != dtype or dtype.itemsize not in BITS:
+    if chosen.size < 4096 or not type(chosen) is type(x) is type(y) is np.ndarray:
+        return np.where(chosen, x, y)
+    dtype = x.dtype
+    if y.dtype != dtype or dtype.itemsize not in BITS:
         return np.where(chosen, x, y)
     bits = BITS[dtype.itemsize]
     mask = chosen.view("int8").astype(bits)

@@ -61,9 +61,11 @@ def dot(lhs, rhs, /, transpose_a=False, transpose_b=False, forward_stype=None):
     With `transpose_a` it is the first axis of `lhs`, with `transpose_b` the last of `rhs`. Two vectors
     give their inner product, of shape (1,). `forward_stype` asks for a kind of storage: all is dense.
     """
+    if lhs.ndim == rhs.ndim == 2:  # the usual case
+        a, b = lhs.T if transpose_a else lhs, rhs.T if transpose_b else rhs
+        if a.shape[1] == b.shape[0]:
+            return a @ b
     a, b = left_matrix(lhs, transpose_a), right_matrix(rhs, transpose_b)
-    if lhs.ndim == rhs.ndim == 2 and a.shape[1] == b.shape[0]:
-        return a @ b
     if a.shape[1] != b.shape[0]:
         raise ValueError(
             f"the {'first' if transpose_a else 'last'} axis of lhs, of size {a.shape[1]}, and the "
@@ -135,12 +137,13 @@ def batch_dot(lhs, rhs, /, transpose_a=False, transpose_b=False, forward_stype=N
 
 def products(a, b, transpose_a, transpose_b):
     """Matrix products over the last two axes."""
-    if a.ndim != b.ndim or a.shape[:-2] != b.shape[:-2]:
-        raise ValueError("the axes before the last two must agree: nothing is broadcast here")
     a = a.swapaxes(-1, -2) if transpose_a else a
     b = b.swapaxes(-1, -2) if transpose_b else b
-    if a.shape[-1] != b.shape[-2]:
-        raise ValueError(f"the summed axes, of sizes {a.shape[-1]} and {b.shape[-2]}, must agree")
+    left, right = a.shape, b.shape
+    if len(left) != len(right) or left[:-2] != right[:-2]:
+        raise ValueError("the axes before the last two must agree: nothing is broadcast here")
+    if left[-1] != right[-2]:
+        raise ValueError(f"the summed axes, of sizes {left[-1]} and {right[-2]}, must agree")
     if transpose_b and type(b) is np.ndarray and a.shape[-2] > 1:
         b = np.ascontiguousarray(b)  # NumPy is almost twice as fast with it, the copy included
     return a @ b

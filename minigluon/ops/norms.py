@@ -117,12 +117,15 @@ def norm(data, /, ord=2, axis=None, out_dtype=None, keepdims=False):
         raise ValueError(f"ord={ord}: norm only supports ord=1 and ord=2")
     if axis is None and ord == 2 and not keepdims and data.dtype.char in "fd":
         flat = data.reshape(1, -1)
-        length = np.sqrt(flat @ flat[0])
+        length = flat.dot(flat[0])
+        np.sqrt(length, length)
         return length if out_dtype is None else length.astype(out_dtype, copy=False)
     raw = abs(data) if ord == 1 else data * data
     total = at_least_1d(raw.sum(along(data, axis, False), data.dtype, None, keepdims))
     if ord == 2:
-        total = fitted(np.sqrt(total), data.dtype)
+        total = (
+            np.sqrt(total, total) if data.dtype.kind == "f" else fitted(np.sqrt(total), data.dtype)
+        )
     return total if out_dtype is None else total.astype(out_dtype, copy=False)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from minigluon.op import Operand, operator
 from minigluon.ops.indexing import pick, scatter_like
 from minigluon.ops.reduce import at_least_1d, one_axis
+from minigluon.ops.shape import reversing
 
 __all__ = [
     "Operand",
@@ -74,9 +75,10 @@ def unalong(data, like, index, /, axis=-1):
 def stable_order(data, axis, is_ascend):
     """The order of the numbers along `axis`, equal ones as they come."""
     if is_ascend:
-        return np.argsort(data, axis, kind="stable")
-    backwards = np.argsort(np.flip(data, axis), axis, kind="stable")
-    return data.shape[axis] - 1 - np.flip(backwards, axis)
+        return data.argsort(axis, kind="stable")
+    back = reversing(data.ndim, (axis,))
+    order = data[back].argsort(axis, kind="stable")[back]
+    return np.subtract(data.shape[axis] - 1, order)
 
 
 @operator(vjp=(None,))
@@ -157,7 +159,10 @@ def topk(data, /, axis=-1, k=1, ret_typ="indices", is_ascend=False, dtype="float
     k = size if k < 1 else k
     if k > size:
         raise ValueError(f"k={k}: there are {size} numbers along the axis")
-    indices = np.moveaxis(first_of(np.moveaxis(data, axis, -1), k, is_ascend), -1, axis)
+    if axis == data.ndim - 1:
+        indices = first_of(data, k, is_ascend)
+    else:
+        indices = np.moveaxis(first_of(np.moveaxis(data, axis, -1), k, is_ascend), -1, axis)
     if ret_typ == "mask":
         mask = np.zeros_like(data)
         np.put_along_axis(mask, indices, 1, axis)

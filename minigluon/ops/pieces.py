@@ -4,12 +4,13 @@
 
 import math
 from builtins import slice as span
+from functools import lru_cache
 
 import numpy as np
 
 from minigluon.ndarray.ndarray import ArgumentError
 from minigluon.op import Operand, operator
-from minigluon.ops.reduce import at_least_1d, one_axis
+from minigluon.ops.reduce import at_least_1d, counted, one_axis
 from minigluon.ops.shape import reshape_like, several
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "undiag",
     "unpad",
     "window",
+    "zipped",
 ]
 
 
@@ -170,21 +172,22 @@ def concatenate(arrays, axis=0, always_copy=True):
 )
 def slice_axis(data, /, axis, begin, end):
     """The part of `data` from `begin` up to `end` (None: to the end) along `axis`."""
-    return data[along(data, axis, begin, end)].copy()
+    return data[along(data.shape, axis, begin, end)].copy()
 
 
 @operator(vjp=(lambda g, y, x, like, **settings: slice_axis(g, **settings), None))
 def place_axis(data, like, /, axis, begin, end):
     """Undo `slice_axis`: zeros in the shape of `like`, with `data` in its old place."""
     out = np.zeros_like(like)
-    out[along(like, axis, begin, end)] = data
+    out[along(like.shape, axis, begin, end)] = data
     return out
 
 
-def along(data, axis, begin, end):
+@lru_cache(maxsize=1024)  # a program asks for the same few again and again
+def along(shape, axis, begin, end):
     """The index of a range along one axis; ValueError if it is empty or reaches beyond it."""
-    axis = one_axis(data, axis)
-    size = data.shape[axis]
+    axis = counted(len(shape), axis)
+    size = shape[axis]
     first, last = (n + size if n < 0 else n for n in (begin or 0, size if end is None else end))
     if not (0 <= first < last <= size or first == last == size == 0):
         raise ValueError(f"{begin}:{end} is empty or out of range for axis {axis} of size {size}")
@@ -207,7 +210,12 @@ def place(data, like, /, begin, end, step=()):
 
 def spans(begin, end, step):
     """The index made of three numbers an axis."""
-    begin, end, step = several(begin), several(end), several(() if step is None else step)
+    return zipped(several(begin), several(end), several(() if step is None else step))
+
+
+@lru_cache(maxsize=1024)
+def zipped(begin, end, step):
+    """The index made of as many begins, ends and, if any, steps."""
     step = step or (None,) * len(begin)
     if not len(begin) == len(end) == len(step):
         raise ValueError(f"begin {begin}, end {end} and step {step} differ in length")
@@ -289,14 +297,13 @@ def pad(data, /, mode, pad_width, constant_value=0.0):
     mode: 'constant' (filled with `constant_value`), 'edge' (the outermost number), 'reflect' (the
     numbers beside the edge, mirrored; the border is narrower than the axis).
     """
-    widths = borders(data, mode, pad_width)
+    widths, shape, middle = borders(data.shape, mode, tuple(pad_width))
     if mode == "constant":
-        shape = tuple([n + before + after for n, (before, after) in zip(data.shape, widths)])
         if constant_value == 0:  # memory comes as zeros
             out = np.zeros(shape, data.dtype, like=data)
         else:
             out = np.full_like(data, constant_value, shape=shape)
-        out[tuple([span(b, b + n) for n, (b, _) in zip(data.shape, widths)])] = data
+        out[middle] = data
         return out
     return np.pad(data, widths, mode=mode)
 
@@ -304,22 +311,24 @@ def pad(data, /, mode, pad_width, constant_value=0.0):
 @operator(vjp=(lambda g, y, x, like, **settings: pad(g, **settings), None))
 def unpad(data, like, /, mode, pad_width):
     """Undo `pad`: the border added to the numbers it was made of, in the shape of `like`."""
-    for axis, (before, after) in enumerate(borders(like, mode, pad_width)):
+    for axis, (before, after) in enumerate(borders(like.shape, mode, tuple(pad_width))[0]):
         if before or after:
             data = folded(data, axis, before, after, mode)
     return data.copy()
 
 
-def borders(data, mode, pad_width):
-    """Pairs of widths, one an axis; ValueError for what is no border of `data`."""
+@lru_cache(maxsize=1024)
+def borders(old, mode, pad_width):
+    """Pairs of widths, the shape with the border, the index of its middle; ValueError for no border of `old`."""
     pairs = list(zip(pad_width[::2], pad_width[1::2]))
-    if len(pad_width) != 2 * data.ndim or min(pad_width) < 0:
-        raise ValueError(f"pad_width needs {2 * data.ndim} numbers, none negative: {pad_width}")
+    if len(pad_width) != 2 * len(old) or min(pad_width) < 0:
+        raise ValueError(f"pad_width needs {2 * len(old)} numbers, none negative: {pad_width}")
     if mode not in ("constant", "edge", "reflect"):
         raise ValueError(f"mode {mode!r} is none of 'constant', 'edge', 'reflect'")
-    if mode == "reflect" and any(max(pair) >= max(n, 1) for pair, n in zip(pairs, data.shape)):
-        raise ValueError(f"a reflected border {pad_width} is as wide as an axis of {data.shape}")
-    return pairs
+    if mode == "reflect" and any(max(pair) >= max(n, 1) for pair, n in zip(pairs, old)):
+        raise ValueError(f"a reflected border {pad_width} is as wide as an axis of {old}")
+    new = tuple([n + before + after for n, (before, after) in zip(old, pairs)])
+    return pairs, new, tuple([span(before, before + n) for n, (before, _) in zip(old, pairs)])
 
 
 def folded(data, axis, before, after, mode):

@@ -19,7 +19,9 @@ from minigluon.ops.shape import expand_dims
 
 __all__ = [
     "BERNOULLI",
+    "COUNTS",
     "DOUBLE",
+    "NUMBERS",
     "SINGLE",
     "STEPS",
     "by_score",
@@ -89,6 +91,7 @@ __all__ = [
     "unchosen",
     "uniform_law",
     "uniform_like",
+    "wrong",
 ]
 
 
@@ -151,7 +154,8 @@ def drawn(rng, like, law, n, dtype, *params):
         raise MXNetError(f"{law.__name__}{params}: {error}") from None
 
 
-SINGLE, DOUBLE = np.dtype("float32"), np.dtype("float64")
+SINGLE, DOUBLE, COUNTS = np.dtype("float32"), np.dtype("float64"), np.dtype("int64")
+NUMBERS = {int, float}  # the types of nearly all parameters
 
 
 def single(dtype):
@@ -159,9 +163,14 @@ def single(dtype):
     return dtype if dtype.itemsize == 8 else SINGLE
 
 
+def wrong(bad):
+    """Whether `bad` is true, anywhere."""
+    return bad is True or (bad is not False and bool(np.any(bad)))
+
+
 def refuse(bad, message):
     """MXNetError if `bad` is true, anywhere."""
-    if bad is True or (bad is not False and np.any(bad)):
+    if wrong(bad):
         raise MXNetError(message)
 
 
@@ -170,37 +179,42 @@ def refuse(bad, message):
 
 def uniform_law(r, n, t, low, high):
     """Spread evenly from `low` to `high`."""
-    if type(low) in (int, float) and low == 0 and high == 1:
+    if type(low) in NUMBERS and low == 0 and high == 1:
         return r.random(n, t)
-    refuse(low > high, f"uniform: low={low} must be less than or equal to high={high}")
+    if wrong(low > high):
+        raise MXNetError(f"uniform: low={low} must be less than or equal to high={high}")
     return moved(r.random(n, t), low, high - low)
 
 
 def normal_law(r, n, t, loc, scale):
     """Normal, with mean `loc` and standard deviation `scale`."""
-    refuse(scale < 0, f"normal: a standard deviation is not negative, unlike scale={scale}")
+    if wrong(scale < 0):
+        raise MXNetError(f"normal: a standard deviation is not negative, unlike scale={scale}")
     return moved(r.standard_normal(n, t), loc, scale)
 
 
 def exponential_law(r, n, t, lam):
     """Waiting times of rate `lam`, so of mean 1 / lam."""
-    refuse(lam <= 0, f"exponential: a rate is positive, unlike lam={lam}")
+    if wrong(lam <= 0):
+        raise MXNetError(f"exponential: a rate is positive, unlike lam={lam}")
     return moved(r.standard_exponential(n, t), 0, 1 / lam)
 
 
 def moved(y, loc, scale):
     """`loc + scale * y` in the memory of `y`."""
-    if not isinstance(scale, int | float) or scale != 1:
+    if type(scale) not in NUMBERS or scale != 1:
         np.multiply(y, scale, out=y)
-    if not isinstance(loc, int | float) or loc != 0:
+    if type(loc) not in NUMBERS or loc != 0:
         np.add(y, loc, out=y)
     return y
 
 
 def gamma_law(r, n, t, alpha, beta):
     """Gamma, of shape `alpha` and scale `beta`: mean alpha * beta."""
-    refuse(alpha <= 0, f"gamma: alpha={alpha} must be positive")
-    refuse(beta <= 0, f"gamma: beta={beta} must be positive")
+    if wrong(alpha <= 0):
+        raise MXNetError(f"gamma: alpha={alpha} must be positive")
+    if wrong(beta <= 0):
+        raise MXNetError(f"gamma: beta={beta} must be positive")
     return moved(r.standard_gamma(alpha, n, t), 0, beta)
 
 
@@ -413,7 +427,9 @@ def integers_law(r, n, t, low, high):
 @operator(aliases=("_shuffle",))
 def shuffle(data, /, rng=None):
     """The slices of `data` along its first axis, in random order."""
-    order = drawn(rng, data, permutation_law, data.shape[0], "int64")
+    order = drawn(rng, data, permutation_law, data.shape[0], COUNTS)
+    if type(data) is np.ndarray:
+        return data.take(order, 0), order
     order = np.asarray(order, like=data)
     return np.take(data, order, axis=0), order
 
@@ -443,14 +459,15 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
     dtype, outcomes = real_dtype(dtype), data.shape[-1]
     if data.dtype.kind != "f":
         raise ValueError(f"probabilities are floating-point numbers, not {data.dtype}")
-    if dtype.kind in "iu" and outcomes > np.iinfo(dtype).max:
+    if dtype.kind in "iu" and outcomes > 127 and outcomes > np.iinfo(dtype).max:
         raise ValueError(f"{outcomes} outcomes cannot be told apart in {dtype}")
-    heights = data.cumsum(-1, "float64")
-    if not ((data >= 0).all() and (heights[..., -1:] > 0).all() and outcomes):
+    heights = data.cumsum(-1, DOUBLE)
+    if not outcomes or (data.size and not (data.min() >= 0 and heights[..., -1].min() > 0)):
         raise ValueError("probabilities are not negative, and one of each row is positive")
     n = data.shape[:-1] + sizes(shape) or (1,)
-    u = np.asarray(drawn(rng, data, uniform_law, n, DOUBLE, 0, 1), like=data)
-    u = np.minimum(u, 1 - 2.0**-24)  # so that nothing below rounds up to the next row
+    u = drawn(rng, data, uniform_law, n, DOUBLE, 0, 1)
+    u = u if type(data) is np.ndarray else np.asarray(u, like=data)
+    np.minimum(u, 1 - 2.0**-24, out=u)  # so that nothing below rounds up to the next row
     index = first_above(u, heights).astype(dtype)
     return (index, np.log(chosen.kernel(data, index))) if get_prob else index
 

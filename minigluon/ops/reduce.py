@@ -2,6 +2,8 @@
 
 # Written from chapters/11_reduce.ipynb: edit the chapter, then run `minigluon export`.
 
+from functools import lru_cache
+
 import numpy as np
 
 from minigluon.ndarray.ndarray import real_dtype
@@ -16,6 +18,7 @@ __all__ = [
     "axes",
     "broadcast_along",
     "centred",
+    "counted",
     "highest",
     "log_softmax",
     "log_softmax_rule",
@@ -24,6 +27,7 @@ __all__ = [
     "min",
     "one_axis",
     "place_of",
+    "reduced",
     "scaled",
     "softmax",
     "softmax_rule",
@@ -39,17 +43,28 @@ __all__ = [
 
 def axes(data, axis, exclude):
     """The axes to reduce, as a tuple; None and () mean all of them."""
+    return reduced(data.ndim, tuple(axis) if type(axis) is list else axis, exclude)
+
+
+@lru_cache(maxsize=1024)  # a program asks for the same few again and again
+def reduced(ndim, axis, exclude):
+    """The axes to reduce of an array of `ndim` axes."""
     if axis is None or axis == ():
-        return () if exclude and axis == () else tuple(range(data.ndim))
-    chosen = [one_axis(data, a) for a in (axis if isinstance(axis, tuple | list) else (axis,))]
-    return tuple([a for a in range(data.ndim) if a not in chosen] if exclude else chosen)
+        return () if exclude and axis == () else tuple(range(ndim))
+    chosen = [counted(ndim, a) for a in (axis if isinstance(axis, tuple) else (axis,))]
+    return tuple([a for a in range(ndim) if a not in chosen] if exclude else chosen)
 
 
 def one_axis(data, axis):
     """`axis` counted from the front; ValueError if the array has no such axis."""
-    if not -data.ndim <= axis < data.ndim:
-        raise ValueError(f"axis {axis} is out of range for an array of {data.ndim} axes")
-    return axis % data.ndim
+    return counted(data.ndim, axis)
+
+
+def counted(ndim, axis):
+    """`axis` counted from the front of `ndim` axes."""
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"axis {axis} is out of range for an array of {ndim} axes")
+    return axis % ndim
 
 
 def at_least_1d(y):

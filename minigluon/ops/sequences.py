@@ -5,9 +5,10 @@
 import numpy as np
 
 from minigluon.op import operator
-from minigluon.ops.indexing import blend
+from minigluon.ops.indexing import NATURAL, WHOLE, blend
 
 __all__ = [
+    "SHORT",
     "SequenceLast",
     "SequenceMask",
     "SequenceReverse",
@@ -23,6 +24,8 @@ __all__ = [
 
 
 # --- Mathematics ----------------------------------------------------------------------------------
+
+SHORT = np.dtype("int32")
 
 
 def time_first(data, axis):
@@ -43,7 +46,7 @@ def lengths_of(data, sequence_length, use_sequence_length):
         raise ValueError("use_sequence_length=True: give sequence_length")
     if sequence_length.shape != data.shape[1:2]:
         raise ValueError(f"{data.shape[1]} sequences, but lengths of shape {sequence_length.shape}")
-    return sequence_length.astype("int64")
+    return sequence_length.astype(WHOLE)
 
 
 def require_lengths(lengths, steps):
@@ -59,9 +62,9 @@ def back(first, axis):
 
 def inside(data, lengths):
     """Where the sequences are: an array of truths, of data's number of axes."""
-    steps = np.arange(len(data), dtype="int32", like=lengths)[:, None]
-    found = steps < lengths.astype("int32")  # of half the width: twice as fast
-    return found.reshape(found.shape + (1,) * (data.ndim - 2))
+    steps = np.arange(len(data), dtype=SHORT, like=lengths)[:, None]
+    found = steps < lengths.astype(SHORT)  # of half the width: twice as fast
+    return found if data.ndim == 2 else found.reshape(found.shape + (1,) * (data.ndim - 2))
 
 
 @operator(
@@ -82,7 +85,7 @@ def SequenceMask(data, sequence_length=None, /, use_sequence_length=False, value
     lengths = lengths_of(first, sequence_length, use_sequence_length)
     if lengths is None:
         return data.copy()
-    value = np.full_like(first, value, shape=(1,) * first.ndim)
+    value = np.array(value, first.dtype, like=first)
     return back(blend(inside(first, lengths), first, value), axis)
 
 
@@ -108,7 +111,8 @@ def SequenceLast(data, sequence_length=None, /, use_sequence_length=False, axis=
     data: (steps, batch, …), or (batch, steps, …) with axis=1; sequence_length: (batch,).
     """
     first = time_first(data, axis)
-    return first[last_places(first, sequence_length, use_sequence_length)].copy()
+    last = first[last_places(first, sequence_length, use_sequence_length)]
+    return last if use_sequence_length else last.copy()
 
 
 def last_places(data, sequence_length, use_sequence_length):
@@ -116,8 +120,11 @@ def last_places(data, sequence_length, use_sequence_length):
     lengths = lengths_of(data, sequence_length, use_sequence_length)
     if lengths is None:
         return len(data) - 1
-    require_lengths(lengths, len(data))
-    return np.maximum(lengths - 1, 0), np.arange(data.shape[1], like=lengths)
+    last = lengths - 1
+    if last.size and np.maximum.reduce(last.view(NATURAL)) >= len(data):  # negatives are large, too
+        require_lengths(lengths, len(data))
+        last = np.maximum(last, 0)
+    return last, np.arange(data.shape[1], like=lengths)
 
 
 @operator(

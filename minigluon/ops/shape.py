@@ -3,6 +3,7 @@
 # Written from chapters/12_shape.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from minigluon.autograd import Node, ones_like, state, sum_like, zeros_like
 from minigluon.base import MXNetError
 from minigluon.ndarray.ndarray import ArgumentError, NDArray
 from minigluon.op import Operand, failure, operator
-from minigluon.ops.reduce import at_least_1d, one_axis
+from minigluon.ops.reduce import at_least_1d, counted, one_axis
 
 __all__ = [
     "NDArray",
@@ -32,6 +33,7 @@ __all__ = [
     "inferred",
     "inverse",
     "moveaxis",
+    "opening",
     "owned",
     "parts",
     "repeat",
@@ -39,6 +41,7 @@ __all__ = [
     "reshape_like",
     "reshape_method",
     "reshape_view",
+    "reversing",
     "several",
     "shape_array",
     "size_array",
@@ -161,10 +164,15 @@ def flatten(data, /):
 @operator(vjp=(lambda g, y, x, axis: reshape_like(g, x),))
 def expand_dims(data, /, axis):
     """A new axis of size 1, so that it is axis number `axis` of the result."""
-    if not -data.ndim - 1 <= axis <= data.ndim:
-        raise ValueError(f"axis {axis} is out of range for a result of {data.ndim + 1} axes")
-    axis %= data.ndim + 1
-    return data.reshape(data.shape[:axis] + (1,) + data.shape[axis:]).copy()
+    return data[opening(data.ndim, axis)].copy()
+
+
+@lru_cache(maxsize=1024)
+def opening(ndim, axis):
+    """The index that puts a new axis in front of number `axis` of `ndim` axes."""
+    if not -ndim - 1 <= axis <= ndim:
+        raise ValueError(f"axis {axis} is out of range for a result of {ndim + 1} axes")
+    return (slice(None),) * (axis % (ndim + 1)) + (None,)
 
 
 @operator(vjp=(lambda g, y, x, axis: reshape_like(g, x),))
@@ -204,37 +212,43 @@ def moveaxis(tensor, /, source, destination):
 @operator(vjp=(lambda g, y, x, axis: flip(g, axis=axis),), aliases=("reverse",))
 def flip(data, /, axis):
     """The numbers in reverse order along `axis`, an int or several."""
-    chosen = [one_axis(data, a) for a in several(axis)]
-    key = [slice(None, None, -1) if a in chosen else slice(None) for a in range(data.ndim)]
-    return data[tuple(key)].copy()
+    return data[reversing(data.ndim, several(axis))].copy()
+
+
+@lru_cache(maxsize=1024)
+def reversing(ndim, axes):
+    """The index that turns round some of `ndim` axes."""
+    chosen = [counted(ndim, a) for a in axes]
+    return tuple([slice(None, None, -1) if a in chosen else slice(None) for a in range(ndim)])
 
 
 @operator(vjp=(lambda g, y, x, block_size: space_to_depth(g, block_size=block_size),))
 def depth_to_space(data, /, block_size):
     """Channels dealt out into squares: shape (n, c b^2, h, w) becomes (n, c, h b, w b)."""
-    n, c, h, w = parts(data, block_size, channels=block_size**2)
+    n, c, h, w = parts(data.shape, block_size, channels=block_size**2)
     opened = data.reshape(n, block_size, block_size, c, h, w).transpose(0, 3, 4, 1, 5, 2)
-    return opened.reshape(n, c, h * block_size, w * block_size).copy()
+    return opened.copy().reshape(n, c, h * block_size, w * block_size)
 
 
 @operator(vjp=(lambda g, y, x, block_size: depth_to_space(g, block_size=block_size),))
 def space_to_depth(data, /, block_size):
     """Squares gathered into channels: shape (n, c, h b, w b) becomes (n, c b^2, h, w)."""
-    n, c, h, w = parts(data, block_size, block=block_size)
+    n, c, h, w = parts(data.shape, block_size, block=block_size)
     opened = data.reshape(n, c, h, block_size, w, block_size).transpose(0, 3, 5, 1, 2, 4)
-    return opened.reshape(n, c * block_size**2, h, w).copy()
+    return opened.copy().reshape(n, c * block_size**2, h, w)
 
 
-def parts(data, block_size, channels=1, block=1):
+@lru_cache(maxsize=1024)
+def parts(shape, block_size, channels=1, block=1):
     """The sizes of four axes, divided; ValueError if they cannot be."""
-    if data.ndim != 4 or block_size < 1:
+    if len(shape) != 4 or block_size < 1:
         raise ValueError(
-            f"block_size {block_size} of {data.ndim} axes: need at least 1, and 4 axes"
+            f"block_size {block_size} of {len(shape)} axes: need at least 1, and 4 axes"
         )
-    for size, by in zip(data.shape[1:], (channels, block, block)):
+    for size, by in zip(shape[1:], (channels, block, block)):
         if size % by:
-            raise ValueError(f"a size of {data.shape} is not a multiple of {by}")
-    n, c, h, w = data.shape
+            raise ValueError(f"a size of {shape} is not a multiple of {by}")
+    n, c, h, w = shape
     return n, c // channels, h // block, w // block
 
 
