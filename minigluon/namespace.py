@@ -44,7 +44,10 @@ def seen_by_ndarray(op):
     def function(*args, **settings):
         out = None
         if most < len(args) <= most + len(names) and not settings:  # as `bind`, 0.4 µs sooner
-            args, settings = args[:most], dict(zip(names, args[most:]))
+            if len(args) == most + 1:  # such as x.sum(1)
+                args, settings = args[:most], {names[0]: args[most]}
+            else:
+                args, settings = args[:most], dict(zip(names, args[most:]))
         elif len(args) > most or (settings and not known.issuperset(settings)):
             settings.pop("name", None)
             out = settings.pop("out", None)

@@ -55,7 +55,10 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True, listed=True)
 
     def op(*args, **settings):
         if most < len(args) <= most + len(names) and not settings:  # as `bind`, 0.4 µs sooner
-            args, settings = args[:most], dict(zip(names, args[most:]))
+            if len(args) == most + 1:  # such as x.sum(1)
+                args, settings = args[:most], {names[0]: args[most]}
+            else:
+                args, settings = args[:most], dict(zip(names, args[most:]))
         elif len(args) > most or (settings and not known.issuperset(settings)):
             if "out" in settings:
                 return into(settings.pop("out"), op(*args, **settings))

@@ -8,11 +8,11 @@ import numpy as np
 
 from minigluon.autograd import assign
 from minigluon.base import MXNetError
-from minigluon.context import Context, current_context
-from minigluon.ndarray.ndarray import ArgumentError, NDArray, array, place, real_dtype, sizes
+from minigluon.context import Context, current_context, put
+from minigluon.ndarray.ndarray import ArgumentError, NDArray, array, real_dtype, sizes
 from minigluon.ops import random as laws
 from minigluon.ops.elementwise import exp, log
-from minigluon.ops.random import NUMBERS, refuse
+from minigluon.ops.random import NUMBERS, SINGLE, refuse
 
 __all__ = [
     "SHORT",
@@ -70,13 +70,13 @@ def draw(law, params, shape, dtype, ctx, out, kinds="f", more=()):
         refuse(set(more) != {"name"}, f"there is no argument {', '.join(more)}")
     if out is not None:
         shape, dtype, ctx = fitted(out, shape, dtype)
-    if type(ctx) is not Context:
-        ctx = current_context() if ctx is None else Context(ctx)
-    dtype = dtype if isinstance(dtype, np.dtype) else real_dtype(dtype)
+    ctx = current_context() if ctx is None else Context(ctx)
+    dtype = SINGLE if dtype is None else real_dtype(dtype)
     if dtype.kind not in kinds:
         wanted = " or ".join({"f": "float", "i": "int", "u": "uint"}[k] for k in kinds)
         raise MXNetError(f"dtype {dtype}: this distribution makes numbers of type {wanted}")
-    y = place(laws.drawn(ctx, None, law, whole(shape), dtype, *params), ctx)
+    raw = laws.drawn(ctx, None, law, (1,) if shape is None else sizes(shape), dtype, *params)
+    y = NDArray(put(raw, ctx), ctx)
     return y if out is None else assign(out, y)
 
 
@@ -97,7 +97,7 @@ def whole(shape):
 def either(name, params, shape, dtype, ctx, out, more=()):
     """By the law of a name if the parameters are numbers, by its operator if they are arrays."""
     if NUMBERS.issuperset(map(type, params)):
-        return draw(getattr(laws, name + "_law"), params, shape, dtype, ctx, out, more=more)
+        return draw(getattr(laws, name + "_law"), params, shape, dtype, ctx, out, "f", more)
     kinds = [isinstance(p, NDArray) for p in params]
     for p, is_array in zip(params, kinds):
         if not is_array and not isinstance(p, int | float | np.number):

@@ -3,6 +3,7 @@
 # Written from chapters/02_arrays.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
+from functools import lru_cache
 from operator import index
 
 import numpy as np
@@ -15,6 +16,7 @@ from minigluon.op import Operand, describe, failure, interpreters
 __all__ = [
     "ArgumentError",
     "Capsule",
+    "EXACT",
     "NDArray",
     "SINGLE",
     "arange",
@@ -30,6 +32,7 @@ __all__ = [
     "host_array",
     "linspace",
     "made",
+    "new",
     "number",
     "numbered",
     "ones",
@@ -240,6 +243,9 @@ def shown(op, outputs):
     return outputs[0] if op.visible == 1 else outputs
 
 
+new = object.__new__
+
+
 def compute_soon(op, args, settings):
     """`compute`, in fewer steps for a call on one array, on two of a type, or on one and a number."""
     a, out = args[0], None
@@ -259,7 +265,9 @@ def compute_soon(op, args, settings):
             raw = [x._data if type(x) is NDArray else x for x in args]
             raise failure(error, op, raw, settings) from error
         if type(out) is ndarray:
-            return NDArray(out, a._ctx)
+            y = new(NDArray)  # NDArray(out, a._ctx), 0.05 µs sooner
+            y._data, y._ctx, y._node = out, a._ctx, None
+            return y
         if out is not None:
             return several(op, out, a._ctx)
     return compute(op, args, settings)
@@ -355,9 +363,10 @@ def restored(raw, ctx):
 SINGLE = np.dtype("float32")
 
 
+@lru_cache(maxsize=64)
 def real_dtype(dtype):
     """The NumPy type of `dtype`, by default float32; TypeError for what is no number."""
-    if dtype is None or dtype == "float32":
+    if dtype is None:
         return SINGLE
     try:
         found = np.dtype(dtype)
@@ -403,12 +412,23 @@ def empty(shape, ctx=None, dtype=None):
     return place(np.empty(sizes(shape), real_dtype(dtype)), ctx)
 
 
+EXACT = 2**24  # up to here float32 holds every whole number
+
+
 def arange(start, stop=None, step=1.0, repeat=1, infer_range=None, ctx=None, dtype=None, out=None):
     """Evenly spaced numbers from `start` up to `stop`, each `repeat` times."""
     start, stop = (0, start) if stop is None else (start, stop)
     if step == 0 or (stop - start) / step <= 0:
         raise MXNetError(f"arange({start}, {stop}, {step}): no number lies in this range")
-    values = np.arange(start, stop, step).astype(real_dtype(dtype), copy=False)
+    if (
+        dtype is None
+        and step == 1
+        and type(start) is type(stop) is int
+        and -EXACT < start < stop < EXACT
+    ):
+        values = np.arange(start, stop, 1, SINGLE)
+    else:
+        values = np.arange(start, stop, step).astype(real_dtype(dtype), copy=False)
     return made(values if repeat == 1 else np.repeat(values, repeat), ctx, out)
 
 
@@ -427,7 +447,8 @@ def eye(N, M=0, k=0, ctx=None, dtype=None, out=None):
 def made(raw, ctx, out=None):
     """A new array of fresh numbers, or `out` filled with them."""
     if out is None:
-        return place(raw, ctx)
+        ctx = current_context() if ctx is None else Context(ctx)
+        return NDArray(raw if ctx.device_type == "cpu" else put(raw, ctx), ctx)
     if out.shape != raw.shape:
         raise MXNetError(f"shape {raw.shape} does not fit out, which has {out.shape}")
     out._data[...] = put(raw, out._ctx)

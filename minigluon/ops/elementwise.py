@@ -30,6 +30,7 @@ __all__ = [
     "as_in_context",
     "astype",
     "away_from_zero",
+    "bent",
     "broadcast_power",
     "cast",
     "cast_like",
@@ -568,16 +569,20 @@ def smooth_l1(data, /, scalar=1.0):
     """$s^2x^2/2$ where $|x|<1/s^2$, with s = `scalar`, else $|x|-1/(2s^2)$ (Girshick, 2015, eq. 3)."""
     curvature = scalar * scalar
     bend = 1 / curvature if curvature else math.inf
+    if data.dtype.kind == "f":
+        return bent(data, bend, curvature)
+    return real(lambda x: bent(x, bend, curvature), data)
 
-    def loss(x):
-        size = np.abs(x)
-        inside = np.minimum(size, bend)
-        size -= 0.5 * inside  # in place: fresh memory for each step can take ten times as long
-        size *= inside
+
+def bent(x, bend, curvature):
+    """A parabola up to the `bend`, a straight line behind it."""
+    size = np.abs(x)
+    inside = np.minimum(size, bend)
+    size -= 0.5 * inside  # in place: fresh memory for each step can take ten times as long
+    size *= inside
+    if curvature != 1:
         size *= curvature
-        return size
-
-    return real(loss, data)
+    return size
 
 
 # --- Rounding -------------------------------------------------------------------------------------
@@ -604,7 +609,11 @@ def trunc(data, /):
 def away_from_zero(x):
     """The nearest whole numbers; halves away from zero."""
     almost_half = 0.5 - np.finfo(x.dtype).eps / 4
-    return np.trunc(x + np.copysign(almost_half, x))
+    y = np.copysign(almost_half, x)
+    if not y.ndim:
+        return np.trunc(x + y)
+    y += x  # in place: memory is what large arrays wait for
+    return np.trunc(y, out=y)
 
 
 def half_down(x):

@@ -6,7 +6,7 @@ import numpy as np
 
 from minigluon.autograd import state, writable, zeros_like
 from minigluon.context import put
-from minigluon.ndarray.ndarray import ArgumentError, NDArray, held, host_array
+from minigluon.ndarray.ndarray import ArgumentError, NDArray, held, host_array, real_dtype
 from minigluon.op import Operand, operator
 from minigluon.ops.reduce import at_least_1d, one_axis
 
@@ -347,12 +347,13 @@ def one_hot(indices, /, depth, on_value=1.0, off_value=0.0, dtype="float32"):
     """Rows of `depth` numbers: `on_value` at the index, `off_value` elsewhere."""
     index = indices.astype(WHOLE).reshape(-1)
     if off_value == 0:  # memory comes as zeros
-        out = np.zeros((index.size, depth), dtype, like=indices)
+        out = np.zeros((index.size, depth), real_dtype(dtype), like=indices)
     else:
         out = np.full_like(indices, off_value, shape=(index.size, depth), dtype=dtype)
     rows = np.arange(index.size)
     if index.size and np.maximum.reduce(index.view(NATURAL)) >= depth:  # negatives are large
-        rows, index = (a[(index >= 0) & (index < depth)] for a in (rows, index))
+        inside = (index >= 0) & (index < depth)
+        rows, index = rows[inside], index[inside]
     out[rows, index] = on_value
     return out.reshape(*indices.shape, depth)
 

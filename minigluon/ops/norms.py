@@ -29,6 +29,7 @@ from minigluon.ops.shape import flip, reshape_like
 __all__ = [
     "KINDS",
     "L2Normalization",
+    "LEAST_AXES",
     "MODES",
     "SoftmaxActivation",
     "argmax_channel",
@@ -136,6 +137,9 @@ MODES = {  # of L2Normalization: the axes that make up a vector
 }
 
 
+LEAST_AXES = {"instance": 1, "channel": 2, "spatial": 3}
+
+
 def normalization_rule(g, y, x, eps, mode):
     """What points along `y` is taken out, and the rest is shortened as `x` was."""
     length = sqrt(sum(x * x, keepdims=True, **MODES[mode]) + eps)
@@ -150,7 +154,7 @@ def L2Normalization(data, /, eps=1e-10, mode="instance"):
     """
     if mode not in MODES:
         raise ValueError(f"mode {mode!r}: it is one of {', '.join(MODES)}")
-    if data.ndim < {"instance": 1, "channel": 2, "spatial": 3}[mode]:
+    if data.ndim < LEAST_AXES[mode]:
         raise ValueError(f"mode {mode!r} needs more axes than {data.shape} has")
     total = sum.kernel(data * data, keepdims=True, **MODES[mode])
     return data / np.sqrt(total + eps)

@@ -210,6 +210,8 @@ def place(data, like, /, begin, end, step=()):
 
 def spans(begin, end, step):
     """The index made of three numbers an axis."""
+    if type(begin) is tuple is type(end) and type(step) is tuple:
+        return zipped(begin, end, step)
     return zipped(several(begin), several(end), several(() if step is None else step))
 
 

@@ -145,7 +145,7 @@ def device_of(raw):
 
 def drawn(rng, like, law, n, dtype, *params):
     """Numbers of shape `n` by `law(generator, n, dtype, *params)`, in the memory of the CPU."""
-    dtype = dtype if isinstance(dtype, np.dtype) else real_dtype(dtype)
+    dtype = real_dtype(dtype)
     try:
         with lock:
             y = law(source(rng, like), n, single(dtype), *params)

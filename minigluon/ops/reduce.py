@@ -75,7 +75,7 @@ def at_least_1d(y):
 def along(data, axis, exclude):
     """The axes to reduce, as NumPy takes them: None for all, a number or a tuple."""
     if exclude or not (axis is None or (type(axis) is int and -data.ndim <= axis < data.ndim)):
-        return axes(data, axis, exclude)
+        return reduced(data.ndim, tuple(axis) if type(axis) is list else axis, exclude)
     return axis
 
 
@@ -203,8 +203,8 @@ def softmax(data, length=None, /, axis=-1, temperature=None, dtype=None, use_len
         )
     e = centred(data, axis, temperature)
     np.exp(e, out=e)
-    e /= e.sum(axis=axis, keepdims=True)
-    return e.astype(narrow, copy=False)
+    e /= e.sum(axis, None, None, True)
+    return e if e.dtype is narrow else e.astype(narrow, copy=False)
 
 
 def softmax_within(data, length, axis, temperature, use_length):
@@ -242,7 +242,7 @@ def log_softmax(data, /, axis=-1, temperature=None, dtype=None, use_length=False
     if use_length:
         raise ValueError("use_length: softmax alone takes lengths")
     z = centred(wide(data, dtype), axis, temperature)
-    z -= np.log(np.exp(z).sum(axis=axis, keepdims=True))
+    z -= np.log(np.exp(z).sum(axis, None, None, True))
     return z.astype(dtype or data.dtype, copy=False)
 
 
