@@ -8,6 +8,7 @@ from minigluon.gluon import nn
 from minigluon.gluon.contrib.nn import PixelShuffle1D, PixelShuffle2D, PixelShuffle3D
 from minigluon.ops import convolution as c
 from minigluon.ops import winograd
+from minigluon.ops.pieces import places
 
 PRINTED = [  # as MXNet 1.9.1 prints them
     (
@@ -129,6 +130,51 @@ def test_winograd_is_taken(shape, filters):
     assert c.saves(x, w, shape[2:], *settings)
     for found, wanted in zip(*three_products(x, w, settings)):
         assert abs(found - wanted).max() < 3e-5 * abs(wanted).max()
+
+
+@pytest.mark.parametrize(
+    "n, channels, f, sizes, kernel, pad",
+    [
+        (64, 20, 50, (12, 12), (5, 5), (0, 0)),
+        (3, 8, 16, (15, 9), (5, 3), (2, 1)),
+        (2, 9, 17, (8, 30), (5, 1), (1, 0)),
+        (5, 8, 16, (7, 7), (5, 5), (4, 4)),
+        (16, 32, 16, (28, 28), (5, 5), (2, 2)),
+    ],
+)
+def test_five_rows_equal_plain(n, channels, f, sizes, kernel, pad):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, channels, *sizes)).astype("float32")
+    w = rng.normal(size=(f, channels, *kernel)).astype("float32")
+    settings = kernel, (1, 1), (1, 1), pad, 1
+    assert c.is_five(x, w, places(sizes, *settings[:4]), *settings)
+    y = c.product(x, w, *settings)
+    wanted = y, c.adjoint(y, w, sizes, *settings), c.correlation(y, x, *settings)
+    found = c.forwards(x, w, *settings), c.backwards(y, w, sizes, *settings)
+    for a, b in zip((*found, c.across(y, x, *settings)), wanted):
+        assert a.shape == b.shape and abs(a - b).max() < 1e-5 * abs(b).max()
+
+
+def test_bias_is_added_once_by_every_way():
+    """One channel, windows of five, Winograd's, wide ones, heavy ones, groups, half precision, channels last."""
+    rng = np.random.default_rng(0)
+    ways = [
+        ((9, 1, 12, 12), (20, 1, 5, 5), {}),
+        ((9, 16, 12, 12), (20, 16, 5, 5), {}),
+        ((4, 64, 16, 16), (64, 64, 3, 3), {"pad": (1, 1)}),
+        ((2, 16, 9, 9), (4, 16, 1, 3), {"pad": (0, 1)}),
+        ((2, 64, 4, 4), (512, 64, 3, 3), {}),
+        ((2, 4, 6, 6), (8, 2, 3, 3), {"num_group": 2}),
+        ((64, 1, 28, 28), (96, 1, 3, 3), {}),
+    ]
+    for dtype in ("float16", "float32", "float64"):
+        for shape, weight, more in ways:
+            x, w, b = (rng.normal(size=s).astype(dtype) for s in (shape, weight, weight[:1]))
+            settings = {"kernel": weight[2:], "num_filter": weight[0], **more}
+            y = c.Convolution.kernel(x, w, b, **settings)
+            z = c.Convolution.kernel(x, w, no_bias=True, **settings)
+            wanted = z + b.reshape(-1, 1, 1)
+            assert np.array_equal(y, wanted) and y.dtype == dtype
 
 
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2)])

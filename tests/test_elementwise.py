@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 import minigluon as mx
 from minigluon import nd
+from minigluon.ops.elementwise import passed
 
 REAL = [
     *("exp", "expm1", "log", "log1p", "log2", "log10", "sqrt"),
@@ -204,3 +205,12 @@ def test_power_by_either_name():
     assert nd.broadcast_power(lhs=a, rhs=b).asnumpy().tolist() == [8, 9]
     assert nd.power(base=a, exp=2).asnumpy().tolist() == [4, 9]
     assert nd.mod(a, 2).asnumpy().tolist() == [0, 1]
+
+
+def test_gradient_of_relu_on_all_cores_equals_plain():
+    g, y = np.random.default_rng(0).normal(size=(2, 3, 1 << 17)).astype("float32")
+    y[0, :3] = -0.0, np.nan, np.inf
+    wanted = g * (y > 0)
+    assert np.array_equal(passed(g, y), wanted)
+    assert np.array_equal(passed(g[:, ::2], y[:, ::2]), wanted[:, ::2])
+    assert passed(g, y, out=y) is y and np.array_equal(y, wanted)

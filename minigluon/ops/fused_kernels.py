@@ -45,6 +45,7 @@ EXPRESSIONS = {
     "cos": "cosf({0})",
     "tanh": "tanhf({0})",
     "abs": "fabsf({0})",
+    "above": "({1} > 0.f ? {0} : 0.f)",
     "relu": "({0} > 0.f || {0} != {0} ? {0} : 0.f)",
     "sigmoid": "(1.f / (1.f + expf(-{0})))",
 }

@@ -10,9 +10,13 @@ from minigluon.cores import alone, matmul, spread
 
 __all__ = [
     "AT",
+    "AT5",
     "BAND",
     "BT",
+    "BT5",
+    "FIVE",
     "G",
+    "G5",
     "GG",
     "POINTS",
     "ROWS",
@@ -20,7 +24,15 @@ __all__ = [
     "down",
     "down_again",
     "few",
+    "five",
+    "five_columns",
+    "five_data",
+    "five_spectrum",
+    "five_weight",
     "pays",
+    "pays_five",
+    "portions",
+    "rowwise",
     "scattered",
     "sideways",
     "spectrum",
@@ -52,6 +64,7 @@ def toom_cook(points=POINTS, outputs=4, window=3):
 
 AT, G, BT = (m.astype("float32") for m in toom_cook())
 GG = np.kron(G, G)  # 36 × 9: both axes at once
+AT5, G5, BT5 = (m.astype("float32") for m in toom_cook((*POINTS, 0.5, -0.5), 4, 5))
 
 
 # --- Sideways, by products ------------------------------------------------------------------------
@@ -225,6 +238,112 @@ def winograd_weight(g, x, pad):
     return matmul(u.reshape(36, f * c).T, GG).reshape(f, c, 3, 3)
 
 
+# --- Windows of five rows -------------------------------------------------------------------------
+
+FIVE = (
+    1 << 17
+)  # numbers of the columns of all points, for as many pictures as a core takes at a time
+
+
+def rowwise(x, rows, pad=(0, 0)):
+    """Pictures (m, c, h, w) as (rows, c, w, m), with zeros around them."""
+    m, c, h, w = x.shape
+    if rows == h and not any(pad):
+        return np.ascontiguousarray(x.transpose(2, 1, 3, 0))
+    out = np.zeros((rows, c, w + 2 * pad[1], m), x.dtype)
+    out[pad[0] : pad[0] + h, :, pad[1] : pad[1] + w] = x.transpose(2, 1, 3, 0)
+    return out
+
+
+def portions(n, c, window, width):
+    """Slices of the batch, whose columns fit the cache."""
+    step = max(1, min(FIVE // (8 * c * window * width), -(-n // alone.threads)))
+    return [slice(i, i + step) for i in range(0, n, step)]
+
+
+def five_spectrum(w):
+    """$G$ times the rows of all filters: (8, filters, channels * columns)."""
+    f, c, rows, columns = w.shape
+    u = G5 @ w.transpose(2, 0, 1, 3).reshape(rows, -1)
+    return u.reshape(8, f, c * columns)
+
+
+def five_columns(x, t, window, out):
+    """$B^\\top$ of the rows that tile t sees, and what each column of the window sees of them, into `out`."""
+    _, c, width, m = x.shape
+    v = np.matmul(BT5, x[4 * t : 4 * t + 8].reshape(8, -1)).reshape(8, c, width * m)
+    seen = out.reshape(8, c, window, -1)
+    for j in range(window):
+        seen[:, :, j] = v[:, :, j * m : j * m + seen.shape[3]]
+    return out
+
+
+def five(x, w, pad, sizes):
+    """The convolution of x, (n, c, h, w), with filters of five rows, with output `sizes`."""
+    (n, c), (f, _, _, window), tiles = x.shape[:2], w.shape, -(-sizes[0] // 4)
+    u, y = five_spectrum(w), np.empty((n, f, *sizes), x.dtype)
+
+    def fill(part):
+        seen = rowwise(x[part], 4 * tiles + 4, pad)
+        long = sizes[1] * seen.shape[3]
+        out, m = np.empty((tiles, 4, f * long), x.dtype), np.empty((8, f, long), x.dtype)
+        into = np.empty((8, c * window, long), x.dtype)
+        for t in range(tiles):
+            np.matmul(u, five_columns(seen, t, window, into), out=m)
+            np.matmul(AT5, m.reshape(8, -1), out=out[t])
+        y[part] = out.reshape(4 * tiles, f, sizes[1], -1)[: sizes[0]].transpose(3, 1, 0, 2)
+
+    spread(fill, portions(n, c, window, sizes[1]))
+    return y
+
+
+def five_data(g, w, pad, sizes):
+    """The gradient of the data, in pictures of `sizes`, from that of the output, g."""
+    n, f, rows, width = g.shape
+    c, window, tiles = w.shape[1], w.shape[3], -(-rows // 4)
+    u, x = np.ascontiguousarray(five_spectrum(w).swapaxes(1, 2)), np.empty((n, c, *sizes), g.dtype)
+
+    def fill(part):
+        back = rowwise(g[part], 4 * tiles).reshape(tiles, 4, -1)
+        m, wide = len(g[part]), sizes[1] + 2 * pad[1]
+        out = np.zeros((4 * tiles + 4, c * wide * m), g.dtype)
+        seen, v = np.empty((8, c * window, width * m), g.dtype), np.empty((8, c, wide * m), g.dtype)
+        for t in range(tiles):
+            np.matmul(u, np.matmul(AT5.T, back[t]).reshape(8, f, -1), out=seen)
+            v[:, :, width * m :] = 0
+            for j, column in enumerate(seen.reshape(8, c, window, -1).transpose(2, 0, 1, 3)):
+                if j == 0:
+                    v[:, :, : width * m] = column
+                else:
+                    v[:, :, j * m : (j + width) * m] += column
+            out[4 * t : 4 * t + 8] += np.matmul(BT5.T, v.reshape(8, -1))
+        out = out.reshape(-1, c, wide, m)[pad[0] : pad[0] + sizes[0], :, pad[1] : pad[1] + sizes[1]]
+        x[part] = out.transpose(3, 1, 0, 2)
+
+    spread(fill, portions(n, c, window, width))
+    return x
+
+
+def five_weight(g, x, pad, window):
+    """The gradient of filters of five rows, from that of the output, g, and the data, x."""
+    (n, f, _, width), c, tiles = g.shape, x.shape[1], -(-g.shape[2] // 4)
+
+    def share(part):
+        seen, back = rowwise(x[part], 4 * tiles + 4, pad), rowwise(g[part], 4 * tiles)
+        long = width * seen.shape[3]
+        into, m = np.empty((8, c * window, long), g.dtype), np.empty((8, f * long), g.dtype)
+        total = np.zeros((8, f, c * window), g.dtype)
+        for t in range(tiles):
+            np.matmul(AT5.T, back[4 * t : 4 * t + 4].reshape(4, -1), out=m)
+            into = five_columns(seen, t, window, into)
+            total += np.matmul(m.reshape(8, f, long), into.swapaxes(1, 2))
+        return total
+
+    u = functools.reduce(np.add, spread(share, portions(n, c, window, width)))
+    w = np.matmul(G5.T, u.reshape(8, -1)).reshape(5, f, c, window)
+    return np.ascontiguousarray(w.transpose(1, 2, 0, 3))
+
+
 # --- Where it pays --------------------------------------------------------------------------------
 
 
@@ -237,3 +356,9 @@ def pays(x, w, sizes):
     tiles = len(x) * -(-sizes[0] // 4) * -(-sizes[1] // 4)
     direct = outputs * (0.18 * c * f + 4 * c)
     return tiles * 16 * (0.045 * c * f + 3.3 * c + 2 * f) + 50 * c * f < direct
+
+
+def pays_five(x, w, sizes):
+    """Whether `five` is faster: enough channels for its products, and few rows of its last tile empty."""
+    f, c = w.shape[:2]
+    return len(x) > 1 and c >= 8 and f >= 16 and -(-sizes[0] // 4) * 3 <= sizes[0]

@@ -251,7 +251,8 @@ UFUNCS = {  # operator -> NumPy's function that does exactly the same on real nu
     "abs": "absolute",
 }
 elsewhere = []  # functions of a writer and its program that return one for other arrays as well
-OWNERS = {*UFUNCS, "relu", "FullyConnected", "dot", "batch_dot", "dense_data", "dense_weight"}
+OWNERS = {*UFUNCS, "relu", "above", "FullyConnected", "dot", "batch_dot", "dense_data"}
+OWNERS |= {"dense_weight", "Convolution", "conv_data", "conv_weight", "channel_sum", "pool_place"}
 # operators whose result is memory of their own, and that keep no view of their inputs
 
 

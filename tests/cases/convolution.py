@@ -185,6 +185,7 @@ ROWS = [
         weight_of,
         note="same size",
     ),
+    Row("channel_sum", (signed(2, 3, 4, 5),), {}, lambda g: g.sum((0, 2, 3))),
     Row(
         "Deconvolution",
         (signed(2, 4, 3, 2), signed(4, 1, 3, 2, seed=1), signed(2, seed=2)),

@@ -26,6 +26,7 @@ ROWS = [
     Row("modulo", (P, np.zeros(1)), reference=lambda a, b: 0 * a, differentiable=(), note="zero"),
     binary("maximum", A, B, np.maximum),
     binary("minimum", A, B, np.minimum),
+    Row("above", (A, signed(3, 4, seed=1)), {}, lambda g, y: g * (y > 0), (0,)),
     Row(
         "subtract", (2.0, A), reference=np.subtract, differentiable=(1,), note="number on the left"
     ),
