@@ -4,6 +4,8 @@
 
 import threading
 
+from minigluon.name import Current
+
 __all__ = ["AttrScope", "HIDDEN", "current", "hidden", "scopes"]
 
 
@@ -59,3 +61,6 @@ def scopes():
 def current():
     """The scope that gives attributes to the next node."""
     return scopes()[-1]
+
+
+AttrScope.current = Current(current)

@@ -23,3 +23,8 @@ mx_real_t = np.float32  # the type of arrays whose maker names none
 def py_str(text):
     """A text as a `str`; MXNet's hooks are given bytes."""
     return text.decode("utf-8") if isinstance(text, bytes) else text
+
+
+def _as_list(obj):
+    """A list or tuple itself, anything else as a list of one."""
+    return obj if isinstance(obj, list | tuple) else [obj]

@@ -4,12 +4,14 @@
 
 import math
 
+import numpy as np
+
 from minigluon import autograd
 from minigluon.base import MXNetError
 from minigluon.context import current_context
 from minigluon.ndarray.ndarray import NDArray, place, zeros
-from minigluon.symbol.inference import complete, types_of
-from minigluon.symbol.symbol import Symbol, in_order
+from minigluon.symbol.inference import Facts, Inference, complete, open_shape, types_of
+from minigluon.symbol.symbol import Node, Symbol, in_order, substituted
 
 __all__ = [
     "CachedOp",
@@ -17,7 +19,10 @@ __all__ = [
     "Symbol",
     "bind",
     "by_name",
+    "closed",
     "evaluate",
+    "filled",
+    "inert",
     "requests",
     "resized",
     "run",
@@ -66,6 +71,39 @@ def tell(callback, node, inputs, outputs):
 # --- Binding --------------------------------------------------------------------------------------
 
 
+def closed(entries, arrays):
+    """The graph with the sizes that its calls without arrays leave open, from the shapes of its variables."""
+    nodes = in_order(entries)
+    left_open = [node for node in nodes if open_shape(node) is not None]
+    if not left_open:
+        return entries
+    facts = Inference({n: a.shape for n, a in arrays.items()}, {})
+    facts.settle(nodes)
+    found = {node: facts.shapes.get((node, 0)) for node in left_open}
+    made = {node: (filled(node, shape), None) for node, shape in found.items() if complete(shape)}
+    return substituted(entries, made)
+
+
+def filled(node, shape):
+    """A call without arrays that has the shape `shape`."""
+    settings = {**node.op.defaults, **node.settings}
+    if "infer_range" in settings:
+        steps = -(-shape[0] // int(settings["repeat"]))
+        settings |= {"infer_range": False, "stop": settings["start"] + steps * settings["step"]}
+    else:
+        settings["shape"] = shape
+    return Node(node.name, node.op, (), settings, node.attrs, node.called)
+
+
+def inert(y):
+    """Whether an array was made by an operator without gradients, which asks nothing of a head."""
+    node = y._node
+    node = node.parents[0] if type(node) is autograd.Output else node
+    if type(node) is not autograd.Node:
+        return False
+    return node.op.rules is None or (type(node.op.rules) is tuple and not any(node.op.rules))
+
+
 class Executor:
     """A graph bound to arrays on a device: run `forward`, then `backward`.
 
@@ -73,9 +111,24 @@ class Executor:
     """
 
     def __init__(self, symbol, ctx, args, grads, grad_req, states):
-        self._symbol, self._ctx, self.outputs, self._hooks = symbol, ctx, [], ()
+        self._symbol, self._ctx, self._outputs, self._hooks = symbol, ctx, None, ()
         self.arg_dict, self.grad_dict, self.aux_dict = args, grads, states
         self._grad_req = grad_req
+        self._entries = closed(symbol._entries, {**args, **states})
+
+    @property
+    def outputs(self):
+        """The outputs of the last `forward`; before the first one zeros of their shapes."""
+        if self._outputs is None:
+            arrays = {**self.arg_dict, **self.aux_dict}
+            facts = Facts(
+                {n: a.shape for n, a in arrays.items()}, {n: a.dtype for n, a in arrays.items()}
+            )
+            for node in in_order(self._entries):
+                facts.visit(node)
+            made = [(facts.shapes.get(e), facts.types.get(e)) for e in self._entries]
+            self._outputs = [place(np.zeros(*of), self._ctx) for of in made if of[0] is not None]
+        return self._outputs
 
     arg_arrays = property(lambda self: list(self.arg_dict.values()), doc="Arguments, in order.")
     grad_arrays = property(
@@ -103,20 +156,21 @@ class Executor:
             [self._grad_req[n] for n in wanted],
         )
         with autograd.Scope(bool(wanted), bool(is_train)):
-            self.outputs = run(self._symbol._entries, own, self._ctx, self._hooks)
-        return self.outputs
+            self._outputs = run(self._entries, own, self._ctx, self._hooks)
+        return self._outputs
 
     def backward(self, out_grads=None, is_train=True):
         """Write the gradients of the last `forward`; heads are ones by default."""
-        if not self.outputs:
+        if self._outputs is None:
             raise MXNetError("backward: call forward(is_train=True) first")
-        if all(out._node is None for out in self.outputs):
-            return  # nothing was bound that wants a gradient
         if isinstance(out_grads, dict):
             out_grads = [out_grads[name] for name in self._symbol.list_outputs()]
         elif isinstance(out_grads, NDArray):
             out_grads = [out_grads]
-        autograd.backward(self.outputs, out_grads, train_mode=is_train)
+        heads = [*zip(self._outputs, out_grads or [None] * len(self._outputs))]
+        heads = [(y, None if inert(y) else g) for y, g in heads if y._node is not None]
+        if heads:  # else nothing was bound that wants a gradient
+            autograd.backward(*zip(*heads), train_mode=is_train)
 
     # --- Binding ----------------------------------------------------------------------------------
 
@@ -266,7 +320,8 @@ class CachedOp:
                 f"CachedOp takes {len(self._names)} arrays, {', '.join(self._names)}, not {len(args)}"
             )
         ctx = args[0].context if args else default_ctx or current_context()
-        found = run(self._symbol._entries, dict(zip(self._names, args)), ctx)
+        values = dict(zip(self._names, args))
+        found = run(closed(self._symbol._entries, values), values, ctx)
         if out is not None:
             outs = out if isinstance(out, list | tuple) else [out]
             found = [autograd.assign(o, y) for o, y in zip(outs, found, strict=True)]

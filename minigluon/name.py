@@ -5,7 +5,7 @@
 import threading
 from collections import Counter
 
-__all__ = ["NameManager", "Prefix", "current", "managers"]
+__all__ = ["Current", "NameManager", "Prefix", "current", "managers"]
 
 
 # --- Names ----------------------------------------------------------------------------------------
@@ -55,3 +55,16 @@ def managers():
 def current():
     """The manager that names the next node."""
     return managers()[-1]
+
+
+class Current:
+    """The attribute `current` of a class: what `get()` says at the time."""
+
+    def __init__(self, get):
+        self.get = get
+
+    def __get__(self, instance, owner):
+        return self.get()
+
+
+NameManager.current = Current(current)

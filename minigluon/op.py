@@ -132,7 +132,8 @@ def bind(op, args, settings):
     unknown = settings.keys() - op.known
     if unknown:
         for a in args:  # some kinds of array take more, such as the name of a node
-            unknown -= getattr(interpreters.get(type(a)), "more", frozenset())
+            more = getattr(interpreters.get(type(a)), "more", None)
+            unknown = {n for n in unknown if more is None or (n not in more and n[:2] != "__")}
     if unknown:
         given = ", ".join(sorted(unknown))
         raise MXNetError(f"{op.name} takes {signature(op)}: it has no argument {given}")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import minigluon
+import minigluon as mx
 
 ROOT = Path(minigluon.__file__).parents[1]
 
@@ -34,6 +35,7 @@ import mxnet.ndarray as F
 from mxnet.gluon.data import DataLoader as Loader
 import mxnet.gluon.data.dataloader
 import minigluon
+import minigluon as mx
 
 assert mx is minigluon is mxnet and mx.__name__ == "minigluon"
 assert mx.nd is F is minigluon.nd and gluon is minigluon.gluon and nn is minigluon.gluon.nn
@@ -176,3 +178,37 @@ def test_textbooks_format_arrays_of_one_number():
         assert type(plain) is np.ndarray
     with pytest.raises((TypeError, ValueError)):
         float(minigluon.nd.ones(2).asnumpy())
+
+
+def test_names_that_other_packages_import_from_inside():
+    from minigluon.base import _as_list
+    from minigluon.gluon.data.dataset import _DownloadedDataset
+    from minigluon.gluon.data.vision import MNIST
+    from minigluon.gluon.loss import L2Loss, _apply_weighting, _reshape_like
+    from minigluon.gluon.rnn.rnn_cell import (
+        _format_sequence,
+        _get_begin_state,
+        _mask_sequence_variable_length,
+    )
+
+    assert _as_list(3) == [3] and _as_list((1, 2)) == (1, 2)
+    assert issubclass(MNIST, _DownloadedDataset)
+    x, y = mx.nd.ones((2, 3)), mx.nd.ones((3, 2)) * 2
+    assert _reshape_like(mx.nd, y, x).shape == (2, 3)
+    assert _apply_weighting(mx.nd, x, 2.0, mx.nd.array([[1], [0]])).asnumpy().sum() == 6
+    assert L2Loss()(x, y).shape == (2,)
+    steps, axis, F, batch = _format_sequence(2, mx.nd.ones((4, 2, 3)), "NTC", False)
+    assert (len(steps), axis, F, batch) == (2, 1, mx.nd, 4)
+    cell = mx.gluon.rnn.RNNCell(5)
+    assert _get_begin_state(cell, F, None, steps, batch)[0].shape == (4, 5)
+    masked = _mask_sequence_variable_length(F, steps, 2, mx.nd.array([1, 1, 2, 2]), 1, True)
+    assert masked.asnumpy()[:, 1, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_a_parameter_tells_whether_it_has_gradients():
+    p = mx.gluon.Parameter("w", shape=(2,))
+    assert p._grad is None
+    p.initialize()
+    assert p._grad[0] is p.grad()
+    p.grad_req = "null"
+    assert p._grad is None

@@ -585,3 +585,42 @@ def test_numeric_gradients_of_large_numbers():
     check_numeric_gradient(both, [x, e], grad_nodes=requests, rtol=1e-2)
     with pytest.raises(AssertionError):
         check_numeric_gradient(mx.sym.BlockGrad(mx.sym.var("d")) * 2, [x])
+
+
+# --- Sizes left open, notes, heads ----------------------------------------------------------------
+
+
+def test_calls_without_arrays_take_the_size_that_is_asked_for():
+    x = S.var("x")
+    state = S.zeros(shape=(0, 3)) + 1
+    exe = (x + state).bind(mx.cpu(), {"x": mx.nd.ones((2, 3))})
+    assert exe.forward()[0].asnumpy().tolist() == [[2, 2, 2], [2, 2, 2]]
+    steps = S.elemwise_add(S.arange(3, infer_range=True), S.zeros(shape=[4]))
+    assert steps.bind(mx.cpu(), {}).forward()[0].asnumpy().tolist() == [3, 4, 5, 6]
+    mixed = S.ones(shape=[2, -1]) + S.transpose(S.ones(shape=[3, -1]))
+    assert mixed.bind(mx.cpu(), {}).forward()[0].shape == (2, 3)
+
+
+def test_any_note_between_underscores_is_kept():
+    y = S.Activation(S.var("x"), act_type="relu", __layout__="TNC")
+    assert y.attr("__layout__") == "TNC"
+    with pytest.raises(MXNetError, match="layout"):
+        S.Activation(S.var("x"), act_type="relu", layout="TNC")
+
+
+def test_backward_ignores_heads_that_nothing_asks_for():
+    x = S.var("x")
+    exe = S.shape_array(x).bind(mx.cpu(), {"x": mx.nd.ones((2, 3))}, {"x": mx.nd.ones((2, 3))})
+    assert exe.outputs[0].shape == (2,)  # before the first forward
+    exe.forward(is_train=True)
+    exe.backward([mx.nd.ones((9,))])
+    assert exe.grad_dict["x"].asnumpy().sum() == 0
+    exe = (2 * x).bind(mx.cpu(), {"x": mx.nd.ones(2)}, {"x": mx.nd.zeros(2)})
+    exe.forward(is_train=True)
+    exe.backward([mx.nd.ones(2), mx.nd.ones(7)])  # one more than there are outputs
+    assert exe.grad_dict["x"].asnumpy().tolist() == [2, 2]
+
+
+def test_current_scopes_are_attributes_of_their_classes():
+    with mx.AttrScope(note="a") as scope, mx.name.Prefix("p_") as names:
+        assert mx.AttrScope.current is scope and mx.name.NameManager.current is names

@@ -246,6 +246,12 @@ class Parameter:
             )
         return data.grad
 
+    @property
+    def _grad(self):
+        """The gradients, one a context; None where there are none: what programs look for."""
+        absent = self._data is None or self._grad_req == "null"
+        return None if absent else [data.grad for data in self._data]
+
     # --- Reading and writing ----------------------------------------------------------------------
 
     def list_data(self):

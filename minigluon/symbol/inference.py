@@ -31,6 +31,7 @@ __all__ = [
     "keeps_shape",
     "lists",
     "merged",
+    "open_shape",
     "type_of_call",
     "types_of",
     "undrawn",
@@ -52,6 +53,19 @@ def merged(a, b):
     if len(a) != len(b) or any(m and n and m != n for m, n in zip(a, b)):
         return None
     return tuple(m or n for m, n in zip(a, b))
+
+
+def open_shape(node):
+    """The shape of a call without arrays that leaves a size to its consumers, as `zeros((0, 4))`; else None."""
+    if node.inputs or node.op is None:
+        return None
+    if node.settings.get("infer_range") and node.settings.get("stop") is None:
+        return (0,)
+    shape = node.settings.get("shape")
+    shape = (shape,) if isinstance(shape, int) else shape
+    if not isinstance(shape, list | tuple) or all(n > 0 for n in shape):
+        return None
+    return tuple(max(n, 0) for n in shape)
 
 
 def draws(op):
@@ -105,6 +119,10 @@ class Facts:
 
     def call(self, node):
         """Find the shapes of a call's outputs, and those of its parameters on the way."""
+        if (left_open := open_shape(node)) is not None:
+            self.learn(node, (node, 0), left_open)
+            self.types[node, 0] = np.dtype(node.settings.get("dtype") or "float32")
+            return
         for entry, shape in zip(node.inputs, self.guessed(node)):
             if type(entry) is tuple and shape is not None:
                 self.learn(node, entry, shape)

@@ -125,6 +125,28 @@ class SimpleDataset(Dataset):
         return self._data[idx]
 
 
+class _DownloadedDataset(Dataset):
+    """A data set whose files are kept in `root`; samples are pairs (data, label)."""
+
+    def __init__(self, root, transform):
+        super().__init__()
+        self._transform, self._data, self._label = transform, None, None
+        self._root = os.path.expanduser(root)
+        os.makedirs(self._root, exist_ok=True)
+        self._get_data()
+
+    def __getitem__(self, idx):
+        if self._transform is not None:
+            return self._transform(self._data[idx], self._label[idx])
+        return self._data[idx], self._label[idx]
+
+    def __len__(self):
+        return len(self._label)
+
+    def _get_data(self):
+        raise NotImplementedError
+
+
 class Chosen(Dataset):
     """Some samples of another dataset."""
 

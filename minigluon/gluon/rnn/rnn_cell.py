@@ -132,6 +132,11 @@ def reverse_sequences(F, sequences, length, valid_length=None):
     return parts(F, turned, length, 0)
 
 
+# under these names cells written elsewhere import them
+_format_sequence, _get_begin_state = format_sequence, first_state
+_mask_sequence_variable_length = mask_sequence
+
+
 def made(func, name, info):
     """A state by `func`; for functions of symbols the layout is an attribute, and draws have no name."""
     if func in (sym.zeros, sym.ones):

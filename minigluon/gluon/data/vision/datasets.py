@@ -16,7 +16,7 @@ import numpy as np
 
 from minigluon import image, recordio
 from minigluon.base import MXNetError
-from minigluon.gluon.data.dataset import Dataset, RecordFileDataset
+from minigluon.gluon.data.dataset import Dataset, RecordFileDataset, _DownloadedDataset
 from minigluon.gluon.utils import _get_repo_file_url, check_sha1, download, replace_file
 from minigluon.ndarray.ndarray import array
 
@@ -104,28 +104,6 @@ def fetched(root, namespace, mirror, filename, sha1):
             if i + 1 == len(sources):
                 raise
     return path
-
-
-class _DownloadedDataset(Dataset):
-    """A data set whose files are kept in `root`; samples are pairs (picture, label)."""
-
-    def __init__(self, root, transform):
-        super().__init__()
-        self._transform, self._data, self._label = transform, None, None
-        self._root = os.path.expanduser(root)
-        os.makedirs(self._root, exist_ok=True)
-        self._get_data()
-
-    def __getitem__(self, idx):
-        if self._transform is not None:
-            return self._transform(self._data[idx], self._label[idx])
-        return self._data[idx], self._label[idx]
-
-    def __len__(self):
-        return len(self._label)
-
-    def _get_data(self):
-        raise NotImplementedError
 
 
 class MNIST(_DownloadedDataset):
