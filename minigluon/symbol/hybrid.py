@@ -19,7 +19,9 @@ import numpy as np
 from minigluon import executor
 from minigluon.autograd import state
 from minigluon.base import MXNetError
+from minigluon.cores import matmul
 from minigluon.op import operator, operators
+from minigluon.ops.reduce import axes
 from minigluon.symbol.inference import Facts, draws, undrawn
 from minigluon.symbol.symbol import Node, Symbol
 
@@ -31,6 +33,9 @@ __all__ = [
     "MMAP_THRESHOLD",
     "OWNERS",
     "Outlines",
+    "SHARING",
+    "SMALL",
+    "SPELT",
     "TRIM_THRESHOLD",
     "UFUNCS",
     "Writer",
@@ -50,11 +55,16 @@ __all__ = [
     "listed",
     "needed",
     "on_slices",
+    "plus",
     "pool",
     "renewed",
     "rule_of",
     "shares_of",
     "simplest",
+    "spelt_data",
+    "spelt_dense",
+    "spelt_sum",
+    "spelt_weight",
     "text_of",
     "traced",
     "undone",
@@ -307,6 +317,9 @@ class Writer:
     def line(self, node):
         """The call of a node: `y = f(x, setting=…)`, in place where that does no harm."""
         args = [self.value(a) for a in node.inputs]
+        if node.op.name in SPELT and self.real(node) and (text := SPELT[node.op.name](self, node)):
+            self.names[node] = self.free_name(node.name)
+            return f"{self.names[node]} = {text}"
         if (ufunc := self.in_place(node.op)) and self.real(node):
             into = self.dying(node)
             function = self.bound(ufunc.__name__, ufunc)
@@ -326,6 +339,26 @@ class Writer:
         """Whether a call is known to map arrays of one floating type to the same type."""
         types = {self.outlines.types.get(a) for a in [*node.inputs, (node, 0)] if type(a) is tuple}
         return len(types) == 1 and getattr(types.pop(), "kind", "") == "f"
+
+    # --- Writing the program ----------------------------------------------------------------------
+
+    def product(self):
+        """The name of the function that multiplies two matrices."""
+        entries = [*self.inputs, *((n, 0) for n in self.order)]
+        small = all(math.prod(self.outlines.shapes.get(e) or (SMALL,)) < SMALL for e in entries)
+        shares = any(n.op.name in SHARING for n in self.order)
+        return self.bound("matmul", np.matmul if small and not shares else matmul)
+
+    def matrix(self, a, flatten):
+        """An input of a layer as the matrix that it multiplies."""
+        shape, text = self.outlines.shapes[a], self.value(a)
+        sizes = (shape[0], math.prod(shape[1:])) if flatten else (math.prod(shape[:-1]), shape[-1])
+        return text if shape == sizes else f"{text}.reshape({sizes})"
+
+    def shaped(self, text, node):
+        """A matrix in the shape of a call's result."""
+        shape = self.outlines.shapes[node, 0]
+        return text if len(shape) == 2 else f"{text}.reshape({shape})"
 
     # --- Writing the program ----------------------------------------------------------------------
 
@@ -463,6 +496,65 @@ class Writer:
     def enters(self, a, run):
         """Whether an input comes from outside the chain."""
         return type(a) is tuple and a[0] not in run
+
+
+def spelt_dense(writer, node):
+    """A layer: its product, to which the bias is added in place."""
+    data, weight, *bias = node.inputs
+    data = writer.matrix(data, node.settings.get("flatten", True))
+    text = f"{writer.product()}({data}, {writer.value(weight)}.T)"
+    if bias and bias[0] is not None:
+        text = f"{writer.bound('plus', plus)}({text}, {writer.value(bias[0])})"
+    return writer.shaped(text, node)
+
+
+def plus(y, bias):
+    """`y`, to whose rows a bias is added in place."""
+    y += bias
+    return y
+
+
+def spelt_data(writer, node):
+    """The gradient of a layer's data."""
+    data, weight, _ = node.inputs
+    text = f"{writer.product()}({writer.matrix(data, False)}, {writer.value(weight)})"
+    return writer.shaped(text, node)
+
+
+def spelt_weight(writer, node):
+    """The gradient of a layer's weight."""
+    data, inputs = node.inputs
+    inputs = writer.matrix(inputs, node.settings.get("flatten", True))
+    return f"{writer.product()}({writer.matrix(data, False)}.T, {inputs})"
+
+
+def spelt_sum(writer, node):
+    """A sum or mean along axes."""
+    data = writer.value(node.inputs[0])
+    shape, result = writer.outlines.shapes[node.inputs[0]], writer.outlines.shapes[node, 0]
+    if math.prod(result) == 0 or writer.outlines.types[node, 0].itemsize == 2:
+        return None
+    if math.prod(shape) == math.prod(result):
+        return f"{data}.reshape({result})"
+    settings, n = {**node.op.defaults, **node.settings}, math.prod(shape) / math.prod(result)
+    where = axes(np.broadcast_to(False, shape), settings["axis"], settings["exclude"])
+    text = f"{data}.sum({where[0] if len(where) == 1 else where}"
+    text += ", keepdims=True)" if settings["keepdims"] else ")"
+    text = f"{text}.reshape(1)" if len(where) == len(shape) and not settings["keepdims"] else text
+    return f"{text} / {n}" if node.op.name == "mean" else text
+
+
+SPELT = {
+    "FullyConnected": spelt_dense,
+    "dense_data": spelt_data,
+    "dense_weight": spelt_weight,
+    "sum": spelt_sum,
+    "mean": spelt_sum,
+}
+
+
+SMALL = 1 << 18  # numbers: operators share the work on arrays from this size
+SHARING = ("Convolution", "Deconvolution", "Pooling", "RNN")  # and earlier than that
 
 
 # --- One pass instead of many ---------------------------------------------------------------------
