@@ -7,6 +7,7 @@ import ctypes
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,18 @@ import numpy as np
 __all__ = [
     "Alone",
     "FEW",
+    "LONG",
     "MANY",
     "NAMES",
     "alone",
+    "axpby",
+    "axpby_of",
     "control",
+    "fits",
     "forget_threads",
     "helpers",
     "matmul",
+    "openblas",
     "pool",
     "spread",
 ]
@@ -28,22 +34,28 @@ __all__ = [
 
 # --- OpenBLAS and its threads ---------------------------------------------------------------------
 
-NAMES = [(f"{a}openblas", z) for a in ("scipy_", "") for z in ("64_", "")]
+NAMES = [(a, z) for a in ("scipy_", "") for z in ("64_", "")]
 
 
-def control():
-    """OpenBLAS's functions that tell and set its number of threads; None where NumPy has another library."""
+@cache
+def openblas():
+    """NumPy's OpenBLAS, with what stands before and after the names of its functions; None for another library."""
     home = Path(np.__file__).parent
     for folder in (home.parent / "numpy.libs", home / ".dylibs"):
         for file in sorted(folder.glob("*openblas*")):
             library = ctypes.CDLL(str(file))
-            for name, end in NAMES:
-                if hasattr(library, f"{name}_set_num_threads{end}"):
-                    return (
-                        getattr(library, f"{name}_get_num_threads{end}"),
-                        getattr(library, f"{name}_set_num_threads{end}"),
-                    )
+            for a, z in NAMES:
+                if hasattr(library, f"{a}openblas_set_num_threads{z}"):
+                    return library, a, z
     return None
+
+
+def control():
+    """OpenBLAS's functions that tell and set its number of threads; None where NumPy has another library."""
+    if (found := openblas()) is None:
+        return None
+    library, a, z = found
+    return [getattr(library, f"{a}openblas_{verb}_num_threads{z}") for verb in ("get", "set")]
 
 
 # --- One thread a product -------------------------------------------------------------------------
@@ -153,3 +165,46 @@ def matmul(a, b, out=None):
     else:
         spread(lambda at: np.matmul(a, b[:, at], out=out[:, at]), parts)
     return out
+
+
+# --- Two terms in one pass ------------------------------------------------------------------------
+
+LONG = 1 << 12  # numbers from which a call through ctypes pays, which costs 2 µs
+
+
+@cache
+def axpby_of(kind):
+    """OpenBLAS's function for numbers of a kind, 'f' or 'd'; None without it."""
+    name = {"f": "saxpby", "d": "daxpby"}.get(kind)
+    library, a, z = openblas() or (None, "", "")
+    function = getattr(library, f"{a}cblas_{name}{z}", None)
+    if function is None:
+        return None
+    size, number = (
+        ctypes.c_int64 if z else ctypes.c_int,
+        ctypes.c_float if kind == "f" else ctypes.c_double,
+    )
+    function.argtypes = [size, number, ctypes.c_void_p, size, number, ctypes.c_void_p, size]
+    function.restype = None
+    return function
+
+
+def axpby(a, x, b, y):
+    """`y = a x + b y`, in place: for long flat arrays of one type in one pass of OpenBLAS, else by NumPy."""
+    if x.size >= LONG and a and fits(x, y) and (f := axpby_of(y.dtype.char)) is not None:
+        f(x.size, a, x.ctypes.data, 1, b, y.ctypes.data, 1)
+        return
+    if b != 1:
+        y *= b
+    y += a * x
+
+
+def fits(x, y):
+    """Whether two arrays are NumPy's, of one shape and type, each in a row, the second to be written to."""
+    return (
+        type(x) is np.ndarray is type(y)
+        and x.dtype is y.dtype
+        and x.shape == y.shape
+        and x.flags.c_contiguous
+        and y.flags.carray
+    )

@@ -8,6 +8,7 @@ from inspect import Parameter, Signature, signature
 
 import numpy as np
 
+from minigluon.cores import LONG, axpby
 from minigluon.op import operator
 from minigluon.ops.csr import Rows, Sparse
 from minigluon.ops.sparse import WAYS
@@ -29,6 +30,7 @@ __all__ = [
     "common",
     "contrib_adamw_update",
     "contrib_mp_adamw_update",
+    "cut",
     "dcasgd_step",
     "decayed",
     "dense_step",
@@ -55,6 +57,7 @@ __all__ = [
     "nadam_step",
     "nesterov_step",
     "norm",
+    "plain",
     "pool",
     "prepared",
     "put_rows",
@@ -93,13 +96,27 @@ def descent(w, g, lr, wd, rescale_grad, clip_gradient):
     return d
 
 
+def plain(lr, wd, clip_gradient):
+    """Whether a step is a sum of two terms: nothing to clip, and numbers for factors, no arrays."""
+    return type(lr) is float is type(wd) and (clip_gradient is None or clip_gradient < 0)
+
+
 def sgd_step(w, g, lr, wd=0.0, rescale_grad=1.0, clip_gradient=-1.0):
     """`w' = w - lr (clip(rescale_grad g) + wd w)`."""
+    if plain(lr, wd, clip_gradient):
+        axpby(-lr * rescale_grad, g, 1 - lr * wd, w)
+        return
     w -= descent(w, g, lr, wd, rescale_grad, clip_gradient)
 
 
 def momentum_step(w, g, mom, lr, momentum=0.0, wd=0.0, rescale_grad=1.0, clip_gradient=-1.0):
     """`mom' = momentum mom - lr (...)`, `w' = w + mom'`. Polyak, 1964."""
+    if plain(lr, wd, clip_gradient):
+        axpby(-lr * rescale_grad, g, momentum, mom)
+        if wd:
+            axpby(-lr * wd, w, 1, mom)
+        axpby(1, mom, 1, w)
+        return
     mom *= momentum
     mom -= descent(w, g, lr, wd, rescale_grad, clip_gradient)
     w += mom
@@ -178,28 +195,33 @@ def run(jobs, lazy=True):
     """Carry out updates, a list of (step, (w, g, *states), settings)."""
     for way in elsewhere:
         jobs = way(jobs)
-    flat = [job for job in (prepared(*job, lazy) for job in jobs) if job]
-    shares = WORKERS if sum(arrays[0].size for _, arrays, _ in flat) >= LARGE else 1
-    rest = [pool.submit(run_share, flat, i, shares) for i in range(1, shares)]
-    run_share(flat, 0, shares)
+    flat = [job for job in [prepared(*job, lazy) for job in jobs] if job is not None]
+    total = sum([len(arrays[0]) for _, arrays, _ in flat])
+    shares = WORKERS if total >= LARGE else 1
+    rest = [pool.submit(run_share, flat, i, shares, total) for i in range(1, shares)]
+    run_share(flat, 0, shares, total)
     for future in rest:
         future.result()
 
 
-def run_share(jobs, i, shares):
+def run_share(jobs, i, shares, total):
     """Share number i of the numbers of all jobs, in a row, block by block."""
-    total, before = sum(arrays[0].size for _, arrays, _ in jobs), 0
-    low, high = total * i // shares, total * (i + 1) // shares
+    before, low, high = 0, total * i // shares, total * (i + 1) // shares
     for step, arrays, settings in jobs:
         n = len(arrays[0])
-        begin, end = max(low - before, 0), min(high - before, n)
+        begin, end = (0, n) if shares == 1 else (cut(low - before, n), cut(high - before, n))
         before += n
         if begin == 0 and end == n <= BLOCK:
             step(*arrays, **settings)
             continue
-        for at in range(begin, end, BLOCK):
-            piece = slice(at, min(at + BLOCK, end))
+        while begin < end:
+            piece = slice(begin, begin := min(end, cut(begin + BLOCK, n)))
             step(*[a[piece] for a in arrays], **settings)
+
+
+def cut(at, n):
+    """Where to cut n numbers near `at`: steps treat short pieces in another way than long ones."""
+    return max(at // LONG * LONG, 0) if at + LONG <= n else n
 
 
 def prepared(step, arrays, settings, lazy=True):

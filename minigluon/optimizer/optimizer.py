@@ -302,12 +302,14 @@ class Stepper(Optimizer):
         if not isinstance(index, list | tuple):
             index, weight, grad, state = [index], [weight], [grad], [state]
         self._update_count(index)
-        jobs = []
-        for i, w, g, s, lr, wd in zip(
+        jobs, known = [], (None, None)
+        for i, w, g, s, *factors in zip(
             index, weight, grad, state, self._get_lrs(index), self._get_wds(index)
         ):
-            step, settings = self._formula(i, s, self._settings(lr, wd))
-            g = g._data if self._lazy(w) or g.stype == "default" else g._data.dense()
+            if factors != known:  # most parameters have the same
+                known, common = factors, self._settings(*factors)
+            step, settings = self._formula(i, s, {**common})
+            g = g._data if g.stype == "default" or self._lazy(w) else g._data.dense()
             jobs.append((step, (writable(w), g, *raw(s)), settings))
         run(jobs)
 
@@ -368,24 +370,28 @@ class Updater:
             index, grad, weight = [index], [grad], [weight]
         if weight:
             self.optimizer._set_current_context(weight[0]._ctx.device_id)
-        index = [i.decode() if isinstance(i, bytes) else i for i in index]
+        index = [i.decode() if type(i) is bytes else i for i in index]
         for i, w in zip(index, weight):
-            if i not in self.states:
-                self.states[i] = self.optimizer.create_state_multi_precision(i, w)
-            elif not self.states_synced[i]:
-                self.states[i] = self.sync_state_context(self.states[i], w.context)
-            self.states_synced[i] = True
+            if not self.states_synced.get(i):
+                self._make_ready(i, w)
         if self.aggregate_updates and len(index) > 1:
             self._together(index, grad, weight)
         else:
             for i, g, w in zip(index, grad, weight):
                 self.optimizer.update_multi_precision(i, w, g, self.states[i])
 
+    def _make_ready(self, index, weight):
+        """Make the state of a parameter, or bring a state that was read to where the weight is."""
+        if index not in self.states:
+            self.states[index] = self.optimizer.create_state_multi_precision(index, weight)
+        else:
+            self.states[index] = self.sync_state_context(self.states[index], weight.context)
+        self.states_synced[index] = True
+
     def _together(self, index, grad, weight):
-        by_type = {}
+        number, by_type = self.optimizer.aggregate_num, {}
         for i, g, w in zip(index, grad, weight):
             by_type.setdefault(w.dtype, []).append((i, w, g, self.states[i]))
-        number = self.optimizer.aggregate_num
         for group in by_type.values():
             for at in range(0, len(group), number):
                 lists = map(list, zip(*group[at : at + number]))
