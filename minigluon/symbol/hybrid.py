@@ -11,7 +11,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from functools import cache
+from functools import cache, cached_property
 from itertools import count
 
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = [
     "MMAP_THRESHOLD",
     "OWNERS",
     "Outlines",
+    "PRODUCTS",
     "SHARING",
     "SMALL",
     "SPELT",
@@ -269,8 +270,10 @@ OWNERS |= {"dense_weight", "Convolution", "conv_data", "conv_weight", "channel_s
 class Writer:
     """Writes a function on raw arrays: names, lines, and the scope in which it runs."""
 
-    def __init__(self, name, inputs, outputs, outlines):
-        self.name, self.inputs, self.outputs, self.outlines = name, inputs, outputs, outlines
+    def __init__(self, name, inputs, outputs, outlines, saved=()):
+        self.name, self.inputs, self.outlines = name, inputs, outlines
+        self.shown, self.outputs = {*outputs}, [*outputs, *saved]  # all that is returned
+        outputs = self.outputs
         self.scope, self.taken, self.names = {}, set(dir(builtins)), {}
         self.order = calls(outputs, {*inputs})
         self.last, self.users = {}, {}
@@ -344,10 +347,26 @@ class Writer:
 
     def product(self):
         """The name of the function that multiplies two matrices."""
+        return self.bound("matmul", np.matmul if self.small else matmul)
+
+    @cached_property
+    def small(self):
+        """Whether no operator of the program shares its work."""
         entries = [*self.inputs, *((n, 0) for n in self.order)]
         small = all(math.prod(self.outlines.shapes.get(e) or (SMALL,)) < SMALL for e in entries)
-        shares = any(n.op.name in SHARING for n in self.order)
-        return self.bound("matmul", np.matmul if small and not shares else matmul)
+        return small and not any(n.op.name in SHARING for n in self.order)
+
+    def turned(self, node):
+        """Whether a layer's result lies in memory column by column: if only products and what is
+        computed number by number will read it."""
+        return self.small and len(self.outlines.shapes[node, 0]) == 2 and self.inner(node)
+
+    def inner(self, node):
+        """Whether only products read a call's result, or what is computed of it number by number."""
+        return (node, 0) not in self.shown and all(
+            user.op.name in PRODUCTS or (self.in_place(user.op) and self.inner(user))
+            for user in self.users.get((node, 0), ())
+        )
 
     def matrix(self, a, flatten):
         """An input of a layer as the matrix that it multiplies."""
@@ -502,14 +521,16 @@ def spelt_dense(writer, node):
     """A layer: its product, to which the bias is added in place."""
     data, weight, *bias = node.inputs
     data = writer.matrix(data, node.settings.get("flatten", True))
-    text = f"{writer.product()}({data}, {writer.value(weight)}.T)"
+    product, weight, turned = writer.product(), writer.value(weight), writer.turned(node)
+    text = f"{product}({weight}, {data}.T)" if turned else f"{product}({data}, {weight}.T)"
     if bias and bias[0] is not None:
-        text = f"{writer.bound('plus', plus)}({text}, {writer.value(bias[0])})"
-    return writer.shaped(text, node)
+        column = "[:, None]" if turned else ""
+        text = f"{writer.bound('plus', plus)}({text}, {writer.value(bias[0])}{column})"
+    return f"{text}.T" if turned else writer.shaped(text, node)
 
 
 def plus(y, bias):
-    """`y`, to whose rows a bias is added in place."""
+    """`y`, to which a bias is added in place."""
     y += bias
     return y
 
@@ -517,8 +538,10 @@ def plus(y, bias):
 def spelt_data(writer, node):
     """The gradient of a layer's data."""
     data, weight, _ = node.inputs
-    text = f"{writer.product()}({writer.matrix(data, False)}, {writer.value(weight)})"
-    return writer.shaped(text, node)
+    data, weight, product = writer.matrix(data, False), writer.value(weight), writer.product()
+    if writer.turned(node):
+        return f"{product}({weight}.T, {data}.T).T"
+    return writer.shaped(f"{product}({data}, {weight})", node)
 
 
 def spelt_weight(writer, node):
@@ -555,6 +578,7 @@ SPELT = {
 
 SMALL = 1 << 18  # numbers: operators share the work on arrays from this size
 SHARING = ("Convolution", "Deconvolution", "Pooling", "RNN")  # and earlier than that
+PRODUCTS = ("FullyConnected", "dense_data", "dense_weight", "sum", "greater")
 
 
 # --- One pass instead of many ---------------------------------------------------------------------
@@ -624,7 +648,7 @@ def as_operator(name, inputs, outputs, outlines, wanted=None):
     saved = needed(back, inside, {*given, *heads})
     for node in calls(back, {*given, *heads, *saved}):
         outlines.visit(node)
-    kernel = Writer(name, inputs, [*outputs, *saved], outlines).function()
+    kernel = Writer(name, inputs, outputs, outlines, saved).function()
     pull = Writer(f"{name}_backward", [*heads, *saved, *inputs], back, outlines).function()
     op = operator(kernel, same_dtype=False, listed=False)
     op.visible, op.listing = len(outputs), f"{kernel.source}\n\n\n{pull.source}\n"
