@@ -36,6 +36,9 @@ LARGE = 1 << 18  # numbers from which threads pay for their start
 def in_blocks(f, rows, width):
     """Call `f(begin, end)` for blocks of rows of `width` numbers that fit the cache, on all cores."""
     step = max(1, BLOCK // width)
+    if rows <= step:
+        f(0, rows)
+        return
     parts = [(i, min(i + step, rows)) for i in range(0, rows, step)]
     if rows * width < LARGE:
         for part in parts:
@@ -85,11 +88,13 @@ def by_rows(data, where, keep):
     picked = data[where].reshape(-1, 1)
 
     def block(i, j):
-        top = rows[i:j].max(axis=1, keepdims=True)
+        top = np.maximum.reduce(rows[i:j], 1, None, None, True)
         e = np.subtract(rows[i:j], top, out=powers[i:j] if keep else None)
         np.exp(e, out=e)
-        np.sum(e, axis=1, keepdims=True, out=total[i:j])
-        np.add(np.log(total[i:j]), top - picked[i:j], out=loss[i:j])
+        np.add.reduce(e, 1, None, total[i:j], True)
+        np.log(total[i:j], out=loss[i:j])
+        top -= picked[i:j]
+        np.add(loss[i:j], top, out=loss[i:j])
 
     in_blocks(block, n, width)
     return loss.reshape(*data.shape[:-1], 1)
