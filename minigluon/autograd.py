@@ -25,6 +25,7 @@ from minigluon.op import failure, interpreters, operator, summary
 __all__ = [
     "ALONE",
     "Function",
+    "HELD",
     "Leaf",
     "Node",
     "Output",
@@ -43,13 +44,16 @@ __all__ = [
     "grad",
     "gradients",
     "head_gradients",
+    "held",
     "holders",
     "is_recording",
     "is_training",
     "leaf_grad",
     "mark_variables",
     "ones_like",
+    "own_memory",
     "pause",
+    "places",
     "predict_mode",
     "pull",
     "pull_and_release",
@@ -268,12 +272,12 @@ interpreters[NDArray] = remember
 # --- Backwards ------------------------------------------------------------------------------------
 
 
-def backpropagate(heads, pull, wanted=()):
+def backpropagate(heads, pull, wanted=(), last=None):
     """Send the gradients {node: g} of `heads` back in time; yield each leaf with its total.
 
     The latest node goes first: by its turn all its consumers, which are younger, have contributed.
     `pull(node, g)` computes the parents' shares. None stands for zero and travels at no cost. Nodes
-    in `wanted` are yielded as well.
+    in `wanted` are yielded as well. `last` takes the place of `pull` when no other node is waiting.
     """
     grads = dict(heads)
     pending = sorted((-node.time, node) for node in grads if node.parents)
@@ -282,7 +286,10 @@ def backpropagate(heads, pull, wanted=()):
         g, parents = grads.pop(node), node.parents
         if node in wanted:
             yield node, g
-        shares = [None] * len(parents) if g is None else pull(node, g)
+        if g is None:
+            shares = [None] * len(parents)
+        else:
+            shares = pull(node, g) if pending or last is None else last(node, g)
         for parent, share in zip(parents, shares):
             if parent is None:
                 continue
@@ -303,13 +310,18 @@ class Partial(dict):
         return Partial({**self, **other})
 
 
-def gradients(node, g, y, args):
-    """The gradient of each array of a recorded call, in whatever arrays `g`, `y`, `args` are."""
+def gradients(node, g, y, args, into=None):
+    """The gradient of each array of a recorded call, in whatever arrays `g`, `y`, `args` are.
+
+    `into` is for rules that can write gradients into given memory: see `places`.
+    """
     rules, settings = node.op.rules, node.settings
     if node.op.defaults:
         settings = {**node.op.defaults, **settings}
     if rules is None:
         return [None] * len(args)
+    if into is not None:
+        settings = {**settings, "into": into}
     together = None if type(rules) is tuple else rules(g, y, *args, **settings)
     shares = []
     for i, (parent, a) in enumerate(zip(node.parents, args)):
@@ -323,7 +335,7 @@ def gradients(node, g, y, args):
     return shares
 
 
-def pull(node, g):
+def pull(node, g, into=None):
     """Shares of the parents of `node`, computed on raw arrays."""
     if type(node) is Output:
         return (Partial({node.index: g}),)
@@ -335,12 +347,12 @@ def pull(node, g):
         )
     if type(g) is Partial:
         g = [g[i] if i in g else zeros_like(o) for i, o in enumerate(y[: node.op.visible])]
-    return gradients(node, g, y, args)
+    return gradients(node, g, y, args, into)
 
 
-def pull_and_release(node, g):
+def pull_and_release(node, g, into=None):
     """The same, and let go of the arrays that the node kept."""
-    shares = pull(node, g)
+    shares = pull(node, g, into)
     if type(node) is Node:
         node.args = node.out = None
     return shares
@@ -373,10 +385,11 @@ def backward(heads, head_grads=None, retain_graph=False, train_mode=True):
     gradient is written if a head was not recorded or has been used up.
     """
     start = summed((node, g._data) for node, g in head_gradients(heads, head_grads))
+    pulled = pull if retain_graph else pull_and_release
     with Scope(False, train_mode):
-        found = list(backpropagate(start, pull if retain_graph else pull_and_release))
+        found = list(backpropagate(start, pulled, (), lambda n, g: pulled(n, g, places(n))))
     for leaf, g in found:
-        if leaf.req == "write":
+        if leaf.req == "write" and (g is None or g is not leaf.grad._data):
             kind = type(leaf.grad)  # arrays of other kinds have neither size nor base to ask for
             small = g is None or kind is not NDArray or g.size < 4096
             if small or holders(leaf.grad, g) != ALONE:
@@ -403,6 +416,39 @@ def alone():
 
 
 ALONE = alone()
+
+
+def places(node):
+    """The memory for the gradient of each parent of the last node, None where there is none to write to."""
+    if type(node) is not Node or not getattr(node.op.rules, "places", None):
+        return None
+    leaves = [p for p in node.parents if p is not None]
+    if len({id(getattr(p, "grad", p)) for p in leaves}) < len(leaves) or any(
+        p.parents for p in leaves
+    ):
+        return None
+    return [None if p is None else own_memory(p) for p in node.parents]
+
+
+def own_memory(leaf):
+    """The raw array of a variable's gradient, if it is to be written and is held by nobody else."""
+    if leaf.req != "write" or type(leaf.grad) is not NDArray:
+        return None
+    found = leaf.grad._data
+    if type(found) is not ndarray or found.size < 4096:  # so few are soon copied
+        return None
+    free = found.base is None and found.flags.carray
+    return found if free and getrefcount(found) == HELD else None
+
+
+def held():
+    """How many references `own_memory` counts to an array that one variable holds."""
+    leaf = Leaf(NDArray(np.zeros(1), None), "write")
+    found = leaf.grad._data
+    return getrefcount(found)
+
+
+HELD = held()
 
 
 def take_over(grad, g):

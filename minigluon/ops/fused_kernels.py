@@ -203,9 +203,9 @@ def with_chains(writer, function):
         return function
 
     @wraps(function)
-    def program(*arrays):
+    def program(*arrays, **into):
         if not arrays or type(arrays[0]) is np.ndarray:
-            return function(*arrays)
+            return function(*arrays, **into)
         if "there" not in program.made:
             program.made["there"] = fused.function()
         return program.made["there"](*arrays)

@@ -270,9 +270,13 @@ OWNERS |= {"dense_weight", "Convolution", "conv_data", "conv_weight", "channel_s
 class Writer:
     """Writes a function on raw arrays: names, lines, and the scope in which it runs."""
 
-    def __init__(self, name, inputs, outputs, outlines, saved=()):
+    def __init__(self, name, inputs, outputs, outlines, saved=(), placing=False):
         self.name, self.inputs, self.outlines = name, inputs, outlines
         self.shown, self.outputs = {*outputs}, [*outputs, *saved]  # all that is returned
+        self.placing, self.places = (
+            placing,
+            {},
+        )  # output's number -> argument: memory to write it to
         outputs = self.outputs
         self.scope, self.taken, self.names = {}, set(dir(builtins)), {}
         self.order = calls(outputs, {*inputs})
@@ -368,6 +372,14 @@ class Writer:
             for user in self.users.get((node, 0), ())
         )
 
+    def place(self, node):
+        """The argument `out` of a call whose result is returned: memory that the caller may give."""
+        if not self.placing or (node, 0) not in self.shown:
+            return ""
+        number = self.outputs.index((node, 0))
+        self.places[number] = self.free_name(f"into_{node.name}")
+        return f", out={self.places[number]}"
+
     def matrix(self, a, flatten):
         """An input of a layer as the matrix that it multiplies."""
         shape, text = self.outlines.shapes[a], self.value(a)
@@ -410,7 +422,7 @@ class Writer:
                 entry[0].name if entry[0].op is None else f"saved_{entry[0].name}"
             )
         arguments = ", ".join(self.names[e] for e in self.inputs)
-        lines = [f"def {self.name}({arguments}{', /' if arguments else ''}):"]
+        lines = []
         for part in self.runs():
             if len(part) > 1:
                 lines += [f"    {line}" for line in self.chain(part)]
@@ -421,10 +433,13 @@ class Writer:
                 lines.append(f"    del {', '.join(sorted(dead))}")
         results = [self.value(e) if e is not None else "None" for e in self.outputs]
         lines.append(f"    return ({', '.join(results)},)")
-        source = "\n".join(lines)
+        arguments += "".join(
+            [", /" if arguments else "", *(f", {p}=None" for p in self.places.values())]
+        )
+        source = "\n".join([f"def {self.name}({arguments}):", *lines])
         exec(compile(source, f"<{self.name}>", "exec"), self.scope)
         function = self.scope[self.name]
-        function.source = source
+        function.source, function.places = source, self.places
         for way in elsewhere:
             function = way(self, function)
         return function
@@ -548,7 +563,7 @@ def spelt_weight(writer, node):
     """The gradient of a layer's weight."""
     data, inputs = node.inputs
     inputs = writer.matrix(inputs, node.settings.get("flatten", True))
-    return f"{writer.product()}({writer.matrix(data, False)}.T, {inputs})"
+    return f"{writer.product()}({writer.matrix(data, False)}.T, {inputs}{writer.place(node)})"
 
 
 def spelt_sum(writer, node):
@@ -649,7 +664,8 @@ def as_operator(name, inputs, outputs, outlines, wanted=None):
     for node in calls(back, {*given, *heads, *saved}):
         outlines.visit(node)
     kernel = Writer(name, inputs, outputs, outlines, saved).function()
-    pull = Writer(f"{name}_backward", [*heads, *saved, *inputs], back, outlines).function()
+    given = [*heads, *saved, *inputs]
+    pull = Writer(f"{name}_backward", given, back, outlines, placing=True).function()
     op = operator(kernel, same_dtype=False, listed=False)
     op.visible, op.listing = len(outputs), f"{kernel.source}\n\n\n{pull.source}\n"
     drawn = [node.name for node in inside if by_chance(node)]
@@ -699,9 +715,10 @@ def rule_of(name, op, pull, graph, drawn):
     """The rule of an operator whose backward program is `pull`; `drawn` names its random calls."""
     second = []
 
-    def rule(g, y, *args):
+    def rule(g, y, *args, into=()):
         if type(y) is tuple:  # raw arrays: run the program on what was saved
-            return pull(*g, *y[op.visible :], *args)
+            there = {places[i]: a for i, a in enumerate(into) if a is not None and i in places}
+            return pull(*g, *y[op.visible :], *args, **there)
         if drawn:  # from the inputs alone other numbers would be drawn
             raise MXNetError(
                 f"{name}: a program that draws random numbers, in {', '.join(drawn)}, has a gradient but "
@@ -711,6 +728,7 @@ def rule_of(name, op, pull, graph, drawn):
             second.append(backward_operator(f"{name}_backward", *graph))
         return second[0](*g, *args)
 
+    rule.places = places = pull.places
     return rule
 
 
