@@ -59,3 +59,24 @@ def test_a_child_has_threads_of_its_own():
     if child == 0:
         os._exit(0 if cores.spread(abs, range(-4, 4)) == [4, 3, 2, 1, 0, 1, 2, 3] else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32"])
+@pytest.mark.parametrize("size", [0, 3, cores.LONG - 1, cores.LONG, 3 * cores.LONG + 5])
+def test_two_terms_in_one_pass(size, dtype):
+    rng = np.random.default_rng(0)
+    x, y = (rng.integers(-9, 9, size).astype(dtype) for _ in "xy")
+    for a, b in ((2, 3), (-1, 1), (0, 2), (1, 0)):
+        got, wide = y.copy(), a * x.astype("float64") + b * y
+        cores.axpby(a, x, b, got)
+        np.testing.assert_array_equal(got, wide.astype(dtype))
+
+
+def test_two_terms_of_arrays_that_openblas_cannot_take():
+    x, y = np.arange(2.0 * cores.LONG), np.ones(2 * cores.LONG)
+    cores.axpby(2.0, x[::2], 3.0, y[::2])  # not in a row
+    np.testing.assert_array_equal(y[::2], 3 + 2 * x[::2])
+    assert (y[1::2] == 1).all()
+    y.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        cores.axpby(2.0, x, 3.0, y)
