@@ -10,7 +10,7 @@ import numpy as np
 from minigluon import autograd
 from minigluon.base import MXNetError
 from minigluon.context import current_context
-from minigluon.cores import FEW, MANY, alone, matmul
+from minigluon.cores import FEW, MANY, alone, matmul, spread
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.op import operator
 from minigluon.ops.derivatives import derived, outputs_of
@@ -24,13 +24,16 @@ from minigluon.ops.sequences import SequenceMask, SequenceReverse, inside, requi
 __all__ = [
     "BACK",
     "GATES",
+    "Parts",
     "Plan",
     "RNN",
     "Room",
     "SIZES",
+    "SMALL",
     "SWEEPS",
     "Size",
     "Slab",
+    "across",
     "affine",
     "along",
     "at_ends",
@@ -46,12 +49,17 @@ __all__ = [
     "dropped",
     "ends",
     "enter",
+    "factors",
     "fast",
     "flipped",
+    "flow_of",
     "forwards",
     "further",
+    "gates_of",
+    "in_pieces",
     "joined",
     "limited",
+    "pieces",
     "places",
     "plain",
     "rnn_derivative",
@@ -59,13 +67,16 @@ __all__ = [
     "rnn_outputs",
     "rooms",
     "shapes",
+    "shares",
     "side",
     "size_of",
     "slab_of",
+    "slopes_gru",
     "slopes_lstm",
     "slowly",
+    "small",
     "step",
-    "step_by_step",
+    "sweep_all",
     "sweep_gru",
     "sweep_lstm",
     "sweep_rnn",
@@ -260,13 +271,25 @@ class Slab:
         return self.memory[begin : self.at].reshape(shape)
 
 
-class Room:
+class Parts:
+    """Arrays whose last two axes are batch and numbers, by name."""
+
+    def __init__(self, **arrays):
+        vars(self).update(arrays)
+
+    def of(self, rows):
+        """The same of a part of the batch, as views."""
+        return Parts(**{n: None if a is None else a[..., rows, :] for n, a in vars(self).items()})
+
+
+class Room(Parts):
     """The arrays of one layer and direction that the way back needs."""
 
-    def __init__(self, plan, slab):
+    def __init__(self, plan, slab, layer):
         t, n, h = plan.steps, plan.batch, plan.hidden
+        self.x = slab.cut(t, n, plan.width(layer) + 1)  # inputs, and a 1 for the bias
         self.h = slab.cut(t + 1, n, plan.recurrent)  # states, the first before the first step
-        self.gates = slab.cut(t, n, plan.rows)
+        self.gates = slab.cut(GATES[plan.mode], t, n, h)
         if plan.mode == "lstm":
             self.c, self.tanh_c = slab.cut(t + 1, n, h), slab.cut(t, n, h)
             self.y = slab.cut(t, n, h) if plan.projected else self.h[1:]  # before the projection
@@ -275,19 +298,15 @@ class Room:
 
 
 def rooms(plan, memory, dropout):
-    """The output, the room of each layer and direction, the inputs of layers above, their masks."""
+    """The size of the slab, the outputs and rooms of all layers and directions, the masks between them."""
     slab = Slab(memory)
     t, n = plan.steps, plan.batch
     width = plan.directions * plan.recurrent
-    found = [Room(plan, slab) for _ in range(plan.cells)]
+    found = [Room(plan, slab, cell // plan.directions) for cell in range(plan.cells)]
     joined = [slab.cut(t, n, width) for _ in range(plan.layers)] if plan.directions > 1 else None
     outs = joined or [room.h[1:] for room in found]
-    dropped = range(plan.layers - 1) if dropout else ()
-    inputs, masks = (
-        [slab.cut(t, n, width) for _ in dropped],
-        [slab.cut(t, n, width) for _ in dropped],
-    )
-    return slab.at, outs, found, inputs, masks
+    masks = [slab.cut(t, n, width) for _ in range(plan.layers - 1)] if dropout else []
+    return slab.at, outs, found, masks
 
 
 class Size:
@@ -307,53 +326,107 @@ def size_of(plan, dropout):
 
 # --- Forwards in one sweep ------------------------------------------------------------------------
 
+SMALL = (
+    10**6
+)  # multiplications: up to here OpenBLAS reads matrices where they lie, larger ones it copies first
 
-def affine(mode, hidden, dtype):
-    """Scale and shift with which one tanh gives all gates: sigmoid(u) = (1 + tanh(u / 2)) / 2."""
-    kinds = {"lstm": (1, 1, 0, 1), "gru": (1, 1, 0)}.get(mode, (0,))  # 1: a sigmoid
-    sigmoids = np.repeat(np.array(kinds, dtype), hidden)
+
+def pieces(m, k, n):
+    """Into how many pieces to cut the columns of a product (m, k) @ (k, n) to have small ones; 1 if none are."""
+    return next((p for p in range(1, n // 16 + 1) if n % p == 0 and m * k * n <= SMALL * p), 1)
+
+
+def in_pieces(a, count):
+    """The columns in pieces, (..., m, n) as (..., count, m, n / count): a view."""
+    return a.reshape(*a.shape[:-1], count, a.shape[-1] // count).swapaxes(-2, -3)
+
+
+def small(m, k, n):
+    """Whether a product with every step's `m` rows is better than one with those of all steps."""
+    return m >= 8 and m * k * n <= SMALL * pieces(m, k, n)
+
+
+def shares(plan):
+    """Parts of the batch that threads take through all steps, each large enough to pay."""
+    size = plan.batch * plan.recurrent * plan.rows
+    count = max(1, min(alone.threads, 4, plan.batch // 8, size // FEW))
+    return [slice(i * plan.batch // count, (i + 1) * plan.batch // count) for i in range(count)]
+
+
+def sweep_all(plan, parts, sweep):
+    """Call `sweep` for parts of the batch, each on a thread of its own.
+
+    A single one gets OpenBLAS's threads only if its products are large: they wait for each other every step.
+    """
+    many = plan.batch * plan.recurrent * plan.rows >= MANY
+    if len(parts) > 1:
+        spread(sweep, parts)
+        return
+    with nullcontext() if many else alone:
+        sweep(parts[0])
+
+
+def affine(mode, dtype):
+    """Scale and shift of each gate, with which one tanh gives all: sigmoid(u) = (1 + tanh(u / 2)) / 2."""
+    sigmoids = {"lstm": (1, 1, 0, 1), "gru": (1, 1, 0)}.get(mode, (0,))
+    sigmoids = np.array(sigmoids, dtype)
     return 1 - sigmoids / 2, sigmoids / 2
 
 
-def forwards(plan, room, x, w):
-    """Fill the room of one layer and direction; its first states are there already."""
-    scale, shift = affine(plan.mode, plan.hidden, x.dtype)
+def factors(weight, scale, rows):
+    """A weight (G H, K), its gates scaled, as right sides (G, P, K, H / P) of small products of `rows` rows."""
+    gates, (height, k) = len(scale), weight.shape
+    count = pieces(rows, k, height // gates)
+    blocks = weight.reshape(gates, count, height // gates // count, k).swapaxes(2, 3)
+    return np.multiply(blocks, scale.reshape(gates, 1, 1, 1), order="C")
+
+
+def forwards(plan, room, w):
+    """Fill the room of one layer and direction; its inputs and first states are there already."""
+    scale, shift = affine(plan.mode, room.x.dtype)
     bias = w["i2h_bias"] + w["h2h_bias"]
     if plan.mode == "gru":
         bias[2 * plan.hidden :] = w["i2h_bias"][2 * plan.hidden :]
     weight = np.concatenate([w["i2h"], bias[:, None]], axis=1)  # the bias: a weight of the input 1
-    weight *= scale[:, None]
-    wide = np.ones((plan.steps * plan.batch, x.shape[2] + 1), x.dtype)
-    wide[:, :-1] = x.reshape(-1, x.shape[2])
-    matmul(wide, weight.T, out=room.gates.reshape(-1, plan.rows))
-    recurrent = np.ascontiguousarray((w["h2h"] * scale[:, None]).T)
-    with step_by_step(plan):
-        SWEEPS[plan.mode](plan, room, w, recurrent, scale, shift)
+    parts = shares(plan)
+    rows = parts[-1].stop - parts[-1].start
+    recurrent, inputs = factors(w["h2h"], scale, rows), None
+    if small(rows, weight.shape[1], plan.hidden):
+        inputs = factors(weight, scale, rows)
+    else:
+        x = room.x.reshape(-1, weight.shape[1])
+        for a, block in zip(room.gates, factors(weight, scale, 0)[:, 0]):
+            matmul(x, block, out=a.reshape(-1, plan.hidden))
 
+    def sweep(rows):
+        part = room.of(rows)
+        if inputs is not None:
+            gates = in_pieces(part.gates, inputs.shape[1]).swapaxes(0, 1)
+            np.matmul(part.x[:, None, None], inputs, out=gates)
+        SWEEPS[plan.mode](plan, part, w, recurrent, scale, shift)
 
-def step_by_step(plan):
-    """One thread for products that are too small to share: threads that wait for each other every step."""
-    size = plan.batch * plan.recurrent * plan.rows
-    return alone if FEW < size < MANY else nullcontext()
+    sweep_all(plan, parts, sweep)
 
 
 def sweep_rnn(plan, room, w, recurrent, scale, shift):
     """Plain recurrence, h = f(a + h W^T)."""
     act = np.tanh if plan.mode == "rnn_tanh" else lambda a, out: np.maximum(a, 0, out=out)
-    work = np.empty_like(room.h[0])
-    for t in range(plan.steps):
-        np.matmul(room.h[t], recurrent, out=work)
-        work += room.gates[t]
-        act(work, out=room.h[t + 1])
+    work = np.empty_like(room.h[0], shape=room.gates.shape[2:])
+    target = in_pieces(work, recurrent.shape[1])
+    for a, h, new_h in zip(room.gates[0], room.h, room.h[1:]):
+        np.matmul(h, recurrent[0], out=target)
+        work += a
+        act(work, out=new_h)
 
 
 def sweep_lstm(plan, room, w, recurrent, scale, shift):
     """Long short-term memory; gates i, f, g, o."""
-    work, product = np.empty_like(room.gates[0]), np.empty_like(room.c[0])
-    scales, shifts = (np.broadcast_to(row, work.shape).copy() for row in (scale, shift))
+    work, product = np.empty((4, *room.c.shape[1:]), room.c.dtype), np.empty_like(room.c[0])
+    target = in_pieces(work, recurrent.shape[1])
+    scales, shifts = (np.repeat(v, product.size).reshape(work.shape) for v in (scale, shift))
     for a, i, f, g, o, h, c, new_c, tanh_c, y, new_h in zip(
-        room.gates,
-        *views(room.gates, 4),
+        room.gates.swapaxes(0, 1),
+        *room.gates,
         room.h,
         room.c,
         room.c[1:],
@@ -361,11 +434,11 @@ def sweep_lstm(plan, room, w, recurrent, scale, shift):
         room.y,
         room.h[1:],
     ):
-        np.matmul(h, recurrent, out=work)
-        a += work
-        np.tanh(a, out=a)
-        a *= scales
-        a += shifts
+        np.matmul(h, recurrent, out=target)
+        work += a
+        np.tanh(work, out=work)
+        work *= scales
+        np.add(work, shifts, out=a)
         np.multiply(f, c, out=new_c)
         np.multiply(i, g, out=product)
         new_c += product
@@ -377,22 +450,23 @@ def sweep_lstm(plan, room, w, recurrent, scale, shift):
 
 def sweep_gru(plan, room, w, recurrent, scale, shift):
     """Gated recurrent unit; gates r, z, n."""
-    m = 2 * plan.hidden
-    work, bias = np.empty_like(room.gates[0]), w["h2h_bias"][m:]
-    product = np.empty_like(room.n[0])
-    for a, h, un, new_h in zip(room.gates, room.h, room.n, room.h[1:]):
-        np.matmul(h, recurrent, out=work)
-        rz, n = a[:, :m], a[:, m:]
-        rz += work[:, :m]
-        np.tanh(rz, out=rz)
-        rz *= 0.5
-        rz += 0.5
-        np.add(work[:, m:], bias, out=un)
-        np.multiply(rz[:, : plan.hidden], un, out=product)
-        n += product
-        np.tanh(n, out=n)
+    work, product = np.empty((3, *room.n.shape[1:]), room.n.dtype), np.empty_like(room.n[0])
+    target, bias = in_pieces(work, recurrent.shape[1]), w["h2h_bias"][2 * plan.hidden :]
+    two, new = work[:2], work[2]
+    for rz, r, z, n, h, un, new_h in zip(
+        room.gates[:2].swapaxes(0, 1), *room.gates, room.h, room.n, room.h[1:]
+    ):
+        np.matmul(h, recurrent, out=target)
+        two += rz
+        np.tanh(two, out=two)
+        two *= 0.5
+        np.add(two, 0.5, out=rz)
+        np.add(new, bias, out=un)
+        np.multiply(r, un, out=product)
+        product += n
+        np.tanh(product, out=n)
         np.subtract(h, n, out=product)
-        product *= rz[:, plan.hidden :]
+        product *= z
         np.add(product, n, out=new_h)
 
 
@@ -414,26 +488,27 @@ def fast(plan, arrays, lengths, p, rng, keep):
     """The operator on NumPy arrays: one product a layer for all inputs, then one sweep in time."""
     x, parameters, *states = arrays
     memory = np.empty(size_of(plan, p > 0), x.dtype)
-    _, outs, found, inputs, masks = rooms(plan, memory, p > 0)
+    _, outs, found, masks = rooms(plan, memory, p > 0)
+    weights = unpacked(parameters, plan)
     if lengths is not None:
         x = np.where(inside(x, lengths), x, 0).astype(x.dtype, copy=False)
     for layer, out in enumerate(outs):
         for d in range(plan.directions):
             cell = layer * plan.directions + d
-            enter(plan, found[cell], [s[cell] for s in states])
-            turn = flipped(x, lengths) if d else x
-            forwards(plan, found[cell], turn, unpacked(parameters, plan)[cell])
+            enter(plan, found[cell], flipped(x, lengths) if d else x, [s[cell] for s in states])
+            forwards(plan, found[cell], weights[cell])
         joined(plan, out, found, layer, lengths)
         x = out
         if p > 0 and layer < plan.layers - 1:
             drop(masks[layer], p, rng)
-            x = np.multiply(out, masks[layer], out=inputs[layer])
+            x = out * masks[layer]
     last = ends(plan, found, lengths)
     return (x if keep else x.copy(), *last)
 
 
-def enter(plan, room, states):
-    """Write the first states into a room."""
+def enter(plan, room, x, states):
+    """Write inputs and first states into a room."""
+    room.x[..., :-1], room.x[..., -1] = x, 1
     room.h[0] = states[0]
     if plan.mode == "lstm":
         room.c[0] = states[1]
@@ -465,134 +540,133 @@ def drop(mask, p, rng):
 # --- Backwards in one sweep -----------------------------------------------------------------------
 
 
-def back_rnn(plan, room, w, g, dh, dc, injected):
-    """Gradients of the gates of a plain recurrence, and of its first state."""
-    h = room.h[1:]
+def back_rnn(plan, room, w, flow):
+    """Gradients of the gates of a plain recurrence, into the flow."""
+    h, dh = room.h[1:], flow.dh
     k = 1 - h * h if plan.mode == "rnn_tanh" else (h > 0).astype(h.dtype)
-    for kt, gt in zip(k[::-1], g[::-1]):
+    weight, target = across(w["h2h"], dh)
+    for kt, gt, dt in zip(k[::-1], flow.g[::-1], flow.d[::-1]):
         dh += gt
-        kt *= dh
-        np.matmul(kt, w["h2h"], out=dh)
-    return k, k, dh, None
+        np.multiply(kt, dh, out=dt)
+        np.matmul(dt, weight, out=target)
 
 
-def slopes_lstm(plan, room):
+def across(weight, out):
+    """A right side in pieces for small products, and the pieces of where they go."""
+    count = pieces(len(out), *weight.shape)
+    return in_pieces(weight, count), in_pieces(out, count)
+
+
+def gates_of(d, count):
+    """Gradients of gates (T, N, G H) as a view, (T, G, N, H)."""
+    return d.reshape(*d.shape[:2], count, d.shape[2] // count).swapaxes(1, 2)
+
+
+def slopes_lstm(room):
     """What the sweep multiplies: the slopes of the gates i, f, g, o and of the cell."""
-    i, f, g, o = views(room.gates, 4)
+    i, _, g, o = room.gates
     k = np.subtract(1, room.gates)
     k *= room.gates
-    ki, kf, kg, ko = views(k, 4)
-    ki *= g
-    kf *= room.c[:-1]
-    np.multiply(g, g, out=kg)
-    np.subtract(1, kg, out=kg)
-    kg *= i
-    ko *= room.tanh_c
+    k[0] *= g
+    k[1] *= room.c[:-1]
+    np.multiply(g, g, out=k[2])
+    np.subtract(1, k[2], out=k[2])
+    k[2] *= i
+    k[3] *= room.tanh_c
     kc = room.tanh_c * room.tanh_c
     np.subtract(1, kc, out=kc)
     kc *= o
     return k, kc
 
 
-def back_lstm(plan, room, w, g, dh, dc, injected):
-    """Gradients of the gates of an LSTM, and of its first states."""
-    k, kc = slopes_lstm(plan, room)
-    n, m = plan.batch, plan.hidden
-    f, dy = room.gates[..., m : 2 * m], dh
-    if plan.projected:
-        room.dy = np.empty_like(g)  # gradients of the projection's outputs
-        dy = np.empty_like(dc)
-    times = np.empty_like(k[0]).reshape(
-        n, 4, m
-    )  # dc, dc, dc, dy: what each gate's slope is multiplied by
-    for t in range(plan.steps - 1, -1, -1):
-        dh += g[t]
+def back_lstm(plan, room, w, flow):
+    """Gradients of the gates of an LSTM, into the flow."""
+    k, kc = slopes_lstm(room)
+    d, dh, dc = gates_of(flow.d, 4), flow.dh, flow.dc
+    weight, target = across(w["h2h"], dh)
+    dy = np.empty_like(dc) if plan.projected else dh
+    gates = k[:3].swapaxes(0, 1), k[3], kc, room.gates[1], d[:, :3], d[:, 3], flow.d, flow.g
+    for t, (kifg, ko, kct, f, difg, do, dt, gt) in enumerate(zip(*(a[::-1] for a in gates)), 1):
+        dh += gt
         if plan.projected:
-            room.dy[t] = dh
+            flow.dy[-t] = dh
             np.matmul(dh, w["h2r"], out=dy)
-        kt, kct = k[t], kc[t]
         kct *= dy
         dc += kct
-        if injected is not None:
-            dc += injected[t]
-        times[:, :3] = dc[:, None]
-        times[:, 3] = dy
-        kt *= times.reshape(n, 4 * m)
-        dc *= f[t]
-        np.matmul(kt, w["h2h"], out=dh)
-    return k, k, dh, dc
+        if flow.injected is not None:
+            dc += flow.injected[-t]
+        np.multiply(kifg, dc, out=difg)
+        np.multiply(ko, dy, out=do)
+        dc *= f
+        np.matmul(dt, weight, out=target)
 
 
-def back_gru(plan, room, w, g, dh, dc, injected):
-    """Gradients of the gates of a GRU, in the order n, r, z and r, z, n, and of its first state."""
-    m, (r, z, n) = plan.hidden, views(room.gates, 3)
-    k = np.empty((plan.steps, plan.batch, 4 * m), g.dtype)
-    kn, kr, kz, kq = views(k, 4)
+def slopes_gru(room):
+    """What the sweep multiplies: the slopes of n, r, z and of the state's share of n."""
+    r, z, n = room.gates
+    k = np.empty((4, *n.shape), n.dtype)
+    kn, kr, kz, kq = k
     np.multiply(1 - z, 1 - n * n, out=kn)
     np.multiply(kn, r, out=kq)
     np.multiply(kq, 1 - r, out=kr)
     kr *= room.n
     np.multiply(z, 1 - z, out=kz)
     kz *= room.h[:-1] - n
+    return k
+
+
+def back_gru(plan, room, w, flow):
+    """Gradients of the gates of a GRU, in the order n, r, z and r, z, n, into the flow."""
+    k, d, dh = slopes_gru(room).swapaxes(0, 1), gates_of(flow.d, 4), flow.dh
     through = np.empty_like(dh)
-    for kt, gt, zt in zip(k[::-1], g[::-1], z[::-1]):
+    weight, target = across(w["h2h"], through)
+    du = flow.d[..., plan.hidden :]
+    for kt, gt, zt, dt, dut in zip(*(a[::-1] for a in (k, flow.g, room.gates[1], d, du))):
         dh += gt
-        four = kt.reshape(plan.batch, 4, m)
-        four *= dh[:, None]
+        np.multiply(kt, dh, out=dt)
         dh *= zt
-        np.matmul(kt[:, m:], w["h2h"], out=through)
+        np.matmul(dut, weight, out=target)
         dh += through
-    return k[..., : 3 * m], k[..., m:], dh, None
 
 
 BACK = {"rnn_relu": back_rnn, "rnn_tanh": back_rnn, "lstm": back_lstm, "gru": back_gru}
 
 
-def weight_gradients(plan, room, x, w, da, du, into):
-    """Gradients of one layer and direction: its weights, into `into`, and its inputs."""
-    same = da is du  # in all but a GRU
-    x, da, du = (a.reshape(-1, a.shape[2]) for a in (x, da, du))
-    h = room.h[:-1].reshape(-1, plan.recurrent)
-    into["h2h"][...] = matmul(h.T, du).T  # a third faster than du.T @ h in OpenBLAS
-    matmul(da.T, x, out=into["i2h"])
-    ones = np.ones(len(x), x.dtype)
-    np.matmul(ones, du, out=into["h2h_bias"])
-    if same:
-        into["i2h_bias"][...] = into["h2h_bias"]
-    else:
-        np.matmul(ones, da, out=into["i2h_bias"])
+def weight_gradients(plan, room, flow, into):
+    """Gradients of one layer's weights in one direction, into `into`: sums over all steps."""
+    m, d = plan.hidden, flow.d.reshape(-1, flow.d.shape[2])
+    gru = plan.mode == "gru"
+    da, du = (d[:, : 3 * m], d[:, m:]) if gru else (d, d)
+    matmul(du.T, room.h[:-1].reshape(-1, plan.recurrent), out=into["h2h"])
+    both = matmul(da.T, room.x.reshape(len(d), -1))  # of weights and biases
+    if gru:
+        both = np.roll(both, -m, axis=0)  # from n, r, z to r, z, n
+    into["i2h"][...], into["i2h_bias"][...], into["h2h_bias"][...] = (
+        both[:, :-1],
+        both[:, -1],
+        both[:, -1],
+    )
+    if gru:
+        into["h2h_bias"][2 * m :] = d[:, 3 * m :].sum(0)
     if plan.projected:
-        dy = room.dy.reshape(-1, plan.recurrent)
-        np.matmul(dy.T, room.y.reshape(-1, plan.hidden), out=into["h2r"])
-    weight = w["i2h"]
-    if plan.mode == "gru":  # from n, r, z to r, z, n
-        m = plan.hidden
-        for name in ("i2h", "i2h_bias"):
-            into[name][...] = np.roll(into[name], -m, axis=0)
-        weight = np.roll(weight, m, axis=0)
-    return matmul(da, weight)
+        dy = flow.dy.reshape(-1, plan.recurrent)
+        matmul(dy.T, room.y.reshape(-1, m), out=into["h2r"])
 
 
 def back(plan, heads, arrays, lengths, memory, p):
     """Gradients of data, parameters and states, from those of the outputs: one sweep a layer."""
-    x, parameters, *states = arrays
-    if lengths is not None:
-        x = np.where(inside(x, lengths), x, 0).astype(x.dtype, copy=False)
-    _, outs, found, inputs, masks = rooms(plan, memory, p > 0)
+    _, parameters, *states = arrays
+    _, _, found, masks = rooms(plan, memory, p > 0)
     weights, packed = unpacked(parameters, plan), np.empty_like(parameters)
     into, firsts = unpacked(packed, plan), [np.empty_like(s) for s in states]
     g = heads[0]
     for layer in range(plan.layers - 1, -1, -1):
-        below = x if layer == 0 else (inputs or outs)[layer - 1]
         total = None
         for d in range(plan.directions):
             cell = layer * plan.directions + d
             last = [s[cell] for s in heads[1:]]
             gd = views(g, plan.directions)[d]
-            found_x = side(
-                plan, found[cell], below, weights[cell], gd, last, lengths, d, into[cell]
-            )
-            dx, *ends = found_x
+            dx, *ends = side(plan, found[cell], weights[cell], gd, last, lengths, d, into[cell])
             total = dx if total is None else total + dx
             for first, end in zip(firsts, ends):
                 first[cell] = end
@@ -600,29 +674,54 @@ def back(plan, heads, arrays, lengths, memory, p):
     return (g, packed, *firsts)
 
 
-def side(plan, room, x, w, g, last, lengths, d, into):
+def side(plan, room, w, g, last, lengths, d, into):
     """Gradients of one layer in one direction: of its inputs, and of its first states."""
     if lengths is not None:
         g = np.where(inside(g, lengths), g, 0)
-    if d:
-        x, g = flipped(x, lengths), flipped(g, lengths)
-    dh = np.zeros_like(room.h[0])
-    dc = np.zeros_like(room.c[0]) if plan.mode == "lstm" else None
-    injected = None
-    if last and lengths is None:
-        dh[...] = last[0]
-        if dc is not None:
-            dc[...] = last[1]
-    elif last:
-        g = at_ends(g, last[0], lengths)
-        injected = at_ends(np.zeros_like(room.tanh_c), last[1], lengths) if dc is not None else None
-    with step_by_step(plan):
-        da, du, *ends = BACK[plan.mode](plan, room, w, g, dh, dc, injected)
-    dx = weight_gradients(plan, room, x, w, da, du, into).reshape(x.shape)
+    flow = flow_of(plan, room, flipped(g, lengths) if d else g, last, lengths)
+    weight = w["i2h"]
+    if plan.mode == "gru":
+        weight = np.roll(weight, plan.hidden, axis=0)  # from r, z, n to n, r, z
+    parts, (height, width) = shares(plan), weight.shape
+    rows = parts[-1].stop - parts[-1].start
+    few = small(rows, height, width)
+    count = pieces(rows, height, width)
+
+    def sweep(rows):
+        part = flow.of(rows)
+        BACK[plan.mode](plan, room.of(rows), w, part)
+        if few:
+            da, out = part.d[:, None, :, :height], in_pieces(part.dx, count)
+            np.matmul(da, in_pieces(weight, count), out=out)
+
+    sweep_all(plan, parts, sweep)
+    weight_gradients(plan, room, flow, into)
+    if not few:
+        da = flow.d.reshape(-1, flow.d.shape[2])[:, :height]
+        matmul(da, weight, out=flow.dx.reshape(-1, width))
+    ends = [flow.dh] if flow.dc is None else [flow.dh, flow.dc]
     if lengths is not None and last:
         for end, g_last in zip(ends, last):
             end += np.where(lengths[:, None] == 0, g_last, 0)
-    return (flipped(dx, lengths) if d else dx, *ends)
+    return (flipped(flow.dx, lengths) if d else flow.dx, *ends)
+
+
+def flow_of(plan, room, g, last, lengths):
+    """What flows back: gradients that have come, and room for those of gates, inputs and first states."""
+    dh, lstm = np.zeros_like(room.h[0]), plan.mode == "lstm"
+    dc, injected = np.zeros_like(room.c[0]) if lstm else None, None
+    if last and lengths is None:
+        dh[...] = last[0]
+        if lstm:
+            dc[...] = last[1]
+    elif last:
+        g = at_ends(g, last[0], lengths)
+        injected = at_ends(np.zeros_like(room.tanh_c), last[1], lengths) if lstm else None
+    blocks = {"lstm": 4, "gru": 4}.get(plan.mode, 1)
+    d = np.empty_like(dh, shape=(plan.steps, plan.batch, blocks * plan.hidden))
+    dy = np.empty_like(dh, shape=room.h[1:].shape) if plan.projected else None
+    dx = np.empty_like(dh, shape=(plan.steps, plan.batch, room.x.shape[2] - 1))
+    return Parts(g=g, dh=dh, dc=dc, injected=injected, d=d, dy=dy, dx=dx)
 
 
 def at_ends(g, last, lengths):
@@ -684,7 +783,7 @@ def slowly(plan, order, arrays, lengths, memory, p, limits, n, m):
     for a in arrays:
         a.attach_grad()
     lengths = None if lengths is None else wrap(lengths)
-    masks = [wrap(a) for a in rooms(plan, memory, True)[4]] if p > 0 else None
+    masks = [wrap(a) for a in rooms(plan, memory, True)[3]] if p > 0 else None
     f = lambda *own: plain(plan, own, lengths, masks, limits)[:m]
     return tuple(a._data for a in derived(f, order, arrays, n, m))
 
@@ -770,7 +869,7 @@ def computed(plan, arrays, lengths, p, rng, limits):
 def dropped(plan, arrays, lengths, p, rng, limits):
     """The same step by step with dropout: its masks stay in the output's slab."""
     memory = np.empty_like(arrays[0], shape=(size_of(plan, True),))
-    _, outs, *_, masks = rooms(plan, memory, True)
+    _, outs, _, masks = rooms(plan, memory, True)
     for mask in masks:
         draws = source(rng, mask).random(mask.shape, np.float32)
         mask[...] = np.asarray((draws >= p) / (1 - p), like=mask)
