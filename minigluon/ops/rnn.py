@@ -4,6 +4,7 @@
 
 import math
 from contextlib import nullcontext
+from itertools import repeat
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from minigluon.ops.sequences import SequenceMask, SequenceReverse, inside, requi
 __all__ = [
     "BACK",
     "GATES",
+    "ORDER",
     "Parts",
     "Plan",
     "RNN",
@@ -34,7 +36,6 @@ __all__ = [
     "Size",
     "Slab",
     "across",
-    "affine",
     "along",
     "at_ends",
     "back",
@@ -53,12 +54,15 @@ __all__ = [
     "fast",
     "flipped",
     "flow_of",
+    "fold",
     "forwards",
     "further",
     "gates_of",
     "in_pieces",
+    "inputs_of",
     "joined",
     "limited",
+    "operands",
     "pieces",
     "places",
     "plain",
@@ -283,15 +287,22 @@ class Parts:
 
 
 class Room(Parts):
-    """The arrays of one layer and direction that the way back needs."""
+    """The arrays of one layer and direction that the way back needs; `rows` is what every step multiplies.
+
+    Of an LSTM, the gates that are sigmoids lie here doubled, as 1 + tanh, and so does what they alone scale: y.
+    """
 
     def __init__(self, plan, slab, layer):
-        t, n, h = plan.steps, plan.batch, plan.hidden
-        self.x = slab.cut(t, n, plan.width(layer) + 1)  # inputs, and a 1 for the bias
-        self.h = slab.cut(t + 1, n, plan.recurrent)  # states, the first before the first step
-        self.gates = slab.cut(GATES[plan.mode], t, n, h)
-        if plan.mode == "lstm":
-            self.c, self.tanh_c = slab.cut(t + 1, n, h), slab.cut(t, n, h)
+        t, n, h, r = plan.steps, plan.batch, plan.hidden, plan.recurrent
+        lstm = plan.mode == "lstm"
+        self.rows = slab.cut(t + 1, n, r + 1 + plan.width(layer))
+        self.h, self.x = (
+            self.rows[..., :r],
+            self.rows[:-1, ..., r:],
+        )  # x begins with a 1 for the bias
+        self.gates = slab.cut(5 if lstm else GATES[plan.mode], t + 1, n, h)  # i, f, o, g and c
+        if lstm:
+            self.tanh_c = slab.cut(t, n, h)
             self.y = slab.cut(t, n, h) if plan.projected else self.h[1:]  # before the projection
         if plan.mode == "gru":
             self.n = slab.cut(t, n, h)  # the state's share of the new gate
@@ -303,8 +314,7 @@ def rooms(plan, memory, dropout):
     t, n = plan.steps, plan.batch
     width = plan.directions * plan.recurrent
     found = [Room(plan, slab, cell // plan.directions) for cell in range(plan.cells)]
-    joined = [slab.cut(t, n, width) for _ in range(plan.layers)] if plan.directions > 1 else None
-    outs = joined or [room.h[1:] for room in found]
+    outs = [slab.cut(t, n, width) for _ in range(plan.layers)]
     masks = [slab.cut(t, n, width) for _ in range(plan.layers - 1)] if dropout else []
     return slab.at, outs, found, masks
 
@@ -366,102 +376,115 @@ def sweep_all(plan, parts, sweep):
         sweep(parts[0])
 
 
-def affine(mode, dtype):
-    """Scale and shift of each gate, with which one tanh gives all: sigmoid(u) = (1 + tanh(u / 2)) / 2."""
-    sigmoids = {"lstm": (1, 1, 0, 1), "gru": (1, 1, 0)}.get(mode, (0,))
-    sigmoids = np.array(sigmoids, dtype)
-    return 1 - sigmoids / 2, sigmoids / 2
+ORDER = {"lstm": [0, 1, 3, 2]}  # sigmoids first: i, f, o, g
 
 
-def factors(weight, scale, rows):
-    """A weight (G H, K), its gates scaled, as right sides (G, P, K, H / P) of small products of `rows` rows."""
-    gates, (height, k) = len(scale), weight.shape
-    count = pieces(rows, k, height // gates)
-    blocks = weight.reshape(gates, count, height // gates // count, k).swapaxes(2, 3)
-    return np.multiply(blocks, scale.reshape(gates, 1, 1, 1), order="C")
+def fold(plan):
+    """How many times itself an LSTM's state is in its room."""
+    return 2 if plan.mode == "lstm" and not plan.projected else 1
+
+
+def factors(weight, plan, rows, states=0):
+    """A weight (G H, K) as right sides (G, P, K, H / P) of small products of `rows` rows.
+
+    Sigmoids have half of it, as sigmoid(u) = (1 + tanh(u / 2)) / 2; so have the first `states` columns if states
+    are doubled.
+    """
+    gates, (height, k) = GATES[plan.mode], weight.shape
+    width = height // gates
+    count = pieces(rows, k, width)
+    found = np.empty_like(weight, shape=(gates, count, k, width // count))
+    blocks = weight.reshape(gates, count, width // count, k).swapaxes(2, 3)
+    for i, block in enumerate(ORDER.get(plan.mode, range(gates))):
+        np.multiply(blocks[block], 0.5 if i < gates - 1 else 1, out=found[i])
+    found[:, :, :states] *= 1 / fold(plan)
+    return found
 
 
 def forwards(plan, room, w):
     """Fill the room of one layer and direction; its inputs and first states are there already."""
-    scale, shift = affine(plan.mode, room.x.dtype)
+    parts, r = shares(plan), plan.recurrent
+    rows = parts[-1].stop - parts[-1].start
     bias = w["i2h_bias"] + w["h2h_bias"]
     if plan.mode == "gru":
         bias[2 * plan.hidden :] = w["i2h_bias"][2 * plan.hidden :]
-    weight = np.concatenate([w["i2h"], bias[:, None]], axis=1)  # the bias: a weight of the input 1
-    parts = shares(plan)
-    rows = parts[-1].stop - parts[-1].start
-    recurrent, inputs = factors(w["h2h"], scale, rows), None
-    if small(rows, weight.shape[1], plan.hidden):
-        inputs = factors(weight, scale, rows)
-    else:
-        x = room.x.reshape(-1, weight.shape[1])
-        for a, block in zip(room.gates, factors(weight, scale, 0)[:, 0]):
-            matmul(x, block, out=a.reshape(-1, plan.hidden))
-
-    def sweep(rows):
-        part = room.of(rows)
-        if inputs is not None:
-            gates = in_pieces(part.gates, inputs.shape[1]).swapaxes(0, 1)
-            np.matmul(part.x[:, None, None], inputs, out=gates)
-        SWEEPS[plan.mode](plan, part, w, recurrent, scale, shift)
-
-    sweep_all(plan, parts, sweep)
+    weight = np.concatenate([w["h2h"], bias[:, None], w["i2h"]], axis=1)
+    if plan.mode == "gru" or not small(rows, weight.shape[1], plan.hidden):
+        inputs, x = factors(weight[:, r:], plan, 0)[:, 0], room.x.reshape(-1, weight.shape[1] - r)
+        for a, block in zip(room.gates, inputs):
+            matmul(x, block, out=a[:-1].reshape(-1, plan.hidden))
+        weight = w["h2h"]
+    weight = factors(weight, plan, rows, r)
+    sweep_all(plan, parts, lambda part: SWEEPS[plan.mode](plan, room.of(part), w, weight))
 
 
-def sweep_rnn(plan, room, w, recurrent, scale, shift):
+def operands(plan, room, weight):
+    """What each step multiplies, where that goes, in pieces, and what is to be added to the gates, or None."""
+    count, k = weight.shape[1:3]
+    gates = room.gates[: len(weight), :-1].swapaxes(0, 1)
+    if k > plan.recurrent:
+        return room.rows[:-1], in_pieces(gates, count), repeat(None), gates
+    work = np.empty_like(gates[0])
+    return room.h[:-1], repeat(in_pieces(work, count)), repeat(work), gates
+
+
+def sweep_rnn(plan, room, w, weight):
     """Plain recurrence, h = f(a + h W^T)."""
     act = np.tanh if plan.mode == "rnn_tanh" else lambda a, out: np.maximum(a, 0, out=out)
-    work = np.empty_like(room.h[0], shape=room.gates.shape[2:])
-    target = in_pieces(work, recurrent.shape[1])
-    for a, h, new_h in zip(room.gates[0], room.h, room.h[1:]):
-        np.matmul(h, recurrent[0], out=target)
-        work += a
-        act(work, out=new_h)
+    for x, target, more, a, new_h in zip(*operands(plan, room, weight), room.h[1:]):
+        np.matmul(x, weight, out=target)
+        if more is not None:
+            a += more
+        act(a[0], out=new_h)
 
 
-def sweep_lstm(plan, room, w, recurrent, scale, shift):
-    """Long short-term memory; gates i, f, g, o."""
-    work, product = np.empty((4, *room.c.shape[1:]), room.c.dtype), np.empty_like(room.c[0])
-    target = in_pieces(work, recurrent.shape[1])
-    scales, shifts = (np.repeat(v, product.size).reshape(work.shape) for v in (scale, shift))
-    for a, i, f, g, o, h, c, new_c, tanh_c, y, new_h in zip(
-        room.gates.swapaxes(0, 1),
-        *room.gates,
-        room.h,
-        room.c,
-        room.c[1:],
+def sweep_lstm(plan, room, w, weight):
+    """Long short-term memory; gates i, f, o, doubled, and g."""
+    i_f_o, i_f, g_c = (
+        room.gates[at, :-1].swapaxes(0, 1) for at in (slice(3), slice(2), slice(3, 5))
+    )
+    both = np.empty_like(i_f[0])  # 2ig and 2fc, whose mean is the new c
+    flat, half = both.reshape(2, -1), np.full_like(both, 0.5, shape=(1, 2))
+    c, project = room.gates[4, 1:], w["h2r"].T / 2 if plan.projected else None
+    flat_c = c.reshape(len(c), 1, flat.shape[1])
+    for x, target, more, a, s, left, right, new_c, new, o, tanh_c, y, new_h in zip(
+        *operands(plan, room, weight),
+        i_f_o,
+        i_f,
+        g_c,
+        flat_c,
+        c,
+        room.gates[2],
         room.tanh_c,
         room.y,
         room.h[1:],
     ):
-        np.matmul(h, recurrent, out=target)
-        work += a
-        np.tanh(work, out=work)
-        work *= scales
-        np.add(work, shifts, out=a)
-        np.multiply(f, c, out=new_c)
-        np.multiply(i, g, out=product)
-        new_c += product
-        np.tanh(new_c, out=tanh_c)
+        np.matmul(x, weight, out=target)
+        if more is not None:
+            a += more
+        np.tanh(a, out=a)
+        s += 1
+        np.multiply(left, right, out=both)
+        np.matmul(half, flat, out=new_c)
+        np.tanh(new, out=tanh_c)
         np.multiply(o, tanh_c, out=y)
         if plan.projected:
-            np.matmul(y, w["h2r"].T, out=new_h)
+            np.matmul(y, project, out=new_h)
 
 
-def sweep_gru(plan, room, w, recurrent, scale, shift):
+def sweep_gru(plan, room, w, weight):
     """Gated recurrent unit; gates r, z, n."""
-    work, product = np.empty((3, *room.n.shape[1:]), room.n.dtype), np.empty_like(room.n[0])
-    target, bias = in_pieces(work, recurrent.shape[1]), w["h2h_bias"][2 * plan.hidden :]
-    two, new = work[:2], work[2]
-    for rz, r, z, n, h, un, new_h in zip(
-        room.gates[:2].swapaxes(0, 1), *room.gates, room.h, room.n, room.h[1:]
+    bias, product = w["h2h_bias"][2 * plan.hidden :], np.empty_like(room.n[0])
+    gates = room.gates[:, :-1]
+    for h, target, work, _, rz, r, z, n, un, new_h in zip(
+        *operands(plan, room, weight), gates[:2].swapaxes(0, 1), *gates, room.n, room.h[1:]
     ):
-        np.matmul(h, recurrent, out=target)
-        two += rz
-        np.tanh(two, out=two)
-        two *= 0.5
-        np.add(two, 0.5, out=rz)
-        np.add(new, bias, out=un)
+        np.matmul(h, weight, out=target)
+        rz += work[:2]
+        np.tanh(rz, out=rz)
+        rz *= 0.5
+        rz += 0.5
+        np.add(work[2], bias, out=un)
         np.multiply(r, un, out=product)
         product += n
         np.tanh(product, out=n)
@@ -508,18 +531,18 @@ def fast(plan, arrays, lengths, p, rng, keep):
 
 def enter(plan, room, x, states):
     """Write inputs and first states into a room."""
-    room.x[..., :-1], room.x[..., -1] = x, 1
-    room.h[0] = states[0]
+    room.x[..., 0], room.x[..., 1:] = 1, x
+    room.h[0] = states[0] * fold(plan)
     if plan.mode == "lstm":
-        room.c[0] = states[1]
+        room.gates[4, 0] = states[1]
 
 
 def joined(plan, out, found, layer, lengths):
     """The outputs of a layer's directions side by side, zero behind the ends of the sequences."""
-    if plan.directions > 1:
-        one, two = found[2 * layer : 2 * layer + 2]
-        out[..., : plan.recurrent] = one.h[1:]
-        out[..., plan.recurrent :] = flipped(two.h[1:], lengths)
+    rooms = found[layer * plan.directions : (layer + 1) * plan.directions]
+    for d, (room, part) in enumerate(zip(rooms, views(out, plan.directions))):
+        h = flipped(room.h[1:], lengths) if d else room.h[1:]
+        np.multiply(h, 1 / fold(plan), out=part)
     if lengths is not None:
         out[...] = np.where(inside(out, lengths), out, 0)
 
@@ -527,8 +550,10 @@ def joined(plan, out, found, layer, lengths):
 def ends(plan, found, lengths):
     """The last states of all layers and directions: h, and for an LSTM c."""
     at = -1 if lengths is None else (lengths, np.arange(plan.batch))
-    kinds = ("h", "c") if plan.mode == "lstm" else ("h",)
-    return tuple(np.stack([getattr(room, kind)[at] for room in found]) for kind in kinds)
+    last = [np.stack([room.h[at] for room in found]) / fold(plan)]
+    if plan.mode == "lstm":
+        last.append(np.stack([room.gates[4][at] for room in found]))
+    return tuple(last)
 
 
 def drop(mask, p, rng):
@@ -563,47 +588,48 @@ def gates_of(d, count):
 
 
 def slopes_lstm(room):
-    """What the sweep multiplies: the slopes of the gates i, f, g, o and of the cell."""
-    i, _, g, o = room.gates
-    k = np.subtract(1, room.gates)
-    k *= room.gates
-    k[0] *= g
-    k[1] *= room.c[:-1]
-    np.multiply(g, g, out=k[2])
-    np.subtract(1, k[2], out=k[2])
-    k[2] *= i
-    k[3] *= room.tanh_c
-    kc = room.tanh_c * room.tanh_c
-    np.subtract(1, kc, out=kc)
-    kc *= o
-    return k, kc
+    """What the sweep multiplies: f, the slopes of the gates i, f, g, o and that of the cell."""
+    i, _, o, g, _ = room.gates[:, :-1]
+    s = room.gates[:3, :-1]
+    k, slopes = np.empty((6, *g.shape), g.dtype), np.subtract(2, s)
+    slopes *= s  # (1 + t)(1 - t), four times the sigmoid's slope
+    slopes *= 0.25
+    np.multiply(s[1], 0.5, out=k[0])
+    np.multiply(slopes[:2], room.gates[3:, :-1], out=k[1:3])  # with g and c
+    np.multiply(slopes[2], room.tanh_c, out=k[4])
+    for out, t, s in ((k[3], g, i), (k[5], room.tanh_c, o)):
+        np.multiply(t, t, out=out)
+        np.subtract(1, out, out=out)
+        out *= s
+        out *= 0.5
+    return k
 
 
 def back_lstm(plan, room, w, flow):
-    """Gradients of the gates of an LSTM, into the flow."""
-    k, kc = slopes_lstm(room)
-    d, dh, dc = gates_of(flow.d, 4), flow.dh, flow.dc
+    """Gradients of the gates of an LSTM, into the flow, between those that leave for c and come from h."""
+    k, d, m = slopes_lstm(room).swapaxes(0, 1), gates_of(flow.d, 6), plan.hidden
+    dh, dc = flow.dh, flow.dc
     weight, target = across(w["h2h"], dh)
-    dy = np.empty_like(dc) if plan.projected else dh
-    gates = k[:3].swapaxes(0, 1), k[3], kc, room.gates[1], d[:, :3], d[:, 3], flow.d, flow.g
-    for t, (kifg, ko, kct, f, difg, do, dt, gt) in enumerate(zip(*(a[::-1] for a in gates)), 1):
+    dy, leaves = np.empty_like(dc) if plan.projected else dh, dc.copy()
+    gates = k[:, :4], k[:, 4:], d[:, :4], d[:, 4:], flow.d[..., m : 5 * m], flow.g
+    for t, (k_c, k_h, d_c, d_h, dt, gt) in enumerate(zip(*(a[::-1] for a in gates)), 1):
         dh += gt
         if plan.projected:
             flow.dy[-t] = dh
             np.matmul(dh, w["h2r"], out=dy)
-        kct *= dy
-        dc += kct
+        np.multiply(k_h, dy, out=d_h)
+        np.add(leaves, d_h[1], out=dc)
         if flow.injected is not None:
             dc += flow.injected[-t]
-        np.multiply(kifg, dc, out=difg)
-        np.multiply(ko, dy, out=do)
-        dc *= f
+        np.multiply(k_c, dc, out=d_c)
+        leaves = d_c[0]
         np.matmul(dt, weight, out=target)
+    dc[...] = leaves
 
 
 def slopes_gru(room):
     """What the sweep multiplies: the slopes of n, r, z and of the state's share of n."""
-    r, z, n = room.gates
+    r, z, n = room.gates[:, :-1]
     k = np.empty((4, *n.shape), n.dtype)
     kn, kr, kz, kq = k
     np.multiply(1 - z, 1 - n * n, out=kn)
@@ -618,10 +644,10 @@ def slopes_gru(room):
 def back_gru(plan, room, w, flow):
     """Gradients of the gates of a GRU, in the order n, r, z and r, z, n, into the flow."""
     k, d, dh = slopes_gru(room).swapaxes(0, 1), gates_of(flow.d, 4), flow.dh
-    through = np.empty_like(dh)
+    through, z = np.empty_like(dh), room.gates[1, :-1]
     weight, target = across(w["h2h"], through)
     du = flow.d[..., plan.hidden :]
-    for kt, gt, zt, dt, dut in zip(*(a[::-1] for a in (k, flow.g, room.gates[1], d, du))):
+    for kt, gt, zt, dt, dut in zip(*(a[::-1] for a in (k, flow.g, z, d, du))):
         dh += gt
         np.multiply(kt, dh, out=dt)
         dh *= zt
@@ -634,23 +660,26 @@ BACK = {"rnn_relu": back_rnn, "rnn_tanh": back_rnn, "lstm": back_lstm, "gru": ba
 
 def weight_gradients(plan, room, flow, into):
     """Gradients of one layer's weights in one direction, into `into`: sums over all steps."""
-    m, d = plan.hidden, flow.d.reshape(-1, flow.d.shape[2])
-    gru = plan.mode == "gru"
-    da, du = (d[:, : 3 * m], d[:, m:]) if gru else (d, d)
-    matmul(du.T, room.h[:-1].reshape(-1, plan.recurrent), out=into["h2h"])
-    both = matmul(da.T, room.x.reshape(len(d), -1))  # of weights and biases
-    if gru:
-        both = np.roll(both, -m, axis=0)  # from n, r, z to r, z, n
-    into["i2h"][...], into["i2h_bias"][...], into["h2h_bias"][...] = (
-        both[:, :-1],
-        both[:, -1],
-        both[:, -1],
-    )
-    if gru:
-        into["h2h_bias"][2 * m :] = d[:, 3 * m :].sum(0)
+    d, m, r = flow.d.reshape(-1, flow.d.shape[2]), plan.hidden, plan.recurrent
+    rows = room.rows[:-1].reshape(len(d), -1)  # h, 1, x
+    if plan.mode == "gru":  # gates n, r, z and r, z, n
+        both = np.roll(matmul(d[:, : 3 * m].T, rows[:, r:]), -m, axis=0)
+        states = matmul(d[:, m:].T, rows[:, : r + 1])
+        into["h2h_bias"][...] = states[:, r]
+    else:
+        both = matmul(d[:, inputs_of(plan)].T, rows)
+        states, both = both, both[:, r:]
+        into["h2h_bias"][...] = both[:, 0]
+    into["i2h_bias"][...], into["i2h"][...] = both[:, 0], both[:, 1:]
+    np.multiply(states[:, :r], 1 / fold(plan), out=into["h2h"])
     if plan.projected:
-        dy = flow.dy.reshape(-1, plan.recurrent)
-        matmul(dy.T, room.y.reshape(-1, m), out=into["h2r"])
+        into["h2r"][...] = matmul(flow.dy.reshape(-1, r).T, room.y.reshape(-1, m)) / 2
+
+
+def inputs_of(plan):
+    """The columns of a flow's gradients that inputs have a share in."""
+    m = plan.hidden
+    return {"lstm": slice(m, 5 * m), "gru": slice(3 * m)}.get(plan.mode, slice(m))
 
 
 def back(plan, heads, arrays, lengths, memory, p):
@@ -691,13 +720,13 @@ def side(plan, room, w, g, last, lengths, d, into):
         part = flow.of(rows)
         BACK[plan.mode](plan, room.of(rows), w, part)
         if few:
-            da, out = part.d[:, None, :, :height], in_pieces(part.dx, count)
+            da, out = part.d[:, None, :, inputs_of(plan)], in_pieces(part.dx, count)
             np.matmul(da, in_pieces(weight, count), out=out)
 
     sweep_all(plan, parts, sweep)
     weight_gradients(plan, room, flow, into)
     if not few:
-        da = flow.d.reshape(-1, flow.d.shape[2])[:, :height]
+        da = flow.d.reshape(-1, flow.d.shape[2])[:, inputs_of(plan)]
         matmul(da, weight, out=flow.dx.reshape(-1, width))
     ends = [flow.dh] if flow.dc is None else [flow.dh, flow.dc]
     if lengths is not None and last:
@@ -708,8 +737,10 @@ def side(plan, room, w, g, last, lengths, d, into):
 
 def flow_of(plan, room, g, last, lengths):
     """What flows back: gradients that have come, and room for those of gates, inputs and first states."""
-    dh, lstm = np.zeros_like(room.h[0]), plan.mode == "lstm"
-    dc, injected = np.zeros_like(room.c[0]) if lstm else None, None
+    t, n, lstm = plan.steps, plan.batch, plan.mode == "lstm"
+    new = lambda *shape: np.empty_like(g, shape=shape)
+    dh, dc = np.zeros_like(room.h[0]), np.zeros_like(room.tanh_c[0]) if lstm else None
+    injected = None
     if last and lengths is None:
         dh[...] = last[0]
         if lstm:
@@ -717,10 +748,9 @@ def flow_of(plan, room, g, last, lengths):
     elif last:
         g = at_ends(g, last[0], lengths)
         injected = at_ends(np.zeros_like(room.tanh_c), last[1], lengths) if lstm else None
-    blocks = {"lstm": 4, "gru": 4}.get(plan.mode, 1)
-    d = np.empty_like(dh, shape=(plan.steps, plan.batch, blocks * plan.hidden))
-    dy = np.empty_like(dh, shape=room.h[1:].shape) if plan.projected else None
-    dx = np.empty_like(dh, shape=(plan.steps, plan.batch, room.x.shape[2] - 1))
+    d = new(t, n, {"lstm": 6, "gru": 4}.get(plan.mode, 1) * plan.hidden)
+    dy = new(t, n, plan.recurrent) if plan.projected else None
+    dx = new(t, n, room.x.shape[2] - 1)
     return Parts(g=g, dh=dh, dc=dc, injected=injected, d=d, dy=dy, dx=dx)
 
 
