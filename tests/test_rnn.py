@@ -8,6 +8,7 @@ import pytest
 
 import minigluon as mx
 import minigluon.ops
+from minigluon import cores
 from minigluon.base import MXNetError
 from minigluon.gluon import block as gluon_block
 from minigluon.gluon import rnn
@@ -121,8 +122,56 @@ def test_the_sweep_is_the_plain_version(mode, both, projection):
 
 def called(xs, lengths, plan, both, projection):
     given = {} if lengths is None else {"sequence_length": lengths, "use_sequence_length": True}
-    return mx.nd.RNN(*xs, mode=plan.mode, state_size=5, num_layers=2, bidirectional=both,
+    return mx.nd.RNN(*xs, mode=plan.mode, state_size=plan.hidden, num_layers=plan.layers, bidirectional=both,
                      state_outputs=True, projection_size=projection, **given)  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("limit", [10**6, 30_000])  # the lower one: one product for all inputs
+@pytest.mark.parametrize(
+    "mode, projection", [("rnn_tanh", None), ("lstm", None), ("lstm", 48), ("gru", None)]
+)
+def test_threads_share_the_sweep(mode, projection, limit, threads, monkeypatch):
+    monkeypatch.setattr(cores.Alone, "threads", property(lambda a: 1 if a.depth else threads))
+    monkeypatch.setattr(minigluon.ops.rnn, "SMALL", limit)
+    size, steps, batch, inputs = (128 if mode == "rnn_tanh" else 80), 9, 66, 16
+    if projection:
+        size = 96
+    plan = Plan((steps, batch, inputs), mode, size, 1, True, projection)
+    assert len(minigluon.ops.rnn.shares(plan)) == threads
+    assert len(minigluon.ops.rnn.spans(plan)) == (1 if threads == 1 else 2)
+    rng = np.random.default_rng(1)
+    states = [rng.normal(size=(2, batch, n)) for n in (projection or size, size)]
+    arrays = [rng.normal(size=(steps, batch, inputs)), rng.normal(size=places(plan)[1]) * 0.05]
+    arrays += states[: plan.arrays - 2]
+    lengths = None if limit == 10**6 else rng.integers(0, steps + 1, batch)
+    found = []
+    for fast in (True, False):
+        xs = [mx.nd.array(a, dtype="float64") for a in arrays]
+        n = None if lengths is None else mx.nd.array(lengths, dtype="int64")
+        for x in xs:
+            x.attach_grad()
+        with mx.autograd.record():
+            ys = called(xs, n, plan, True, projection) if fast else plain(plan, xs, n, None)
+            total = sum((y * y).sum() for y in ys)
+        total.backward()
+        found.append([a.asnumpy() for a in (*ys, *(x.grad for x in xs))])
+    for a, b in zip(*found):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+
+
+def test_an_error_beside_the_sweep_is_raised():
+    def fails():
+        raise ZeroDivisionError
+
+    before = cores.alone.threads
+    with pytest.raises(ZeroDivisionError), minigluon.ops.rnn.beside() as later:
+        later(fails)
+    done = []
+    with minigluon.ops.rnn.beside() as later:
+        for i in range(20):
+            later(lambda i=i: done.append(i))
+    assert sorted(done) == list(range(20)) and cores.alone.threads == before
 
 
 def test_clipped_cells():

@@ -3,15 +3,18 @@
 # Written from chapters/61_recurrent_layers.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from contextvars import copy_context
+from functools import partial
 from itertools import repeat
+from queue import Empty, SimpleQueue
 
 import numpy as np
 
 from minigluon import autograd
 from minigluon.base import MXNetError
 from minigluon.context import current_context
-from minigluon.cores import FEW, MANY, alone, matmul, spread
+from minigluon.cores import FEW, MANY, alone, helpers, matmul, spread
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.op import operator
 from minigluon.ops.derivatives import derived, outputs_of
@@ -42,6 +45,7 @@ __all__ = [
     "back_gru",
     "back_lstm",
     "back_rnn",
+    "beside",
     "blocks",
     "checked",
     "computed",
@@ -66,6 +70,7 @@ __all__ = [
     "pieces",
     "places",
     "plain",
+    "products",
     "rnn_derivative",
     "rnn_inputs",
     "rnn_outputs",
@@ -79,11 +84,13 @@ __all__ = [
     "slopes_lstm",
     "slowly",
     "small",
+    "spans",
     "step",
     "sweep_all",
     "sweep_gru",
     "sweep_lstm",
     "sweep_rnn",
+    "swept_back",
     "told",
     "turned",
     "unpacked",
@@ -565,12 +572,12 @@ def drop(mask, p, rng):
 # --- Backwards in one sweep -----------------------------------------------------------------------
 
 
-def back_rnn(plan, room, w, flow):
+def back_rnn(plan, room, w, flow, steps):
     """Gradients of the gates of a plain recurrence, into the flow."""
-    h, dh = room.h[1:], flow.dh
+    h, dh = room.h[1:][steps], flow.dh
     k = 1 - h * h if plan.mode == "rnn_tanh" else (h > 0).astype(h.dtype)
     weight, target = across(w["h2h"], dh)
-    for kt, gt, dt in zip(k[::-1], flow.g[::-1], flow.d[::-1]):
+    for kt, gt, dt in zip(k[::-1], flow.g[steps][::-1], flow.d[steps][::-1]):
         dh += gt
         np.multiply(kt, dh, out=dt)
         np.matmul(dt, weight, out=target)
@@ -587,17 +594,16 @@ def gates_of(d, count):
     return d.reshape(*d.shape[:2], count, d.shape[2] // count).swapaxes(1, 2)
 
 
-def slopes_lstm(room):
+def slopes_lstm(gates, tanh_c):
     """What the sweep multiplies: f, the slopes of the gates i, f, g, o and that of the cell."""
-    i, _, o, g, _ = room.gates[:, :-1]
-    s = room.gates[:3, :-1]
+    (i, f, o, g, _), s = gates, gates[:3]
     k, slopes = np.empty((6, *g.shape), g.dtype), np.subtract(2, s)
     slopes *= s  # (1 + t)(1 - t), four times the sigmoid's slope
     slopes *= 0.25
-    np.multiply(s[1], 0.5, out=k[0])
-    np.multiply(slopes[:2], room.gates[3:, :-1], out=k[1:3])  # with g and c
-    np.multiply(slopes[2], room.tanh_c, out=k[4])
-    for out, t, s in ((k[3], g, i), (k[5], room.tanh_c, o)):
+    np.multiply(f, 0.5, out=k[0])
+    np.multiply(slopes[:2], gates[3:], out=k[1:3])  # with g and c
+    np.multiply(slopes[2], tanh_c, out=k[4])
+    for out, t, s in ((k[3], g, i), (k[5], tanh_c, o)):
         np.multiply(t, t, out=out)
         np.subtract(1, out, out=out)
         out *= s
@@ -605,49 +611,54 @@ def slopes_lstm(room):
     return k
 
 
-def back_lstm(plan, room, w, flow):
+def back_lstm(plan, room, w, flow, steps):
     """Gradients of the gates of an LSTM, into the flow, between those that leave for c and come from h."""
-    k, d, m = slopes_lstm(room).swapaxes(0, 1), gates_of(flow.d, 6), plan.hidden
-    dh, dc = flow.dh, flow.dc
+    k = slopes_lstm(room.gates[:, steps], room.tanh_c[steps]).swapaxes(0, 1)
+    d, m, dh, dc = flow.d[steps], plan.hidden, flow.dh, flow.dc
     weight, target = across(w["h2h"], dh)
     dy, leaves = np.empty_like(dc) if plan.projected else dh, dc.copy()
-    gates = k[:, :4], k[:, 4:], d[:, :4], d[:, 4:], flow.d[..., m : 5 * m], flow.g
-    for t, (k_c, k_h, d_c, d_h, dt, gt) in enumerate(zip(*(a[::-1] for a in gates)), 1):
+    six, injected = gates_of(d, 6), repeat(None)
+    if flow.injected is not None:
+        injected = flow.injected[steps][::-1]
+    dys = flow.dy[steps][::-1] if plan.projected else repeat(None)
+    gates = k[:, :4], k[:, 4:], six[:, :4], six[:, 4:], d[..., m : 5 * m], flow.g[steps]
+    for k_c, k_h, d_c, d_h, dt, gt, more, dyt in zip(*(a[::-1] for a in gates), injected, dys):
         dh += gt
         if plan.projected:
-            flow.dy[-t] = dh
+            dyt[...] = dh
             np.matmul(dh, w["h2r"], out=dy)
         np.multiply(k_h, dy, out=d_h)
         np.add(leaves, d_h[1], out=dc)
-        if flow.injected is not None:
-            dc += flow.injected[-t]
+        if more is not None:
+            dc += more
         np.multiply(k_c, dc, out=d_c)
         leaves = d_c[0]
         np.matmul(dt, weight, out=target)
     dc[...] = leaves
 
 
-def slopes_gru(room):
+def slopes_gru(gates, un, h):
     """What the sweep multiplies: the slopes of n, r, z and of the state's share of n."""
-    r, z, n = room.gates[:, :-1]
+    r, z, n = gates
     k = np.empty((4, *n.shape), n.dtype)
     kn, kr, kz, kq = k
     np.multiply(1 - z, 1 - n * n, out=kn)
     np.multiply(kn, r, out=kq)
     np.multiply(kq, 1 - r, out=kr)
-    kr *= room.n
+    kr *= un
     np.multiply(z, 1 - z, out=kz)
-    kz *= room.h[:-1] - n
+    kz *= h - n
     return k
 
 
-def back_gru(plan, room, w, flow):
+def back_gru(plan, room, w, flow, steps):
     """Gradients of the gates of a GRU, in the order n, r, z and r, z, n, into the flow."""
-    k, d, dh = slopes_gru(room).swapaxes(0, 1), gates_of(flow.d, 4), flow.dh
-    through, z = np.empty_like(dh), room.gates[1, :-1]
+    gates, d, dh = room.gates[:, steps], flow.d[steps], flow.dh
+    k = slopes_gru(gates, room.n[steps], room.h[steps]).swapaxes(0, 1)
+    through = np.empty_like(dh)
     weight, target = across(w["h2h"], through)
-    du = flow.d[..., plan.hidden :]
-    for kt, gt, zt, dt, dut in zip(*(a[::-1] for a in (k, flow.g, z, d, du))):
+    all_steps = k, flow.g[steps], gates[1], gates_of(d, 4), d[..., plan.hidden :]
+    for kt, gt, zt, dt, dut in zip(*(a[::-1] for a in all_steps)):
         dh += gt
         np.multiply(kt, dh, out=dt)
         dh *= zt
@@ -658,22 +669,37 @@ def back_gru(plan, room, w, flow):
 BACK = {"rnn_relu": back_rnn, "rnn_tanh": back_rnn, "lstm": back_lstm, "gru": back_gru}
 
 
-def weight_gradients(plan, room, flow, into):
-    """Gradients of one layer's weights in one direction, into `into`: sums over all steps."""
-    d, m, r = flow.d.reshape(-1, flow.d.shape[2]), plan.hidden, plan.recurrent
-    rows = room.rows[:-1].reshape(len(d), -1)  # h, 1, x
+def products(plan, room, flow, weight, steps):
+    """What some steps' gradients of gates give: those of inputs, into the flow, and shares in those of weights."""
+    m, r = plan.hidden, plan.recurrent
+    d, rows = (a[steps].reshape(-1, a.shape[2]) for a in (flow.d, room.rows))  # rows: h, 1, x
+    da = d[:, inputs_of(plan)]
+    matmul(da, weight, out=flow.dx[steps].reshape(len(d), -1))
     if plan.mode == "gru":  # gates n, r, z and r, z, n
-        both = np.roll(matmul(d[:, : 3 * m].T, rows[:, r:]), -m, axis=0)
-        states = matmul(d[:, m:].T, rows[:, : r + 1])
-        into["h2h_bias"][...] = states[:, r]
+        found = [matmul(da.T, rows[:, r:]), matmul(d[:, m:].T, rows[:, : r + 1])]
     else:
-        both = matmul(d[:, inputs_of(plan)].T, rows)
-        states, both = both, both[:, r:]
-        into["h2h_bias"][...] = both[:, 0]
-    into["i2h_bias"][...], into["i2h"][...] = both[:, 0], both[:, 1:]
+        found = [matmul(da.T, rows)]
+    if plan.projected:
+        found.append(matmul(flow.dy[steps].reshape(-1, r).T, room.y[steps].reshape(-1, m)))
+    return found
+
+
+def weight_gradients(plan, shares, into):
+    """Gradients of one layer's weights in one direction, into `into`, from the shares of all steps."""
+    total, r = shares[0], plan.recurrent
+    for share in shares[1:]:
+        for a, b in zip(total, share):
+            a += b
+    both = states = total[0]
+    if plan.mode == "gru":
+        both, states = np.roll(both, -plan.hidden, axis=0), total[1]
+    else:
+        both = both[:, r:]
+    into["h2h_bias"][...], into["i2h_bias"][...] = states[:, r], both[:, 0]
+    into["i2h"][...] = both[:, 1:]
     np.multiply(states[:, :r], 1 / fold(plan), out=into["h2h"])
     if plan.projected:
-        into["h2r"][...] = matmul(flow.dy.reshape(-1, r).T, room.y.reshape(-1, m)) / 2
+        np.multiply(total[1], 0.5, out=into["h2r"])
 
 
 def inputs_of(plan):
@@ -708,31 +734,71 @@ def side(plan, room, w, g, last, lengths, d, into):
     if lengths is not None:
         g = np.where(inside(g, lengths), g, 0)
     flow = flow_of(plan, room, flipped(g, lengths) if d else g, last, lengths)
-    weight = w["i2h"]
-    if plan.mode == "gru":
-        weight = np.roll(weight, plan.hidden, axis=0)  # from r, z, n to n, r, z
-    parts, (height, width) = shares(plan), weight.shape
-    rows = parts[-1].stop - parts[-1].start
-    few = small(rows, height, width)
-    count = pieces(rows, height, width)
-
-    def sweep(rows):
-        part = flow.of(rows)
-        BACK[plan.mode](plan, room.of(rows), w, part)
-        if few:
-            da, out = part.d[:, None, :, inputs_of(plan)], in_pieces(part.dx, count)
-            np.matmul(da, in_pieces(weight, count), out=out)
-
-    sweep_all(plan, parts, sweep)
-    weight_gradients(plan, room, flow, into)
-    if not few:
-        da = flow.d.reshape(-1, flow.d.shape[2])[:, inputs_of(plan)]
-        matmul(da, weight, out=flow.dx.reshape(-1, width))
+    weight_gradients(plan, swept_back(plan, room, w, flow), into)
     ends = [flow.dh] if flow.dc is None else [flow.dh, flow.dc]
     if lengths is not None and last:
         for end, g_last in zip(ends, last):
             end += np.where(lengths[:, None] == 0, g_last, 0)
     return (flipped(flow.dx, lengths) if d else flow.dx, *ends)
+
+
+def swept_back(plan, room, w, flow):
+    """Carry the flow back to the first step; the shares of spans of steps in the gradients of weights.
+
+    This thread goes back in time, the others multiply what it leaves behind.
+    """
+    weight, found = w["i2h"], {}
+    if plan.mode == "gru":
+        weight = np.roll(weight, plan.hidden, axis=0)  # from r, z, n to n, r, z
+
+    def rest(steps):
+        found[steps.start] = products(plan, room, flow, weight, steps)
+
+    all_steps, parts = spans(plan), shares(plan) if alone.threads > 2 else []
+    if len(all_steps) == 1 or len(parts) > 1:
+        whole = slice(plan.steps)
+        back_part = lambda part: BACK[plan.mode](plan, room.of(part), w, flow.of(part), whole)
+        sweep_all(plan, parts or [slice(plan.batch)], back_part)
+        spread(rest, all_steps)
+    else:
+        with beside() as later:
+            for steps in all_steps:
+                BACK[plan.mode](plan, room, w, flow, steps)
+                later(partial(rest, steps))
+    return [found[start] for start in sorted(found)]
+
+
+def spans(plan):
+    """Spans of steps, the last first, whose products are enough for a thread; one if there are none or no threads."""
+    rows = plan.steps * plan.batch
+    few = alone.threads < 2 or rows * plan.rows * plan.recurrent < 2 * MANY
+    count = 1 if few else max(1, min(plan.steps, rows // 256, 6))
+    edges = [i * plan.steps // count for i in range(count + 1)]
+    return [slice(i, j) for i, j in zip(edges, edges[1:])][::-1]
+
+
+@contextmanager
+def beside():
+    """A block that can leave tasks to other threads, `later(task)`; at its end this one takes its share of them."""
+    tasks, count = SimpleQueue(), alone.threads
+
+    def work(ask):
+        with suppress(Empty):
+            while task := ask():
+                task()
+
+    with alone:
+        run = lambda: copy_context().run
+        jobs = [helpers(count).submit(run(), work, tasks.get) for _ in range(count - 1)]
+        try:
+            yield tasks.put
+            work(tasks.get_nowait)
+        finally:
+            for _ in jobs:
+                tasks.put(None)
+            errors = [job.exception() for job in jobs]
+    for error in filter(None, errors):
+        raise error
 
 
 def flow_of(plan, room, g, last, lengths):
