@@ -12,6 +12,7 @@ import minigluon.gluon.contrib
 from minigluon import autograd, gluon, nd
 from minigluon.gluon import nn
 from minigluon.gluon.hybrid import SymbolBlock
+from minigluon.ops import normalization as norm
 from tests.reference.golden_layers import LAYERS, NETWORKS, network, numbers, observe, train
 from tests.test_ops import check_gradient
 
@@ -334,3 +335,30 @@ def test_files_go_both_ways(mxnet_python, tmp_path):
     np.testing.assert_allclose(
         back(x).asnumpy(), np.load(f"{out}-theirs.npy"), rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape, axis", [((16, 40, 8, 9), 1), ((6, 64, 32, 32), 1), ((50, 70), 1)])
+@pytest.mark.parametrize("far", [0.0, 100.0, 1e4])
+def test_channels_from_sums_equal_the_plain_way(dtype, shape, axis, far):
+    """Also where the mean is so large that sums of squares would lose all digits."""
+    rng = np.random.default_rng(0)
+    x, g = (rng.normal(size=shape).astype(dtype) for _ in range(2))
+    x[:, 1] += far
+    x[:, 2] = 3
+    gamma, beta = rng.normal(size=(2, shape[axis])).astype(dtype)
+    over = tuple(i for i in range(len(shape)) if i != axis)
+    gain, offset = (norm.kept(a, x, axis) for a in (gamma, beta))
+    wanted = norm.normalize(x, gain, offset, over, 1e-3, axis)
+    states = np.zeros(shape[axis], dtype), np.ones(shape[axis], dtype)
+    with mx.autograd.train_mode():
+        found = norm.BatchNorm.revealing[0].kernel(x, gamma, beta, *states, fix_gamma=False)
+    tolerance = {"float32": 2e-5, "float64": 1e-10}[dtype]
+    for a, b in zip((found[0], found[1], found[2]), (wanted[0], wanted[1], wanted[3])):
+        assert abs(a.reshape(b.shape) - b).max() <= tolerance * max(abs(b).max(), 1)
+    pulled = norm.pulled(g, x, gain, wanted[1], wanted[3], over, axis, axis)
+    back = norm.batch_norm_backward.kernel(
+        g, x, gamma, *states, *found[1:], fix_gamma=False, axis=axis
+    )
+    for a, b in zip(back, pulled):
+        assert abs(a - b).max() <= 10 * tolerance * max(abs(b).max(), 1)

@@ -2,12 +2,13 @@
 
 # Written from chapters/43_normalization.ipynb: edit the chapter, then run `minigluon export`.
 
+import math
 from functools import update_wrapper
 
 import numpy as np
 
 from minigluon.autograd import ones_like, state
-from minigluon.cores import spread
+from minigluon.cores import alone, spread
 from minigluon.op import operator, operators
 from minigluon.ops.elementwise import cast_like, greater
 from minigluon.ops.reduce import axes, broadcast_along, mean, one_axis, sum
@@ -16,15 +17,20 @@ from minigluon.ops.shape import reshape, reshape_like
 __all__ = [
     "BLOCK",
     "BatchNorm",
+    "FAR",
     "GroupNorm",
     "InstanceNorm",
+    "LONG",
     "LayerNorm",
+    "SHARE",
     "STATES",
+    "averaged",
     "batch_norm_backward",
     "batch_norm_rule",
     "batch_norm_shapes",
     "batch_normalized",
     "blocks",
+    "by_channel",
     "channel_shapes",
     "check_batch_norm",
     "complement",
@@ -33,18 +39,25 @@ __all__ = [
     "dotted",
     "each_block",
     "grouped",
+    "halves",
+    "in_use",
     "kept",
+    "leading",
     "moved",
     "named",
     "norm_backward",
     "normalize",
     "normalize_block",
+    "normalize_channels",
     "part",
     "pull_block",
+    "pull_channels",
     "pulled",
     "require_floats",
     "require_sizes",
     "revealing",
+    "scaled_into",
+    "sums_of",
     "twice",
     "wide",
 ]
@@ -78,13 +91,17 @@ def require_sizes(size, **arrays):
 
 # --- A block at a time ----------------------------------------------------------------------------
 
-BLOCK = 65536  # numbers in a block: the best or nearly so of 2^14 to 2^19 for the layers below
+BLOCK = (
+    1 << 19
+)  # numbers in a block at most: with smaller ones threads wait for Python's lock more often
+SHARE = 1 << 17  # numbers that are worth a thread
 
 
 def blocks(data, axis):
-    """Slices along `axis` that cover `data`, each of about BLOCK numbers."""
+    """Slices along `axis` that cover `data`, each of at most BLOCK numbers, and one for each thread."""
     n = data.shape[axis]
-    step = max(1, BLOCK * n // data.size) if data.size else 1
+    size = min(BLOCK, max(SHARE, -(-data.size // alone.threads)))
+    step = max(1, -(-size * n // data.size)) if data.size else 1
     if type(data) is not np.ndarray or n <= step:
         return [(slice(None),)]
     return [(slice(None),) * axis + (slice(i, i + step),) for i in range(0, n, step)]
@@ -114,8 +131,29 @@ def normalize(x, gamma, beta, over, eps, split):
     return out, *(np.concatenate(parts, axis=split) for parts in zip(*found))
 
 
+def leading(a, kept_axes):
+    """Whether the axes that stay are the first ones, and BLAS can add up the others of `a`."""
+    count = len(kept_axes)
+    known = type(a) is np.ndarray and a.flags.c_contiguous and a.size and a.dtype.char in "fd"
+    return known and kept_axes == tuple(range(count)) and count < a.ndim
+
+
+def averaged(a, over):
+    """The mean over some axes, which get the size 1: a product with ones where that can be."""
+    stay = complement(over, a.ndim)
+    if not leading(a, stay):
+        return a.mean(axis=over, keepdims=True)
+    sums = a.reshape(*a.shape[: len(stay)], -1)
+    sums = sums @ np.full(sums.shape[-1], 1 / sums.shape[-1], a.dtype)
+    return sums.reshape(*sums.shape, *[1] * len(over))
+
+
 def dotted(a, b, kept_axes):
     """The sums of a b over all axes but some, which stay; no array of products is made."""
+    if leading(a, kept_axes) and leading(b, kept_axes):
+        flat = *a.shape[: len(kept_axes)], -1
+        sums = np.vecdot(a.reshape(flat), b.reshape(flat))
+        return sums.reshape(*sums.shape, *[1] * (a.ndim - len(kept_axes)))
     if type(a) is not np.ndarray or a.ndim > 8:
         over = tuple(i for i in range(a.ndim) if i not in kept_axes)
         return (a * b).sum(axis=over, keepdims=True)
@@ -133,7 +171,7 @@ def complement(axes, ndim):
 def normalize_block(x, gamma, beta, over, eps, out, at):
     """Fill one block of `out`; return its m, v and r."""
     a, y = wide(x[at]), out[at]
-    m = a.mean(axis=over, keepdims=True)
+    m = averaged(a, over)
     centred = a - m
     v = dotted(centred, centred, complement(over, x.ndim))
     v /= centred.size // v.size
@@ -170,7 +208,7 @@ def pull_block(g, x, gamma, m, r, over, others, t, out, at):
         along_xhat = dotted(h, xhat, complement(over, x.ndim))
         along_xhat /= h.size // along_xhat.size
         xhat *= along_xhat
-        h -= h.mean(axis=over, keepdims=True)
+        h -= averaged(h, over)
         h -= xhat
         np.multiply(h, r, out=out[at], casting="same_kind")
     return by_gamma, by_beta
@@ -184,6 +222,93 @@ def pulled(g, x, gamma, m, r, over, along, split, t=None):
     if split != along:
         by_gamma, by_beta = (a.sum(axis=split) for a in (by_gamma, by_beta))
     return out, by_gamma.reshape(-1), by_beta.reshape(-1)
+
+
+# --- A whole channel from two sums ----------------------------------------------------------------
+
+FAR = 64  # (m/σ)² up to which a variance is taken from sums: six digits of seven are left at worst
+LONG = 48  # numbers of a channel that lie together, from which a step for each is worth it
+
+
+def by_channel(data, axis):
+    """`data` as (before, channels, after), or None where sums had better be taken the plain way."""
+    known = type(data) is np.ndarray and data.dtype.char in "fd" and data.flags.c_contiguous
+    if not known or data.size < 2:
+        return None
+    before, after = math.prod(data.shape[:axis]), math.prod(data.shape[axis + 1 :])
+    return data.reshape(before, data.shape[axis], after)
+
+
+def halves(x):
+    """Slices of the channels: one a thread, or where rows would become too short, all."""
+    _, c, run = x.shape
+    threads = min(alone.threads, x.size // SHARE, c)
+    if threads < 2 or (run < LONG and c * run < 512 * threads):
+        return [slice(0, c)]
+    step = min(-(-c // threads), max(1, BLOCK * c // x.size))
+    return [slice(i, i + step) for i in range(0, c, step)]
+
+
+def sums_of(a, b):
+    """The sums of a and of a b for each channel, in double precision."""
+    n, c, run = a.shape
+    if run < LONG:
+        a, b = a.reshape(n, c * run), b.reshape(n, c * run)
+        both = a.sum(0), np.einsum("ij,ij->j", a, b)
+        return [s.reshape(c, run).sum(1, dtype="f8") for s in both]
+    return (a @ np.ones(run, a.dtype)).sum(0, dtype="f8"), np.vecdot(a, b).sum(0, dtype="f8")
+
+
+def scaled_into(out, x, factors, offsets=None):
+    """`out` = `factors` x + `offsets`, with a number a channel; short channels as one long row."""
+    n, c, run = x.shape
+    if run < LONG:
+        x, out = x.reshape(n, c * run), out.reshape(n, c * run)
+    for f, a in ((np.multiply, factors), (np.add, offsets)):
+        if a is not None:
+            a = a.astype(x.dtype)
+            f(x, np.repeat(a, run) if run < LONG else a[:, None], out=out)
+        x = out
+
+
+def normalize_channels(x, gamma, beta, eps):
+    """y, m, v and r of x, (before, channels, after); None where sums would lose digits."""
+    out, count = np.empty_like(x), x.shape[0] * x.shape[2]
+
+    def fill(at):
+        a = x[:, at]
+        total, squares = sums_of(a, a)
+        m = total / count
+        v = squares / count - m * m
+        if not (m * m <= FAR * v).all():
+            return None
+        r = 1 / np.sqrt(v + eps)
+        gain = gamma[at] * r
+        scaled_into(out[:, at], a, gain, beta[at] - m * gain)
+        return m, v, r
+
+    found = spread(fill, halves(x))
+    return None if None in found else (out, *(np.concatenate(parts) for parts in zip(*found)))
+
+
+def pull_channels(g, x, gain, m, r, t):
+    """The gradients of x, γ and β from that of y, g, both (before, channels, after)."""
+    out, count = np.empty_like(x), x.shape[0] * x.shape[2]
+
+    def fill(at):
+        h, a, centre, scale = g[:, at], x[:, at], m[at], r[at]
+        by_beta, along_x = sums_of(h, a)
+        by_gamma = scale * (along_x - centre * by_beta)
+        A = scale * gain[at]
+        B = -t / count * A * scale * by_gamma
+        rest = np.empty(a.shape, a.dtype)
+        scaled_into(rest, a, B, -t / count * A * by_beta - B * centre)
+        scaled_into(out[:, at], h, A)
+        out[:, at] += rest
+        return by_gamma, by_beta
+
+    parts = zip(*spread(fill, halves(x)))
+    return out, *(np.concatenate(p).astype(x.dtype) for p in parts)
 
 
 # --- Twice ----------------------------------------------------------------------------------------
@@ -394,15 +519,26 @@ def batch_normalized(data, gamma, beta, moving_mean, moving_var, eps, fix_gamma,
         gamma[...] = 1  # as MXNet: a parameter that is not learnt is not left at another value
     gain, offset = (kept(wide(a), data, axis) for a in (gamma, beta))
     if state.training and not fixed:
-        over = tuple(i for i in range(data.ndim) if i != axis)
-        y, m, v, r = normalize(data, gain, offset, over, eps, axis)
+        x = by_channel(data, axis)
+        found = None if x is None else normalize_channels(x, gamma, beta, eps)
+        if found is None:
+            over = tuple(i for i in range(data.ndim) if i != axis)
+            found = normalize(data, gain, offset, over, eps, axis)
+        y, m, v, r = found
         m, v, r = (a.reshape(-1).astype(moving_mean.dtype) for a in (m, v, r))
-        return y, m, r, v, np.ones_like(moving_mean, shape=1)
+        return y.reshape(data.shape), m, r, v, np.ones_like(moving_mean, shape=1)
+    return *in_use(data, gain, offset, moving_mean, moving_var, eps, axis), np.zeros_like(
+        moving_mean, shape=1
+    )
+
+
+def in_use(data, gain, offset, moving_mean, moving_var, eps, axis):
+    """The same with the running statistics: y, mean, 1/σ, variance."""
     r = 1 / np.sqrt(moving_var + eps)
     gain = gain * kept(wide(r), data, axis)  # not in place: it may be γ itself
     y = data * gain.astype(data.dtype)
     y += (offset - kept(wide(moving_mean), data, axis) * gain).astype(data.dtype)
-    return y, moving_mean.copy(), r, moving_var.copy(), np.zeros_like(moving_mean, shape=1)
+    return y, moving_mean.copy(), r, moving_var.copy()
 
 
 def moved(state_array, new, momentum, t):
@@ -435,12 +571,15 @@ def batch_norm_backward(
     if state.training:
         moved(moving_mean, mean, momentum, mode)
         moved(moving_var, var, momentum, mode)
-    over = tuple(i for i in range(inputs.ndim) if i != axis)
-    gain = kept(wide(gamma), inputs, axis)
-    gain = np.ones_like(gain) if fix_gamma else gain
-    m, r = (kept(wide(a), inputs, axis) for a in (mean, scale))
-    found = pulled(data, inputs, gain, m, r, over, axis, axis, wide(mode))
-    return found[0], *(a.astype(gamma.dtype) for a in found[1:])
+    gain = np.ones_like(gamma) if fix_gamma else gamma
+    x, m, r = by_channel(inputs, axis), wide(mean), wide(scale)
+    if x is not None and data.flags.c_contiguous and ((m * r) ** 2 <= FAR).all():
+        found = pull_channels(data.reshape(x.shape), x, wide(gain), m, r, wide(mode))
+    else:
+        over = tuple(i for i in range(inputs.ndim) if i != axis)
+        gain, m, r = (kept(wide(a), inputs, axis) for a in (gain, m, r))
+        found = pulled(data, inputs, gain, m, r, over, axis, axis, wide(mode))
+    return found[0].reshape(inputs.shape), *(a.astype(gamma.dtype) for a in found[1:])
 
 
 batch_norm_backward.outputs = 3
