@@ -210,17 +210,24 @@ def products(tiny):
     x, w = device(*shape), device(f, 3, 3, shape[-1])
     settings = {"kernel": (3, 3), "pad": (1, 1), "num_filter": f, "layout": "NHWC", "no_bias": True}
     flops = 2 * 9 * f * int(np.prod(shape))
-    theirs = None
+    g = kernel("Convolution")(x, w, **settings)
+    same = {k: settings[k] for k in ("kernel", "pad", "layout")}
+    theirs = [None] * 3
     if torch:
-        picture, filters = (tensor(v).permute(0, 3, 1, 2) for v in (x, w))
-        theirs = lambda: torch.nn.functional.conv2d(picture, filters, padding=1)
-    yield Row(
-        "convolution NHWC fp16",
+        picture, filters, G = (tensor(v).permute(0, 3, 1, 2) for v in (x, w, g))
+        grad = torch.nn.grad
+        theirs = [
+            lambda: torch.nn.functional.conv2d(picture, filters, padding=1),
+            lambda: grad.conv2d_input(picture.shape, filters, G, padding=1),
+            lambda: grad.conv2d_weight(picture, filters.shape, G, padding=1),
+        ]
+    ours = (
         lambda: kernel("Convolution")(x, w, **settings),
-        theirs,
-        2 * x.nbytes,
-        flops,
+        lambda: kernel("conv_data")(g, w, x, **same),
+        lambda: kernel("conv_weight")(g, x, **same),
     )
+    for name, call, other in zip(("", ", picture", ", weight"), ours, theirs):
+        yield Row(f"convolution NHWC fp16{name}", call, other, x.nbytes + g.nbytes, flops)
 
 
 def networks(tiny):

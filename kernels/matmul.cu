@@ -1,7 +1,6 @@
 // C = A B^T in four steps: one thread a number, tiles in shared memory, blocks in registers, tensor
 // cores. A is (m, k), B (n, k), C (m, n): the product of a dense layer.
-#include "mg.cuh"
-#include "mg_ptx.cuh"
+#include "mg_tile.cuh"
 
 // Each number of C by one thread, which reads 2k numbers: m n 2k in all.
 template <class T>
@@ -40,54 +39,26 @@ __global__ void tiled(const T* __restrict__ a, const T* __restrict__ b, T* __res
 template <class T>
 __global__ void __launch_bounds__(256) blocked(const T* __restrict__ a, const T* __restrict__ b,
                                                T* __restrict__ c, int m, int n, int k) {
-    __shared__ float as[16][68];
-    __shared__ float bs[16][68];
-    const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
     const int bm = blockIdx.y * 64, bn = blockIdx.x * 64;
     float acc[4][4] = {};
-    for (int k0 = 0; k0 < k; k0 += 16) {
+    mg_blocked<false, false>(
+        0, k,
+        [&](int r, int q) { return bn + r < n ? mg_float(b[(long long)(bn + r) * k + q]) : 0.f; },
+        [&](int r, int q) { return bm + r < m ? mg_float(a[(long long)(bm + r) * k + q]) : 0.f; },
+        acc);
+    const int q = bn + threadIdx.x % 16 * 4, r = bm + threadIdx.x / 16 * 4;
 #pragma unroll
-        for (int i = threadIdx.x; i < 64 * 16; i += 256) {
-            const int r = i / 16, q = i % 16;
-            const bool inside = k0 + q < k;
-            as[q][r] = inside && bm + r < m ? mg_float(a[(long long)(bm + r) * k + k0 + q]) : 0.f;
-            bs[q][r] = inside && bn + r < n ? mg_float(b[(long long)(bn + r) * k + k0 + q]) : 0.f;
-        }
-        __syncthreads();
-#pragma unroll
-        for (int q = 0; q < 16; ++q) {
-            float u[4], v[4];
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                u[i] = as[q][ty * 4 + i];
-                v[i] = bs[q][tx * 4 + i];
-            }
-#pragma unroll
-            for (int i = 0; i < 4; ++i)
-#pragma unroll
-                for (int j = 0; j < 4; ++j) acc[i][j] = fmaf(u[i], v[j], acc[i][j]);
-        }
-        __syncthreads();
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i)
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-            const int r = bm + ty * 4 + i, q = bn + tx * 4 + j;
-            if (r < m && q < n) c[(long long)r * n + q] = mg_to<T>(acc[i][j]);
-        }
+    for (int j = 0; j < 4; ++j)
+        if (r + j < m) mg_four(c + (r + j) * (long long)n + q, acc[j], n - q, n % 4 == 0);
 }
 
-// The same tile by tensor cores: while they multiply one stage, the next is on its way. 128
-// threads; k must be a multiple of 8, for loads are 16 bytes wide.
+// The same tile by tensor cores. 128 threads; k must be a multiple of 8, for loads are 16 bytes wide.
 template <class T>
 __global__ void __launch_bounds__(128) tensor(const T* __restrict__ a, const T* __restrict__ b,
                                               T* __restrict__ c, int m, int n, int k) {
     __shared__ __align__(16) T as[2][64][MG_LD];
     __shared__ __align__(16) T bs[2][64][MG_LD];
-    const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
-    const int wm = (warp >> 1) * 32, wn = (warp & 1) * 32;
-    const int bm = blockIdx.y * 64, bn = blockIdx.x * 64, steps = (k + 31) / 32;
+    const int tid = threadIdx.x, bm = blockIdx.y * 64, bn = blockIdx.x * 64;
     float acc[2][4][4] = {};
     auto load = [&](int t) {
         const int s = t & 1;
@@ -98,28 +69,11 @@ __global__ void __launch_bounds__(128) tensor(const T* __restrict__ a, const T* 
             mg_cp_async16(&as[s][r][q], a + (in_a ? (long long)(bm + r) * k + at : 0), in_a);
             mg_cp_async16(&bs[s][r][q], b + (in_b ? (long long)(bn + r) * k + at : 0), in_b);
         }
-        mg_cp_async_commit();
     };
-    load(0);
-    for (int t = 0; t < steps; ++t) {
-        if (t + 1 < steps) {
-            load(t + 1);
-            mg_cp_async_wait<1>();
-        } else {
-            mg_cp_async_wait<0>();
-        }
-        __syncthreads();
-        mg_multiply(as[t & 1], bs[t & 1], wm, wn, lane, acc);
-        __syncthreads();
-    }
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
-#pragma unroll
-            for (int h = 0; h < 4; ++h) {
-                const int r = bm + wm + i * 16 + (lane >> 2) + (h >> 1) * 8;
-                const int q = bn + wn + j * 8 + (lane & 3) * 2 + (h & 1);
-                if (r < m && q < n) c[(long long)r * n + q] = mg_to<T>(acc[i][j][h]);
-            }
+    mg_pipeline((k + 31) / 32, load, [&](int s) {
+        mg_multiply(as[s], bs[s], mg_warp_row(), mg_warp_col(), tid & 31, acc);
+    });
+    mg_sums(acc, [&](int r, int q, float v) {
+        if (bm + r < m && bn + q < n) c[(long long)(bm + r) * n + bn + q] = mg_to<T>(v);
+    });
 }

@@ -21,6 +21,14 @@ __device__ __forceinline__ void mg_ldmatrix_x4(unsigned (&r)[4], const void* sme
                  : "r"(a)
                  : "memory");
 }
+// The same matrices transposed.
+__device__ __forceinline__ void mg_ldmatrix_x4_trans(unsigned (&r)[4], const void* smem) {
+    const unsigned a = (unsigned)__cvta_generic_to_shared(smem);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(a)
+                 : "memory");
+}
 // d += a b, with a 16 by 16, b 16 by 8, by the tensor cores; sums in float.
 __device__ __forceinline__ void mg_mma_bf16(float (&d)[4], const unsigned (&a)[4], unsigned b0,
                                             unsigned b1) {
@@ -52,6 +60,17 @@ __device__ __forceinline__ void mg_mma(float (&d)[4], const unsigned (&a)[4], un
 // eight rows lie in different banks for ldmatrix.
 #define MG_LD 40
 
+// All products of a warp's fragments: 16 columns of two times 16 rows with two times 16.
+template <class T>
+__device__ __forceinline__ void mg_fragments(const unsigned (&a)[2][4], const unsigned (&b)[2][4],
+                                             float (&acc)[2][4][4]) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+            mg_mma(acc[i][j], a[i], b[j >> 1][(j & 1) * 2], b[j >> 1][(j & 1) * 2 + 1], T{});
+}
+
 // A warp's 32 by 32 part, at (wm, wn), of the product of a tile and the other transposed.
 template <class T>
 __device__ __forceinline__ void mg_multiply(const T (*as)[MG_LD], const T (*bs)[MG_LD], int wm,
@@ -60,16 +79,30 @@ __device__ __forceinline__ void mg_multiply(const T (*as)[MG_LD], const T (*bs)[
     for (int kk = 0; kk < 32; kk += 16) {
         unsigned a[2][4], b[2][4];
 #pragma unroll
-        for (int i = 0; i < 2; ++i)
+        for (int i = 0; i < 2; ++i) {
             mg_ldmatrix_x4(a[i], &as[wm + i * 16 + (lane & 15)][kk + (lane >> 4) * 8]);
-#pragma unroll
-        for (int j = 0; j < 2; ++j)
             mg_ldmatrix_x4(
-                b[j], &bs[wn + j * 16 + (lane >> 4) * 8 + (lane & 7)][kk + ((lane >> 3) & 1) * 8]);
+                b[i], &bs[wn + i * 16 + (lane >> 4) * 8 + (lane & 7)][kk + ((lane >> 3) & 1) * 8]);
+        }
+        mg_fragments<T>(a, b, acc);
+    }
+}
+
+// Tiles that lie the other way: 32 rows of 64 numbers, 72 apart, the sum runs over the rows.
+#define MG_LD_DEEP 72
+template <class T>
+__device__ __forceinline__ void mg_multiply_deep(const T (*as)[MG_LD_DEEP],
+                                                 const T (*bs)[MG_LD_DEEP], int wm, int wn,
+                                                 int lane, float (&acc)[2][4][4]) {
 #pragma unroll
-        for (int i = 0; i < 2; ++i)
+    for (int kk = 0; kk < 32; kk += 16) {
+        const int high = (lane >> 4) * 8, middle = ((lane >> 3) & 1) * 8, row = kk + (lane & 7);
+        unsigned a[2][4], b[2][4];
 #pragma unroll
-            for (int j = 0; j < 4; ++j)
-                mg_mma(acc[i][j], a[i], b[j >> 1][(j & 1) * 2], b[j >> 1][(j & 1) * 2 + 1], T{});
+        for (int i = 0; i < 2; ++i) {
+            mg_ldmatrix_x4_trans(a[i], &as[row + high][wm + i * 16 + middle]);
+            mg_ldmatrix_x4_trans(b[i], &bs[row + middle][wn + i * 16 + high]);
+        }
+        mg_fragments<T>(a, b, acc);
     }
 }

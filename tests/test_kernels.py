@@ -5,6 +5,11 @@ import zlib
 import numpy as np
 import pytest
 
+try:
+    import ml_dtypes
+except ImportError:
+    ml_dtypes = None
+
 import minigluon.ops
 from minigluon import cuda_on_cpu, gpu_on_cpu
 from minigluon.autograd import train_mode
@@ -221,6 +226,69 @@ CASES |= {
     ),
 }
 
+
+
+def conv_gradient(*sizes, of, stride=(1, 1), dilate=(1, 1), pad=(0, 0), **more):
+    """What the gradient of the picture, or of the weight, gets."""
+    x, w = conv_arrays(*sizes, bias=False, **more)
+    layout = "NHWC" if more.get("last") else None
+    settings = {"kernel": sizes[5:7], "stride": stride, "dilate": dilate, "pad": pad}
+    settings |= {"num_group": more.get("groups", 1), "layout": layout}
+    wide = [a.astype("float32") for a in (x, w)]
+    y = operators["Convolution"].kernel(*wide, no_bias=True, num_filter=sizes[4], **settings)
+    g = random(*y.shape, seed=3, dtype=more.get("dtype", "float32")) / 4
+    return ([g.astype(x.dtype), w, x] if of == "data" else [g.astype(x.dtype), x]), settings
+
+
+def gradient_case(of, *sizes, **more):
+    """A row of the table for one of the two gradients."""
+    arrays = lambda: conv_gradient(*sizes, of=of, **more)[0]
+    return f"conv_{of}", arrays, conv_gradient(*sizes, of=of, **more)[1]
+
+
+ODD = {"stride": (2, 1), "dilate": (1, 2), "pad": (1, 2)}
+for of in ("data", "weight"):
+    CASES |= {
+        f"conv {of}": gradient_case(of, 2, 3, 9, 8, 5, 3, 2, **ODD),
+        f"conv {of} groups": gradient_case(of, 2, 6, 9, 8, 4, 3, 2, groups=2, **ODD),
+        f"conv {of} large": gradient_case(of, 3, 7, 16, 15, 70, 3, 3, pad=(1, 1)),
+        f"conv {of} one": gradient_case(of, 1, 1, 1, 1, 1, 1, 1),
+        f"conv {of} gaps": gradient_case(of, 1, 66, 7, 5, 3, 1, 2, stride=(3, 3)),
+        f"conv {of} half": gradient_case(
+            of, 2, 16, 9, 8, 8, 3, 2, dtype="float16", last=True, **ODD
+        ),
+        f"conv {of} half large": gradient_case(
+            of, 3, 24, 13, 15, 72, 3, 3, dtype="float16", last=True, pad=(1, 1)
+        ),
+    }
+    if ml_dtypes:
+        CASES[f"conv {of} bf16"] = gradient_case(
+            of, 2, 8, 9, 8, 72, 3, 3, dtype="bfloat16", last=True, stride=(2, 2)
+        )
+
+DECONV = {"kernel": (3, 2), "stride": (2, 3), "pad": (1, 0), "adj": (1, 2), "num_filter": 6}
+
+
+def deconv_arrays(weight=True, bias=True, grad=False):
+    """Data, weight of two groups, bias; or data and the gradient of the result."""
+    x, w = random(2, 4, 5, 3), random(4, 3, 3, 2) / 5
+    return [x] + [w] * weight + [random(6)] * bias + [random(2, 6, 10, 10, seed=1) / 4] * grad
+
+
+CASES |= {
+    "deconv": ("Deconvolution", deconv_arrays, {**DECONV, "num_group": 2, "no_bias": False}),
+    "deconv data": (
+        "deconv_data",
+        lambda: [random(2, 6, 10, 10, seed=1), deconv_arrays()[1], random(2, 4, 5, 3)],
+        {**{k: v for k, v in DECONV.items() if k != "num_filter"}, "num_group": 2},
+    ),
+    "deconv weight": (
+        "deconv_weight",
+        lambda: deconv_arrays(weight=False, bias=False, grad=True),
+        {**{k: v for k, v in DECONV.items() if k != "num_filter"}, "num_group": 2},
+    ),
+}
+
 POOL = {"kernel": (3, 2), "stride": (2, 2), "pad": (1, 1), "pooling_convention": "full"}
 
 
@@ -340,7 +408,7 @@ def test_compiles_within_its_budget(file, arch):
         assert spilled == 0 and registers <= budget and shared <= 49152, (name, registers, spilled)
 
 
-REGISTERS = {"tensor": 96, "conv": 96}  # what a kernel may use beyond 64, by the start of its name
+REGISTERS = {"tensor": 96, "conv": 96, "blocked": 96}  # what a kernel may use beyond 64, by the start of its name
 
 PLANTED = {  # a case, what is changed in its source, what check mode must say
     "a barrier less": ("softmax block", "__syncthreads();", "", "race"),
@@ -360,12 +428,25 @@ PLANTED = {  # a case, what is changed in its source, what check mode must say
     "too many splits": ("batch columns", "threadIdx.y > 1 || ", "", "out-of-bounds|out of"),
     "two writers of a row": ("untake odd", "if (r > 0 && keys[r - 1] == key) return;", "", "race"),
     "copies not waited for": ("conv tensor half", "wait<1>", "wait<2>", "uninit"),
-    "a window beyond the picture": ("conv", "row < z.h", "row <= z.h", "out-of-bounds"),
+    "a window beyond the picture": ("conv", "v < size ? v", "v <= size ? v", "out-of-bounds"),
     "a tile in use is written": (
         "conv large",
-        "acc[i][j]);\n        }\n        __syncthreads();",
-        "acc[i][j]);\n        }",
+        "acc[j][i]);\n        }\n        __syncthreads();",
+        "acc[j][i]);\n        }",
         "race",
+    ),
+    "deep copies not waited for": ("conv weight half", "wait<1>", "wait<2>", "uninit"),
+    "a part too long": (
+        "conv weight large",
+        "begin + span < m ? begin + span : m",
+        "begin + span",
+        "out-of-bounds",
+    ),
+    "a window that no place had": (
+        "conv data large",
+        "return v < size ? v : -1;",
+        "return v;",
+        "out-of-bounds",
     ),
     "a row below the picture": ("pool max", "min(top + z.r, z.h)", "top + z.r", "out-of-bounds"),
     "a total of half a warp": (
@@ -430,6 +511,36 @@ def test_layer_norm_moves_its_bytes_and_nothing_else():
     assert asked == 3 * x.nbytes and sectors == ideal == asked // 32
     asked, sectors, ideal = found["write"]
     assert asked == y.nbytes + 64 and sectors == ideal
+
+
+def conv_sizes(n, c, h, w, f, r, s, p, q):
+    """What the kernels of a convolution with stride 1 and no border want to know."""
+    return np.array([n, c, h, w, f, r, s, p, q, 1, 1, 1, 1, 0, 0, 1], np.int32)
+
+
+@on_cpu
+@pytest.mark.parametrize(
+    ("name", "threads", "dtype"),
+    [("conv_weight<float>", 256, "float32"), ("conv_weight_tensor<__half>", 128, "float16")],
+)
+def test_the_gradient_of_a_weight_reads_a_tile_once(name, threads, dtype):
+    """64 filters, 64 channels, 64 places: one tile, which fetches each of its numbers once, by whole sectors."""
+    g, x = (random(64, 64, dtype=dtype, seed=s) for s in (1, 2))
+    part, sizes = np.empty((1, 64, 64), np.float32), conv_sizes(1, 64, 8, 8, 64, 1, 1, 8, 8)
+    found = traffic("conv", name, (1, 1, 1), (threads,), (g, x, part, sizes, np.int64(64)))
+    asked, sectors, ideal = found["read"]
+    assert asked - 16 * 4 * threads == g.nbytes + x.nbytes and sectors == ideal
+    asked, sectors, ideal = found["write"]
+    assert asked == part.nbytes and sectors <= 2 * ideal  # whole sectors in two halves
+
+
+@on_cpu
+def test_a_convolution_writes_its_places_by_whole_sectors():
+    x, w, y = random(1, 1, 8, 8), random(64, 1, 1, 1), np.empty((1, 64, 8, 8), np.float32)
+    args = x, w, None, y, conv_sizes(1, 1, 8, 8, 64, 1, 1, 8, 8), np.int32(0)
+    found = traffic("conv", "conv<float, false>", (1, 1, 1), (256,), args)
+    asked, sectors, ideal = found["write"]
+    assert asked == y.nbytes and sectors == ideal
 
 
 @on_cpu

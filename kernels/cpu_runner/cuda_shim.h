@@ -365,6 +365,16 @@ MG_RT inline void mg_ldmatrix_x4(unsigned (&r)[4], const void* smem) {
     for (int j = 0; j < 4; ++j) row[j] = (const char*)e.v[j * 8 + l / 4];
     for (int j = 0; j < 4; ++j) r[j] = mg_ld4(row[j] + (l & 3) * 4);
 }
+inline unsigned short mg_ld2(const char* p) { return *(const unsigned short*)p; }
+MG_RT inline void mg_ldmatrix_x4_trans(unsigned (&r)[4], const void* smem) {
+    mg::Ex e = mg::exchange(0xffffffffu, (uint64_t)smem, mg::MMA, __LINE__);
+    int l = mg::cur->lane, at = (l >> 2) * 2;  // this lane gets rows 2 (l % 4) and the next, column l / 4
+    for (int j = 0; j < 4; ++j) {
+        const char* row = (const char*)e.v[j * 8 + (l & 3) * 2];
+        const char* next = (const char*)e.v[j * 8 + (l & 3) * 2 + 1];
+        r[j] = mg_ld2(row + at) | (unsigned)mg_ld2(next + at) << 16;
+    }
+}
 MG_RT inline float mg_bf(uint64_t v, int i) {
     return __uint_as_float((unsigned)(v >> 16 * i & 0xffff) << 16);
 }

@@ -4,17 +4,45 @@
 
 import numpy as np
 
-from minigluon.kernels import STORED, WIDE, Kernels, cuda, dense, stored
+from minigluon.kernels import STORED, WIDE, Kernels, cuda, dense, flag, stored
 from minigluon.ops.convolution import (
     Convolution,
+    Deconvolution,
     check_bias,
     check_weights,
+    conv_data,
+    conv_weight,
+    deconv_data,
+    deconv_weight,
+    enlarging,
     front,
     geometry,
     is_last,
 )
+from minigluon.ops.pieces import places
 
-__all__ = ["HALVES", "LADDER", "convolutions", "convolved", "frame", "frames", "ladder", "product"]
+__all__ = [
+    "BLOCKS",
+    "ENLARGING",
+    "HALVES",
+    "LADDER",
+    "ROOM",
+    "SETTINGS",
+    "SPAN",
+    "convolutions",
+    "correlated",
+    "eights",
+    "frame",
+    "frames",
+    "kind_of",
+    "ladder",
+    "laid",
+    "laid_back",
+    "on_device",
+    "product",
+    "spans",
+    "turned",
+]
 
 
 # --- Code: the ladder -----------------------------------------------------------------------------
@@ -43,66 +71,180 @@ def product(a, b, step):
 
 # --- Code: convolution ----------------------------------------------------------------------------
 
-convolutions = Kernels("conv", ["conv<float>", *[f"conv_tensor<{t}>" for t in HALVES]])
+convolutions = Kernels(
+    "conv",
+    [f"conv<float, {b}>" for b in ("false", "true")]
+    + ["conv_weight<float>", *[f"fold<{t}>" for t in STORED.values()]]
+    + [f"conv_tensor<{t}, {b}>" for t in HALVES for b in ("false", "true")]
+    + [f"conv_weight_tensor<{t}>" for t in HALVES],
+)
 frames = {}  # sizes -> the same on the device
 
 
-def frame(x, w, kernel, stride, dilate, pad, groups):
-    """The sizes that a kernel wants, and those of the result."""
-    (n, channels, *sizes), f = x.shape, len(w) // groups
-    spans = [d * (k - 1) + 1 for d, k in zip(dilate, kernel)]
-    out = [(s + 2 * p - e) // t + 1 for s, p, e, t in zip(sizes, pad, spans, stride)]
-    return (n, channels // groups, *sizes, f, *kernel, *out, *stride, *dilate, *pad, groups), out
+def frame(data, weight, settings, groups, layout):
+    """What a kernel wants to know: n; channels of a group, sizes; filters of a group, window, results; settings."""
+    x, w = front(data, layout), front(weight, layout)
+    (n, channels, *sizes), (kernel, stride, dilate, pad) = x.shape, settings
+    out = places(sizes, kernel, stride, dilate, pad)
+    each = channels // groups, *sizes, len(w) // groups, *kernel, *out
+    return n, *each, *stride, *dilate, *pad, groups
 
 
-def convolved(data, weight, bias, kind, last, relu, settings, groups):
-    """Convolution by a kernel, with bias and ReLU."""
-    layout = "NHWC" if last else None
-    sizes, out = frame(front(data, layout), front(weight, layout), *settings, groups)
-    filters = sizes[4] * groups
-    key = data.device.id, type(data), sizes
+def on_device(sizes, like):
+    """Sizes in the memory of `like`, sent once."""
+    key = like.device.id, type(like), sizes
     if key not in frames:
-        frames[key] = np.asarray(np.array(sizes, "int32"), like=data)
-    shape = (len(data), *out, filters) if last else (len(data), filters, *out)
-    y = np.empty_like(data, shape=shape)
-    places = len(data) * out[0] * out[1]
-    grid = -(-places // 64), -(-sizes[4] // 64), groups
-    name, threads = ("conv_tensor", 128) if last else ("conv", 256)
+        frames[key] = np.asarray(np.array(sizes, "int32"), like=like)
+    return frames[key]
+
+
+def kind_of(layout, groups, *arrays):
+    """The C++ type if there is a kernel for pictures of this type and layout, else None."""
+    kind, last = stored(*arrays), is_last(layout)
+    fits = kind in HALVES and groups == 1 if last else kind == "float"
+    return kind if fits and all(a.size for a in arrays) and arrays[0].ndim == 4 else None
+
+
+def eights(layout, *channels):
+    """Whether channels can be loaded in eights, where that matters."""
+    return not is_last(layout) or all(c % 8 == 0 for c in channels)
+
+
+def laid(x, weight, bias, layout, sizes, back=False, relu=False):
+    """Lay windows on `x`, with bias and ReLU; `back`: find the windows that each number was in."""
+    n, _, _, _, f, _, _, *out = sizes[:9]
+    filters, last = f * sizes[-1], is_last(layout)
+    y = np.empty_like(x, shape=(n, *out, filters) if last else (n, filters, *out))
+    name = f"conv{'_tensor' * last}<{stored(x)}, {flag(back)}>"
+    grid = -(-n * out[0] * out[1] // 64), -(-f // 64), sizes[-1]
     offset = None if bias is None else dense(bias)
-    args = dense(data), dense(weight), offset, y, frames[key], np.int32(relu)
-    convolutions(f"{name}<{kind}>", grid, (threads,), *args)
+    args = dense(x), dense(weight), offset, y, on_device(sizes, x), np.int32(relu)
+    convolutions(name, grid, (128 if last else 256,), *args)
     return y
 
 
 @cuda(Convolution)
-def _(
-    data,
-    weight,
-    bias=None,
-    *,
-    relu=False,
-    kernel,
-    stride,
-    dilate,
-    pad,
-    num_filter,
-    num_group,
-    no_bias,
-    layout,
-    **_,
-):
-    arrays = [a for a in (data, weight, bias) if a is not None]
-    kind = stored(*arrays)
-    settings = geometry(data, kernel, stride, dilate, pad, layout, num_group)
-    last = is_last(layout)
-    fits = (
-        kind in HALVES and num_group == 1 and data.shape[-1] % 8 == 0 if last else kind == "float"
-    )
-    if data.ndim != 4 or not fits or not data.size:
-        return NotImplemented
+def _(data, weight, bias=None, *, relu=False, **settings):
+    layout, groups = settings["layout"], settings["num_group"]
+    found = geometry(data, *(settings[k] for k in SETTINGS), layout, groups)
+    kind = kind_of(layout, groups, data, weight, *[bias] * (bias is not None))
     x, w = front(data, layout), front(weight, layout)
-    check_weights(x.shape[1], num_filter or w.shape[0], w.shape, settings[0], num_group)
-    check_bias(bias, w.shape[0], no_bias)
-    if min(frame(x, w, *settings, num_group)[1]) < 1:
+    if kind is None or not eights(layout, x.shape[1]):
         return NotImplemented
-    return convolved(data, weight, bias, kind, last, relu, settings, num_group)
+    check_weights(x.shape[1], settings["num_filter"] or len(w), w.shape, found[0], groups)
+    check_bias(bias, len(w), settings["no_bias"])
+    return laid(data, weight, bias, layout, frame(data, weight, found, groups, layout), relu=relu)
+
+
+SETTINGS = "kernel", "stride", "dilate", "pad"
+
+
+# --- Code: the gradients --------------------------------------------------------------------------
+
+
+def turned(sizes, weight, layout, groups):
+    """The sizes of a walk back, from results to pictures, and the weight for it."""
+    n, c, h, w, f, r, s, p, q, *rest = sizes
+    if is_last(layout):
+        weight = weight.transpose(3, 1, 2, 0)
+    else:
+        weight = weight.reshape(groups, f, c, r, s).swapaxes(1, 2)
+    return (n, f, p, q, c, r, s, h, w, *rest), weight
+
+
+def laid_back(g, weight, bias, shape, found, groups, layout):
+    """The gradient of a picture of `shape` from that of its windows; NotImplemented where no kernel fits."""
+    like = np.empty_like(weight, shape=(0, *shape[1:]))
+    sizes = len(g), *frame(like, weight, found, groups, layout)[1:]
+    here = front(g, layout).shape
+    if here != (len(g), sizes[4] * groups, *sizes[7:9]) or not eights(layout, here[1]):
+        return NotImplemented
+    back, other = turned(sizes, weight, layout, groups)
+    return laid(g, other, bias, layout, back, back=True)
+
+
+@cuda(conv_data)
+def _(data, weight, like, *, num_group, layout, **settings):
+    if kind_of(layout, num_group, data, weight) is None or len(like) != len(data):
+        return NotImplemented
+    found = geometry(data, *(settings[k] for k in SETTINGS), layout, num_group)
+    return laid_back(data, weight, None, like.shape, found, num_group, layout)
+
+
+BLOCKS, SPAN, ROOM = 4 * 132, 256, 1 << 24
+
+
+def spans(total, blocks, size):
+    """How many places a part has: a multiple of 32."""
+    parts = max(1, min(BLOCKS // blocks, total // SPAN, ROOM // size))
+    return -(-total // (32 * parts)) * 32
+
+
+def correlated(g, x, found, groups, layout):
+    """The gradient of a weight from that of the result and the picture; NotImplemented where no kernel fits."""
+    channels, filters = (front(a, layout).shape[1] for a in (x, g))
+    inner, last = channels // groups, is_last(layout)
+    shape = (filters, *found[0], inner) if last else (filters, inner, *found[0])
+    like = np.empty_like(g, shape=shape)
+    sizes = frame(x, like, found, groups, layout)
+    (_, c, _, _, f, r, s, p, q), here = sizes[:9], front(g, layout).shape
+    if here != (len(x), f * groups, p, q) or c * groups != channels:
+        return NotImplemented
+    if not eights(layout, channels, filters):
+        return NotImplemented
+    total, tiles = len(x) * p * q, (-(-c * r * s // 64), -(-f // 64))
+    span = spans(total, tiles[0] * tiles[1] * groups, like.size)
+    parts = -(-total // span)
+    sums = np.empty_like(g, shape=(parts, like.size), dtype="float32")
+    name = f"conv_weight{'_tensor' * last}<{stored(g)}>"
+    args = dense(g), dense(x), sums, on_device(sizes, g), np.int64(span)
+    convolutions(name, (*tiles, parts * groups), (128 if last else 256,), *args)
+    grid = (-(-like.size // 256),)
+    out = like, np.int32(parts), np.int64(like.size)
+    convolutions(f"fold<{stored(g)}>", grid, (256,), sums, *out)
+    return like
+
+
+@cuda(conv_weight)
+def _(data, inputs, *, num_group, layout, **settings):
+    if kind_of(layout, num_group, data, inputs) is None:
+        return NotImplemented
+    found = geometry(inputs, *(settings[k] for k in SETTINGS), layout, num_group)
+    return correlated(data, inputs, found, num_group, layout)
+
+
+@cuda(Deconvolution)
+def _(data, weight, bias=None, **settings):
+    layout, groups = settings["layout"], settings["num_group"]
+    if kind_of(layout, groups, data, weight, *[bias] * (bias is not None)) is None:
+        return NotImplemented
+    outs, (*found, _) = enlarging(data, *(settings[k] for k in ENLARGING), layout, groups)
+    x, w = front(data, layout), front(weight, layout)
+    filters = settings["num_filter"] or w.shape[1] * groups
+    check_weights(x.shape[1], filters, w.shape, found[0], groups, transposed=True)
+    check_bias(bias, filters, settings["no_bias"] or bias is None)
+    shape = (len(x), *outs, filters) if is_last(layout) else (len(x), filters, *outs)
+    return laid_back(data, weight, bias, shape, found, groups, layout)
+
+
+@cuda(deconv_data)
+def _(data, weight, like, *, layout, num_group, **settings):
+    if kind_of(layout, num_group, data, weight) is None:
+        return NotImplemented
+    _, (*found, _) = enlarging(like, *(settings[k] for k in ENLARGING), layout, num_group)
+    sizes, here = frame(data, weight, found, num_group, layout), front(data, layout).shape
+    fits = sizes[7:9] == front(like, layout).shape[2:] and sizes[1] * num_group == here[1]
+    if not fits or not eights(layout, here[1]):
+        return NotImplemented
+    return laid(data, weight, None, layout, sizes)
+
+
+@cuda(deconv_weight)
+def _(data, grad, *, layout, num_group, **settings):
+    if kind_of(layout, num_group, data, grad) is None:
+        return NotImplemented
+    _, (*found, _) = enlarging(data, *(settings[k] for k in ENLARGING), layout, num_group)
+    return correlated(data, grad, found, num_group, layout)
+
+
+ENLARGING = *SETTINGS, "adj", "target_shape"
