@@ -49,6 +49,7 @@ MODULES = {
     "random": "random",
     "recordio": "recordio",
     "rnd": "random",
+    "rnn": "rnn",
     "runtime": "runtime",
     "sym": "symbol",
     "symbol": "symbol",

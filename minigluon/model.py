@@ -1,16 +1,22 @@
 """Whatever happens, at any moment: on the disk there is a whole model, the old one or the new one."""
 
-# Written from chapters/73_checkpoints.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/73_checkpoints.ipynb, chapters/89a_chains_of_modules.ipynb: edit the chapter, then run `minigluon export`.
 
 import logging
+import warnings
 from collections import namedtuple
+
+import numpy as np
 
 from minigluon import symbol as sym
 from minigluon.context import cpu
 from minigluon.gluon.trainer import create_kvstore, create_sparse_kvstore
+from minigluon.initializer import Uniform
+from minigluon.io import DataDesc, DataIter, NDArrayIter
 from minigluon.ndarray import utils
+from minigluon.ndarray.ndarray import NDArray
 
-__all__ = ["BatchEndParam", "load_checkpoint", "load_params", "save_checkpoint"]
+__all__ = ["BatchEndParam", "FeedForward", "load_checkpoint", "load_params", "save_checkpoint"]
 
 
 # --- Checkpoints of symbols -----------------------------------------------------------------------
@@ -51,3 +57,171 @@ def load_params(prefix, epoch):
 def load_checkpoint(prefix, epoch):
     """The symbol and the two dictionaries of arrays of a checkpoint."""
     return sym.load(f"{prefix}-symbol.json"), *load_params(prefix, epoch)
+
+
+# --- Code -----------------------------------------------------------------------------------------
+
+
+class FeedForward:
+    """A graph that is trained on NumPy arrays or iterators; `kwargs` are settings of the optimizer. Deprecated: use `Module`."""
+
+    def __init__(
+        self,
+        symbol,
+        ctx=None,
+        num_epoch=None,
+        epoch_size=None,
+        optimizer="sgd",
+        initializer=Uniform(0.01),  # noqa: B008
+        numpy_batch_size=128,
+        arg_params=None,
+        aux_params=None,
+        allow_extra_params=False,
+        begin_epoch=0,
+        **kwargs,
+    ):
+        warnings.warn(
+            "mxnet.model.FeedForward has been deprecated. Please use mxnet.mod.Module instead.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        self.symbol, self.ctx = symbol, cpu() if ctx is None else ctx
+        self.num_epoch, self.epoch_size, self.begin_epoch = num_epoch, epoch_size, begin_epoch
+        self.optimizer, self.initializer, self.kwargs = optimizer, initializer, dict(kwargs)
+        self.numpy_batch_size, self.allow_extra_params = numpy_batch_size, allow_extra_params
+        self.arg_params, self.aux_params = arg_params, aux_params
+
+    def _iterator(self, X, y, training):
+        """An iterator over arrays; an iterator stays what it is."""
+        if isinstance(X, DataIter):
+            return X
+        if not isinstance(X, np.ndarray | NDArray):
+            raise TypeError("X must be DataIter, NDArray or numpy.ndarray")
+        if y is None and training:
+            raise ValueError("y must be specified when X is numpy.ndarray")
+        y = np.zeros(X.shape[0]) if y is None else y
+        size = min(X.shape[0], self.numpy_batch_size)
+        last = "roll_over" if training else "pad"
+        return NDArrayIter(X, y, size, shuffle=training, last_batch_handle=last)
+
+    def _module(self, data, labels):
+        """A module for the data and labels that an iterator describes."""
+        from minigluon.module.module import Module
+
+        names = [DataDesc(*d[:2]).name for d in data]
+        return Module(self.symbol, names, [DataDesc(*d[:2]).name for d in labels], context=self.ctx)
+
+    # --- Code -------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X,
+        y=None,
+        eval_data=None,
+        eval_metric="acc",
+        epoch_end_callback=None,
+        batch_end_callback=None,
+        kvstore="local",
+        logger=None,
+        work_load_list=None,
+        monitor=None,
+        eval_end_callback=None,
+        eval_batch_end_callback=None,
+    ):
+        """Train on X and y, or on an iterator; `eval_data` is an iterator or a pair of arrays."""
+        train = self._iterator(X, y, True)
+        if isinstance(eval_data, list | tuple):
+            eval_data = self._iterator(*eval_data, False)
+        module = self._module(train.provide_data, train.provide_label)
+        module.logger = logger or logging
+        module.fit(
+            train,
+            eval_data,
+            eval_metric,
+            epoch_end_callback,
+            batch_end_callback,
+            kvstore,
+            self.optimizer,
+            self.kwargs,
+            eval_end_callback,
+            eval_batch_end_callback,
+            self.initializer,
+            self.arg_params,
+            self.aux_params,
+            allow_missing=True,
+            begin_epoch=self.begin_epoch,
+            num_epoch=self.num_epoch,
+            monitor=monitor,
+        )
+        self.arg_params, self.aux_params = module.get_params()
+
+    def _ready(self, data):
+        """A module with the parameters, bound to the shapes of an iterator."""
+        labels = [n for n in self.symbol.list_arguments() if n.endswith("label")]
+        described = [d for d in data.provide_label or () if d[0] in labels]
+        module = self._module(data.provide_data, described)
+        module.bind(data.provide_data, described or None, for_training=False)
+        module.set_params(self.arg_params, self.aux_params or {}, allow_extra=True)
+        return module
+
+    def predict(self, X, num_batch=None, return_data=False, reset=True):
+        """The outputs on X as NumPy arrays; with `return_data` also data and labels."""
+        data = self._iterator(X, None, False)
+        module = self._ready(data)
+        if reset:
+            data.reset()
+        found = []
+        for outputs, _, batch in module.iter_predict(data, num_batch, reset=False):
+            keep = batch.data[0].shape[0] - (batch.pad or 0)
+            parts = [outputs, batch.data, batch.label or []]
+            found.append([[a.asnumpy()[:keep] for a in part] for part in parts])
+        whole = [[np.concatenate(a) for a in zip(*part)] for part in zip(*found)]
+        whole = [part[0] if len(part) == 1 else part for part in whole]
+        return tuple(whole) if return_data else whole[0]
+
+    def score(self, X, eval_metric="acc", num_batch=None, batch_end_callback=None, reset=True):
+        """The value of a metric on an iterator."""
+        data = self._iterator(X, None, False)
+        settings = {"batch_end_callback": batch_end_callback, "reset": reset}
+        return self._ready(data).score(data, eval_metric, num_batch, **settings)[0][1]
+
+    def save(self, prefix, epoch=None, remove_amp_cast=True):
+        """Write a checkpoint, by default of the last epoch."""
+        epoch = self.num_epoch if epoch is None else epoch
+        save_checkpoint(
+            prefix, epoch, self.symbol, self.arg_params, self.aux_params, remove_amp_cast
+        )
+
+    @staticmethod
+    def load(prefix, epoch, ctx=None, **kwargs):
+        """A model from a checkpoint."""
+        symbol, learnt, states = load_checkpoint(prefix, epoch)
+        given = {"arg_params": learnt, "aux_params": states, "begin_epoch": epoch}
+        return FeedForward(symbol, ctx=ctx, **given, **kwargs)
+
+    @staticmethod
+    def create(
+        symbol,
+        X,
+        y=None,
+        ctx=None,
+        num_epoch=None,
+        epoch_size=None,
+        optimizer="sgd",
+        initializer=Uniform(0.01),  # noqa: B008
+        eval_data=None,
+        eval_metric="acc",
+        epoch_end_callback=None,
+        batch_end_callback=None,
+        kvstore="local",
+        logger=None,
+        work_load_list=None,
+        eval_end_callback=None,
+        eval_batch_end_callback=None,
+        **kwargs,
+    ):
+        """A model, trained."""
+        model = FeedForward(symbol, ctx, num_epoch, epoch_size, optimizer, initializer, **kwargs)
+        callbacks = epoch_end_callback, batch_end_callback
+        model.fit(X, y, eval_data, eval_metric, *callbacks, kvstore, logger)
+        return model

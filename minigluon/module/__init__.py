@@ -1,11 +1,20 @@
-"""Write the network down first, give it memory second, run it third: the older half of MXNet, on the same graphs and optimizers."""
+"""A module knows its inputs, its outputs and the gradients of its inputs: enough to put modules in a row, and to write one in Python."""
 
-# Written from chapters/89_module.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/89a_chains_of_modules.ipynb: edit the chapter, then run `minigluon export`.
 
 from minigluon.module.base_module import BaseModule
 from minigluon.module.bucketing_module import BucketingModule
 from minigluon.module.module import Module
+from minigluon.module.python_module import PythonLossModule, PythonModule
+from minigluon.module.sequential_module import SequentialModule
 
-# --- One graph for each length --------------------------------------------------------------------
+# --- Code -----------------------------------------------------------------------------------------
 
-__all__ = ["BaseModule", "BucketingModule", "Module"]
+__all__ = [
+    "BaseModule",
+    "BucketingModule",
+    "Module",
+    "PythonLossModule",
+    "PythonModule",
+    "SequentialModule",
+]

@@ -170,7 +170,9 @@ class Module(BaseModule):
                 shapes[d.name] = tuple(shape)
             types = {d.name: d.dtype for d in data_shapes + (label_shapes or [])}
             found.append(self._executor(ctx, shapes, types, old[i] if old else None))
-        self._axes = axes
+        self._axes, whole = axes, range(len(self._symbol))
+        notes = [self._symbol[i].attr("__layout__") for i in whole]
+        self._output_axes = [DataDesc.get_batch_axis(layout) for layout in notes]
         return found
 
     # --- One graph --------------------------------------------------------------------------------
@@ -208,13 +210,12 @@ class Module(BaseModule):
         found = dict.fromkeys(self._symbol.list_arguments(), "null")
         if self.for_training:
             given = self._grad_req
-            for i, n in enumerate(self._symbol.list_arguments()):
-                one = (
-                    given if isinstance(given, str) else given[n if isinstance(given, dict) else i]
-                )
+            if isinstance(given, list | tuple):
+                given = dict(zip(self._symbol.list_arguments(), given))
+            for n in self._symbol.list_arguments():
                 learnt = n in self._param_names and n not in self._fixed_param_names
                 if learnt or (self.inputs_need_grad and n in self._data_names):
-                    found[n] = one
+                    found[n] = given if isinstance(given, str) else given.get(n, "write")
         return found
 
     def reshape(self, data_shapes, label_shapes=None):
@@ -276,6 +277,16 @@ class Module(BaseModule):
                 first.aux_dict[name].copyto(other.aux_dict[name])
 
     # --- One graph --------------------------------------------------------------------------------
+
+    def set_params(
+        self, arg_params, aux_params, allow_missing=False, force_init=True, allow_extra=False
+    ):
+        """Write arrays into the parameters of their names; ValueError for one that is not here."""
+        extra = {*(arg_params or {})} - {*self._symbol.list_arguments()}
+        extra |= {*(aux_params or {})} - {*self._aux_names}
+        if extra and allow_missing and not allow_extra:
+            raise ValueError(f"Find names {sorted(extra)} that are not in the arguments")
+        super().set_params(arg_params, aux_params, allow_missing, force_init, allow_extra)
 
     def _write_params(self, learnt, states):
         """Write the parameters that a checkpoint brought."""
@@ -422,27 +433,59 @@ class Module(BaseModule):
         assert self.binded and self.for_training, "re-bind with for_training=True to run backward"
         grads = None if out_grads is None else as_list(out_grads)
         for e, part in zip(self._execs, self._parts):
+            alone = len(self._execs) == 1 or grads is None
             e.backward(
-                grads if len(self._execs) == 1 or grads is None else [g[part] for g in grads]
+                grads if alone else [cut(g, a, part) for g, a in zip(grads, self._output_axes)]
             )
 
     def get_outputs(self, merge_multi_context=True):
         """The outputs of the last forward; for each a list by device without `merge_multi_context`."""
-        return self._by_device([e.outputs for e in self._execs], merge_multi_context)
+        found = [e.outputs for e in self._execs]
+        return self._by_device(found, merge_multi_context, self._output_axes)
 
     # --- Running it -------------------------------------------------------------------------------
 
     def get_input_grads(self, merge_multi_context=True):
         """The gradients of the data after backward, where `inputs_need_grad`."""
         assert self.inputs_need_grad, "bind with inputs_need_grad=True to have them"
-        found = [[e.grad_dict[n] for n in self._data_names] for e in self._execs]
-        return self._by_device(found, merge_multi_context)
+        found = [[e.grad_dict.get(n) for n in self._data_names] for e in self._execs]
+        return self._by_device(
+            found, merge_multi_context, [self._axes[n] for n in self._data_names]
+        )
 
-    def _by_device(self, found, merge):
+    def _by_device(self, found, merge, axes):
+        """For each array its parts, or the whole on the first device; None where there is none."""
         by_output = [list(parts) for parts in zip(*found)]
         if not merge:
             return by_output
-        return [joined([a.as_in_context(self._context[0]) for a in parts]) for parts in by_output]
+        return [
+            parts[0]
+            if parts[0] is None
+            else joined([a.as_in_context(self._context[0]) for a in parts], axis)
+            for parts, axis in zip(by_output, axes)
+        ]
+
+    def get_states(self, merge_multi_context=True):
+        """The arguments in `state_names`; for each a list by device without `merge_multi_context`."""
+        assert self.binded and self.params_initialized, "call bind and init_params first"
+        found = [[e.arg_dict[n] for n in self._state_names] for e in self._execs]
+        return self._by_device(found, merge_multi_context, [0] * len(self._state_names))
+
+    def set_states(self, states=None, value=None):
+        """Write the states: arrays by device as `get_outputs` gives them, whole arrays, or one number."""
+        assert self.binded and self.params_initialized, "call bind and init_params first"
+        assert (states is None) != (value is None), "give either states or a value"
+        for i, name in enumerate(self._state_names):
+            for k, (e, part) in enumerate(zip(self._execs, self._parts)):
+                if states is None:
+                    e.arg_dict[name][:] = value
+                else:
+                    whole = not isinstance(states[i], list | tuple)
+                    e.arg_dict[name][:] = self._part(states[i], part) if whole else states[i][k]
+
+    def _part(self, a, part):
+        """The part of a whole array for one device."""
+        return a if len(self._execs) == 1 else a[part]
 
     def update_metric(self, eval_metric, labels, pre_sliced=False):
         """Update a metric by the labels of a batch and the last outputs."""

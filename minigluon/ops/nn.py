@@ -91,7 +91,7 @@ def check_sizes(data, weight, bias, num_hidden, no_bias, flatten):
     units = num_hidden or weight.shape[0]
     if data.ndim == 2:
         inputs = data.shape[1]
-    elif data.ndim < 2:
+    elif data.ndim < 2 and not (data.ndim and flatten):  # numbers in a row are samples of one input
         raise MXNetError("data needs a batch axis and at least one more")
     else:
         inputs = math.prod(data.shape[1:]) if flatten else data.shape[-1]

@@ -1,0 +1,41 @@
+"""A cell that is given symbols instead of arrays writes down one step; unrolled, it writes down the whole sentence."""
+
+# Written from chapters/89b_symbolic_cells.ipynb: edit the chapter, then run `minigluon export`.
+
+from minigluon.model import load_checkpoint, save_checkpoint
+
+__all__ = ["do_rnn_checkpoint", "each", "load_rnn_checkpoint", "save_rnn_checkpoint"]
+
+
+# --- Code -----------------------------------------------------------------------------------------
+
+
+def each(cells):
+    """A cell, or a list of them, as a list."""
+    return cells if isinstance(cells, list | tuple) else [cells]
+
+
+def save_rnn_checkpoint(cells, prefix, epoch, symbol, arg_params, aux_params):
+    """Write a checkpoint with unpacked weights."""
+    for cell in each(cells):
+        arg_params = cell.unpack_weights(arg_params)
+    save_checkpoint(prefix, epoch, symbol, arg_params, aux_params)
+
+
+def load_rnn_checkpoint(cells, prefix, epoch):
+    """Graph, parameters and states of a checkpoint, with the weights packed for the cells."""
+    symbol, learnt, states = load_checkpoint(prefix, epoch)
+    for cell in each(cells):
+        learnt = cell.pack_weights(learnt)
+    return symbol, learnt, states
+
+
+def do_rnn_checkpoint(cells, prefix, period=1):
+    """A callback that writes such a checkpoint after every `period` epochs."""
+    period = int(max(1, period))
+
+    def note(iter_no, sym=None, arg=None, aux=None):
+        if (iter_no + 1) % period == 0:
+            save_rnn_checkpoint(cells, prefix, iter_no + 1, sym, arg, aux)
+
+    return note
