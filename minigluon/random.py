@@ -15,6 +15,7 @@ from minigluon.ops.elementwise import exp, log
 from minigluon.ops.random import NUMBERS, SINGLE, refuse
 
 __all__ = [
+    "LAWS",
     "SHORT",
     "bernoulli",
     "draw",
@@ -76,7 +77,7 @@ def draw(law, params, shape, dtype, ctx, out, kinds="f", more=()):
         wanted = " or ".join({"f": "float", "i": "int", "u": "uint"}[k] for k in kinds)
         raise MXNetError(f"dtype {dtype}: this distribution makes numbers of type {wanted}")
     raw = laws.drawn(ctx, None, law, (1,) if shape is None else sizes(shape), dtype, *params)
-    y = NDArray(put(raw, ctx), ctx)
+    y = NDArray(raw if ctx.device_type == "cpu" else put(raw, ctx), ctx)
     return y if out is None else assign(out, y)
 
 
@@ -94,16 +95,25 @@ def whole(shape):
     return (1,) if shape is None else sizes(shape)
 
 
+LAWS = {  # by the names of the functions below
+    name: getattr(laws, f"{name}_law")
+    for name in ("uniform", "normal", "exponential", "gamma", "poisson", "negative_binomial")
+} | {"generalized_negative_binomial": laws.generalized_negative_binomial_law}
+
+
 def either(name, params, shape, dtype, ctx, out, more=()):
     """By the law of a name if the parameters are numbers, by its operator if they are arrays."""
-    if NUMBERS.issuperset(map(type, params)):
-        return draw(getattr(laws, name + "_law"), params, shape, dtype, ctx, out, "f", more)
+    for p in params:
+        if type(p) not in NUMBERS:
+            break
+    else:
+        return draw(LAWS[name], params, shape, dtype, ctx, out, "f", more)
     kinds = [isinstance(p, NDArray) for p in params]
     for p, is_array in zip(params, kinds):
         if not is_array and not isinstance(p, int | float | np.number):
             raise ValueError(f"{name}: parameters are numbers or NDArrays, not {p!r}")
     if not any(kinds):
-        return draw(getattr(laws, f"{name}_law"), params, shape, dtype, ctx, out, more=more)
+        return draw(LAWS[name], params, shape, dtype, ctx, out, "f", more)
     if not all(kinds):
         raise ArgumentError(f"{name}: all parameters must be NDArrays, or all numbers")
     if more:

@@ -124,7 +124,9 @@ def generator(ctx):
     """The generator of a context; without a seed it starts from the system's randomness."""
     if ctx not in generators:
         ops.load()  # once: what is drawn shall have all its methods
-        generators[ctx] = stream(generators.get(None), ctx)
+        with lock:  # threads that begin together share one; drawing locks it by itself
+            if ctx not in generators:
+                generators[ctx] = stream(generators.get(None), ctx)
     return generators[ctx]
 
 
@@ -145,10 +147,9 @@ def device_of(raw):
 
 def drawn(rng, like, law, n, dtype, *params):
     """Numbers of shape `n` by `law(generator, n, dtype, *params)`, in the memory of the CPU."""
-    dtype = real_dtype(dtype)
     try:
-        with lock:
-            y = law(source(rng, like), n, single(dtype), *params)
+        r = generators.get(rng) if type(rng) is Context else None
+        y = law(r or source(rng, like), n, dtype if dtype.itemsize == 8 else SINGLE, *params)
         return y if y.dtype is dtype else y.astype(dtype, copy=False)
     except (ValueError, OverflowError) as error:
         raise MXNetError(f"{law.__name__}{params}: {error}") from None
@@ -229,7 +230,8 @@ def negative_binomial_law(r, n, t, k, p):
     refuse(k < 0, f"negative_binomial: k={k} must not be negative")
     refuse(p <= 0, f"negative_binomial: p={p} must be positive")
     refuse(p > 1, f"negative_binomial: p={p} is a probability, at most 1")
-    return r.poisson(r.standard_gamma(k, n) * ((1 - p) / p), n)
+    with lock:  # two draws that belong together
+        return r.poisson(r.standard_gamma(k, n) * ((1 - p) / p), n)
 
 
 def generalized_negative_binomial_law(r, n, t, mu, alpha):
@@ -237,8 +239,9 @@ def generalized_negative_binomial_law(r, n, t, mu, alpha):
     refuse(mu < 0, f"generalized_negative_binomial: mu={mu} must not be negative")
     refuse(alpha < 0, f"generalized_negative_binomial: alpha={alpha} must not be negative")
     spread = np.where(alpha > 0, alpha, 1.0)
-    rate = np.where(alpha > 0, r.standard_gamma(1 / spread, n) * (spread * mu), mu)
-    return r.poisson(rate, n)
+    with lock:
+        rate = np.where(alpha > 0, r.standard_gamma(1 / spread, n) * (spread * mu), mu)
+        return r.poisson(rate, n)
 
 
 # --- A distribution for each element --------------------------------------------------------------
