@@ -401,3 +401,35 @@ def test_an_exported_network_is_read_where_mx_np_was_not_used(tmp_path):
     command = [sys.executable, "-c", program, str(tmp_path / "net-symbol.json")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     onp.testing.assert_allclose(json.loads(done.stdout), wanted, rtol=1e-6)
+
+
+def test_one_number_is_formatted_as_a_number():
+    x = np.array([6666.8631, 0.1]).sum()
+    assert (str(x), f"{x:.1f}", f"{round(x, 1)}") == ("6666.9634", "6667.0", "6667.0")
+    assert f"{np.array([1])}" == "[1.]"
+    with pytest.raises(TypeError, match="shape"):
+        f"{np.array([1]):.1f}"
+
+
+def test_a_place_takes_an_array_of_one_number():
+    x = np.zeros(3)
+    x[1], x[2] = np.ones((1, 1)), [[2]]
+    assert x.tolist() == [0, 1, 2]
+
+
+def test_clip_by_one_bound():
+    x = np.arange(4)
+    assert x.clip(min=1).tolist() == [1, 1, 2, 3]
+    assert x.clip(max=1).tolist() == [0, 1, 1, 1]
+    with pytest.raises(ValueError, match="a_min"):
+        x.clip()
+
+
+def test_positions_of_settings_are_those_of_mxnet():
+    x = np.arange(6).reshape(2, 3)
+    assert np.max(x, 0, True).shape == np.sum(x, 0, None, True).shape == (1, 3)
+    assert x.max(0, None, True).shape == (1, 3)
+    assert np.size(x, 1) == 3
+    assert npx.random.normal_n(np.zeros((2, 1)), np.ones(3), batch_shape=(4,)).shape == (4, 2, 3)
+    assert np.diff(x, prepend=0).tolist() == [[0, 1, 1], [3, 1, 1]]
+    assert np.diff(x, append=x[:, :1]).tolist() == [[1, 1, -2], [1, 1, -2]]

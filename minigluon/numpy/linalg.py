@@ -77,7 +77,7 @@ def matrix_power(a, n):
     return found
 
 
-def multi_dot(arrays):
+def multi_dot(arrays, out=None):
     """The product of several matrices."""
     found = arrays[0]
     for a in arrays[1:]:

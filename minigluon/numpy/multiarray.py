@@ -14,7 +14,7 @@ from minigluon.base import MXNetError
 from minigluon.context import Context, put
 from minigluon.ndarray.ndarray import ArgumentError, NDArray, place, real_dtype, sizes
 from minigluon.op import interpreters, operator, operators
-from minigluon.ops.indexing import scatter
+from minigluon.ops.indexing import alone, scatter
 from minigluon.ops.reduce import broadcast_along, spread_along
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "add",
     "alike",
     "all",
+    "alltrue",
     "amax",
     "amin",
     "answering",
@@ -53,6 +54,7 @@ __all__ = [
     "atleast_2d",
     "atleast_3d",
     "average",
+    "beside",
     "bitwise",
     "bitwise_and",
     "bitwise_not",
@@ -64,6 +66,7 @@ __all__ = [
     "cbrt",
     "ceil",
     "clip",
+    "clip_method",
     "column_stack",
     "comparing",
     "concatenate",
@@ -98,6 +101,7 @@ __all__ = [
     "floor_divide",
     "full",
     "full_like",
+    "genfromtxt",
     "getitem",
     "given",
     "greater",
@@ -132,12 +136,14 @@ __all__ = [
     "matmul",
     "max",
     "maximum",
+    "may_share_memory",
     "mean",
     "meshgrid",
     "min",
     "minimum",
     "mod",
     "moveaxis",
+    "msort",
     "multiply",
     "ndarray",
     "ndim",
@@ -185,12 +191,14 @@ __all__ = [
     "pair",
     "power",
     "prod",
+    "product",
     "rad2deg",
     "radians",
     "raised",
     "ravel",
     "real",
     "reciprocal",
+    "reducing",
     "remainder",
     "repeat",
     "reshape",
@@ -204,11 +212,13 @@ __all__ = [
     "row_stack",
     "setitem",
     "shape",
+    "shares_memory",
     "sign",
     "sin",
     "single",
     "sinh",
     "size",
+    "sometrue",
     "sort",
     "sort_method",
     "spelled_out",
@@ -220,6 +230,7 @@ __all__ = [
     "std",
     "subtract",
     "sum",
+    "sum_method",
     "swapaxes",
     "swapped",
     "take",
@@ -231,6 +242,7 @@ __all__ = [
     "trace",
     "transpose",
     "transpose_method",
+    "trapz",
     "tril",
     "triu",
     "true_divide",
@@ -292,7 +304,17 @@ class ndarray(NDArray):  # noqa: N801
         return f"array({text}{extra}{self._where()})"
 
     def __str__(self):
-        return f"{self.asnumpy()}{' @' + str(self._ctx) if self._where() else ''}"
+        return f"{self.asnumpy()!s}{' @' + str(self._ctx) if self._where() else ''}"
+
+    def __format__(self, format_spec):
+        if not self.ndim:
+            return format(self.item(), format_spec)
+        if format_spec:
+            raise TypeError(f"Cannot format an array of shape {self.shape} as {format_spec!r}")
+        return str(self)
+
+    def __round__(self, n=0):
+        return self.round(n)
 
     def _where(self):
         return "" if self._ctx.device_type == "cpu" else f", ctx={self._ctx}"
@@ -752,6 +774,8 @@ def rint(x, out=None):
 
 def clip(a, a_min, a_max, out=None):
     """Each number, but at least `a_min` and at most `a_max`."""
+    if a_min is None and a_max is None:
+        raise ValueError("clip: give a_min, a_max or both")
     a_min = -math.inf if a_min is None else a_min
     a_max = math.inf if a_max is None else a_max
     return given(operators["clip"](a, a_min=a_min, a_max=a_max), out)
@@ -762,7 +786,7 @@ def over(axis):
     return tuple(axis) if isinstance(axis, list) else axis
 
 
-def sum(a, axis=None, dtype=None, out=None, keepdims=False):  # noqa: A001
+def sum(a, axis=None, dtype=None, keepdims=False, out=None):  # noqa: A001
     """Sum along `axis` (None: all, an int or several); a full sum has no axes."""
     return given(np_sum(a, axis=over(axis), dtype=dtype, keepdims=keepdims), out)
 
@@ -777,12 +801,12 @@ def prod(a, axis=None, dtype=None, out=None, keepdims=False):
     return given(np_prod(a, axis=over(axis), dtype=dtype, keepdims=keepdims), out)
 
 
-def max(a, axis=None, out=None, keepdims=False):  # noqa: A001
+def max(a, axis=None, keepdims=False, out=None):  # noqa: A001
     """The largest number along `axis` (None: all, an int or several)."""
     return given(np_max(a, axis=over(axis), keepdims=keepdims), out)
 
 
-def min(a, axis=None, out=None, keepdims=False):  # noqa: A001
+def min(a, axis=None, keepdims=False, out=None):  # noqa: A001
     """The smallest number along `axis` (None: all, an int or several)."""
     return given(np_min(a, axis=over(axis), keepdims=keepdims), out)
 
@@ -800,12 +824,12 @@ def argmin(a, axis=None, out=None, keepdims=False):
     return given(np_argmin(a, axis=axis, keepdims=keepdims), out)
 
 
-def all(a, axis=None, out=None, keepdims=False):  # noqa: A001
+def all(a, axis=None, keepdims=False, out=None):  # noqa: A001
     """Whether all numbers along `axis` are true."""
     return given(np_all(a, axis=over(axis), keepdims=keepdims), out)
 
 
-def any(a, axis=None, out=None, keepdims=False):  # noqa: A001
+def any(a, axis=None, keepdims=False, out=None):  # noqa: A001
     """Whether any number along `axis` is true."""
     return given(np_any(a, axis=over(axis), keepdims=keepdims), out)
 
@@ -853,9 +877,9 @@ def reshape(a, newshape, reverse=False, order="C"):
     return np_reshape(a, newshape=newshape, order=order)
 
 
-def ravel(a, order="C"):
+def ravel(x, order="C"):
     """The numbers in one row."""
-    return reshape(a, -1, order=order)
+    return reshape(x, -1, order=order)
 
 
 def transpose(a, axes=None):
@@ -1177,9 +1201,9 @@ def einsum(*operands, **kwargs):
     return given(np_einsum(*alike(*arrays), **settings), kwargs.get("out"))
 
 
-def diag(v, k=0):
+def diag(array, k=0):
     """A matrix with a vector on its k-th diagonal, or the k-th diagonal of a matrix."""
-    return operators["diag"](v, k=k)
+    return operators["diag"](array, k=k)
 
 
 def trace(a, offset=0, axis1=0, axis2=1, out=None):
@@ -1197,13 +1221,23 @@ def triu(m, k=0):
     return np_where(wrapped(~onp.tri(*m.shape[-2:], k - 1, dtype=bool), m._ctx), m, zeros_like(m))
 
 
-def diff(a, n=1, axis=-1):
-    """Differences of neighbours along an axis, n times."""
+def diff(a, n=1, axis=-1, prepend=None, append=None):
+    """Differences of neighbours along an axis, n times; with numbers before and behind, if given."""
+    ends = [beside(a, prepend, axis), a, beside(a, append, axis)]
+    a = concatenate([part for part in ends if part is not None], axis)
     for _ in range(n):
         first = (slice(None),) * (axis % a.ndim)
         later, earlier = (*first, slice(1, None)), (*first, slice(None, -1))
         a = np_getitem(a, key=later) - np_getitem(a, key=earlier)
     return a
+
+
+def beside(a, end, axis):
+    """What stands beside `a` along an axis: an array, or a number repeated; None is nothing."""
+    if end is None or (isinstance(end, NDArray) and end.ndim):
+        return end
+    shape = tuple(1 if i == axis % a.ndim else n for i, n in enumerate(a.shape))
+    return full(shape, end, dtype=a.dtype, ctx=a._ctx)
 
 
 # --- Making arrays --------------------------------------------------------------------------------
@@ -1277,7 +1311,11 @@ def full_like(a, fill_value, dtype=None, order="C", ctx=None, out=None):
     return given(ones_like(a, dtype) * fill_value, out)
 
 
-empty_like = zeros_like
+def empty_like(prototype, dtype=None, order="C", subok=False, shape=None):
+    """An array like `prototype`, of another type or shape if given; its numbers are zeros."""
+    if shape is None:
+        return zeros_like(prototype, dtype)
+    return zeros(shape, dtype or prototype.dtype, ctx=prototype._ctx)
 
 
 def arange(start, stop=None, step=1, dtype=None, ctx=None):
@@ -1351,7 +1389,7 @@ def setitem(self, key, value):
         )
     elif not isinstance(value, bool | int | float | onp.generic):
         raise ArgumentError(f"type {type(value)} cannot be written into an array")
-    raw[np_key(key)] = value
+    raw[np_key(key)] = alone(value)
 
 
 def walk(self):
@@ -1443,12 +1481,35 @@ def item(self, *args):
     return self.asnumpy().item(*args)
 
 
+def clip_method(self, min=None, max=None, out=None):
+    """Each number, but at least `min` and at most `max`, of which one may be absent."""
+    return clip(self, min, max, out)
+
+
 def sort_method(self, axis=-1, kind=None, order=None):
     """The numbers sorted along an axis, in place."""
     self[...] = sort(self, axis)
 
 
-METHODS = [sum, mean, prod, max, min, argmax, argmin, all, any, var, std, cumsum, clip, dot, repeat]
+def reducing(function):
+    """The method of a reduction, which takes `out` before `keepdims`."""
+
+    def method(self, axis=None, out=None, keepdims=False):
+        return function(self, axis, keepdims=keepdims, out=out)
+
+    method.__name__, method.__doc__ = function.__name__, function.__doc__
+    return method
+
+
+def sum_method(self, axis=None, dtype=None, out=None, keepdims=False):
+    """Sum along `axis` (None: all, an int or several); a full sum has no axes."""
+    return sum(self, axis, dtype, keepdims, out)
+
+
+for function in (max, min, all, any):
+    setattr(ndarray, function.__name__, reducing(function))
+ndarray.sum = sum_method
+METHODS = [mean, prod, argmax, argmin, var, std, cumsum, dot, repeat]
 METHODS += [squeeze, swapaxes, take, argsort, nonzero, copy, split, tile, flip, expand_dims]
 for function in METHODS:
     setattr(ndarray, function.__name__, function)
@@ -1456,6 +1517,7 @@ ndarray.copy, ndarray.round = lambda self, order="C": copy(self), around
 ndarray.reshape, ndarray.transpose, ndarray.astype = reshape_method, transpose_method, astype
 ndarray.flatten = ndarray.ravel = lambda self, order="C": copy(ravel(self))
 ndarray.T, ndarray.item, ndarray.sort = property(transpose), item, sort_method
+ndarray.clip = clip_method
 
 
 # --- What NumPy does for us -----------------------------------------------------------------------
@@ -1469,7 +1531,7 @@ FALLBACK = frozenset(
     histogram_bin_edges i0 in1d insert interp intersect1d isclose isin isneginf isposinf
     ix_ kron lcm ldexp lexsort median modf msort nan_to_num nanargmax nanargmin nancumprod
     nancumsum nanmax nanmean nanmedian nanmin nanpercentile nanprod nanquantile nanstd
-    nansum nanvar packbits pad partition percentile piecewise poly polyadd polydiv polyfit
+    min_scalar_type nansum nanvar packbits pad partition percentile piecewise poly polyadd polydiv polyfit
     polyint polymul polysub polyval positive ptp quantile resize rollaxis roots
     searchsorted select setdiff1d setxor1d signbit spacing take_along_axis tri tril_indices
     tril_indices_from trim_zeros triu_indices triu_indices_from union1d unique unpackbits
@@ -1499,6 +1561,46 @@ NAMES = {
     "promote_types",
     "set_printoptions",
 }
+
+
+def sometrue(a, axis=None, out=None, keepdims=False):
+    """An older name of `any`."""
+    return any(a, axis, keepdims, out)
+
+
+def alltrue(a, axis=None, out=None, keepdims=False):
+    """An older name of `all`."""
+    return all(a, axis, keepdims, out)
+
+
+def product(a, axis=None, dtype=None, out=None, keepdims=False):
+    """An older name of `prod`."""
+    return prod(a, axis, dtype, out, keepdims)
+
+
+def msort(a):
+    """The numbers sorted along the first axis."""
+    return sort(a, 0)
+
+
+def trapz(y, x=None, dx=1.0, axis=-1):
+    """The integral by the trapezoidal rule, carried out by NumPy."""
+    return by_numpy("trapezoid")(y, x=x, dx=dx, axis=axis)
+
+
+def shares_memory(a, b, max_work=None):
+    """Whether two arrays have an element in common."""
+    return onp.shares_memory(a._data, b._data, max_work)
+
+
+def may_share_memory(a, b, max_work=None):
+    """Whether the memory of two arrays overlaps."""
+    return onp.may_share_memory(a._data, b._data, max_work)
+
+
+def genfromtxt(*args, **kwargs):
+    """An array from the lines of a text, read by NumPy."""
+    return array(onp.genfromtxt(*args, **kwargs))
 
 
 def by_numpy(name, space=onp):
@@ -1549,9 +1651,9 @@ def shape(a):
     return a.shape
 
 
-def size(a):
-    """How many numbers there are."""
-    return a.size
+def size(a, axis=None):
+    """How many numbers there are, in all or along an axis."""
+    return a.size if axis is None else a.shape[axis]
 
 
 def ndim(a):

@@ -4,6 +4,8 @@
 
 import importlib
 
+from numpy import broadcast_shapes
+
 from minigluon import ops
 from minigluon.context import cpu, cpu_pinned, current_context, gpu, num_gpus
 from minigluon.ndarray import utils
@@ -15,6 +17,8 @@ from minigluon.op import operators
 from minigluon.random import seed
 
 # --- Layers' functions: mx.npx --------------------------------------------------------------------
+
+generators_anew = seed
 
 ops.load()
 __all__ = [
@@ -134,8 +138,26 @@ class random:  # noqa: N801
         size = getattr(prob, "shape", None) if size is None else size
         return (laws.uniform(size=size, ctx=ctx) < prob).astype(dtype or "float32")
 
-    uniform_n, normal_n = staticmethod(laws.uniform), staticmethod(laws.normal)
-    seed = staticmethod(seed)
+    @staticmethod
+    def uniform_n(low=0.0, high=1.0, batch_shape=None, dtype=None, ctx=None):
+        """Numbers spread evenly from `low` to `high`: `batch_shape` of them for each pair."""
+        return laws.uniform(low, high, batched(batch_shape, low, high), dtype, ctx)
+
+    @staticmethod
+    def normal_n(loc=0.0, scale=1.0, batch_shape=None, dtype=None, ctx=None):
+        """Normal numbers: `batch_shape` of them for each pair of mean and standard deviation."""
+        return laws.normal(loc, scale, batched(batch_shape, loc, scale), dtype, ctx)
+
+    @staticmethod
+    def seed(seed, ctx="all"):
+        """Start the stream of random numbers anew, on all contexts or on one."""
+        generators_anew(seed, ctx)
+
+
+def batched(batch_shape, *params):
+    """`batch_shape`, and behind it the shape of the parameters."""
+    front = (batch_shape,) if isinstance(batch_shape, int) else tuple(batch_shape or ())
+    return front + broadcast_shapes(*[getattr(p, "shape", ()) for p in params])
 
 
 def __getattr__(name):

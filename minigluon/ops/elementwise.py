@@ -772,5 +772,6 @@ def as_in_context(self, context):
 
 
 NDArray.astype, NDArray.copy, NDArray.copyto = astype, identity, copyto
-NDArray.as_in_context = NDArray.as_in_ctx = as_in_context
+NDArray.as_in_context = as_in_context
+NDArray.as_in_ctx = lambda self, ctx: self.as_in_context(ctx)
 NDArray.as_nd_ndarray = lambda self: self
