@@ -149,3 +149,36 @@ def test_the_gradient_of_cross_entropy_is_defined_once():
     assert operators["cross_entropy_back"].__module__ == "minigluon.ops.loss"
     rules = operators["sparse_softmax_cross_entropy"].rules
     assert rules[0].__module__ == "minigluon.ops.loss"
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_calm_rows_and_wild_ones_agree(keep, monkeypatch):
+    rng = np.random.default_rng(3)
+    z = (rng.normal(size=(400, 1000)) * 4).astype("float32")
+    z[:40, 7] = 59  # sure of class 7
+    label = rng.integers(0, 1000, 400)
+    label[:40] = 7
+    x, c, found = nd.array(z), nd.array(label), []
+    x.attach_grad()
+    for limit in (60, 0):
+        monkeypatch.setattr(minigluon.ops.loss, "CALM", limit)
+        with autograd.record() if keep else autograd.pause():
+            y = nd.sparse_softmax_cross_entropy(x, c)
+        if keep:
+            y.backward()
+        found.append((y.asnumpy(), x.grad.asnumpy()))
+    exact = z.astype("float64")
+    exact = np.log(np.exp(exact - exact.max(1, keepdims=True)).sum(1)) + exact.max(1)
+    exact -= z[np.arange(400), label]
+    for y, _ in found:
+        np.testing.assert_allclose(y[:, 0], exact, rtol=2e-6, atol=2e-7)
+        assert (y >= 0).all()
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-6)
+
+
+def test_wild_rows_are_not_taken_for_calm_ones():
+    z = np.zeros((300, 1000), "float32")
+    z[3, 5], z[100, 2], z[200, :] = 1e4, -1e4, np.nan
+    y = nd.sparse_softmax_cross_entropy(nd.array(z), nd.full((300,), 5)).asnumpy()[:, 0]
+    assert y[3] == 0 and np.isnan(y[200])
+    np.testing.assert_allclose(y[[0, 100, 299]], np.log([1000, 999, 1000]), rtol=1e-6)

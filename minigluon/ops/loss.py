@@ -6,7 +6,7 @@ import numpy as np
 
 from minigluon.autograd import state
 from minigluon.base import MXNetError
-from minigluon.cores import spread
+from minigluon.cores import alone, spread
 from minigluon.op import operator
 from minigluon.ops.elementwise import exp
 from minigluon.ops.indexing import at, pick, unpick
@@ -14,6 +14,7 @@ from minigluon.ops.reduce import sum
 
 __all__ = [
     "BLOCK",
+    "CALM",
     "LARGE",
     "by_rows",
     "check_labels",
@@ -29,22 +30,19 @@ __all__ = [
 
 # --- All cores, in the cache ----------------------------------------------------------------------
 
-BLOCK = 1 << 16  # numbers that stay in the cache of a core
+BLOCK = (
+    1 << 19
+)  # numbers, about what two cores' caches hold; with smaller blocks threads wait more for each other
 LARGE = 1 << 18  # numbers from which threads pay for their start
 
 
 def in_blocks(f, rows, width):
     """Call `f(begin, end)` for blocks of rows of `width` numbers that fit the cache, on all cores."""
-    step = max(1, BLOCK // width)
-    if rows <= step:
+    if rows * width < LARGE:
         f(0, rows)
         return
-    parts = [(i, min(i + step, rows)) for i in range(0, rows, step)]
-    if rows * width < LARGE:
-        for part in parts:
-            f(*part)
-    else:
-        spread(lambda part: f(*part), parts)
+    step = max(1, min(BLOCK // width, -(-rows // (2 * alone.threads))))
+    spread(lambda i: f(i, min(i + step, rows)), range(0, rows, step))
 
 
 # --- Cross-entropy of class numbers ---------------------------------------------------------------
@@ -78,6 +76,9 @@ def rows_of(data, axis):
     return None
 
 
+CALM = 60  # logits whose exponentials, and a sum of as many as there are, are within all limits
+
+
 def by_rows(data, where, keep):
     """Losses along the last axis, a few rows at a time; with `keep` exponentials and sums lie before them."""
     rows = rows_of(data, -1)
@@ -85,16 +86,22 @@ def by_rows(data, where, keep):
     memory = np.empty(rows.size + 2 * n if keep else 2 * n, data.dtype)
     total, loss = memory[-2 * n :].reshape(2, n, 1)
     powers = memory[: -2 * n].reshape(-1, width)
-    picked = data[where].reshape(-1, 1)
+    classes = where[-1].reshape(-1)
+    large = rows.size >= LARGE and data.dtype.char in "fd"
+    ones = np.ones((width, 1), data.dtype) if large else None
 
     def block(i, j):
-        top = np.maximum.reduce(rows[i:j], 1, None, None, True)
-        e = np.subtract(rows[i:j], top, out=powers[i:j] if keep else None)
-        np.exp(e, out=e)
-        np.add.reduce(e, 1, None, total[i:j], True)
-        np.log(total[i:j], out=loss[i:j])
-        top -= picked[i:j]
-        np.add(loss[i:j], top, out=loss[i:j])
+        z, label = rows[i:j], (np.arange(j - i), classes[i:j])
+        e = powers[i:j] if keep else np.empty_like(z)
+        if large and z.max() < CALM and z.min() > -CALM:
+            np.exp(z, out=e)
+            np.matmul(e, ones, out=total[i:j])
+            np.log(total[i:j] / e[label][:, None], out=loss[i:j])
+            return
+        top = z.max(axis=1, keepdims=True)
+        np.exp(np.subtract(z, top, out=e), out=e)
+        np.sum(e, axis=1, keepdims=True, out=total[i:j])
+        np.add(np.log(total[i:j]), top - z[label][:, None], out=loss[i:j])
 
     in_blocks(block, n, width)
     return loss.reshape(*data.shape[:-1], 1)
