@@ -89,7 +89,9 @@ class Graph(Written):
         self.data = [position[n] for n in nodes if n in position]
         self.parameters = [known[n.name] for n in nodes if n not in position]
         inputs = [(n, 0) for n in nodes if n in position]
-        super().__init__(inputs + [(n, 0) for n in nodes if n not in position], entries, name)
+        super().__init__(
+            inputs + [(n, 0) for n in nodes if n not in position], entries, name, len(inputs)
+        )
 
 
 def written(block, args):

@@ -11,17 +11,19 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 
 from minigluon import executor
 from minigluon.autograd import state
 from minigluon.base import MXNetError
-from minigluon.cores import matmul
+from minigluon.cores import alone, matmul
 from minigluon.op import operator, operators
 from minigluon.ops.reduce import axes
+from minigluon.symbol import parts
 from minigluon.symbol.inference import Facts, draws, undrawn
 from minigluon.symbol.symbol import Node, Symbol
 
@@ -34,6 +36,7 @@ __all__ = [
     "OWNERS",
     "Outlines",
     "PRODUCTS",
+    "Pair",
     "SHARING",
     "SMALL",
     "SPELT",
@@ -52,7 +55,9 @@ __all__ = [
     "head_of",
     "identity_of",
     "in_blocks",
+    "in_parts",
     "keep_memory",
+    "kinds_of_both",
     "listed",
     "needed",
     "on_slices",
@@ -70,6 +75,7 @@ __all__ = [
     "traced",
     "undone",
     "unique",
+    "with_whole",
     "without_gradient",
 ]
 
@@ -351,7 +357,9 @@ class Writer:
 
     def product(self):
         """The name of the function that multiplies two matrices."""
-        return self.bound("matmul", np.matmul if self.small else matmul)
+        return self.bound("matmul", np.matmul if self.small or self.alone else matmul)
+
+    alone = False  # whether the program has one thread, and others run beside it
 
     @cached_property
     def small(self):
@@ -646,11 +654,12 @@ if hasattr(os, "register_at_fork"):
 # --- One operator ---------------------------------------------------------------------------------
 
 
-def as_operator(name, inputs, outputs, outlines, wanted=None):
+def as_operator(name, inputs, outputs, outlines, wanted=None, batch=()):
     """The operator that runs a graph: variables `inputs` to entries `outputs`, as one call.
 
     `outlines` knows shapes and types of the inputs. `wanted` tells for which inputs there will be a
-    gradient, by default for all. The text of both programs is `op.listing`.
+    gradient, by default for all; `batch`, which inputs may be cut along their first axis. The text
+    of both programs is `op.listing`.
     """
     table, given = {}, {*inputs}
     outputs = unique(outputs, table, given)
@@ -663,14 +672,33 @@ def as_operator(name, inputs, outputs, outlines, wanted=None):
     saved = needed(back, inside, {*given, *heads})
     for node in calls(back, {*given, *heads, *saved}):
         outlines.visit(node)
-    kernel = Writer(name, inputs, outputs, outlines, saved).function()
-    given = [*heads, *saved, *inputs]
-    pull = Writer(f"{name}_backward", given, back, outlines, placing=True).function()
+    graph = Pair(name, inputs, outputs, saved, heads, back)
+    kernel, pull = in_parts(graph, outlines, batch) or graph.written(outlines)
     op = operator(kernel, same_dtype=False, listed=False)
     op.visible, op.listing = len(outputs), f"{kernel.source}\n\n\n{pull.source}\n"
     drawn = [node.name for node in inside if by_chance(node)]
     op.rules = rule_of(name, op, pull, (heads, inputs, back, outlines), drawn)
     return op
+
+
+class Pair(NamedTuple):
+    """A forward graph, from `inputs` to `outputs` and what is `saved`, and a backward graph, from `heads` to `back`."""
+
+    name: str
+    inputs: list
+    outputs: list
+    saved: list
+    heads: list
+    back: list
+
+    def written(self, outlines, alone=False):
+        """The two programs; with `alone` for one thread each."""
+        given = [*self.heads, *self.saved, *self.inputs]
+        kernel = Writer(self.name, self.inputs, self.outputs, outlines, self.saved)
+        pull = Writer(f"{self.name}_backward", given, self.back, outlines, placing=not alone)
+        for writer in (kernel, pull):
+            writer.alone = alone
+        return kernel.function(), pull.function() if self.heads else None
 
 
 CHANCE = {  # operators that draw only with some settings
@@ -747,6 +775,71 @@ def backward_operator(name, heads, inputs, back, outlines):
     return call
 
 
+def in_parts(graph, outlines, batch):
+    """The two programs of a `Pair` in parts of the batch; None where that cannot be or does not pay."""
+    batch = [e for e in batch if outlines.shapes.get(e)]
+    size = outlines.shapes[batch[0]][0] if batch else 0
+    count = parts.count_for(size, alone.threads)
+    if count < 2 or not (graph.outputs and all(e in outlines.shapes for e in graph.inputs)):
+        return None
+    kinds = dict.fromkeys(graph.inputs, parts.ALL)
+    kinds |= {e: parts.PART for e in batch if outlines.shapes[e][0] == size}
+    part = Outlines()
+    for e in graph.inputs:
+        shape = outlines.shapes[e]
+        part.put(
+            e,
+            (shape[0] // count, *shape[1:]) if kinds[e] == parts.PART else shape,
+            outlines.types[e],
+        )
+    found = kinds_of_both(graph, kinds, outlines, part, count)
+    if found is None or not parts.worth(found, outlines):
+        return None
+    kernel, pull = graph.written(part, alone=True)
+    given = [kinds[e] for e in graph.inputs]
+    both = (
+        parts.forward_in_parts(kernel, given, count, len(graph.outputs)),
+        parts.backward_in_parts(
+            pull, len(graph.heads), given, count, [e and found[e] for e in graph.back]
+        ),
+    )
+    whole = cache(lambda: graph.written(outlines))
+    return [
+        f and with_whole(f, run, whole, i) for i, (f, run) in enumerate(zip((kernel, pull), both))
+    ]
+
+
+def kinds_of_both(graph, kinds, whole, part, count):
+    """The kinds of all values of two programs; None if they cannot run in parts."""
+    given = {*graph.inputs}
+    forward = calls([*graph.outputs, *graph.saved], given)
+    for node in forward:
+        part.visit(node)
+    found = parts.kinds_of(forward, kinds, whole, part, count)
+    if found is None or any(found[e] != parts.PART for e in graph.outputs):
+        return None
+    for head, e in zip(graph.heads, graph.outputs):
+        part.put(head, part.shapes[e], part.types[e])
+        found[head] = parts.PART
+    backward = calls(graph.back, {*found})
+    for node in backward:
+        part.visit(node)
+    return parts.kinds_of(backward, found, whole, part, count)
+
+
+def with_whole(function, run, whole, number):
+    """The program `run`, and for arrays that are not NumPy's the ordinary one, which `whole` writes."""
+
+    @wraps(function)
+    def program(*arrays, **into):
+        if type(arrays[0]) is np.ndarray:
+            return run(*arrays, **into)
+        return whole()[number](*arrays)
+
+    program.places = getattr(run, "places", {})
+    return program
+
+
 # --- A program for each kind of call --------------------------------------------------------------
 
 LOOPS = ("_foreach", "_while_loop", "_cond")
@@ -772,8 +865,9 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # numbers in glibc's malloc.h
 class Written:
     """A graph, variables `inputs` to entries `outputs`, that can be called on NDArrays."""
 
-    def __init__(self, inputs, outputs, name):
+    def __init__(self, inputs, outputs, name, data=0):
         self.inputs, self.outputs, self.name, self.programs = inputs, outputs, name, {}
+        self.batch = inputs[:data]  # what may be cut along its first axis
         self.loops = any(n.op.name in LOOPS for n in calls(outputs, {*inputs}))
 
     def __call__(self, *arrays):
@@ -805,16 +899,17 @@ class Written:
         for entry, a in zip(self.inputs, arrays):
             outlines.put(entry, a._data.shape, a._data.dtype)
         if wanted:
-            return as_operator(self.name, self.inputs, self.outputs, outlines, wanted)
-        return without_gradient(self.name, self.inputs, self.outputs, outlines)
+            return as_operator(self.name, self.inputs, self.outputs, outlines, wanted, self.batch)
+        return without_gradient(self.name, self.inputs, self.outputs, outlines, self.batch)
 
 
-def without_gradient(name, inputs, outputs, outlines):
+def without_gradient(name, inputs, outputs, outlines, batch=()):
     """The operator that only runs a graph forwards."""
     outputs = unique(outputs, {}, {*inputs})
     for node in calls(outputs, {*inputs}):
         outlines.visit(node)
-    kernel = Writer(name, inputs, outputs, outlines).function()
+    graph = Pair(name, inputs, outputs, [], [], [])
+    kernel, _ = in_parts(graph, outlines, batch) or graph.written(outlines)
     op = operator(kernel, same_dtype=False, listed=False)
     op.visible, op.listing = len(outputs), kernel.source
     return op
