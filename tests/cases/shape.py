@@ -66,6 +66,7 @@ ROWS = [
     Row("transpose", (B,), {"axes": (1, 2, 0)}, np.transpose, None, ((B,), {"axes": (1, 0)})),
     Row("transpose", (B,), {}, np.transpose, note="all"),
     Row("transpose", (B,), {"axes": (-1, 0, 1)}, np.transpose, note="negative"),
+    Row("transpose", (B,), {"axes": (0, 2, 1)}, np.transpose, note="samples kept"),
     Row(
         "moveaxis",
         (B,),
