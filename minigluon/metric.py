@@ -615,7 +615,10 @@ class CustomMetric(EvalMetric):
             check_label_shapes(labels, preds)
         for label, pred in zip(labels, preds):
             found = self._feval(as_numpy(label), as_numpy(pred))
-            self._count(*(found if isinstance(found, tuple) else (found, 1)))
+            pair = found if isinstance(found, tuple) else (found, 1)
+            self._count(
+                *[n.item() if hasattr(n, "item") else n for n in pair]
+            )  # as Python prints it
 
     def get_config(self):
         """NotImplementedError: a function cannot be written down."""

@@ -408,3 +408,9 @@ def test_golden(i):
         wanted = GOLDEN[i]
     found, wanted = (np.array(v, "float64") for v in (found, wanted))
     np.testing.assert_allclose(found, wanted, atol=3e-6, err_msg=f"{name} {settings} {data}")
+
+
+def test_a_function_of_numpy_gives_a_number_of_python():
+    metric = mx.metric.np(lambda label, pred: (label == pred).mean())
+    metric.update([mx.nd.ones(2)], [mx.nd.ones(2)])
+    assert type(metric.get()[1]) is float
