@@ -2,6 +2,7 @@
 
 # Written from chapters/03_autograd.ipynb: edit the chapter, then run `minigluon export`.
 
+import importlib
 import threading
 from heapq import heappop, heappush
 from itertools import count
@@ -41,6 +42,7 @@ __all__ = [
     "broadcast_like",
     "clock",
     "detach",
+    "get_symbol",
     "grad",
     "gradients",
     "head_gradients",
@@ -525,6 +527,12 @@ def result(variable, found, i):
     if g is None:
         g = np.zeros_like(variable._data)
     return variable._alike(g if isinstance(g, NDArray) else NDArray(np.array(g), variable._ctx))
+
+
+def get_symbol(x):
+    """The recorded computation of `x` as a Symbol; see `minigluon.symbol.symbol.get_symbol`."""
+    later = importlib.import_module("minigluon.symbol.symbol")  # a chapter that stands on this one
+    return later.get_symbol(x)
 
 
 # --- Marked variables -----------------------------------------------------------------------------

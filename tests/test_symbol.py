@@ -624,3 +624,18 @@ def test_backward_ignores_heads_that_nothing_asks_for():
 def test_current_scopes_are_attributes_of_their_classes():
     with mx.AttrScope(note="a") as scope, mx.name.Prefix("p_") as names:
         assert mx.AttrScope.current is scope and mx.name.NameManager.current is names
+
+
+def test_a_record_is_written_down_as_a_symbol():
+    x, w = mx.nd.array([[1.0, 2.0]]), mx.nd.ones((4, 2))
+    x.attach_grad()
+    with mx.autograd.record():
+        parts = mx.nd.split(mx.nd.FullyConnected(x, w, num_hidden=4, no_bias=True), num_outputs=2)
+        y = parts[1] * 2 + x
+    symbol = mx.autograd.get_symbol(y)
+    names = symbol.list_arguments()
+    assert names == ["var0", "var1"]
+    assert (symbol.eval(**dict(zip(names, (x, w))))[0] == y).asnumpy().all()
+    y.backward()
+    with pytest.raises(mx.MXNetError, match="used"):
+        mx.autograd.get_symbol(y)

@@ -23,11 +23,13 @@ __all__ = [
     "attributes",
     "clock",
     "compose",
+    "get_symbol",
     "hint_of",
     "in_order",
     "moved",
     "no_such",
     "output_names",
+    "recorded",
     "refuse",
     "require_symbols",
     "states_of",
@@ -35,6 +37,7 @@ __all__ = [
     "text",
     "var",
     "wanted",
+    "written_again",
 ]
 
 
@@ -416,6 +419,55 @@ def moved(entry, made):
         return entry
     node, i = made[entry[0]]
     return (node, entry[1] if i is None else i)
+
+
+# --- From a record to a graph ---------------------------------------------------------------------
+
+
+def get_symbol(x):
+    """The recorded computation of the NDArray `x` as a Symbol; its variables are called var0, var1, …
+
+    `mx.autograd.get_symbol`. Raises MXNetError for what a backward pass has used up.
+    """
+    made, numbers = {}, count()
+
+    def variable(source):
+        if source not in made:
+            made[source] = var(f"var{next(numbers)}")
+        return made[source]
+
+    for note in recorded(x._node):
+        made[note] = written_again(note, made, variable)
+    end = id(x) if x._node is None else x._node
+    return made[end] if end in made else variable(end)
+
+
+def recorded(note):
+    """The notes of all calls that led to a note, oldest first."""
+    found, stack = set(), [note]
+    while stack:
+        note = stack.pop()
+        if note is not None and note.parents and note not in found:
+            if note.used:
+                raise MXNetError(
+                    "get_symbol: a backward pass has used the record up: retain_graph=True"
+                )
+            found.add(note)
+            stack += note.parents
+    return sorted(found, key=lambda note: note.time)
+
+
+def written_again(note, made, variable):
+    """The Symbol of a recorded call, or of one output of it."""
+    if not hasattr(note, "op"):
+        return made[note.parents[0]][note.index]
+    inputs = []
+    for parent, raw in zip(note.parents, note.args):
+        if parent is None:
+            inputs.append(variable(id(raw)) if hasattr(raw, "shape") else raw)
+        else:
+            inputs.append(made[parent] if parent in made else variable(parent))
+    return compose(note.op, inputs, dict(note.settings))
 
 
 # --- How it fails: what a Symbol refuses ----------------------------------------------------------
