@@ -837,6 +837,7 @@ def with_whole(function, run, whole, number):
         return whole()[number](*arrays)
 
     program.places = getattr(run, "places", {})
+    program.source = f"# in parts of the batch\n{function.source}"
     return program
 
 
