@@ -106,15 +106,16 @@ def test_fast_equals_plain(kernel, pad, dtype):
 
 @pytest.mark.parametrize("pad", [(0, 0), (1, 1), (2, 2), (0, 2)])
 @pytest.mark.parametrize("sizes", [(4, 4), (9, 6), (5, 21), (34, 17)])
-def test_winograd_equals_plain(pad, sizes):
+@pytest.mark.parametrize("filters", [False, True])  # what the cores share
+def test_winograd_equals_plain(monkeypatch, pad, sizes, filters):
+    monkeypatch.setattr(winograd, "is_filterwise", lambda *_: filters)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(5, 16, *sizes)).astype("float32")
-    w = rng.normal(size=(20, 16, 3, 3)).astype("float32")
+    w = rng.normal(size=(40, 16, 3, 3)).astype("float32")
     settings = (3, 3), (1, 1), (1, 1), pad, 1
     y = c.product(x, w, *settings)
-    u, turned = winograd.spectrum(w), winograd.spectrum(w, True)
-    found = [winograd.winograd(x, u, pad, y.shape[2:])]
-    found.append(winograd.winograd(y, turned, tuple(2 - p for p in pad), sizes))
+    found = [winograd.winograd(x, w, pad, y.shape[2:])]
+    found.append(winograd.winograd(y, w, tuple(2 - p for p in pad), sizes, turned=True))
     found.append(winograd.winograd_weight(y, x, pad))
     wanted = y, c.adjoint(y, w, sizes, *settings), c.correlation(y, x, *settings)
     for a, b in zip(found, wanted):

@@ -19,7 +19,6 @@ from minigluon.ops.winograd import (
     five_weight,
     pays,
     pays_five,
-    spectrum,
     winograd,
     winograd_weight,
 )
@@ -445,7 +444,7 @@ def forwards(data, weight, *settings, bias=None):
         return with_bias(y, bias)
     sizes = places(data.shape[2:], *settings[:4])
     if saves(data, weight, sizes, *settings):
-        return with_bias(winograd(data, spectrum(weight), settings[3], sizes), bias)
+        return with_bias(winograd(data, weight, settings[3], sizes), bias)
     if is_five(data, weight, sizes, *settings):
         return with_bias(five(data, weight, settings[3], sizes), bias)
     if is_simple(data, *settings):
@@ -460,7 +459,7 @@ def backwards(data, weight, sizes, *settings):
         return y.astype("float16")
     kernel, pad, sizes = settings[0], settings[3], tuple(sizes)
     if saves(data, weight, sizes, *settings) and places(sizes, *settings[:4]) == data.shape[2:]:
-        return winograd(data, spectrum(weight, True), tuple(2 - p for p in pad), sizes)
+        return winograd(data, weight, tuple(2 - p for p in pad), sizes, turned=True)
     if is_five(data, weight, data.shape[2:], *settings):
         return five_data(data, weight, pad, sizes)
     if is_simple(data, *settings) and places(sizes, *settings[:4]) == data.shape[2:]:

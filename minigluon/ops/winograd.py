@@ -6,38 +6,38 @@ import functools
 
 import numpy as np
 
-from minigluon.cores import alone, matmul, spread
+from minigluon.cores import alone, spread
 
 __all__ = [
-    "AT",
-    "AT5",
     "BAND",
-    "BT",
-    "BT5",
+    "CHUNK",
     "FIVE",
-    "G",
-    "G5",
-    "GG",
+    "FOUR",
     "POINTS",
     "ROWS",
+    "ROWS5",
+    "Tile",
+    "all_scattered",
     "bands",
-    "down",
-    "down_again",
+    "chunks",
     "few",
+    "filtered",
     "five",
     "five_columns",
     "five_data",
     "five_spectrum",
     "five_weight",
+    "gathered",
+    "is_filterwise",
     "pays",
     "pays_five",
     "portions",
     "rowwise",
     "scattered",
     "sideways",
+    "spectral_share",
     "spectrum",
     "toom_cook",
-    "up",
     "winograd",
     "winograd_weight",
 ]
@@ -62,12 +62,24 @@ def toom_cook(points=POINTS, outputs=4, window=3):
     return A.T, G * scale[:, None], np.rint(B.T / scale[:, None] * 4) / 4
 
 
-AT, G, BT = (m.astype("float32") for m in toom_cook())
-GG = np.kron(G, G)  # 36 × 9: both axes at once
-AT5, G5, BT5 = (m.astype("float32") for m in toom_cook((*POINTS, 0.5, -0.5), 4, 5))
+class Tile:
+    """A tile with so many outputs on each axis, for windows of `window`, and its three matrices."""
+
+    def __init__(self, outputs, window, points):
+        self.outputs, self.size = outputs, outputs + window - 1
+        matrices = toom_cook(points, outputs, window)
+        self.AT, self.G, self.BT = (m.astype("float32") for m in matrices)
+
+    def count(self, n):
+        """How many tiles cover n outputs."""
+        return -(-n // self.outputs)
 
 
-# --- Sideways, by products ------------------------------------------------------------------------
+FOUR = Tile(4, 3, POINTS)
+ROWS5 = Tile(4, 5, (*POINTS, 0.5, -0.5))
+
+
+# --- Sideways, by banded products -----------------------------------------------------------------
 
 BAND = 4  # tiles in a product: more would multiply by zeros, fewer would make more calls
 
@@ -75,19 +87,19 @@ BAND = 4  # tiles in a product: more would multiply by zeros, fewer would make m
 @functools.lru_cache(256)
 def bands(size, pad, out):
     """For each few tiles of an axis: their rows, what they read and write, and the matrices B and A."""
-    found, count = [], -(-out // 4)
-    for a in range(0, count, BAND):
-        tiles = min(BAND, count - a)
-        read = slice(max(4 * a - pad, 0), min(4 * (a + tiles) + 2 - pad, size))
-        write = slice(4 * a, min(4 * (a + tiles), out))
-        B, A = np.zeros((tiles, 6, 4 * tiles + 2), "f4"), np.zeros((tiles, 6, 4 * tiles), "f4")
+    found, o, n = [], FOUR.outputs, FOUR.size
+    for a in range(0, FOUR.count(out), BAND):
+        tiles = min(BAND, FOUR.count(out) - a)
+        read = slice(max(o * a - pad, 0), min(o * (a + tiles) + n - o - pad, size))
+        write = slice(o * a, min(o * (a + tiles), out))
+        B, A = np.zeros((tiles, n, o * tiles + n - o), "f4"), np.zeros((tiles, n, o * tiles), "f4")
         for i in range(tiles):
-            B[i, :, 4 * i : 4 * i + 6] = BT
-            A[i, :, 4 * i : 4 * i + 4] = AT.T
-        first = read.start - (4 * a - pad)
-        B = B.reshape(6 * tiles, -1)[:, first : first + read.stop - read.start].copy()
-        A = A.reshape(6 * tiles, -1)[:, : write.stop - write.start].copy()
-        found.append((slice(6 * a, 6 * (a + tiles)), read, write, B, A))
+            B[i, :, o * i : o * i + n] = FOUR.BT
+            A[i, :, o * i : o * i + o] = FOUR.AT.T
+        first = read.start - (o * a - pad)
+        B = B.reshape(n * tiles, -1)[:, first : first + read.stop - read.start].copy()
+        A = A.reshape(n * tiles, -1)[:, : write.stop - write.start].copy()
+        found.append((slice(n * a, n * (a + tiles)), read, write, B, A))
     return found
 
 
@@ -99,143 +111,148 @@ def sideways(x, out, axis_bands, transposed=False):
         np.matmul(matrix, x[:, :, seen], out=out[:, :, rows])
 
 
-# --- Downwards, by sums ---------------------------------------------------------------------------
+# --- Downwards, one product a tile ----------------------------------------------------------------
 
 
-def down(p, v):
-    """$B^\\top$ along axis 0: p, (4t + 2, numbers), to v, (6, t, numbers)."""
-    d = [p[k : len(p) - 5 + k : 4] for k in range(6)]
-    a, b = np.multiply(d[2], -4), np.multiply(d[1], -4)
-    a += d[4]
-    b += d[3]
-    np.add(a, b, out=v[1])
-    np.subtract(a, b, out=v[2])
-    np.multiply(d[0], 4, out=v[0])
-    v[0] -= d[2]
-    v[0] += a
-    np.multiply(d[3], -4, out=v[5])
-    v[5] += d[5]
-    v[5] -= b
-    np.subtract(d[4], d[2], out=a)
-    np.subtract(d[3], d[1], out=b)
-    b *= 2
-    np.add(a, b, out=v[3])
-    np.subtract(a, b, out=v[4])
+def scattered(x, pad, across, out):
+    """$B^\top DB$ of pictures x, into `out`: (6, tiles down, pictures, 6 * tiles across, channels)."""
+    (m, c, h, _), (n, t, _, total, _), o = x.shape, out.shape, FOUR.outputs
+    p = np.empty((o * t + n - o, m, total, c), x.dtype)
+    p[:pad] = p[pad + h :] = 0
+    keep = min(h, len(p) - pad)
+    sideways(x[:, :, :keep], p[pad : pad + keep], across)
+    (step, *_), long = p.strides, m * total * c
+    rows = np.lib.stride_tricks.as_strided(p, (t, n, long), (o * step, step, x.itemsize))
+    np.matmul(FOUR.BT, rows, out=out.reshape(n, t, long).swapaxes(0, 1))
+    return out.reshape(n, t * m * (total // n), n, c)
 
 
-def up(m, q):
-    """$A^\\top$ along axis 0: m, (6, t, numbers), to q, (t, 4, numbers)."""
-    s, d, t, e = m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]
-    np.add(m[0], s, out=q[:, 0])
-    q[:, 0] += t
-    t *= 4
-    np.add(s, t, out=q[:, 2])
-    e *= 2
-    np.add(d, e, out=q[:, 1])
-    e *= 4
-    d += e
-    np.add(d, m[5], out=q[:, 3])
+# --- The filters ----------------------------------------------------------------------------------
 
 
-def down_again(p, v):
-    """$A$ along axis 0, the adjoint of `up`: p, (4t, numbers), to v, (6, t, numbers)."""
-    g = [p[k::4] for k in range(4)]
-    v[0], v[5] = g[0], g[3]
-    a, b = g[0] + g[2], g[1] + g[3]
-    np.add(a, b, out=v[1])
-    np.subtract(a, b, out=v[2])
-    np.multiply(g[2], 4, out=a)
-    a += g[0]
-    np.multiply(g[3], 4, out=b)
-    b += g[1]
-    b *= 2
-    np.add(a, b, out=v[3])
-    np.subtract(a, b, out=v[4])
+def spectrum(w, turned=False, part=slice(None)):
+    """$GWG^\top$ of filters, or of a part of them: (6, 6, channels, filters); `turned` by 180 degrees, for the way back."""
+    w = w[:, :, ::-1, ::-1].transpose(2, 3, 0, 1) if turned else w.transpose(2, 3, 1, 0)
+    w = np.ascontiguousarray(w[..., part])
+    rows = (FOUR.G @ w.reshape(3, -1)).reshape(6, 3, -1)
+    return (FOUR.G @ rows).reshape(6, 6, *w.shape[2:])
 
 
 # --- The way there --------------------------------------------------------------------------------
 
 ROWS = 128  # tiles in a product at the least: OpenBLAS is slower with fewer rows
+CHUNK = 1 << 18  # numbers of a spectrum that stay in a core's cache
 
 
-def few(n, tiles, threads=2):
+def few(n, tiles):
     """Slices of the batch: enough pictures for ROWS tiles, but a slice for each thread."""
-    step = max(1, min(-(-ROWS // tiles), -(-n // threads)))
+    step = max(1, min(-(-ROWS // tiles), -(-n // alone.threads)))
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
 
 
-def scattered(x, pad, t, across, total):
-    """$B^\\top DB$ of pictures x: (6, tiles, 6, channels)."""
-    m, c, h, _ = x.shape
-    p = np.empty((4 * t + 2, m, total, c), x.dtype)
-    p[:pad] = p[pad + h :] = 0
-    keep = min(h, 4 * t + 2 - pad)
-    sideways(x[:, :, :keep], p[pad : pad + keep], across)
-    v = np.empty((6, t, m * total * c), x.dtype)
-    down(p.reshape(4 * t + 2, -1), v)
-    return v.reshape(6, t * m * (total // 6), 6, c)
+def chunks(f, c):
+    """Slices of the filters: a slice for each thread, and spectra that stay in the cache; by 16, as BLAS likes it."""
+    step = max(16, min(CHUNK // (c * 36), -(-f // alone.threads)) // 16 * 16)
+    return [slice(i, min(i + step, f)) for i in range(0, f, step)]
 
 
-def spectrum(w, turned=False):
-    """$GWG^\\top$ of all filters: (6, 6, channels, filters); `turned` by 180 degrees, for the way back."""
-    matrix = GG[:, ::-1].copy() if turned else GG
-    w = w if turned else w.swapaxes(0, 1)
-    n, m = w.shape[:2]
-    out = np.empty((36, n * m), w.dtype)
+def is_filterwise(w, n, tiles):
+    """Whether the cores share filters, and not pictures."""
+    return n * tiles <= ROWS and w.size > 1 << 17
 
-    def fill(part):
-        at = slice(part.start * m, part.stop * m)
-        np.matmul(matrix, w[part].reshape(-1, 9).T, out=out[:, at])
 
-    if w.size < 1 << 17:
-        with alone:
-            fill(slice(0, n))
+def filtered(v, u, out, across):
+    """From spectra of pictures and filters to `out`, (m, f, rows, width): 36 products, and $A^\top MA$."""
+    m, f, height, _ = out.shape
+    total, t = across[-1][0].stop, FOUR.count(height)
+    products = np.empty((*v.shape[:3], f), v.dtype)
+    np.matmul(v.swapaxes(1, 2), u, out=products.swapaxes(1, 2))
+    q = np.matmul(FOUR.AT, products.reshape(6, t, -1).swapaxes(0, 1))
+    q = q.reshape(4 * t, m, total, f)[:height].transpose(1, 0, 3, 2)
+    for rows, _, write, _, A in across:
+        np.matmul(q[..., rows], A, out=out.swapaxes(1, 2)[..., write])
+
+
+def winograd(x, w, pad, sizes, turned=False):
+    """The convolution of x, (n, c, h, w), with 3 × 3 filters w, with output `sizes`."""
+    (n, c, _, width), f = x.shape, w.shape[1 if turned else 0]
+    t, across = FOUR.count(sizes[0]), bands(width, pad[1], sizes[1])
+    y, total = np.empty((n, f, *sizes), x.dtype), across[-1][0].stop
+    if is_filterwise(w, n, t * total // 6):
+        v = all_scattered(x, pad, t, across)
+
+        def fill(part):
+            filtered(v, spectrum(w, turned, part), y[:, part], across)
+
+        spread(fill, chunks(f, c))
     else:
-        spread(fill, few(n, 1))
-    return out.reshape(6, 6, n, m)
+        with alone:
+            u = spectrum(w, turned)
 
+        def fill(part):
+            v = np.empty((6, t, len(y[part]), total, c), x.dtype)
+            filtered(scattered(x[part], pad[0], across, v), u, y[part], across)
 
-def winograd(x, u, pad, sizes):
-    """The convolution of x, (n, c, h, w), with the filters of spectrum u, with output `sizes`."""
-    n, f = x.shape[0], u.shape[3]
-    t, across = -(-sizes[0] // 4), bands(x.shape[3], pad[1], sizes[1])
-    total = across[-1][0].stop
-    y = np.empty((n, f, *sizes), x.dtype)
-
-    def fill(part):
-        v = scattered(x[part], pad[0], t, across, total)
-        m = np.empty((*v.shape[:3], f), x.dtype)
-        np.matmul(v.swapaxes(1, 2), u, out=m.swapaxes(1, 2))
-        q = np.empty((t, 4, m.size // (6 * t)), x.dtype)
-        up(m.reshape(6, t, -1), q)
-        q = q.reshape(4 * t, -1, total, f)[: sizes[0]].transpose(1, 0, 3, 2)
-        out = y[part].swapaxes(1, 2)
-        for rows, _, write, _, A in across:
-            np.matmul(q[..., rows], A, out=out[..., write])
-
-    spread(fill, few(n, t * (total // 6)))
+        spread(fill, few(n, t * total // 6))
     return y
+
+
+def all_scattered(x, pad, t, across):
+    """`scattered` of all pictures, which the cores share."""
+    (n, c), total = x.shape[:2], across[-1][0].stop
+    v = np.empty((6, t, n, total, c), x.dtype)
+    step = -(-n // alone.threads)
+    parts = [slice(i, i + step) for i in range(0, n, step)]
+    spread(lambda part: scattered(x[part], pad[0], across, v[:, :, part]), parts)
+    return v.reshape(6, -1, 6, c)
 
 
 # --- The way back to the weights ------------------------------------------------------------------
 
 
+def spectral_share(v, g, across):
+    """The gradient of filter spectra, from those of pictures, v, and that of their outputs, g, (m, f, rows, width)."""
+    m, f, height, _ = g.shape
+    t, total = FOUR.count(height), across[-1][0].stop
+    p = np.empty((4 * t, m, total, f), g.dtype)
+    p[height:] = 0
+    sideways(g, p[:height], across, transposed=True)
+    products = np.empty((6, t, p[0].size), g.dtype)
+    np.matmul(FOUR.AT.T, p.reshape(t, 4, -1), out=products.swapaxes(0, 1))
+    products = products.reshape(6, -1, 6, f).transpose(0, 2, 3, 1)
+    return np.matmul(products, v.swapaxes(1, 2))
+
+
 def winograd_weight(g, x, pad):
     """The gradient of the filters, from that of the output, g, and the data, x."""
-    n, f, *sizes = g.shape
-    c, t, across = x.shape[1], -(-sizes[0] // 4), bands(x.shape[3], pad[1], sizes[1])
-    total = across[-1][0].stop
+    (n, f, *sizes), c = g.shape, x.shape[1]
+    t, across = FOUR.count(sizes[0]), bands(x.shape[3], pad[1], sizes[1])
+    total, out = across[-1][0].stop, np.empty((f, c, 3, 3), x.dtype)
+    if is_filterwise(out, n, t * total // 6):
+        v = all_scattered(x, pad, t, across)
+
+        def fill(part):
+            gathered([spectral_share(v, g[:, part], across)], out[part])
+
+        spread(fill, chunks(f, c))
+        return out
 
     def share(part):
-        v = scattered(x[part], pad[0], t, across, total)
-        p = np.zeros((4 * t, v.shape[1] // t // (total // 6), total, f), g.dtype)
-        sideways(g[part], p[: sizes[0]], across, transposed=True)
-        m = np.empty((6, t, p.size // (4 * t)), g.dtype)
-        down_again(p.reshape(4 * t, -1), m)
-        return np.matmul(m.reshape(6, -1, 6, f).transpose(0, 2, 3, 1), v.swapaxes(1, 2))
+        v = np.empty((6, t, len(g[part]), total, c), x.dtype)
+        return spectral_share(scattered(x[part], pad[0], across, v), g[part], across)
 
-    u = functools.reduce(np.add, spread(share, few(n, t * (total // 6))))
-    return matmul(u.reshape(36, f * c).T, GG).reshape(f, c, 3, 3)
+    shares, half = spread(share, few(n, t * total // 6)), -(-f // 2)
+    spread(
+        lambda at: gathered([u[:, :, at] for u in shares], out[at]), [slice(half), slice(half, f)]
+    )
+    return out
+
+
+def gathered(shares, out):
+    """$G^\top UG$ of the sum U of shares, (6, 6, filters, channels), into `out`, (filters, channels, 3, 3)."""
+    u = functools.reduce(np.add, shares)
+    w = FOUR.G.T @ (FOUR.G.T @ u.reshape(6, -1)).reshape(3, 6, -1)
+    out[...] = w.reshape(3, 3, *out.shape[:2]).transpose(2, 3, 0, 1)
 
 
 # --- Windows of five rows -------------------------------------------------------------------------
@@ -264,14 +281,14 @@ def portions(n, c, window, width):
 def five_spectrum(w):
     """$G$ times the rows of all filters: (8, filters, channels * columns)."""
     f, c, rows, columns = w.shape
-    u = G5 @ w.transpose(2, 0, 1, 3).reshape(rows, -1)
+    u = ROWS5.G @ w.transpose(2, 0, 1, 3).reshape(rows, -1)
     return u.reshape(8, f, c * columns)
 
 
 def five_columns(x, t, window, out):
     """$B^\\top$ of the rows that tile t sees, and what each column of the window sees of them, into `out`."""
     _, c, width, m = x.shape
-    v = np.matmul(BT5, x[4 * t : 4 * t + 8].reshape(8, -1)).reshape(8, c, width * m)
+    v = np.matmul(ROWS5.BT, x[4 * t : 4 * t + 8].reshape(8, -1)).reshape(8, c, width * m)
     seen = out.reshape(8, c, window, -1)
     for j in range(window):
         seen[:, :, j] = v[:, :, j * m : j * m + seen.shape[3]]
@@ -290,7 +307,7 @@ def five(x, w, pad, sizes):
         into = np.empty((8, c * window, long), x.dtype)
         for t in range(tiles):
             np.matmul(u, five_columns(seen, t, window, into), out=m)
-            np.matmul(AT5, m.reshape(8, -1), out=out[t])
+            np.matmul(ROWS5.AT, m.reshape(8, -1), out=out[t])
         y[part] = out.reshape(4 * tiles, f, sizes[1], -1)[: sizes[0]].transpose(3, 1, 0, 2)
 
     spread(fill, portions(n, c, window, sizes[1]))
@@ -309,14 +326,14 @@ def five_data(g, w, pad, sizes):
         out = np.zeros((4 * tiles + 4, c * wide * m), g.dtype)
         seen, v = np.empty((8, c * window, width * m), g.dtype), np.empty((8, c, wide * m), g.dtype)
         for t in range(tiles):
-            np.matmul(u, np.matmul(AT5.T, back[t]).reshape(8, f, -1), out=seen)
+            np.matmul(u, np.matmul(ROWS5.AT.T, back[t]).reshape(8, f, -1), out=seen)
             v[:, :, width * m :] = 0
             for j, column in enumerate(seen.reshape(8, c, window, -1).transpose(2, 0, 1, 3)):
                 if j == 0:
                     v[:, :, : width * m] = column
                 else:
                     v[:, :, j * m : (j + width) * m] += column
-            out[4 * t : 4 * t + 8] += np.matmul(BT5.T, v.reshape(8, -1))
+            out[4 * t : 4 * t + 8] += np.matmul(ROWS5.BT.T, v.reshape(8, -1))
         out = out.reshape(-1, c, wide, m)[pad[0] : pad[0] + sizes[0], :, pad[1] : pad[1] + sizes[1]]
         x[part] = out.transpose(3, 1, 0, 2)
 
@@ -334,13 +351,13 @@ def five_weight(g, x, pad, window):
         into, m = np.empty((8, c * window, long), g.dtype), np.empty((8, f * long), g.dtype)
         total = np.zeros((8, f, c * window), g.dtype)
         for t in range(tiles):
-            np.matmul(AT5.T, back[4 * t : 4 * t + 4].reshape(4, -1), out=m)
+            np.matmul(ROWS5.AT.T, back[4 * t : 4 * t + 4].reshape(4, -1), out=m)
             into = five_columns(seen, t, window, into)
             total += np.matmul(m.reshape(8, f, long), into.swapaxes(1, 2))
         return total
 
     u = functools.reduce(np.add, spread(share, portions(n, c, window, width)))
-    w = np.matmul(G5.T, u.reshape(8, -1)).reshape(5, f, c, window)
+    w = np.matmul(ROWS5.G.T, u.reshape(8, -1)).reshape(5, f, c, window)
     return np.ascontiguousarray(w.transpose(1, 2, 0, 3))
 
 
@@ -353,9 +370,9 @@ def pays(x, w, sizes):
     if c < 16 or f < 16:
         return False
     outputs = len(x) * sizes[0] * sizes[1]
-    tiles = len(x) * -(-sizes[0] // 4) * -(-sizes[1] // 4)
-    direct = outputs * (0.18 * c * f + 4 * c)
-    return tiles * 16 * (0.045 * c * f + 3.3 * c + 2 * f) + 50 * c * f < direct
+    tiles = len(x) * FOUR.count(sizes[0]) * FOUR.count(sizes[1])
+    direct = outputs * (0.2 * c * f + 6 * c)
+    return tiles * (0.78 * c * f + 30 * (c + f)) + 18 * c * f < direct
 
 
 def pays_five(x, w, sizes):
