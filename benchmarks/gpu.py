@@ -230,6 +230,32 @@ def products(tiny):
         yield Row(f"convolution NHWC fp16{name}", call, other, x.nbytes + g.nbytes, flops)
 
 
+def recurrent(tiny):
+    """One LSTM layer whose weights fit into a block, and one whose weights do not; forwards, and with its gradients."""
+    for h in (8, 80) if tiny else (64, 1024):
+        t, n = (3, 2) if tiny else (35, 64)
+        layer = mx.gluon.rnn.LSTM(h, input_size=h)
+        layer.initialize(ctx=GPU)
+        x = mx.nd.array(rng.normal(size=(t, n, h)), ctx=GPU)
+
+        def both(layer=layer, x=x):
+            with autograd.record():
+                total = layer(x).sum()
+            total.backward()
+
+        theirs = [None, None]
+        if torch:
+            lstm, X = torch.nn.LSTM(h, h).cuda(), torch.randn(t, n, h, device="cuda")
+            theirs = [
+                lambda lstm=lstm, X=X: lstm(X),
+                lambda lstm=lstm, X=X: lstm(X)[0].sum().backward(),
+            ]
+        moved = t * n * h * 4
+        flops = 2 * 8 * t * n * h * h  # of two products, of the inputs and of the states
+        yield Row(f"LSTM of {h}", lambda layer=layer, x=x: layer(x), theirs[0], 10 * moved, flops)
+        yield Row(f"LSTM of {h}, gradients", both, theirs[1], 20 * moved, 3 * flops)
+
+
 def networks(tiny):
     """Whole training steps: a small network hybridized, ResNet-18, a two-layer LSTM."""
     for name, net, shape, classes in (
@@ -315,7 +341,7 @@ def torch_lstm(t, n, h):
     return torch_training(net, torch.randn(t, n, h, device="cuda"), lambda y: (y[0] * y[0]).sum())
 
 
-GROUPS = (rows, batch_norm, updates, lookups, products, networks)
+GROUPS = (rows, batch_norm, updates, lookups, products, recurrent, networks)
 
 
 def seconds(call, own):

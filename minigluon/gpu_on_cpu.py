@@ -59,6 +59,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     flags = property(lambda self: self.x.flags)
     device = property(lambda self: cuda.Device(0))
     T = property(lambda self: ndarray(self.x.T))
+    base = property(lambda self: wrap(self.x.base))  # the array whose memory it is in, or None
 
     @property
     def data(self):

@@ -18,7 +18,7 @@ from minigluon.op import operators
 from tests import optimizer_table
 from tests.cases import ROWS
 from tests.reference import golden_layers, golden_rnn
-from tests.test_kernels import CASES, listed, plain
+from tests.test_kernels import CASES, listed, plain, widened
 from tests.test_ops import shares
 
 minigluon.ops.load()
@@ -97,7 +97,7 @@ def test_kernel(case):
     kind = arrays[0].dtype.name
     tolerance = {"float16": 4e-3, "bfloat16": 3e-2}.get(kind, 1e-4)
     there = [on_gpu(a) for a in arrays]
-    wide = [a.astype("float32") if a.dtype.name == "bfloat16" else a for a in own]
+    wide = widened(own)
     with autograd.train_mode():
         close(op.kernel(*there, **settings), plain(op, wide, settings), tolerance)
     close(there, wide, tolerance)

@@ -55,6 +55,7 @@ def test_what_is_allowed():
         assert isinstance(found, gpu_on_cpu.ndarray)
         np.testing.assert_array_equal(found.get(), call(X))
     assert not hasattr(x, "ctypes") and x.data.ptr == x.x.ctypes.data
+    assert x.base is None and (base := x[1:].reshape(-1).base).x is x.x and type(base) is type(x)
     with pytest.raises(NotImplementedError):
         np.maximum.accumulate(x)
 

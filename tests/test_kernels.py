@@ -12,7 +12,7 @@ except ImportError:
 
 import minigluon.ops
 from minigluon import cuda_on_cpu, gpu_on_cpu
-from minigluon.autograd import train_mode
+from minigluon.autograd import record, train_mode
 from minigluon.base import MXNetError
 from minigluon.cuda_on_cpu import KernelError, RawModule, available, source
 from minigluon.kernels import Kernels
@@ -227,7 +227,6 @@ CASES |= {
 }
 
 
-
 def conv_gradient(*sizes, of, stride=(1, 1), dilate=(1, 1), pad=(0, 0), **more):
     """What the gradient of the picture, or of the weight, gets."""
     x, w = conv_arrays(*sizes, bias=False, **more)
@@ -288,6 +287,49 @@ CASES |= {
         {**{k: v for k, v in DECONV.items() if k != "num_filter"}, "num_group": 2},
     ),
 }
+
+
+def rnn_arrays(t, n, i, h, mode, layers=1, both=1, proj=0, lengths=None, dtype="float32"):
+    """Data, parameters, states and lengths of a recurrent network."""
+    rows, r = {"lstm": 4, "gru": 3}.get(mode, 1) * h, proj or h
+    widths = [i] * both + [both * r] * both * (layers - 1)
+    size = sum(rows * (w + r + 2) + r * h * bool(proj) for w in widths)
+    shapes = [(layers * both, n, r)] + [(layers * both, n, h)] * (mode == "lstm")
+    arrays = [random(t, n, i), random(size) / 2 / h**0.5, *(random(*s, seed=5) for s in shapes)]
+    return [a.astype(typed(dtype)) for a in arrays] + [np.float32(lengths)] * bool(lengths)
+
+
+def rnn_case(*sizes, **more):
+    """A row of the table for a recurrent network."""
+    h, mode, lengths = *sizes[3:5], more.get("lengths")
+    settings = {"state_size": h, "mode": mode, "num_layers": more.get("layers", 1)}
+    settings |= {"bidirectional": more.get("both", 1) == 2, "state_outputs": True}
+    settings |= {"projection_size": more.get("proj"), "use_sequence_length": bool(lengths)}
+    place = [None] * bool(lengths and mode != "lstm")
+    arrays = lambda: rnn_arrays(*sizes, **more)
+    there = lambda: [*arrays()[:3], *place, *arrays()[3:]]
+    return "RNN", there if place else arrays, settings
+
+
+RECURRENT = {"rnn long": rnn_case(3, 150, 4, 6, "lstm", lengths=[2] * 149 + [0])}
+for mode in ("rnn_relu", "rnn_tanh", "lstm", "gru"):
+    large = {"lstm": 77, "gru": 90}.get(mode, 157)  # one unit more than a block holds, or a few
+    RECURRENT |= {
+        f"{mode} one": rnn_case(1, 1, 1, 1, mode),
+        f"{mode} odd": rnn_case(4, 3, 5, 7, mode, layers=2, both=2),
+        f"{mode} ends": rnn_case(5, 4, 3, 6, mode, both=2, lengths=[5, 1, 0, 3]),
+        f"{mode} steps": rnn_case(2, 3, 4, large, mode),
+        f"{mode} steps ends": rnn_case(3, 3, 2, large, mode, lengths=[3, 0, 2]),
+        f"{mode} four": rnn_case(2, 134, 3, 5, mode),
+        f"{mode} half": rnn_case(3, 2, 4, 8, mode, dtype="float16"),
+    }
+RECURRENT |= {
+    "lstm projected": rnn_case(3, 4, 5, 7, "lstm", layers=2, both=2, proj=3),
+    "lstm steps half": rnn_case(2, 3, 4, 112, "lstm", dtype="float16"),
+}
+if ml_dtypes:
+    RECURRENT["lstm bf16"] = rnn_case(3, 2, 4, 8, "lstm", dtype="bfloat16")
+CASES |= RECURRENT
 
 POOL = {"kernel": (3, 2), "stride": (2, 2), "pad": (1, 1), "pooling_convention": "full"}
 
@@ -367,6 +409,16 @@ def plain(op, arrays, settings):
     return [np.maximum(w, 0) for w in want] if relu else want
 
 
+def widened(arrays):
+    """NumPy's arrays, bfloat16 as float32."""
+    return [a.astype("float32") if holds(a) and a.dtype.name == "bfloat16" else a for a in arrays]
+
+
+def holds(a):
+    """Whether an argument is there."""
+    return a is not None
+
+
 def run(case, monkeypatch, check, order=0):
     """What an operator gives on the stand-in, and on the CPU; both may write into their arrays."""
     name, make, settings = CASES[case]
@@ -375,13 +427,15 @@ def run(case, monkeypatch, check, order=0):
     arrays, own = make(), make()
     on_gpu = [wrap(a) for a in arrays]
     op = operators[name]
-    wide = [a.astype("float32") if a.dtype.name == "bfloat16" else a for a in own]
+    wide = widened(own)
     with train_mode():
         got = op.kernel(*on_gpu, **settings)
         want = plain(op, wide, settings)
     if arrays[0].dtype.name == "bfloat16":
         want = [w.astype(arrays[0].dtype) for w in want]
-    for a, b in zip(on_gpu, own):  # running statistics and states are changed in place
+    for a, b in zip(
+        filter(holds, on_gpu), filter(holds, own)
+    ):  # running statistics and states are changed in place
         compare(a, b, arrays[0].dtype)
     return got, want, arrays[0].dtype
 
@@ -408,7 +462,12 @@ def test_compiles_within_its_budget(file, arch):
         assert spilled == 0 and registers <= budget and shared <= 49152, (name, registers, spilled)
 
 
-REGISTERS = {"tensor": 96, "conv": 96, "blocked": 96}  # what a kernel may use beyond 64, by the start of its name
+REGISTERS = {
+    "tensor": 96,
+    "conv": 96,
+    "blocked": 96,
+    "sweep": 96,
+}  # what a kernel may use beyond 64, by the start of its name
 
 PLANTED = {  # a case, what is changed in its source, what check mode must say
     "a barrier less": ("softmax block", "__syncthreads();", "", "race"),
@@ -447,6 +506,19 @@ PLANTED = {  # a case, what is changed in its source, what check mode must say
         "return v < size ? v : -1;",
         "return v;",
         "out-of-bounds",
+    ),
+    "a step that does not wait": (
+        "lstm one",
+        "products[i * cols + col] = sum[i];\n        }\n        __syncthreads();",
+        "products[i * cols + col] = sum[i];\n        }",
+        "race|uninit",
+    ),
+    "a sample too many": ("lstm four", "r < ROWS && b < batch", "r < ROWS", "out-of-bounds"),
+    "a row that is not padded": (
+        "gru odd",
+        "for (int i = col; i < ROWS * pitch; i += blockDim.x) state[i] = 0.f;",
+        "",
+        "uninit",
     ),
     "a row below the picture": ("pool max", "min(top + z.r, z.h)", "top + z.r", "out-of-bounds"),
     "a total of half a warp": (
@@ -664,6 +736,65 @@ def test_the_ladder_of_products(step, sizes, check, monkeypatch, launched):
         b = b.astype(a.dtype)
         got = product_kernels.product(wrap(a), wrap(b), step)
         compare(got, (a.astype("float32") @ b.astype("float32").T).astype(a.dtype), a.dtype)
+
+
+@on_cpu
+@pytest.mark.parametrize("check", [False, True], ids=["plain", "check"])
+@pytest.mark.parametrize("case", RECURRENT)
+def test_recurrent_gradients(case, check, monkeypatch, launched):
+    monkeypatch.setitem(gpu_on_cpu.how, "check", check)
+    _, make, settings = RECURRENT[case]
+    op, own = operators["RNN"], make()
+    kind = own[0].dtype
+    wide = [a if a is None or a.dtype == "float32" else a.astype("float32") for a in own]
+    found = []
+    for arrays, enter in ((own, wrap), (wide, lambda a: a)):
+        arrays = [a if a is None else enter(a) for a in arrays]
+        with record():
+            y = op.kernel(*arrays, **settings)
+            g = [enter(random(*o.shape, seed=7).astype(arrays[0].dtype)) for o in y]
+            found.append(op.rules(g, y, *arrays, **{**op.defaults, **settings}))
+    pairs = [(a, b) for a, b in zip(*found) if a is not None]
+    assert len(pairs) == (4 if settings["mode"] == "lstm" else 3)
+    for got, want in pairs:
+        scale = np.float32(max(1, abs(want).max()))
+        assert got.dtype == kind
+        compare(wrap(unwrap(got) / scale), (want / scale).astype(unwrap(got / scale).dtype), kind)
+    way = {name.partition("<")[0] for name in launched}
+    assert way == ({"cell", "cell_back"} if way & {"cell"} else {"sweep", "sweep_back"})
+    assert ("cell" in way) == ("steps" in case or "projected" in case)
+
+
+@on_cpu
+def test_a_recurrent_dropout_keeps_its_masks(launched):
+    """The same draws give the same output, and its gradient is that of a difference."""
+    _, make, settings = rnn_case(3, 4, 6, 5, "gru", layers=3, both=2)
+    op, arrays = operators["RNN"], make()
+
+    def total(x):
+        with record():
+            y = op.kernel(wrap(x), *map(wrap, arrays[1:]), p=0.4, rng=3, **settings)
+        return y, sum(float((unwrap(o) * v).sum()) for o, v in zip(y, heads))
+
+    shapes = (3, 4, 10), (6, 4, 5)
+    heads = [random(*s, seed=8) for s in shapes]
+    y, here = total(arrays[0])
+    assert total(arrays[0])[1] == here and len(launched) > 12
+    with record():
+        all_settings = {**op.defaults, **settings, "p": 0.4}
+        g = op.rules([wrap(h) for h in heads], y, *map(wrap, arrays), **all_settings)[0]
+    step = random(*arrays[0].shape, seed=9)
+    there = [total(arrays[0] + e * step)[1] for e in (1e-2, -1e-2)]
+    np.testing.assert_allclose((unwrap(g) * step).sum(), (there[0] - there[1]) / 2e-2, rtol=1e-2)
+
+
+def test_what_recurrent_kernels_do_not_know_goes_step_by_step(launched):
+    for more in ({"dtype": "float64"}, {"proj": 2, "lengths": [2, 1]}):
+        _, make, settings = rnn_case(2, 2, 3, 4, "lstm", **more)
+        got = operators["RNN"].kernel(*map(wrap, make()), **settings)
+        for a, b in zip(got, operators["RNN"].kernel(*make(), **settings)):
+            np.testing.assert_allclose(unwrap(a), b, rtol=1e-5, atol=1e-6)
+    assert launched == []
 
 
 @on_cpu
