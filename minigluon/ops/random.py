@@ -147,6 +147,7 @@ def device_of(raw):
 
 def drawn(rng, like, law, n, dtype, *params):
     """Numbers of shape `n` by `law(generator, n, dtype, *params)`, in the memory of the CPU."""
+    dtype = real_dtype(dtype)
     try:
         r = generators.get(rng) if type(rng) is Context else None
         y = law(r or source(rng, like), n, dtype if dtype.itemsize == 8 else SINGLE, *params)
