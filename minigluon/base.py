@@ -2,12 +2,18 @@
 
 # Written from chapters/01_operators.ipynb: edit the chapter, then run `minigluon export`.
 
+import warnings
+
 import numpy as np
 
 __all__ = ["MXNetError", "integer_types", "mx_real_t", "numeric_types", "py_str", "string_types"]
 
 
 # --- Mathematics ----------------------------------------------------------------------------------
+
+# log(0) is -inf without a word, as on a GPU and in MXNet: kernels, and reductions inside NumPy, are silent
+warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"minigluon\b")
+warnings.filterwarnings("ignore", ".* encountered in reduce", RuntimeWarning, r"numpy\._core\b")
 
 
 class MXNetError(RuntimeError):

@@ -37,7 +37,8 @@ __all__ = [
 def run(entries, values, ctx, hooks=()):
     """The values of `entries`, NDArrays, from those of the variables, {name: NDArray}.
 
-    `hooks` are pairs (callback, whether it hears of inputs too), called as in `register_op_hook`.
+    `hooks` are pairs (callback, whether it hears of inputs too), called as in `register_op_hook`; "variables"
+    stands for inputs under the name of the variable as well.
     """
     made = {}
     for node in in_order(entries):
@@ -53,15 +54,18 @@ def run(entries, values, ctx, hooks=()):
         parts = list(out) if isinstance(out, list | tuple) else [out]
         made[node] = [p if isinstance(p, NDArray) else place(p, ctx) for p in parts]
         for callback, inputs_too in hooks:
-            tell(callback, node, inputs if inputs_too else (), made[node])
+            shown = inputs if inputs_too else ()
+            tell(callback, node, shown, made[node], inputs_too == "variables")
     return [made[node][i] for node, i in entries]
 
 
-def tell(callback, node, inputs, outputs):
-    """Call `callback(name, operator, array)` for the arrays of one call."""
+def tell(callback, node, inputs, outputs, variables=False):
+    """Call `callback(name, operator, array)` for the arrays of one call, also under the names of `variables`."""
     several = node.op.most > len(node.op.arrays)
     for i, a in enumerate(inputs):
         if isinstance(a, NDArray):
+            if variables and node.inputs[i][0].op is None:
+                callback(node.inputs[i][0].name, node.called, a)
             name = f"arg{i}" if several else node.op.arrays[i]
             callback(f"{node.name}_{name}", node.called, a)
     for name, a in zip(node.outputs, outputs):
@@ -189,7 +193,7 @@ class Executor:
         def told(name, operator, array):
             callback(name, array)
 
-        self._hooks = ((told, monitor_all),)
+        self._hooks = ((told, "variables" if monitor_all else False),)
 
     def debug_str(self):
         """The calls in order, and how much memory the arrays take."""

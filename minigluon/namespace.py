@@ -22,6 +22,7 @@ __all__ = [
     "PLAIN",
     "REVERSIBLE",
     "SCALAR",
+    "of_one_shape",
     "seen_by_ndarray",
     "with_numbers",
     "written",
@@ -66,6 +67,24 @@ def seen_by_ndarray(op):
         )
 
     return update_wrapper(function, op.kernel)
+
+
+def of_one_shape(name, function):
+    """The function of two arrays under a name that promises one shape: it refuses to broadcast."""
+
+    def strict(*args, **settings):
+        arrays = [*args, *(settings[n] for n in ("lhs", "rhs") if n in settings)][:2]
+        shapes = [a.shape for a in arrays if hasattr(a, "shape")]
+        if len({*shapes}) > 1:
+            raise MXNetError(
+                f"{name}: lhs has shape {shapes[0]} and rhs {shapes[1]}: they must be equal; "
+                f"broadcast_{name.removeprefix('elemwise_')} repeats what is missing"
+            )
+        return function(*args, **settings)
+
+    strict.__name__ = strict.__qualname__ = name
+    strict.__doc__ = function.__doc__
+    return strict
 
 
 PLAIN = {  # of two numbers these functions make a number
@@ -134,6 +153,8 @@ class Namespace:
             found = vars(module).get(own) or self.seen(op)
             found.__module__, found.__name__, found.__qualname__ = self.name, own, own
             setattr(module, own, found)
+            if name.startswith("elemwise_") and self.seen is seen_by_ndarray:
+                found = of_one_shape(name, found)
         elif name in self.home:
             found = self.placed(name)
         else:

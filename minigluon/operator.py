@@ -2,6 +2,8 @@
 
 # Written from chapters/23_custom.ipynb: edit the chapter, then run `minigluon export`.
 
+from itertools import count
+
 import numpy as np
 
 from minigluon.autograd import assign, pause, state
@@ -14,11 +16,16 @@ from minigluon.symbol.files import READERS
 from minigluon.symbol.symbol import Node, Symbol, compose
 
 __all__ = [
+    "Called",
     "Custom",
     "CustomOp",
     "CustomOpProp",
     "Custom_symbol",
+    "Described",
     "Description",
+    "NDArrayOp",
+    "NumpyOp",
+    "PythonOp",
     "backward_operator",
     "called",
     "forward_operator",
@@ -29,6 +36,7 @@ __all__ = [
     "read_custom",
     "register",
     "registered",
+    "serial",
     "several",
     "sorted_arguments",
     "unwrapped",
@@ -323,6 +331,99 @@ def Custom_symbol(*data, op_type=None, name=None, attr=None, **kwargs):
     op, args, settings = called(data, op_type, kwargs)
     settings = {"op_type": op_type, **settings}
     return compose(op, args, settings, "Custom", name, attr)
+
+
+class PythonOp:
+    """What `NumpyOp` and `NDArrayOp` share: forward is the identity, backward ones, until a subclass says otherwise."""
+
+    def __init__(self, need_top_grad=True):
+        self.need_top_grad_ = need_top_grad
+
+    def __call__(self, *args, **kwargs):
+        return self.get_symbol(*args, **kwargs)
+
+    def forward(self, in_data, out_data):
+        """Write the outputs."""
+        out_data[0][:] = in_data[0]
+
+    def backward(self, out_grad, in_data, out_data, in_grad):
+        """Write the gradients of the inputs."""
+        in_grad[0][:] = 1.0
+
+    def infer_shape(self, in_shape):
+        """Shapes of inputs and outputs."""
+        return in_shape, [in_shape[0]]
+
+    def list_arguments(self):
+        """Names of the inputs."""
+        return ["data"]
+
+    def list_outputs(self):
+        """Names of the outputs."""
+        return ["output"]
+
+    def need_top_grad(self):
+        """Whether backward looks at the gradients of the outputs."""
+        return self.need_top_grad_
+
+    def get_symbol(self, *args, **kwargs):
+        """The Symbol of a call on `args`."""
+        name = f"_{type(self).__name__}_{next(serial)}"
+        register(name)(type(name, (Described,), {"op": self}))
+        return Custom_symbol(*args, op_type=name, **kwargs)
+
+    def _run(self, method, *groups):
+        """Call a method on lists of arrays."""
+        method(*groups)
+
+
+class NumpyOp(PythonOp):
+    """An operator whose forward and backward read and write NumPy arrays."""
+
+    def _run(self, method, *groups):
+        found = [[a.asnumpy() for a in group] for group in groups]
+        method(*found)
+        for a, value in zip(groups[-1], found[-1]):
+            a[:] = value
+
+
+class NDArrayOp(PythonOp):
+    """An operator whose forward and backward read and write NDArrays."""
+
+
+serial = count()
+
+
+class Described(CustomOpProp):
+    """The description of a `PythonOp`, which its subclasses hold as `op`."""
+
+    def __init__(self):
+        super().__init__(need_top_grad=self.op.need_top_grad())
+
+    def list_arguments(self):
+        return self.op.list_arguments()
+
+    def list_outputs(self):
+        return self.op.list_outputs()
+
+    def infer_shape(self, in_shape):
+        return *self.op.infer_shape(in_shape), []
+
+    def create_operator(self, ctx, in_shapes, in_dtypes):
+        return Called(self.op)
+
+
+class Called(CustomOp):
+    """The two methods of a `PythonOp` as a custom operator."""
+
+    def __init__(self, op):
+        self.op = op
+
+    def forward(self, is_train, req, in_data, out_data, aux):
+        self.op._run(self.op.forward, in_data, out_data)
+
+    def backward(self, req, out_grad, in_data, out_data, in_grad, aux):
+        self.op._run(self.op.backward, out_grad, in_data, out_data, in_grad)
 
 
 def read_custom(name, inputs, texts):

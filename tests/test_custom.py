@@ -260,3 +260,33 @@ def test_wrong_class_and_file():
     text = mx.sym.Custom(mx.sym.var("a"), op_type="test_multiply").tojson()
     with pytest.raises(mx.MXNetError, match="unheard"):
         mx.sym.load_json(text.replace("test_multiply", "unheard"))
+
+
+class Doubled(mx.operator.NumpyOp):
+    def forward(self, in_data, out_data):
+        out_data[0][...] = 2 * in_data[0]
+
+    def backward(self, out_grad, in_data, out_data, in_grad):
+        assert isinstance(out_grad[0], np.ndarray)
+        in_grad[0][...] = 2 * out_grad[0]
+
+
+class Shifted(mx.operator.NDArrayOp):
+    def forward(self, in_data, out_data):
+        out_data[0][:] = in_data[0] + 1
+
+    def backward(self, out_grad, in_data, out_data, in_grad):
+        in_grad[0][:] = out_grad[0]
+
+
+@pytest.mark.parametrize(
+    "op, value, slope",
+    [(Doubled(), 6, 2), (Shifted(), 4, 1), (mx.operator.NumpyOp(False), 3, 1)],
+)
+def test_operators_of_the_oldest_kind(op, value, slope):
+    y = op(mx.sym.var("x"), name="old")
+    assert y.list_outputs() == ["old_output"]
+    exe = y.bind(mx.cpu(), [mx.nd.array([3.0])], {"x": mx.nd.zeros(1)})
+    assert exe.forward(is_train=True)[0].asscalar() == value
+    exe.backward(mx.nd.ones(1))
+    assert exe.grad_dict["x"].asscalar() == slope

@@ -1,6 +1,8 @@
 """Every row again at the edges: other memory, other types, little or no data, NaN and infinity."""
 
 import copy
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import minigluon as mx
 import minigluon.ops
 from minigluon import autograd
+from minigluon.base import MXNetError
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.op import operators
 from tests.cases import ROWS, activations, elementwise, finite, norms, reduce, special
@@ -253,3 +256,47 @@ def test_special_numbers(row):
         wanted = [np.where(arrays[1] == 0, 0, wanted[0])]
     for f, w in zip(found, wanted, strict=True):
         np.testing.assert_allclose(f.asnumpy(), np.atleast_1d(w), rtol=1e-12, atol=1e-12)
+
+
+def test_elemwise_names_do_not_broadcast():
+    a, b = mx.nd.ones((2, 3)), mx.nd.ones((3,))
+    for name in ("add", "sub", "mul", "div"):
+        with pytest.raises(MXNetError, match=f"elemwise_{name}.*broadcast_{name}"):
+            getattr(mx.nd, f"elemwise_{name}")(a, b)
+        assert getattr(mx.nd, f"broadcast_{name}")(a, b).shape == (2, 3)
+        out = mx.nd.zeros((2, 3))
+        getattr(mx.nd, f"elemwise_{name}")(lhs=a, rhs=a, out=out)
+        assert (out == getattr(mx.nd, f"elemwise_{name}")(a, a)).asnumpy().all()
+
+
+def test_what_is_no_number_is_silent():
+    program = """if 1:
+        import minigluon as mx, numpy as np
+        x, i = mx.nd.zeros(2), mx.nd.array([np.inf, -np.inf])
+        mx.nd.log(x), 1 / x, x / x, i - i, i.sum(), i.mean(), mx.nd.exp(i * 1e3)
+        x.attach_grad()
+        with mx.autograd.record():
+            y = mx.nd.log(x) + mx.nd.sqrt(x)
+        y.backward()
+        net = mx.gluon.nn.HybridLambda("log")
+        net.hybridize()
+        net(x)
+    """
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
+def test_blocks_of_axes_without_numbers_are_refused():
+    with mx.np_shape(), pytest.raises(MXNetError, match="without numbers"):
+        mx.nd.space_to_depth(mx.nd.zeros((1, 4, 0, 2)), 2)
+    with mx.np_shape():
+        assert mx.nd.contrib.index_array(mx.nd.ones(())).shape == (0,)
+
+
+def test_slopes_for_samples_and_channels():
+    x, slopes = mx.nd.ones((2, 3, 4)) * -1, mx.nd.array([[1, 2, 3], [4, 5, 6]])
+    slopes.attach_grad()
+    with mx.autograd.record():
+        y = mx.nd.LeakyReLU(x, slopes, act_type="prelu")
+    y.backward()
+    assert y.asnumpy()[1, 2].tolist() == [-6] * 4
+    assert slopes.grad.asnumpy().tolist() == [[-4] * 3] * 2

@@ -33,7 +33,8 @@ def test_made_once():
 
 def test_aliases_share_one_function():
     for name, op in operators.items():
-        assert getattr(nd, name) is getattr(nd, op.name)
+        strict = name.startswith("elemwise_")  # one that refuses to broadcast
+        assert strict or getattr(nd, name) is getattr(nd, op.name)
 
 
 def test_pickled_by_name():

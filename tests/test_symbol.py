@@ -554,7 +554,7 @@ def test_executors_are_monitored():
     assert [shape for _, shape in seen] == [(2,), (2,)] and seen[0][0].endswith("_output")
     e.set_monitor_callback(lambda name, array: seen.append(name), monitor_all=True)
     e.forward()
-    assert len(seen) == 6 and "MB allocated" in e.debug_str()
+    assert len(seen) == 7 and "MB allocated" in e.debug_str()
 
 
 def test_backward_after_a_forward_in_use():
@@ -639,3 +639,26 @@ def test_a_record_is_written_down_as_a_symbol():
     y.backward()
     with pytest.raises(mx.MXNetError, match="used"):
         mx.autograd.get_symbol(y)
+
+
+def test_monitors_hear_of_variables_and_hooks_do_not():
+    heard = []
+    y = S.FullyConnected(S.var("x"), num_hidden=2, name="fc")
+    exe = y.simple_bind(mx.cpu(), x=(1, 3), grad_req="null")
+    exe.set_monitor_callback(lambda name, a: heard.append(name), monitor_all=True)
+    exe.forward()
+    assert heard == ["x", "fc_data", "fc_weight", "fc_weight", "fc_bias", "fc_bias", "fc_output"]
+
+
+def test_shapes_where_zeros_do_not_do():
+    x = S.var("x")
+    for name in ("inverse", "potrf", "potri", "slogdet"):
+        y = getattr(S.linalg, name)(x)
+        assert y.infer_shape(x=(2, 3, 3))[1][-1][0] == 2
+    opened = S.elemwise_add(x.reshape((-4, 16, 4)), S.ones(shape=(16, 4)))
+    assert opened.infer_shape(x=(0,))[0] == [(64,)]
+
+
+def test_batchnorm_keeps_single_precision_inside():
+    found = S.BatchNorm(S.var("x")).infer_type(x="float16")
+    assert found == ([np.float16, np.float32, np.float32], [np.float16], [np.float32] * 2)

@@ -61,6 +61,14 @@ def apply_weighting(F, loss, weight=None, sample_weight=None):
     return loss
 
 
+def _reshape_like(F, x, y):
+    """`x` in the shape of `y`."""
+    return F.reshape_like(x, y)
+
+
+_apply_weighting = apply_weighting  # under these names losses written elsewhere import both
+
+
 class L2Loss(Loss):
     """Half the squared difference, $\\frac12 w\\,(p-l)^2$, averaged a sample.
 

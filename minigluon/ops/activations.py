@@ -56,6 +56,8 @@ def fitting(slopes, data):
     shape = slopes.shape
     if len(shape) == 1 and data.ndim > 1:
         shape = tuple(slopes.size if i == 1 else 1 for i in range(data.ndim))
+    elif len(shape) > 1:  # (batch, channels, ...): the axes that are missing come last
+        shape += (1,) * (data.ndim - len(shape))
     if any(n not in (1, m) for n, m in zip(shape, data.shape)) or len(shape) > data.ndim:
         raise ValueError(f"gamma of shape {slopes.shape} does not fit data of shape {data.shape}")
     return slopes.reshape(shape)

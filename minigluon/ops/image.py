@@ -5,7 +5,7 @@
 import numpy as np
 
 from minigluon.op import operator
-from minigluon.ops.random import drawn
+from minigluon.ops.random import COUNTS, DOUBLE, drawn
 
 __all__ = [
     "CODES",
@@ -311,7 +311,7 @@ def uniform(r, n, t, low, high):
 
 def one(rng, data, low=0.0, high=1.0):
     """A Python number drawn evenly from `low` to `high`."""
-    return float(drawn(rng, data, uniform, (1,), "float64", low, high)[0])
+    return float(drawn(rng, data, uniform, (1,), DOUBLE, low, high)[0])
 
 
 @operator(aliases=("_image_random_flip_left_right",))
@@ -441,7 +441,7 @@ def image_random_color_jitter(data, /, brightness, contrast, saturation, hue, rn
         (hued, hue, 0),
     )
     rng = rng if rng is None or not isinstance(rng, int) else np.random.default_rng(rng)
-    for i in drawn(rng, data, permutation, (4,), "int64"):
+    for i in drawn(rng, data, permutation, (4,), COUNTS):
         change, most, middle = changes[i]
         if most > 0:
             data = change(data, one(rng, data, middle - most, middle + most))
@@ -482,4 +482,4 @@ def normal(r, n, t, scale):
 def image_random_lighting(data, /, alpha_std=0.05, rng=None):
     """As `adjust_lighting`, with three normal numbers of standard deviation `alpha_std`."""
     pictures(data, (1, 3))
-    return lit(data, drawn(rng, data, normal, (3,), "float64", alpha_std))
+    return lit(data, drawn(rng, data, normal, (3,), DOUBLE, alpha_std))

@@ -229,7 +229,8 @@ def fill_element_0index(lhs, mhs, rhs, /):
     vjp=(
         lambda g, y, x, value, **where: _slice_assign_scalar(g, **where),
         lambda g, y, x, value, begin, end, step: gather(g, key=block(begin, end, step)),
-    )
+    ),
+    aliases=("_crop_assign",),
 )
 def _slice_assign(lhs, rhs, /, begin, end, step=()):
     """A copy of `lhs` with `rhs` in the block from `begin` to `end`: one number an axis, or None."""
@@ -238,7 +239,10 @@ def _slice_assign(lhs, rhs, /, begin, end, step=()):
     return out
 
 
-@operator(vjp=(lambda g, y, x, scalar, **where: _slice_assign_scalar(g, **where),))
+@operator(
+    vjp=(lambda g, y, x, scalar, **where: _slice_assign_scalar(g, **where),),
+    aliases=("_crop_assign_scalar",),
+)
 def _slice_assign_scalar(data, /, scalar=0.0, begin=(), end=(), step=()):
     """A copy of `data` with one number all over the block from `begin` to `end`."""
     out = data.copy()

@@ -322,6 +322,8 @@ def contrib_index_array(data, /, axes=None):
     """The coordinates of every number of `data`, int64, along a new last axis; or only those of `axes`."""
     chosen = range(data.ndim) if axes is None else [one_axis(data, a) for a in axes]
     ones = np.ones_like(data, dtype="int64")  # counted on the device of `data`
+    if not data.ndim:
+        return ones[None][:0]
     return np.stack([np.cumsum(ones, axis) - 1 for axis in chosen], -1)
 
 

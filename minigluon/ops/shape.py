@@ -245,6 +245,8 @@ def parts(shape, block_size, channels=1, block=1):
         raise ValueError(
             f"block_size {block_size} of {len(shape)} axes: need at least 1, and 4 axes"
         )
+    if 0 in shape[1:]:
+        raise ValueError(f"{shape} has an axis without numbers")
     for size, by in zip(shape[1:], (channels, block, block)):
         if size % by:
             raise ValueError(f"a size of {shape} is not a multiple of {by}")

@@ -284,7 +284,7 @@ class Writer:
             {},
         )  # output's number -> argument: memory to write it to
         outputs = self.outputs
-        self.scope, self.taken, self.names = {}, set(dir(builtins)), {}
+        self.scope, self.taken, self.names = {"__name__": __name__}, set(dir(builtins)), {}
         self.order = calls(outputs, {*inputs})
         self.last, self.users = {}, {}
         for node in self.order:

@@ -3,6 +3,7 @@
 # Written from chapters/20b_inference.ipynb: edit the chapter, then run `minigluon export`.
 
 import ast
+import math
 import warnings
 from itertools import count
 
@@ -17,9 +18,11 @@ __all__ = [
     "FIRST",
     "Facts",
     "Inference",
+    "KEEPS_SIZE",
     "OWN_TYPES",
     "SAME_SHAPE",
     "SECOND",
+    "SINGLE_INSIDE",
     "Symbol",
     "complete",
     "draws",
@@ -35,6 +38,7 @@ __all__ = [
     "type_of_call",
     "types_of",
     "undrawn",
+    "units",
 ]
 
 
@@ -147,7 +151,10 @@ class Facts:
         try:
             return self.tried(node, {})
         except Exception as error:
-            raw = self.zeros(node, {})
+            try:  # no inverse of zeros
+                return self.tried(node, {}, units)
+            except Exception:
+                raw = self.zeros(node, {})
             found = failure(error, node.op, raw, node.settings)
             raise MXNetError(f"Error in operator {node.name}: {found}") from error
 
@@ -160,11 +167,18 @@ class Facts:
             for a in node.inputs
         ]
 
-    def tried(self, node, shapes):
-        """The outputs of a call on zeros."""
+    def tried(self, node, shapes, made=lambda zeros: zeros):
+        """The outputs of a call on zeros, or on what `made` makes of them."""
+        raw = [made(a) if isinstance(a, np.ndarray) else a for a in self.zeros(node, shapes)]
         with np.errstate(all="ignore"):
-            out = node.op.kernel(*self.zeros(node, shapes), **undrawn(node))
+            out = node.op.kernel(*raw, **undrawn(node))
         return out[: len(node.outputs)] if isinstance(out, tuple) else [out]
+
+
+def units(a):
+    """Identity matrices in the place of square ones, ones of all else."""
+    square = a.ndim > 1 and a.shape[-1] == a.shape[-2]
+    return a + np.eye(a.shape[-1], dtype=a.dtype) if square else a + a.dtype.type(1)
 
 
 FIRST, SECOND = (
@@ -177,6 +191,9 @@ SAME_SHAPE = {  # operators of several arrays, or of other modules, whose output
     *("LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput", "SVMOutput"),
     *("zeros_like", "ones_like", "MakeLoss", "make_loss", "cumsum", "cast_like"),
 }
+
+
+KEEPS_SIZE = {"reshape", "flatten", "expand_dims", "squeeze"}  # as many numbers as before
 
 
 def keeps_shape(node):
@@ -259,6 +276,11 @@ class Inference(Facts):
         open_ = [a for a in arrays if not complete(self.shapes.get(a))]
         if not open_ or any(self.shapes.get(a) is None for a in arrays):
             return
+        shape, out = self.shapes[arrays[0]], self.shapes.get((node, 0))
+        if node.op.name in KEEPS_SIZE and shape.count(0) == 1 and complete(out):
+            size = math.prod(out) // math.prod(n or 1 for n in shape)
+            self.learn(node, arrays[0], [n or size for n in shape])
+            return
         for axis in sorted({i for a in open_ for i, n in enumerate(self.shapes[a]) if n == 0}):
             size = self.solved(node, arrays, axis)
             for a in open_ if size else ():
@@ -299,6 +321,7 @@ class Inference(Facts):
 # --- Types ----------------------------------------------------------------------------------------
 
 OWN_TYPES = {"shape_array": "int64", "size_array": "int64"}
+SINGLE_INSIDE = {"BatchNorm", "contrib_SyncBatchNorm"}  # statistics are no half precision numbers
 
 
 def type_of_call(node, types):
@@ -325,6 +348,8 @@ def types_of(entries, given):
         first = next((types[a] for a in arrays if types[a] is not None), None)
         out = type_of_call(node, [types[a] for a in arrays])
         others = first if node.op.same_dtype else out
+        if others == np.float16 and node.op.name in SINGLE_INSIDE:
+            others = np.dtype("float32")
         for a in arrays:
             if types[a] is None:
                 types[a] = others
