@@ -8,6 +8,7 @@ from contextvars import copy_context
 from functools import partial
 from itertools import repeat
 from queue import Empty, SimpleQueue
+from threading import Lock
 
 import numpy as np
 
@@ -38,6 +39,7 @@ __all__ = [
     "SWEEPS",
     "Size",
     "Slab",
+    "Total",
     "across",
     "along",
     "at_ends",
@@ -402,9 +404,14 @@ def factors(weight, plan, rows, states=0):
     count = pieces(rows, k, width)
     found = np.empty_like(weight, shape=(gates, count, k, width // count))
     blocks = weight.reshape(gates, count, width // count, k).swapaxes(2, 3)
-    for i, block in enumerate(ORDER.get(plan.mode, range(gates))):
-        np.multiply(blocks[block], 0.5 if i < gates - 1 else 1, out=found[i])
-    found[:, :, :states] *= 1 / fold(plan)
+    order = ORDER.get(plan.mode, range(gates))
+
+    def fill(i):
+        np.multiply(blocks[order[i]], 0.5 if i < gates - 1 else 1, out=found[i])
+        found[i, :, :states] *= 1 / fold(plan)
+
+    for _ in spread(fill, range(gates)) if weight.size > FEW // 2 else map(fill, range(gates)):
+        pass
     return found
 
 
@@ -684,22 +691,19 @@ def products(plan, room, flow, weight, steps):
     return found
 
 
-def weight_gradients(plan, shares, into):
-    """Gradients of one layer's weights in one direction, into `into`, from the shares of all steps."""
-    total, r = shares[0], plan.recurrent
-    for share in shares[1:]:
-        for a, b in zip(total, share):
-            a += b
-    both = states = total[0]
+def weight_gradients(plan, sums, into):
+    """Gradients of one layer's weights in one direction, into `into`, from the sums over all steps."""
+    both, r = sums[0], plan.recurrent
+    states = both
     if plan.mode == "gru":
-        both, states = np.roll(both, -plan.hidden, axis=0), total[1]
+        both, states = np.roll(both, -plan.hidden, axis=0), sums[1]
     else:
         both = both[:, r:]
     into["h2h_bias"][...], into["i2h_bias"][...] = states[:, r], both[:, 0]
     into["i2h"][...] = both[:, 1:]
     np.multiply(states[:, :r], 1 / fold(plan), out=into["h2h"])
     if plan.projected:
-        np.multiply(total[1], 0.5, out=into["h2r"])
+        np.multiply(sums[1], 0.5, out=into["h2r"])
 
 
 def inputs_of(plan):
@@ -743,38 +747,55 @@ def side(plan, room, w, g, last, lengths, d, into):
 
 
 def swept_back(plan, room, w, flow):
-    """Carry the flow back to the first step; the shares of spans of steps in the gradients of weights.
+    """Carry the flow back to the first step; the sums of `products` over all steps.
 
     This thread goes back in time, the others multiply what it leaves behind.
     """
-    weight, found = w["i2h"], {}
+    weight, total = w["i2h"], Total()
     if plan.mode == "gru":
         weight = np.roll(weight, plan.hidden, axis=0)  # from r, z, n to n, r, z
 
-    def rest(steps):
-        found[steps.start] = products(plan, room, flow, weight, steps)
+    def rest(number):
+        total.add(number, products(plan, room, flow, weight, all_steps[number]))
 
     all_steps, parts = spans(plan), shares(plan) if alone.threads > 2 else []
     if len(all_steps) == 1 or len(parts) > 1:
         whole = slice(plan.steps)
         back_part = lambda part: BACK[plan.mode](plan, room.of(part), w, flow.of(part), whole)
         sweep_all(plan, parts or [slice(plan.batch)], back_part)
-        spread(rest, all_steps)
+        spread(rest, range(len(all_steps)))
     else:
         with beside() as later:
-            for steps in all_steps:
+            for number, steps in enumerate(all_steps):
                 BACK[plan.mode](plan, room, w, flow, steps)
-                later(partial(rest, steps))
-    return [found[start] for start in sorted(found)]
+                later(partial(rest, number))
+    return total.sums
 
 
 def spans(plan):
     """Spans of steps, the last first, whose products are enough for a thread; one if there are none or no threads."""
     rows = plan.steps * plan.batch
     few = alone.threads < 2 or rows * plan.rows * plan.recurrent < 2 * MANY
-    count = 1 if few else max(1, min(plan.steps, rows // 256, 6))
+    count = 1 if few else max(1, min(plan.steps, rows // 128, 8))
     edges = [i * plan.steps // count for i in range(count + 1)]
     return [slice(i, j) for i, j in zip(edges, edges[1:])][::-1]
+
+
+class Total:
+    """Sums of arrays that come in any order and are added in that of their numbers: so they are always the same."""
+
+    def __init__(self):
+        self.sums, self.next, self.waiting, self.lock = None, 0, {}, Lock()
+
+    def add(self, number, arrays):
+        """Add the arrays when all with lower numbers are there."""
+        with self.lock:
+            self.waiting[number] = arrays
+            while (arrays := self.waiting.pop(self.next, None)) is not None:
+                self.next += 1
+                for a, b in zip(self.sums or (), arrays):
+                    a += b
+                self.sums = self.sums or arrays
 
 
 @contextmanager
