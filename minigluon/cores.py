@@ -20,7 +20,7 @@ __all__ = [
     "NAMES",
     "alone",
     "axpby",
-    "axpby_of",
+    "blas",
     "control",
     "fits",
     "forget_threads",
@@ -173,26 +173,28 @@ LONG = 1 << 12  # numbers from which a call through ctypes pays, which costs 2 Â
 
 
 @cache
-def axpby_of(kind):
-    """OpenBLAS's function for numbers of a kind, 'f' or 'd'; None without it."""
-    name = {"f": "saxpby", "d": "daxpby"}.get(kind)
+def blas(name, kind):
+    """OpenBLAS's function `axpby` or `axpy` for numbers of a kind, 'f' or 'd'; None without it."""
+    letter = {"f": "s", "d": "d"}.get(kind)
     library, a, z = openblas() or (None, "", "")
-    function = getattr(library, f"{a}cblas_{name}{z}", None)
+    function = getattr(library, f"{a}cblas_{letter}{name}{z}", None)
     if function is None:
         return None
-    size, number = (
-        ctypes.c_int64 if z else ctypes.c_int,
-        ctypes.c_float if kind == "f" else ctypes.c_double,
-    )
-    function.argtypes = [size, number, ctypes.c_void_p, size, number, ctypes.c_void_p, size]
+    size = ctypes.c_int64 if z else ctypes.c_int
+    x = (ctypes.c_float if kind == "f" else ctypes.c_double, ctypes.c_void_p, size)
+    y = x if name == "axpby" else x[1:]
+    function.argtypes = [size, *x, *y]
     function.restype = None
     return function
 
 
 def axpby(a, x, b, y):
     """`y = a x + b y`, in place: for long flat arrays of one type in one pass of OpenBLAS, else by NumPy."""
-    if x.size >= LONG and a and fits(x, y) and (f := axpby_of(y.dtype.char)) is not None:
-        f(x.size, a, x.ctypes.data, 1, b, y.ctypes.data, 1)
+    if x.size >= LONG and a and fits(x, y) and (f := blas("axpby", y.dtype.char)) is not None:
+        if b == 1 and pool is None:  # this function has threads, which nobody else's disturb
+            blas("axpy", y.dtype.char)(x.size, a, x.ctypes.data, 1, y.ctypes.data, 1)
+        else:
+            f(x.size, a, x.ctypes.data, 1, b, y.ctypes.data, 1)
         return
     if b != 1:
         y *= b

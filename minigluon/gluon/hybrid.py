@@ -18,6 +18,7 @@ from minigluon.symbol.symbol import TYPE_CODES, Symbol, in_order
 
 __all__ = [
     "Graph",
+    "ONLY_ARRAYS",
     "Programs",
     "SymbolBlock",
     "declared",
@@ -110,6 +111,9 @@ def written(block, args):
         raise
 
 
+ONLY_ARRAYS = {NDArray}
+
+
 class Programs:
     """The graphs of an active block: one in training, one in use."""
 
@@ -117,10 +121,10 @@ class Programs:
         self.block, self.graphs, self.form = block, {}, None
 
     def __call__(self, args):
-        flat = []
-        if len(args) == 1 and type(args[0]) is NDArray:
-            form, flat = (0,), args
+        if {*map(type, args)} == ONLY_ARRAYS:  # by far the most common
+            form, flat = (0,) * len(args), args
         else:
+            flat = []
             form = flattened(list(args), flat)
             first_of(flat)
         graph = self.graphs.get(state.training)

@@ -390,6 +390,10 @@ class Updater:
 
     def _together(self, index, grad, weight):
         number, by_type = self.optimizer.aggregate_num, {}
+        if len(index) <= number and len({w._data.dtype for w in weight}) == 1:
+            states = [self.states[i] for i in index]
+            self.optimizer.update_multi_precision(index, weight, grad, states)
+            return
         for i, g, w in zip(index, grad, weight):
             by_type.setdefault(w.dtype, []).append((i, w, g, self.states[i]))
         for group in by_type.values():
