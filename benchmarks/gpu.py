@@ -256,6 +256,24 @@ def recurrent(tiny):
         yield Row(f"LSTM of {h}, gradients", both, theirs[1], 20 * moved, 3 * flops)
 
 
+def transcripts(tiny):
+    """CTC with its gradient: 64 recordings of 500 steps, 20 letters, few classes and many."""
+    for c in (6,) if tiny else (32, 5000):
+        t, n, letters = (8, 2, 3) if tiny else (500, 64, 20)
+        z, label = device(t, n, c, dtype="float32"), rng.integers(1, c, (n, letters))
+        said = put(label.astype("float32"), GPU)
+        theirs = None
+        if torch:
+            Z, L = tensor(z, True), torch.as_tensor(label, device="cuda")
+            sizes = [torch.full((n,), k, dtype=torch.long) for k in (t, letters)]
+
+            def theirs(Z=Z, L=L, sizes=sizes, loss=torch.nn.functional.ctc_loss):
+                torch.autograd.grad(loss(Z.log_softmax(2), L, *sizes, reduction="sum"), Z)
+
+        moved = 3 * z.nbytes + 32 * t * n * (2 * letters + 1)
+        yield Row(f"CTC, {c} classes", lambda z=z, s=said: kernel("CTCLoss")(z, s), theirs, moved)
+
+
 def networks(tiny):
     """Whole training steps: a small network hybridized, ResNet-18, a two-layer LSTM."""
     for name, net, shape, classes in (
@@ -341,7 +359,7 @@ def torch_lstm(t, n, h):
     return torch_training(net, torch.randn(t, n, h, device="cuda"), lambda y: (y[0] * y[0]).sum())
 
 
-GROUPS = (rows, batch_norm, updates, lookups, products, recurrent, networks)
+GROUPS = (rows, batch_norm, updates, lookups, products, recurrent, transcripts, networks)
 
 
 def seconds(call, own):

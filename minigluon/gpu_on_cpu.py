@@ -79,6 +79,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def __len__(self):
         return len(self.x)
 
+    def __repr__(self):  # a copy in RAM, to be read by people
+        return repr(self.x)
+
+    def __str__(self):
+        return str(self.x)
+
     def __bool__(self):  # allowed, at the price of waiting for the device
         return bool(self.x)
 

@@ -331,6 +331,50 @@ if ml_dtypes:
     RECURRENT["lstm bf16"] = rnn_case(3, 2, 4, 8, "lstm", dtype="bfloat16")
 CASES |= RECURRENT
 
+
+def ctc_arrays(t, n, c, letters, *lengths, dtype="float32"):
+    """Logits, labels, and lengths of data or of labels."""
+    z = (random(t, n, c) * 3).astype(typed(dtype))
+    return [z, np.float32(letters), *map(np.float32, lengths)]
+
+
+LONG = np.random.default_rng(0).integers(1, 4, (2, 41))  # 83 states, many equal neighbours
+BOTH = {"use_data_lengths": True, "use_label_lengths": True}
+CASES |= {
+    "ctc": ("CTCLoss", lambda: ctc_arrays(6, 3, 5, [[1, 1, 2], [3, 0, 0], [4, 3, 4]]), {}),
+    "ctc one": ("CTCLoss", lambda: ctc_arrays(1, 1, 2, [[1]]), {}),
+    "ctc nothing said": ("CTCLoss", lambda: ctc_arrays(3, 1, 4, [[0, 0]]), {}),
+    "ctc last": (
+        "CTCLoss",
+        lambda: ctc_arrays(6, 2, 5, [[0, 0, 2], [3, -1, -1]]),
+        {"blank_label": "last"},
+    ),
+    "ctc lengths": (
+        "CTCLoss",
+        lambda: ctc_arrays(
+            7, 4, 5, [[1, 1, 2], [3, 0, 0], [4, 0, 0], [2, 0, 0]], [7, 3, 0, 0], [3, 1, 0, 1]
+        ),
+        BOTH,
+    ),
+    "ctc does not fit": (
+        "CTCLoss",
+        lambda: ctc_arrays(3, 2, 3, [[1, 1], [2, 2]], [3, 2]),
+        {"use_data_lengths": True},
+    ),
+    "ctc long": ("CTCLoss", lambda: ctc_arrays(90, 2, 70, LONG), {}),
+    "ctc many classes": ("CTCLoss", lambda: ctc_arrays(4, 2, 1041, [[1040, 7], [3, 3]]), {}),
+    "ctc half": (
+        "CTCLoss",
+        lambda: ctc_arrays(6, 3, 5, [[1, 1, 2], [3, 0, 0], [4, 3, 4]], dtype="float16"),
+        {},
+    ),
+    "ctc bf16": (
+        "CTCLoss",
+        lambda: ctc_arrays(6, 2, 5, [[1, 1, 2], [3, 0, 0]], dtype="bfloat16"),
+        {},
+    ),
+}
+
 POOL = {"kernel": (3, 2), "stride": (2, 2), "pad": (1, 1), "pooling_convention": "full"}
 
 
@@ -428,7 +472,7 @@ def run(case, monkeypatch, check, order=0):
     on_gpu = [wrap(a) for a in arrays]
     op = operators[name]
     wide = widened(own)
-    with train_mode():
+    with train_mode(), np.errstate(divide="ignore"):  # a label that does not fit is no news here
         got = op.kernel(*on_gpu, **settings)
         want = plain(op, wide, settings)
     if arrays[0].dtype.name == "bfloat16":
@@ -519,6 +563,19 @@ PLANTED = {  # a case, what is changed in its source, what check mode must say
         "for (int i = col; i < ROWS * pitch; i += blockDim.x) state[i] = 0.f;",
         "",
         "uninit",
+    ),
+    "walks that do not wait": (
+        "ctc long",
+        "S + s] = v;\n        }\n        __syncthreads();",
+        "S + s] = v;\n        }",
+        "race",
+    ),
+    "no edge to walk from": ("ctc", "s < 2 * (S + 4)", "s < S + 4", "uninit"),
+    "a letter before its row": (
+        "ctc",
+        "blanks : 0.f));\n    __syncthreads();",
+        "blanks : 0.f));",
+        "race",
     ),
     "a row below the picture": ("pool max", "min(top + z.r, z.h)", "top + z.r", "out-of-bounds"),
     "a total of half a warp": (
