@@ -156,6 +156,46 @@ def test_five_rows_equal_plain(n, channels, f, sizes, kernel, pad):
         assert a.shape == b.shape and abs(a - b).max() < 1e-5 * abs(b).max()
 
 
+@pytest.mark.parametrize(
+    "sizes, kernel, stride, dilate, pad, small",
+    [
+        ((1, 1), (3, 3), (1, 1), (1, 1), (1, 1), (1, 1)),
+        ((1, 2), (3, 9), (1, 1), (1, 1), (1, 4), (1, 3)),
+        ((1, 1), (5, 5), (2, 2), (1, 1), (3, 2), (3, 1)),
+        ((4, 4), (3, 3), (1, 1), (6, 6), (6, 6), (1, 1)),
+        ((1, 1, 1), (3, 3, 3), (1, 1, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1)),
+        ((2, 2), (3, 3), (2, 2), (1, 1), (1, 1), None),
+    ],
+)
+def test_windows_larger_than_the_picture(sizes, kernel, stride, dilate, pad, small):
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(2, 4, *sizes)), rng.normal(size=(6, 4, *kernel))
+    settings = kernel, stride, dilate, pad, 1
+    live = c.live_taps(sizes, *settings[:4])
+    assert (live and live[1]) == small
+    for found, wanted in zip(*three_products(x, w, settings)):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_gradients_of_weights_need_no_copy():
+    """A view would be copied into the parameter's gradient."""
+    rng = np.random.default_rng(0)
+    for n, channels, f, size, k in [
+        (64, 1, 20, 28, 5),
+        (64, 20, 50, 12, 5),
+        (4, 64, 64, 16, 3),
+        (2, 256, 512, 4, 3),
+        (2, 16, 8, 9, 3),
+        (4, 512, 512, 1, 3),
+        (4, 64, 128, 8, 1),
+    ]:
+        pad = k // 2 if size < 20 and size != 12 else 0
+        x = rng.normal(size=(n, channels, size, size)).astype("float32")
+        g = rng.normal(size=(n, f, *[size + 2 * pad - k + 1] * 2)).astype("float32")
+        found = c.across(g, x, (k, k), (1, 1), (1, 1), (pad, pad), 1)
+        assert found.base is None and found.flags.c_contiguous, (n, channels, f, size, k)
+
+
 def test_bias_is_added_once_by_every_way():
     """One channel, windows of five, Winograd's, wide ones, heavy ones, groups, half precision, channels last."""
     rng = np.random.default_rng(0)

@@ -34,6 +34,7 @@ __all__ = [
     "START",
     "TURN",
     "across",
+    "added_up",
     "adjoint",
     "arguments",
     "back",
@@ -48,6 +49,7 @@ __all__ = [
     "conv_weight",
     "correlation",
     "crosswise",
+    "cut",
     "deconv_data",
     "deconv_weight",
     "enlarged",
@@ -67,14 +69,17 @@ __all__ = [
     "is_last",
     "is_simple",
     "lengthwise",
+    "live_taps",
     "matrix",
     "one_more",
+    "pasted",
     "product",
     "saves",
     "shared",
     "shared_out",
     "sidelong",
     "slices",
+    "smaller",
     "weight_shape",
     "with_bias",
 ]
@@ -263,7 +268,7 @@ def correlation(data, inputs, kernel, stride, dilate, pad, groups):
     if n == 0:
         return np.zeros_like(data, shape=shape)
     if is_heavy(data, weight, count, groups):
-        return heavy_correlation(data, inputs, settings).reshape(shape)
+        return heavy_correlation(data, inputs, settings, shape)
     g, numbers = data.reshape(n, groups, f // groups, count), weight.shape[1] * groups * count
 
     turned = f * count + math.prod(inputs.shape[1:])
@@ -276,9 +281,19 @@ def correlation(data, inputs, kernel, stride, dilate, pad, groups):
         c = columns(inputs[part], *settings, groups)
         return (g[part] @ c.swapaxes(2, 3)).sum(0)
 
-    return functools.reduce(np.add, shared_out(share, batches(data, numbers), numbers)).reshape(
-        shape
-    )
+    return added_up(shared_out(share, batches(data, numbers), numbers), shape)
+
+
+def added_up(shares, shape):
+    """The sum of shares in memory of its own: a gradient that is a view would be copied once more."""
+    if len(shares) == 1:
+        return shares[0].reshape(shape).copy()
+    out = np.empty_like(shares[0], shape=shape)
+    flat = out.reshape(shares[0].shape)
+    np.add(*shares[:2], out=flat)
+    for share in shares[2:]:
+        flat += share
+    return out
 
 
 # --- Heavy weights --------------------------------------------------------------------------------
@@ -327,13 +342,34 @@ def heavy_adjoint(data, w, sizes, settings):
     return x
 
 
-def heavy_correlation(data, inputs, settings):
+def heavy_correlation(data, inputs, settings, shape):
     """`correlation` with the filters shared out."""
     c = heavy_columns(inputs, *settings)
     g = crosswise(data).reshape(data.shape[1], -1)
-    out = np.empty((len(g), len(c)), data.dtype)
-    spread(lambda part: np.matmul(g[part], c.T, out=out[part]), slices(len(g)))
+    out = np.empty(shape, data.dtype)
+    flat = out.reshape(len(g), len(c))
+    spread(lambda part: np.matmul(g[part], c.T, out=flat[part]), slices(len(g)))
     return out
+
+
+# --- Windows larger than the picture --------------------------------------------------------------
+
+
+def live_taps(sizes, kernel, stride, dilate, pad):
+    """A slice of the window for each axis, and kernel and pad of the smaller window; None unless it is a quarter or less."""
+    outs, slices_, smaller = places(sizes, kernel, stride, dilate, pad), [], []
+    for n, o, k, s, d, p in zip(sizes, outs, kernel, stride, dilate, pad):
+        seen = [i for i in range(k) if i * d - p < n and (o - 1) * s + i * d - p >= 0]
+        first = min(seen[0], p // d) if seen else 0
+        last = seen[-1] if seen else k - 1
+        slices_.append(slice(first, last + 1))
+        smaller.append((last + 1 - first, p - first * d))
+    small, border = zip(*smaller)
+    if 4 * math.prod(small) > math.prod(kernel):
+        return None
+    if places(sizes, small, stride, dilate, border) != outs:
+        return None
+    return (..., *slices_), small, border
 
 
 # --- Without most of the copies -------------------------------------------------------------------
@@ -437,11 +473,45 @@ def is_five(data, weight, sizes, kernel, stride, dilate, pad, groups):
     )
 
 
+def smaller(settings, live):
+    """The settings of a convolution whose window is cut down."""
+    return live[1], *settings[1:3], live[2], *settings[4:]
+
+
+def cut(weight, key):
+    """A part of all windows, in memory of its own; the cores share the filters."""
+    part = weight[key]
+    if type(weight) is not np.ndarray or weight.size < HEAVY:
+        return part.copy()
+    out = np.empty(part.shape, part.dtype)
+    spread(lambda at: np.copyto(out[at], part[at]), slices(len(part)))
+    return out
+
+
+def pasted(part, kernel, key):
+    """Undo `cut`: zeros around it."""
+    shape = *part.shape[:2], *kernel
+    if type(part) is not np.ndarray:
+        out = np.zeros_like(part, shape=shape)
+        out[key] = part
+        return out
+    out = np.empty(shape, part.dtype)
+
+    def fill(at):
+        out[at] = 0
+        out[at][key] = part[at]
+
+    spread(fill, slices(len(part)))
+    return out
+
+
 def forwards(data, weight, *settings, bias=None):
     """Y plus `bias`, by the way that suits the arrays."""
     if data.dtype == "float16":
         y = forwards(*(a.astype("float32") for a in (data, weight)), *settings).astype("float16")
         return with_bias(y, bias)
+    if live := live_taps(data.shape[2:], *settings[:4]):
+        weight, settings = cut(weight, live[0]), smaller(settings, live)
     sizes = places(data.shape[2:], *settings[:4])
     if saves(data, weight, sizes, *settings):
         return with_bias(winograd(data, weight, settings[3], sizes), bias)
@@ -457,6 +527,8 @@ def backwards(data, weight, sizes, *settings):
     if data.dtype == "float16":
         y = backwards(*(a.astype("float32") for a in (data, weight)), sizes, *settings)
         return y.astype("float16")
+    if live := live_taps(sizes, *settings[:4]):
+        weight, settings = cut(weight, live[0]), smaller(settings, live)
     kernel, pad, sizes = settings[0], settings[3], tuple(sizes)
     if saves(data, weight, sizes, *settings) and places(sizes, *settings[:4]) == data.shape[2:]:
         return winograd(data, weight, tuple(2 - p for p in pad), sizes, turned=True)
@@ -472,6 +544,8 @@ def across(data, inputs, *settings):
     """The gradient of W, by the way that suits the arrays."""
     if data.dtype == "float16":
         return across(*(a.astype("float32") for a in (data, inputs)), *settings).astype("float16")
+    if live := live_taps(inputs.shape[2:], *settings[:4]):
+        return pasted(across(data, inputs, *smaller(settings, live)), settings[0], live[0])
     if saves(inputs, np.empty((data.shape[1], inputs.shape[1], 0)), data.shape[2:], *settings):
         return winograd_weight(data, inputs, settings[3])
     if is_five(inputs, np.empty((data.shape[1], inputs.shape[1], 0)), data.shape[2:], *settings):
