@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices, integer_array_indices
 
 import minigluon as mx
+from minigluon import nd
+from minigluon.ops.indexing import untake
 
 SHAPE = (3, 2, 4)
 
@@ -181,3 +183,16 @@ def test_reshape_like_copies_and_one_axis_is_its_own_transpose():
     y, z = mx.nd.reshape_like(x, x), x.reshape_like(x)
     x[:] = 3
     assert y.sum().asscalar() == z.sum().asscalar() == 4
+
+
+@pytest.mark.parametrize("words", [1, 3, 40, 2000])
+def test_rows_of_an_embedding_are_added_in_their_order(words):
+    rng = np.random.default_rng(words)
+    chosen = rng.integers(0, words, (20, 15))
+    g = rng.normal(size=(20, 15, 4, 8)).astype("float32")
+    want = np.zeros((2000, 4, 8), "float32")
+    np.add.at(want, chosen, g)
+    got = untake(nd.array(g), nd.zeros((2000, 4, 8)), nd.array(chosen)).asnumpy()
+    assert (got == want).all()  # to the last bit
+    unclipped = untake(nd.array(g), nd.zeros((2000, 4, 8)), nd.array(chosen - 5000)).asnumpy()
+    np.testing.assert_allclose(unclipped[0], g.sum((0, 1)), rtol=1e-4, atol=1e-4)

@@ -16,6 +16,7 @@ __all__ = [
     "NATURAL",
     "Operand",
     "WHOLE",
+    "add_rows",
     "alone",
     "at",
     "blend",
@@ -298,8 +299,26 @@ def untake(data, like, indices, /, axis=0, mode="clip"):
     """Undo `take`: zeros in the shape of `like`, with the slices of `data` added where they came from."""
     out = np.zeros_like(like)
     axis = one_axis(like, axis)
-    np.add.at(out, (slice(None),) * axis + (whole(like, indices, axis, mode),), data)
+    chosen = whole(like, indices, axis, mode)
+    if axis == 0 and type(out) is np.ndarray and chosen.size <= len(out) and out[:1].size >= 16:
+        add_rows(out, chosen.reshape(-1), data.reshape(-1, *out.shape[1:]))
+    else:
+        np.add.at(out, (slice(None),) * axis + (chosen,), data)
     return out
+
+
+def add_rows(out, chosen, rows):
+    """Add rows to chosen ones of `out`, in rounds in which each is chosen once; what four leave, one by one."""
+    first = np.empty(len(out), "int64")
+    for _ in range(4):
+        numbers = np.arange(len(chosen))
+        first[chosen[::-1]] = numbers[::-1]
+        fresh = first[chosen] == numbers
+        out[chosen[fresh]] += rows[fresh]
+        chosen, rows = chosen[~fresh], rows[~fresh]
+        if not len(chosen):
+            return
+    np.add.at(out, chosen, rows)
 
 
 def whole(a, indices, axis, mode):
