@@ -78,10 +78,12 @@ __global__ void softmax_back(const T* __restrict__ g, const T* __restrict__ y, T
     }
 }
 
-// loss = ln sum exp(x) - x[label]; a label that is no class gives NaN, for nobody waits to be told.
+// loss = ln sum exp(x) - x[label], with -1 for 0. A label that is no class gives NaN, and the first one
+// is noted: whether there is one, its bits, the number of classes.
 template <class T, int V>
-__global__ void cross_entropy(const T* __restrict__ x, const int* __restrict__ label,
-                              T* __restrict__ loss, long long rows, int cols) {
+__global__ void cross_entropy(const T* __restrict__ x, const float* __restrict__ label,
+                              T* __restrict__ loss, int* __restrict__ note, long long rows,
+                              int cols) {
     const long long row = mg_row_number();
     if (row >= rows) return;
     const int n = cols / V;
@@ -94,21 +96,25 @@ __global__ void cross_entropy(const T* __restrict__ x, const int* __restrict__ l
     }
     o.row();
     if (threadIdx.x) return;
-    const int c = label[row] == -1 ? 0 : label[row];
-    const bool is_class = c >= 0 && c < cols;
-    const float picked = is_class ? mg_float(x[row * cols + c]) : __int_as_float(0x7fc00000);
+    const float c = label[row] == -1.f ? 0.f : label[row];
+    const bool is_class = c >= 0.f && c < cols && c == floorf(c);
+    if (!is_class && atomicCAS(note, 0, 1) == 0) {
+        note[1] = __float_as_int(label[row]);
+        note[2] = cols;
+    }
+    const float picked = is_class ? mg_float(x[row * cols + (int)c]) : __int_as_float(0x7fc00000);
     loss[row] = mg_to<T>(o.m - picked + __logf(o.s));
 }
 
 // dx = g (exp(x - lse) - [label]), where lse = loss + x[label].
 template <class T, int V>
 __global__ void cross_entropy_back(const T* __restrict__ g, const T* __restrict__ x,
-                                   const T* __restrict__ loss, const int* __restrict__ label,
+                                   const T* __restrict__ loss, const float* __restrict__ label,
                                    T* __restrict__ dx, long long rows, int cols) {
     const long long row = mg_row_number();
     if (row >= rows) return;
     const int n = cols / V;
-    const int c = min(max(label[row], 0), cols - 1);
+    const int c = (int)fminf(fmaxf(label[row], 0.f), cols - 1.f);
     const float lse = mg_float(loss[row]) + mg_float(x[row * cols + c]);
     const float factor = g ? mg_float(g[row]) : 1.f;
     const Pack<T, V>* in = (const Pack<T, V>*)(x + row * cols);

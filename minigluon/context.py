@@ -25,13 +25,17 @@ __all__ = [
     "cupy_for",
     "cupy_or_none",
     "current_context",
+    "fetched",
     "gpu",
     "gpu_memory_info",
     "keep_memory",
+    "notes",
     "num_gpus",
     "prepared",
     "put",
+    "read_notes",
     "scopes",
+    "wait_for_all",
 ]
 
 
@@ -144,10 +148,34 @@ def cupy_for(device_id):
 def put(raw, ctx):
     """The raw array `raw` in the memory of `ctx`; raises MXNetError where there is no such GPU."""
     if ctx.device_type != "gpu":
-        return raw if isinstance(raw, np.ndarray) else raw.get()
+        return raw if isinstance(raw, np.ndarray) else fetched(raw)
     cupy = cupy_for(ctx.device_id)
     with cupy.cuda.Device(ctx.device_id):
         return cupy.asarray(raw)
+
+
+notes = []  # functions that raise what a kernel has noted
+
+
+def fetched(raw):
+    """A GPU's array in RAM; raises what kernels have noted up to now."""
+    found = raw.get()
+    read_notes()
+    return found
+
+
+def wait_for_all():
+    """Wait for all GPUs in use; raises what kernels have noted."""
+    if prepared:
+        for i in range(num_gpus()):
+            cupy_or_none().cuda.Device(i).synchronize()
+        read_notes()
+
+
+def read_notes():
+    """Raise what kernels have noted; the GPU has been waited for."""
+    for note in notes:
+        note()
 
 
 prepared = set()  # the libraries that take their memory by `allocate`

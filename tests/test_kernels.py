@@ -1,5 +1,6 @@
 """Every CUDA kernel without a GPU: compiled for two cards, run on the CPU, watched, and against NumPy."""
 
+import re
 import zlib
 
 import numpy as np
@@ -10,6 +11,7 @@ try:
 except ImportError:
     ml_dtypes = None
 
+import minigluon as mx
 import minigluon.ops
 from minigluon import cuda_on_cpu, gpu_on_cpu
 from minigluon.autograd import record, train_mode
@@ -604,8 +606,6 @@ def test_a_planted_bug_is_found(bug, monkeypatch, launched):
 
 def traffic(file, name, grid, block, args, shared=0):
     """Bytes asked for and bytes moved in global memory, by reads and writes: {"read": (…), "write": (…)}."""
-    import re
-
     module = RawModule(code=source(file), name_expressions=[name], check=True)
     report = module.get_function(name)(grid, block, args, shared_mem=shared, profile=True)
     found = {}
@@ -885,6 +885,42 @@ def test_a_wrong_convolution_is_refused_as_on_the_cpu(case, settings, launched):
     with pytest.raises(type(here.value)) as there:
         op.kernel(*map(wrap, arrays), **settings)
     assert str(there.value) == str(here.value) and launched == []
+
+
+WAITS = {
+    "asnumpy": lambda a: a.asnumpy(),
+    "another array": lambda a: mx.nd.ones(1, ctx=a.context).asscalar(),
+    "as_in_context": lambda a: a.as_in_context(mx.cpu()),
+    "wait_to_read": lambda a: a.wait_to_read(),
+    "waitall": lambda a: mx.nd.waitall(),
+}
+
+
+@on_cpu
+@pytest.mark.parametrize("check", [False, True], ids=["plain", "check"])
+@pytest.mark.parametrize("label", [4, -2, 1.5, float("nan"), 1e20])
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_label_that_is_no_class_is_told_when_somebody_waits(
+    wait, label, check, monkeypatch, launched
+):
+    monkeypatch.setitem(gpu_on_cpu.how, "check", check)
+    loss, data = operators["sparse_softmax_cross_entropy"], random(3, 4)
+
+    def losses(ctx, *labels):
+        return loss(mx.nd.array(data, ctx=ctx), mx.nd.array(labels, ctx=ctx))
+
+    with pytest.raises(MXNetError) as here:
+        losses(mx.cpu(), 0, label, 3)
+    found = losses(mx.gpu(0), 0, label, 3)
+    with pytest.raises(MXNetError) as there:
+        WAITS[wait](found)
+    says = "label .* is not a class: labels are whole numbers from 0 to 3"
+    words = [re.search(says, str(error.value))[0] for error in (here, there)]
+    assert words[0] == words[1]
+    assert np.isnan(found.asnumpy()[1, 0])  # told once
+    np.testing.assert_allclose(
+        losses(mx.gpu(0), 0, -1, 3).asnumpy(), losses(mx.cpu(), 0, -1, 3).asnumpy(), rtol=1e-5
+    )
 
 
 def test_an_unknown_instance_and_a_broken_kernel_are_named(launched, monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from minigluon.base import MXNetError
-from minigluon.context import Context, current_context, put
+from minigluon.context import Context, current_context, fetched, put, read_notes, wait_for_all
 from minigluon.op import Operand, describe, failure, interpreters
 
 __all__ = [
@@ -102,7 +102,7 @@ class NDArray(Operand):
     def asnumpy(self):
         """A NumPy array with a copy of the numbers."""
         data = self._data
-        found = np.array(data) if isinstance(data, ndarray) else data.get()
+        found = np.array(data) if isinstance(data, ndarray) else fetched(data)
         return found.view(single) if found.shape == (1,) else found
 
     def __array__(self, dtype=None, copy=None):
@@ -126,6 +126,7 @@ class NDArray(Operand):
         """Wait until the numbers are there; NumPy computes at once, so there is nothing to wait for."""
         if not isinstance(self._data, np.ndarray):
             self._data.device.synchronize()
+            read_notes()
 
     wait_to_write = wait_to_read
 
@@ -529,4 +530,5 @@ NDArray.to_dlpack_for_read, NDArray.to_dlpack_for_write = to_dlpack_for_read, to
 
 
 def waitall():
-    """Wait for all computations; NumPy computes at once, so there is nothing to wait for."""
+    """Wait for all computations: those of GPUs, for NumPy computes at once."""
+    wait_for_all()

@@ -6,6 +6,8 @@ from functools import partial
 
 import numpy as np
 
+from minigluon.base import MXNetError
+from minigluon.context import notes
 from minigluon.kernels import MORE, VECTORS, Kernels, cuda, dense, fits, flag, row_launch, width
 from minigluon.op import operator
 from minigluon.ops.elementwise import cast_like, exp
@@ -13,11 +15,15 @@ from minigluon.ops.loss import cross_entropy_back, overestimate, sparse_softmax_
 from minigluon.ops.reduce import log_softmax, scaled, softmax, sum
 
 __all__ = [
+    "alarm",
+    "alarms",
+    "armed",
     "by",
     "cross_entropy_rows",
     "kernels",
     "log_softmax",
     "log_softmax_back",
+    "raise_alarm",
     "softmax",
     "softmax_back",
     "softmax_rows",
@@ -127,6 +133,35 @@ cuda(log_softmax_back)(partial(softmax_rows_back, True))
 
 # --- Cross-entropy --------------------------------------------------------------------------------
 
+alarms = {}  # device -> its note: whether there is one, the label's bits, how many classes
+armed = set()  # devices whose note nobody has looked at since a kernel ran
+
+
+def alarm(like):
+    """Where the kernels of a device note the first wrong label: three numbers in its memory."""
+    key = type(like), like.device.id
+    if key not in alarms:
+        alarms[key] = np.zeros_like(like, shape=(3,), dtype="int32")
+    armed.add(key)
+    return alarms[key]
+
+
+def raise_alarm():
+    """MXNetError if a kernel has met a wrong label since the last look."""
+    while armed:
+        there = alarms[armed.pop()]
+        found, label, classes = there.get()
+        if found:
+            there[...] = 0
+            label = label.view("float32")
+            raise MXNetError(
+                f"in sparse_softmax_cross_entropy, some calls ago: label {label} is not a class: "
+                f"labels are whole numbers from 0 to {classes - 1}"
+            )
+
+
+notes.append(raise_alarm)
+
 
 @cuda(sparse_softmax_cross_entropy)
 def _(data, label, axis):
@@ -135,7 +170,7 @@ def _(data, label, axis):
     (kind, rows, cols), x = found, dense(data)
     loss = np.empty_like(x, shape=(*x.shape[:-1], 1))
     v = width(kind, cols, x)
-    args = x, dense(label.astype("int32")), loss, np.int64(rows), np.int32(cols)
+    args = x, dense(label.astype("float32")), loss, alarm(x), np.int64(rows), np.int32(cols)
     kernels(f"cross_entropy<{kind}, {v}>", *row_launch(rows, cols // v), *args)
     return loss
 
@@ -148,7 +183,7 @@ def cross_entropy_rows(g, data, loss, label, axis):
     dx = np.empty_like(x)
     v = width(kind, cols, x, dx)
     g = g if g is None else dense(g)
-    args = g, x, dense(loss), dense(label.astype("int32")), dx, np.int64(rows), np.int32(cols)
+    args = g, x, dense(loss), dense(label.astype("float32")), dx, np.int64(rows), np.int32(cols)
     kernels(f"cross_entropy_back<{kind}, {v}>", *row_launch(rows, cols // v), *args)
     return dx
 
