@@ -119,8 +119,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc, method, *inputs, **settings):
         refuse_mixed(ufunc.__name__, inputs if method != "at" else inputs[::2])  # places may mix
-        if method == "accumulate" and ufunc not in (np.add, np.multiply):
-            raise NotImplementedError(f"`cupy_{ufunc.__name__}.accumulate` is not supported yet")
+        if method in ("accumulate", "reduce") and ufunc not in (np.add, np.multiply):
+            raise NotImplementedError(f"`cupy_{ufunc.__name__}.{method}` is not supported yet")
         return wrap(getattr(ufunc, method)(*unwrap(inputs), **unwrap(settings)))
 
     def __array_function__(self, func, types, args, settings):

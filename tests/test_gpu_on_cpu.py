@@ -56,8 +56,9 @@ def test_what_is_allowed():
         np.testing.assert_array_equal(found.get(), call(X))
     assert not hasattr(x, "ctypes") and x.data.ptr == x.x.ctypes.data
     assert x.base is None and (base := x[1:].reshape(-1).base).x is x.x and type(base) is type(x)
-    with pytest.raises(NotImplementedError):
-        np.maximum.accumulate(x)
+    for refused in (np.maximum.accumulate, np.maximum.reduce):
+        with pytest.raises(NotImplementedError):
+            refused(x)
 
 
 def test_arrays_go_there_and_back(gpu):

@@ -26,6 +26,7 @@ __all__ = [
     "gather_nd",
     "getitem",
     "is_basic",
+    "largest",
     "one_hot",
     "pick",
     "raw_key",
@@ -187,11 +188,16 @@ def unpick(data, like, index, /, axis=-1, keepdims=False, mode="clip"):
     return out
 
 
+def largest(a):
+    """The largest number of an array: CuPy has no `maximum.reduce`, which is the fastest for NumPy."""
+    return np.maximum.reduce(a, None) if type(a) is np.ndarray else a.max()
+
+
 def within(index, size):
     """Indices as whole numbers, those out of range clipped."""
     index = index.astype(WHOLE)
-    if not index.size or np.maximum.reduce(index.view(NATURAL), None) < size:  # negatives are large
-        return index
+    if type(index) is np.ndarray and (not index.size or largest(index.view(NATURAL)) < size):
+        return index  # negatives are large; to ask a GPU would be to wait for it
     return np.minimum(np.maximum(index, 0), size - 1)
 
 
@@ -374,7 +380,7 @@ def one_hot(indices, /, depth, on_value=1.0, off_value=0.0, dtype="float32"):
     else:
         out = np.full_like(indices, off_value, shape=(index.size, depth), dtype=dtype)
     rows = np.arange(index.size)
-    if index.size and np.maximum.reduce(index.view(NATURAL)) >= depth:  # negatives are large
+    if index.size and largest(index.view(NATURAL)) >= depth:  # negatives are large
         inside = (index >= 0) & (index < depth)
         rows, index = rows[inside], index[inside]
     out[rows, index] = on_value

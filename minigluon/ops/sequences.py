@@ -5,7 +5,7 @@
 import numpy as np
 
 from minigluon.op import operator
-from minigluon.ops.indexing import NATURAL, WHOLE, blend
+from minigluon.ops.indexing import NATURAL, WHOLE, blend, largest
 
 __all__ = [
     "SHORT",
@@ -121,7 +121,7 @@ def last_places(data, sequence_length, use_sequence_length):
     if lengths is None:
         return len(data) - 1
     last = lengths - 1
-    if last.size and np.maximum.reduce(last.view(NATURAL)) >= len(data):  # negatives are large, too
+    if last.size and largest(last.view(NATURAL)) >= len(data):  # negatives are large, too
         require_lengths(lengths, len(data))
         last = np.maximum(last, 0)
     return last, np.arange(data.shape[1], like=lengths)
