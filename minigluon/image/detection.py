@@ -180,6 +180,8 @@ class DetRandomCropAug(DetAugmenter):
                 return fixed_crop(src, *place), kept
         return src, label
 
+    # Proposals, and what is left of a label in one.
+
     def _places(self, height, width):
         """Up to `max_attempts` places (x, y, w, h)."""
         least, most = (share * height * width for share in self.area_range)
@@ -336,6 +338,8 @@ class ImageDetIter(ImageIter):
     Sources and `last_batch_handle` are `ImageIter`'s, more arguments `CreateDetAugmenter`'s.
     """
 
+    # As the base class, with other augmenters and labels.
+
     def __init__(
         self,
         batch_size,
@@ -382,6 +386,8 @@ class ImageDetIter(ImageIter):
         if not shapes:
             raise RuntimeError("there is no sample")
         return max(n for n, _ in shapes), shapes[-1][1]
+
+    # Labels as they are in a file.
 
     def _labels(self):
         """The labels of an epoch, without the pictures of a list."""
@@ -479,6 +485,8 @@ class ImageDetIter(ImageIter):
         if verbose and ours != theirs:
             logging.info("Resized label_shape to (%d, %d).", max(ours, theirs), wide)
         return it
+
+    # Pictures to look at.
 
     def draw_next(
         self,

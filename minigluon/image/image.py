@@ -604,6 +604,8 @@ class ImageIter(DataIter):
     More arguments are `CreateAugmenter`'s, unless there is an `aug_list`.
     """
 
+    # Where samples come from, in which order.
+
     def __init__(
         self,
         batch_size,
@@ -649,6 +651,8 @@ class ImageIter(DataIter):
             None  # data, label and number of samples of a batch that waits for the next epoch
         )
         self.hard_reset()
+
+    # The keys of a part.
 
     def _sequence(self, needed, part_index, num_parts):
         """The keys of the samples of this part; None where records are read as they come."""
@@ -758,6 +762,8 @@ class ImageIter(DataIter):
         batch_data[i] = self.postprocess_data(self.augmentation_transform(picture))
         batch_label[i] = label
         return 1
+
+    # The steps, each to be overridden.
 
     def imdecode(self, s):
         """The picture in the bytes of a file; RuntimeError that names the file or its key."""
