@@ -217,6 +217,8 @@ class CIFAR10(_DownloadedDataset):
         pictures = data[:, self._labels :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         return pictures, data[:, self._which].astype(np.int32)
 
+    # From an archive to the files.
+
     def _fetch(self, wanted):
         """Take the files {name: sha1} out of an archive that is there, or from the mirror, or from MXNet.
 
