@@ -274,6 +274,17 @@ def transcripts(tiny):
         yield Row(f"CTC, {c} classes", lambda z=z, s=said: kernel("CTCLoss")(z, s), theirs, moved)
 
 
+def order(tiny):
+    """The first few of long rows: the words of a language model."""
+    r, c = (2, 300) if tiny else (256, 32768)
+    x = device(r, c, dtype="float32")
+    X = tensor(x) if torch else None
+    for k in (5, 100):
+        theirs = (lambda k=k: torch.topk(X, k)) if torch else None
+        ours = lambda k=k: kernel("topk")(x, k=k, ret_typ="both")
+        yield Row(f"top {k} of {c}", ours, theirs, x.nbytes + 8 * r * k)
+
+
 def networks(tiny):
     """Whole training steps: a small network hybridized, ResNet-18, a two-layer LSTM."""
     for name, net, shape, classes in (
@@ -359,7 +370,7 @@ def torch_lstm(t, n, h):
     return torch_training(net, torch.randn(t, n, h, device="cuda"), lambda y: (y[0] * y[0]).sum())
 
 
-GROUPS = (rows, batch_norm, updates, lookups, products, recurrent, transcripts, networks)
+GROUPS = (rows, batch_norm, updates, lookups, products, recurrent, transcripts, order, networks)
 
 
 def seconds(call, own):

@@ -377,6 +377,38 @@ CASES |= {
     ),
 }
 
+
+def ties(*shape, dtype="float32", nan=False):
+    """Whole numbers, many of them equal; both zeros, infinities and, if wanted, NaN."""
+    x = np.round(random(*shape) * 2).astype(typed(dtype))
+    x.reshape(-1)[::7] *= -1
+    x.reshape(-1)[::31] = np.inf
+    x.reshape(-1)[5::37] = -np.inf
+    if nan:
+        x.reshape(-1)[3::17] = np.nan
+    return [x]
+
+
+CASES |= {
+    "topk one": ("topk", lambda: [random(1, 1)], {}),
+    "topk": ("topk", lambda: ties(5, 33), {"k": 7, "ret_typ": "both"}),
+    "topk ascending": (
+        "topk",
+        lambda: ties(3, 300),
+        {"k": 20, "is_ascend": True, "dtype": "int32"},
+    ),
+    "topk all": ("topk", lambda: ties(2, 3, 70), {"k": 0, "ret_typ": "value"}),
+    "topk nan": ("topk", lambda: ties(3, 300, nan=True), {"k": 40}),
+    "topk nan ascending": ("topk", lambda: ties(3, 60, nan=True), {"k": 60, "is_ascend": True}),
+    "topk mask": ("topk", lambda: ties(4, 65), {"k": 3, "ret_typ": "mask"}),
+    "topk flat": ("topk", lambda: ties(9, 40), {"k": 5, "axis": None, "ret_typ": "both"}),
+    "topk equal": ("topk", lambda: [np.zeros((2, 700), "float32")], {"k": 300}),
+    "topk small": ("topk", lambda: [random(2, 50, scale=1e-41)], {"k": 5, "ret_typ": "both"}),
+    "topk long": ("topk", lambda: [random(1, 20011)], {"k": 1000, "ret_typ": "both"}),
+    "topk half": ("topk", lambda: ties(4, 90, dtype="float16"), {"k": 9, "ret_typ": "both"}),
+    "topk bf16": ("topk", lambda: ties(4, 90, dtype="bfloat16"), {"k": 9, "ret_typ": "value"}),
+}
+
 POOL = {"kernel": (3, 2), "stride": (2, 2), "pad": (1, 1), "pooling_convention": "full"}
 
 
@@ -579,6 +611,24 @@ PLANTED = {  # a case, what is changed in its source, what check mode must say
         "blanks : 0.f));",
         "race",
     ),
+    "a number too many": (
+        "topk",
+        "i < cols; i += 256) {",
+        "i <= cols; i += 256) {",
+        "out of|out-of",
+    ),
+    "counts that are read too soon": (
+        "topk",
+        "255], 1);\n        }\n        __syncthreads();",
+        "255], 1);\n        }",
+        "race",
+    ),
+    "a network that does not wait": (
+        "topk all",
+        "chosen[b] = u;\n                }\n            }\n            __syncthreads();",
+        "chosen[b] = u;\n                }\n            }",
+        "race",
+    ),
     "a row below the picture": ("pool max", "min(top + z.r, z.h)", "top + z.r", "out-of-bounds"),
     "a total of half a warp": (
         "softmax block",
@@ -670,6 +720,15 @@ def test_a_convolution_writes_its_places_by_whole_sectors():
     found = traffic("conv", "conv<float, false>", (1, 1, 1), (256,), args)
     asked, sectors, ideal = found["write"]
     assert asked == y.nbytes and sectors == ideal
+
+
+@on_cpu
+def test_the_first_k_read_a_row_once():
+    x, index = random(2, 256), np.empty((2, 4), np.int32)
+    args = x, index, None, *map(np.int32, (256, 4, 4, 0, 1))
+    found = traffic("topk", "topk<float>", (2,), (256,), args, 32 + 4 * 256)
+    asked, sectors, ideal = found["read"]
+    assert asked == x.nbytes and sectors == ideal == x.nbytes // 32
 
 
 @on_cpu
