@@ -1,6 +1,7 @@
 """Modules: a graph trained without a loop of one's own."""
 
 import logging
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -282,3 +283,17 @@ def test_nothing_is_written_if_a_parameter_is_missing():
     with pytest.raises(RuntimeError, match="fc2_bias"):
         module.set_params({n: a + 1 for n, a in PARAMS.items() if n != "fc2_bias"}, {})
     assert (values(module)["fc1_weight"] == PARAMS["fc1_weight"].asnumpy()).all()
+
+
+def test_a_batch_may_have_data_alone():
+    batch = namedtuple("Batch", ["data"])
+    out = mx.sym.SoftmaxOutput(
+        mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=2), name="softmax"
+    )
+    module = mx.mod.Module(out, label_names=None)
+    module.bind([("data", (1, 3))], for_training=False)
+    learnt = {"fullyconnected0_weight": mx.nd.ones((2, 3)), "fullyconnected0_bias": mx.nd.zeros(2)}
+    names = [n for n in out.list_arguments() if n.startswith("fully")]
+    module.set_params(dict(zip(names, learnt.values())), {}, allow_missing=True)
+    module.forward(batch([mx.nd.ones((1, 3))]))
+    assert module.get_outputs()[0].asnumpy().tolist() == [[0.5, 0.5]]

@@ -682,3 +682,12 @@ def test_a_parameter_with_a_row_sparse_gradient():
     assert p.data().asnumpy()[:, 0].tolist() == [1, 1, 1, 0.5, 1]
     p.zero_grad()
     assert p.grad().indices.shape == (0,)
+
+
+def test_symbols_of_sparse_functions():
+    x, rows = mx.sym.var("x"), mx.sym.var("rows")
+    kept = mx.sym.sparse.retain(mx.sym.sparse.cast_storage(x, stype="row_sparse"), rows)
+    out = kept.eval(x=mx.nd.ones((3, 2)), rows=mx.nd.array([2]))[0]
+    assert out.asnumpy().tolist() == [[0, 0], [0, 0], [1, 1]]
+    sparse = mx.nd.ones((3, 2)).tostype("row_sparse")
+    assert mx.nd._internal._square_sum(sparse, axis=1).asnumpy().tolist() == [2, 2, 2]

@@ -211,3 +211,12 @@ def test_feedforward(tmp_path):
     assert made.arg_params.keys() == model.arg_params.keys()
     with pytest.raises(ValueError, match="y must be"):
         model.fit(x)
+
+
+def test_first_states_of_numpy_kind():
+    mx.npx.set_np()
+    try:
+        for layer in (mx.gluon.rnn.LSTM(4), mx.gluon.rnn.GRUCell(4)):
+            assert type(layer.begin_state(batch_size=2)[0]) is mx.np.ndarray
+    finally:
+        mx.npx.reset_np()

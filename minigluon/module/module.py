@@ -395,7 +395,7 @@ class Module(BaseModule):
         """Run the graph on a batch; in training if the module is bound for it and nothing else is said."""
         assert self.binded and self.params_initialized, "call bind and init_params first"
         is_train = self.for_training if is_train is None else is_train
-        data, label = list(data_batch.data), list(data_batch.label or ())
+        data, label = list(data_batch.data), list(getattr(data_batch, "label", None) or ())
         if [a.shape for a in data] != self._sizes:
             self._fit_to(data, label, data_batch)
         named = dict(zip([d.name for d in self._data_shapes], data))

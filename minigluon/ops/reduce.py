@@ -103,6 +103,12 @@ def sum(data, /, axis=None, keepdims=False, exclude=False):
     return at_least_1d(data.sum(where, data.dtype, None, keepdims))
 
 
+@operator(vjp=(lambda g, y, x, **settings: broadcast_along(g, x, **settings) * (2 * x),))
+def _square_sum(data, /, axis=None, keepdims=False, exclude=False):
+    """Sum of the squares, along `axis` as in `sum`."""
+    return sum.kernel(data * data, axis, keepdims, exclude)
+
+
 @operator(vjp=(lambda g, y, x, **settings: spread_along(g, x, **settings),))
 def mean(data, /, axis=None, keepdims=False, exclude=False):
     """Mean along `axis` (None: all, an int or several), or with `exclude` along all the others."""

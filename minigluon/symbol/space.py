@@ -29,6 +29,7 @@ __all__ = [
     "ones",
     "pow",
     "power",
+    "retain",
     "seen_by_symbol",
     "sized",
     "zeros",
@@ -172,6 +173,11 @@ def histogram(a, bins=10, range=None, **kwargs):
     if range is None:
         raise ValueError("null range is not supported in symbol mode")
     return compose(operators["_histogram"], [a], {"bin_cnt": bins, "range": range}, **kwargs)
+
+
+def retain(data, indices, **kwargs):
+    """`data` with 0 in all rows that `indices` does not name."""
+    return compose(operators["sparse_retain"], [data, indices], {}, **kwargs)
 
 
 def cast_storage(data, stype="default", **kwargs):

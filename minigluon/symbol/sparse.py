@@ -6,5 +6,5 @@ from minigluon.symbol.space import SymbolSpace
 
 # --- The face `mx.sym` ----------------------------------------------------------------------------
 
-space = SymbolSpace(__name__)
+space = SymbolSpace(__name__, places={"minigluon.symbol.space": ("cast_storage", "retain")})
 __getattr__, __dir__ = space.find, space.names

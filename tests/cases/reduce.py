@@ -45,6 +45,14 @@ ROWS = [
         for name, f in {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min}.items()
         for i, settings in enumerate(SETTINGS)
     ),
+    Row("_square_sum", (X,), {}, lambda x: (x * x).sum().reshape(1), **BAD_AXIS),
+    Row(
+        "_square_sum",
+        (X,),
+        {"axis": 1, "keepdims": True},
+        lambda x, axis, keepdims: (x * x).sum(axis, keepdims=keepdims),
+        note="axis",
+    ),
     Row(
         "broadcast_along",
         (signed(2, 4), X),

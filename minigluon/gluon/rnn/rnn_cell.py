@@ -7,6 +7,7 @@ import minigluon.symbol as sym
 from minigluon.gluon.block import Block, HybridBlock, Outline
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.symbol.symbol import Symbol
+from minigluon.util import is_np_array
 
 __all__ = [
     "ARRAYS",
@@ -145,7 +146,8 @@ def made(func, name, info):
         info["attr"] = {"__layout__": layout} if layout else None
     elif getattr(func, "__module__", "") == "minigluon.random":
         return func(**{k: v for k, v in info.items() if k != "__layout__"})
-    return func(name=name, **info)
+    state = func(name=name, **info)
+    return state.as_np_ndarray() if is_np_array() and type(state) is NDArray else state
 
 
 # --- The cell -------------------------------------------------------------------------------------
