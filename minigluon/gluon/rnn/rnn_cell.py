@@ -6,8 +6,8 @@ import minigluon.ndarray as nd
 import minigluon.symbol as sym
 from minigluon.gluon.block import Block, HybridBlock, Outline
 from minigluon.ndarray.ndarray import NDArray
+from minigluon.numpy.scope import is_np_array
 from minigluon.symbol.symbol import Symbol
-from minigluon.util import is_np_array
 
 __all__ = [
     "ARRAYS",
