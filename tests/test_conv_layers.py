@@ -7,7 +7,7 @@ import minigluon as mx
 from minigluon.gluon import nn
 from minigluon.gluon.contrib.nn import PixelShuffle1D, PixelShuffle2D, PixelShuffle3D
 from minigluon.ops import convolution as c
-from minigluon.ops import winograd
+from minigluon.ops import pooling, winograd
 from minigluon.ops.pieces import places
 
 PRINTED = [  # as MXNet 1.9.1 prints them
@@ -368,3 +368,37 @@ def test_lenet_learns():
         trainer.step(16)
         seen.append(error.mean().asscalar())
     assert seen[-1] < 0.3 * seen[0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "shape, kernel, stride, pad, convention",
+    [
+        ((3, 4, 9, 8), (3, 3), (2, 2), (1, 1), "valid"),
+        ((3, 4, 9, 8), (3, 2), (1, 2), (1, 0), "full"),
+        ((2, 3, 11), (4,), (2,), (2,), "full"),
+        ((1, 2, 5, 6, 7), (2, 3, 2), (1, 2, 2), (0, 1, 1), "valid"),
+        ((1, 1, 20, 20), (13, 13), (1, 1), (6, 6), "valid"),
+        ((2, 9, 30, 30), (12, 12), (3, 3), (0, 0), "same"),
+    ],
+)
+def test_maxima_of_neighbours_equal_taps(
+    monkeypatch, dtype, shape, kernel, stride, pad, convention
+):
+    """With ties, of which the first counts, and with a nan, which gets no gradient."""
+    rng = np.random.default_rng(0)
+    for x in (np.round(rng.normal(size=shape), 1), rng.normal(size=shape)):
+        x = x.astype(dtype)
+        frame = pooling.pool_frame(x, kernel, stride, pad, False, convention, None)
+        g = rng.normal(size=(*shape[:2], *frame[3])).astype(dtype)
+        assert pooling.is_dense(x, frame)
+        spoilt = x.copy()
+        spoilt[0, 0, 2] = np.nan
+        found = pooling.largest(x, frame), pooling.placed(g, x, frame)
+        beside = pooling.placed(g, spoilt, frame)
+        with monkeypatch.context() as plain:
+            plain.setattr(pooling, "is_dense", lambda *_: False)
+            wanted = pooling.largest(x, frame), pooling.placed(g, x, frame)
+            np.testing.assert_array_equal(beside, pooling.placed(g, spoilt, frame))
+        np.testing.assert_array_equal(found[0], wanted[0])
+        np.testing.assert_allclose(found[1], wanted[1], rtol=1e-5, atol=1e-5)

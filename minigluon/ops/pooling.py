@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from minigluon.base import MXNetError
-from minigluon.cores import spread
+from minigluon.cores import alone, spread
 from minigluon.op import operator
 from minigluon.ops.convolution import (
     LAYOUTS,
@@ -33,8 +33,10 @@ __all__ = [
     "counts",
     "covers",
     "first_of_all",
+    "first_places",
     "in_parts",
     "inside",
+    "is_dense",
     "largest",
     "lowest",
     "lp",
@@ -46,6 +48,9 @@ __all__ = [
     "pool_sizes",
     "pool_spread",
     "pool_sum",
+    "put",
+    "slid",
+    "spaced",
     "squares",
     "taps",
     "unpooled",
@@ -223,6 +228,8 @@ def largest(data, frame):
     if covers(data, frame):
         return data.max(axis=tuple(range(2, data.ndim)), keepdims=True)
     data, best = bordered(data, frame, lowest(data.dtype)), None
+    if is_dense(data, frame):
+        return slid(data, frame)
     for key in taps(frame):
         if best is None:
             best = data[key].copy()
@@ -250,7 +257,7 @@ def in_parts(function, out, *arrays):
     n = len(out)
     if type(out) is not np.ndarray or out.size < MANY or n < 2:
         return function(*arrays)
-    step = max(1, min(2 * MANY * n // out.size, -(-n // 2)))
+    step = max(1, min(8 * MANY * n // out.size, -(-n // alone.threads)))
 
     def fill(at):
         out[at] = function(*[a[at] for a in arrays])
@@ -259,8 +266,66 @@ def in_parts(function, out, *arrays):
     return out
 
 
+# --- Maxima of neighbours -------------------------------------------------------------------------
+
+
+def is_dense(data, frame):
+    """Whether windows overlap, so that neighbours are compared everywhere."""
+    kernel, overlap = math.prod(frame[0]), any(s < k for k, s in zip(*frame[:2]))
+    known = type(data) is np.ndarray and data.flags.c_contiguous and data.dtype.char in "fd"
+    return known and overlap and math.prod(frame[1]) <= kernel < 1 << 15 and data.size > 0
+
+
+def spaced(flat, data, frame):
+    """The numbers of `flat`, one for each place of `data` from which a window starts, for all windows."""
+    full = np.empty(data.size, flat.dtype)
+    full[: flat.size] = flat
+    return full.reshape(data.shape)[next(taps(frame))]
+
+
+def slid(data, frame):
+    """The maximum of each window of bordered `data`."""
+    best, step = data.reshape(-1), 1
+    for k, size in zip(frame[0][::-1], data.shape[:1:-1]):
+        for _ in range(k - 1):
+            best = np.maximum(best[:-step], best[step:])
+        step *= size
+    return spaced(best, data, frame).copy()
+
+
+def first_places(data, frame):
+    """The flat index of each window's first maximum in bordered `data`."""
+    best, code, below, step, offsets = data.reshape(-1), None, 1, 1, np.zeros(1, int)
+    kind = "i1" if math.prod(frame[0]) < 128 else "i2"
+    for k, size in zip(frame[0][::-1], data.shape[:1:-1]):
+        most, found = best, code
+        for i in range(1, k):
+            later = best[i * step :]
+            most = most[: later.size]
+            won = (later > most).astype(kind)
+            won *= won.dtype.type(i * below) if code is None else code[i * step :] + i * below
+            most = np.maximum(most, later)
+            found = won if found is None else np.maximum(found[: won.size], won)
+        best, code = most, found
+        offsets = (np.arange(k)[:, None] * step + offsets).reshape(-1)
+        below, step = below * k, step * size
+    at = offsets[spaced(code, data, frame)]
+    at += np.arange(step).reshape(data.shape[2:])[next(taps(frame))]
+    at += np.arange(0, data.size, step).reshape(*data.shape[:2], *[1] * len(frame[0]))
+    return at
+
+
+def put(g, data, frame):
+    """The sum of the numbers of `g` whose window of bordered `data` has its first maximum there."""
+    at = first_places(data, frame).reshape(-1)
+    return np.bincount(at, g.reshape(-1), data.size).astype(data.dtype).reshape(data.shape)
+
+
 def placed(g, x, frame):
     """Each number of `g` where its window of `x` has its first maximum."""
+    padded = bordered(x, frame, lowest(x.dtype))
+    if is_dense(padded, frame) and not np.isnan(x.max()):  # nan is nobody's maximum
+        return inside(put(g, padded, frame), x, frame)
     out = bordered(np.zeros_like(x), frame, 0)
     disjoint = all(s >= k for k, s in zip(frame[0], frame[1]))
     for key, won in winners(x, frame):
