@@ -190,7 +190,8 @@ def blas(name, kind):
 
 def axpby(a, x, b, y):
     """`y = a x + b y`, in place: for long flat arrays of one type in one pass of OpenBLAS, else by NumPy."""
-    if x.size >= LONG and a and fits(x, y) and (f := blas("axpby", y.dtype.char)) is not None:
+    if x.size >= LONG and fits(x, y) and a and (f := blas("axpby", y.dtype.char)) is not None:
+        a, b = float(a), float(b)
         if b == 1 and pool is None:  # this function has threads, which nobody else's disturb
             blas("axpy", y.dtype.char)(x.size, a, x.ctypes.data, 1, y.ctypes.data, 1)
         else:

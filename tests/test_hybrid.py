@@ -325,3 +325,20 @@ def test_random_numbers_are_drawn_once():
     assert ((x.grad.asnumpy() > 0) == (y.asnumpy() > 0)).all() and 0 < y.asnumpy().sum() < 2000
     with autograd.record(), pytest.raises(mx.MXNetError, match="draws random numbers, in dropout"):
         autograd.grad(net(x), [x], create_graph=True)
+
+
+def test_moved_numbers_are_views_between_products_and_copies_for_the_reader():
+    def program(x, w):
+        q, k = mx.sym.split(mx.sym.FullyConnected(x, w, no_bias=True, num_hidden=4), 2, axis=1)
+        k = mx.sym.transpose(mx.sym.reshape(k, shape=(2, 2, 1)), axes=(1, 0, 2))
+        return mx.sym.reshape(k, shape=(4, 1)), q
+
+    op = traced(program, [(2, 3), (4, 3)])
+    assert ".transpose(" in op.listing and "[:, 2 : 4]" not in op.listing
+    x, w = (np.random.default_rng(0).normal(size=s).astype("float32") for s in ((2, 3), (4, 3)))
+    k, q = op(mx.nd.array(x), mx.nd.array(w))
+    np.testing.assert_allclose(q.asnumpy(), (x @ w.T)[:, :2], rtol=1e-6)
+    np.testing.assert_allclose(k.asnumpy().ravel(), (x @ w.T)[:, 2:].T.ravel(), rtol=1e-6)
+    before = k.asnumpy()
+    q[:] = 0  # what the reader has is his own
+    np.testing.assert_array_equal(k.asnumpy(), before)

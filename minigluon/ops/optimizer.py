@@ -474,18 +474,13 @@ def adam_step(
     """`w' = w - lr mean / (sqrt(var) + epsilon)`, running means of g and g². Kingma and Ba, 2015."""
     if wd or (clip_gradient is not None and clip_gradient >= 0):
         g, rescale_grad = decayed(w, g, wd, rescale_grad, clip_gradient), 1.0
-    s = g * ((1 - beta1) * rescale_grad)  # one buffer for all that comes and goes
-    mean *= beta1
-    mean += s
-    np.multiply(g, g, out=s)
-    s *= (1 - beta2) * rescale_grad**2
-    var *= beta2
-    var += s
+    axpby((1 - beta1) * rescale_grad, g, beta1, mean)
+    s = g * g  # one buffer for all that comes and goes
+    axpby((1 - beta2) * rescale_grad**2, s, beta2, var)
     np.sqrt(var, out=s)
     s += epsilon
     np.divide(mean, s, out=s)
-    s *= lr
-    w -= s
+    axpby(-lr, s, 1, w)
 
 
 def adamw_step(w, g, mean, var, decay, **settings):

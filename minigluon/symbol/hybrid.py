@@ -33,6 +33,7 @@ __all__ = [
     "FUSED",
     "LOOPS",
     "MMAP_THRESHOLD",
+    "MOVES",
     "OWNERS",
     "Outlines",
     "PRODUCTS",
@@ -69,7 +70,9 @@ __all__ = [
     "simplest",
     "spelt_data",
     "spelt_dense",
+    "spelt_split",
     "spelt_sum",
+    "spelt_view",
     "spelt_weight",
     "text_of",
     "traced",
@@ -368,6 +371,12 @@ class Writer:
         small = all(math.prod(self.outlines.shapes.get(e) or (SMALL,)) < SMALL for e in entries)
         return small and not any(n.op.name in SHARING for n in self.order)
 
+    def passes_on(self, node):
+        """Whether nobody but calls that move numbers, or multiply them, reads the results of a call."""
+        entries = [(node, i) for i in range(self.outlines.counts.get(node, 1))]
+        users = [user for e in entries for user in self.users.get(e, ())]
+        return not self.shown.intersection(entries) and all(u.op.name in MOVES for u in users)
+
     def turned(self, node):
         """Whether a layer's result lies in memory column by column: if only products and what is
         computed number by number will read it."""
@@ -590,7 +599,35 @@ def spelt_sum(writer, node):
     return f"{text} / {n}" if node.op.name == "mean" else text
 
 
+MOVES = ("reshape", "reshape_like", "transpose", "batch_dot", "Flatten")  # read each number once
+
+
+def spelt_view(writer, node):
+    """A reshape or transpose that only such calls read: they need no copy."""
+    if not writer.passes_on(node):
+        return None
+    data = writer.value(node.inputs[0])
+    if node.op.name == "reshape":
+        return f"{data}.reshape({writer.outlines.shapes[node, 0]})"
+    return f"{data}.transpose({node.settings.get('axes') or ''})"
+
+
+def spelt_split(writer, node):
+    """The pieces of an array, as views, where only such calls read them."""
+    if not writer.passes_on(node) or node not in writer.outlines.counts:
+        return None
+    data, shape = node.inputs[0], writer.outlines.shapes[node.inputs[0]]
+    settings = {**node.op.defaults, **node.settings}
+    axis, n = settings["axis"] % len(shape), writer.outlines.counts[node]
+    size, before = shape[axis] // n, ":, " * axis
+    pieces = [f"{writer.value(data)}[{before}{size * i} : {size * (i + 1)}]" for i in range(n)]
+    return None if settings["squeeze_axis"] else f"({', '.join(pieces)})"
+
+
 SPELT = {
+    "reshape": spelt_view,
+    "transpose": spelt_view,
+    "split": spelt_split,
     "FullyConnected": spelt_dense,
     "dense_data": spelt_data,
     "dense_weight": spelt_weight,
