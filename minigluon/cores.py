@@ -7,6 +7,7 @@ import ctypes
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from ctypes import addressof
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,7 @@ __all__ = [
     "alone",
     "axpby",
     "blas",
+    "byte",
     "control",
     "fits",
     "forget_threads",
@@ -191,23 +193,26 @@ def blas(name, kind):
 def axpby(a, x, b, y):
     """`y = a x + b y`, in place: for long flat arrays of one type in one pass of OpenBLAS, else by NumPy."""
     if x.size >= LONG and fits(x, y) and a and (f := blas("axpby", y.dtype.char)) is not None:
-        a, b = float(a), float(b)
+        a, b, at, to = float(a), float(b), addressof(byte(x)), addressof(byte(y))
         if b == 1 and pool is None:  # this function has threads, which nobody else's disturb
-            blas("axpy", y.dtype.char)(x.size, a, x.ctypes.data, 1, y.ctypes.data, 1)
+            blas("axpy", y.dtype.char)(x.size, a, at, 1, to, 1)
         else:
-            f(x.size, a, x.ctypes.data, 1, b, y.ctypes.data, 1)
+            f(x.size, a, at, 1, b, to, 1)
         return
     if b != 1:
         y *= b
     y += a * x
 
 
+byte = ctypes.c_char.from_buffer  # where an array begins: four times as quick as `x.ctypes.data`
+
+
 def fits(x, y):
-    """Whether two arrays are NumPy's, of one shape and type, each in a row, the second to be written to."""
+    """Whether two arrays are NumPy's, of one shape and type, each in a row in memory that can be written to."""
     return (
         type(x) is np.ndarray is type(y)
         and x.dtype is y.dtype
         and x.shape == y.shape
-        and x.flags.c_contiguous
+        and x.flags.carray
         and y.flags.carray
     )

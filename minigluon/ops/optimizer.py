@@ -3,12 +3,11 @@
 # Written from chapters/70_sgd.ipynb, chapters/70c_optimizers.ipynb: edit the chapter, then run `minigluon export`.
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from inspect import Parameter, Signature, signature
 
 import numpy as np
 
-from minigluon.cores import LONG, axpby
+from minigluon.cores import LONG, axpby, spread
 from minigluon.op import operator
 from minigluon.ops.csr import Rows, Sparse
 from minigluon.ops.sparse import WAYS
@@ -37,7 +36,6 @@ __all__ = [
     "descent",
     "elsewhere",
     "exposed",
-    "forget_threads",
     "ftml_step",
     "ftrl_step",
     "group_step",
@@ -58,7 +56,6 @@ __all__ = [
     "nesterov_step",
     "norm",
     "plain",
-    "pool",
     "prepared",
     "put_rows",
     "rmsprop_centered_step",
@@ -171,21 +168,10 @@ if os.environ.get(
 ).isdigit():  # who limits the products' threads means these too
     WORKERS = min(WORKERS, max(1, int(os.environ["OMP_NUM_THREADS"])))
 WORKERS = min(WORKERS, 8)
-pool = ThreadPoolExecutor(max(WORKERS - 1, 1), "minigluon-update")
 
 
 WHOLE = set()  # steps that look at more than one number at a time
 NORMS = set()  # those that look at all rows, and make a step on few of them by themselves
-
-
-def forget_threads():
-    """After a fork the child makes threads of its own."""
-    global pool
-    pool = ThreadPoolExecutor(max(WORKERS - 1, 1), "minigluon-update")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=forget_threads)
 
 
 elsewhere = []  # ways to make many updates at once on a device; each returns the jobs that it leaves
@@ -198,10 +184,10 @@ def run(jobs, lazy=True):
     flat = [job for job in [prepared(*job, lazy) for job in jobs] if job is not None]
     total = sum([len(arrays[0]) for _, arrays, _ in flat])
     shares = WORKERS if total >= LARGE else 1
-    rest = [pool.submit(run_share, flat, i, shares, total) for i in range(1, shares)]
-    run_share(flat, 0, shares, total)
-    for future in rest:
-        future.result()
+    if shares > 1:
+        spread(lambda i: run_share(flat, i, shares, total), range(shares))
+    else:
+        run_share(flat, 0, 1, total)
 
 
 def run_share(jobs, i, shares, total):
@@ -209,8 +195,10 @@ def run_share(jobs, i, shares, total):
     before, low, high = 0, total * i // shares, total * (i + 1) // shares
     for step, arrays, settings in jobs:
         n = len(arrays[0])
-        begin, end = (0, n) if shares == 1 else (cut(low - before, n), cut(high - before, n))
-        before += n
+        before, begin, end = before + n, low - before, high - before
+        if begin >= n or end <= 0:
+            continue
+        begin, end = cut(begin, n), cut(end, n)
         if begin == 0 and end == n <= BLOCK:
             step(*arrays, **settings)
             continue
@@ -221,7 +209,7 @@ def run_share(jobs, i, shares, total):
 
 def cut(at, n):
     """Where to cut n numbers near `at`: steps treat short pieces in another way than long ones."""
-    return max(at // LONG * LONG, 0) if at + LONG <= n else n
+    return n if at + LONG > n else at // LONG * LONG if at > 0 else 0
 
 
 def prepared(step, arrays, settings, lazy=True):
