@@ -209,7 +209,9 @@ def run_share(jobs, i, shares, total):
 
 def cut(at, n):
     """Where to cut n numbers near `at`: steps treat short pieces in another way than long ones."""
-    return n if at + LONG > n else at // LONG * LONG if at > 0 else 0
+    if at <= 0:
+        return 0
+    return n if at + LONG > n else at // LONG * LONG
 
 
 def prepared(step, arrays, settings, lazy=True):
