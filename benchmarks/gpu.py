@@ -228,6 +228,25 @@ def products(tiny):
     )
     for name, call, other in zip(("", ", picture", ", weight"), ours, theirs):
         yield Row(f"convolution NHWC fp16{name}", call, other, x.nbytes + g.nbytes, flops)
+    yield from depthwise(tiny)
+
+
+def depthwise(tiny):
+    """A convolution with one filter a group, and the gradient of its weight."""
+    n, c, h = (2, 4, 8) if tiny else (64, 128, 56)
+    x, w = device(n, c, h, h, dtype="float32"), device(c, 1, 3, 3, dtype="float32")
+    settings = {"kernel": (3, 3), "pad": (1, 1), "num_group": c}
+    layer = lambda: kernel("Convolution")(x, w, num_filter=c, no_bias=True, **settings)
+    theirs = [None, None]
+    if torch:
+        X, W = tensor(x), tensor(w)
+        theirs = [
+            lambda: torch.nn.functional.conv2d(X, W, padding=1, groups=c),
+            lambda: torch.nn.grad.conv2d_weight(X, W.shape, X, padding=1, groups=c),
+        ]
+    yield Row("depthwise", layer, theirs[0], 2 * x.nbytes)
+    weight = lambda: kernel("conv_weight")(x, x, **settings)
+    yield Row("depthwise, weight", weight, theirs[1], 2 * x.nbytes)
 
 
 def recurrent(tiny):

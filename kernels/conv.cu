@@ -128,6 +128,63 @@ __global__ void fold(const float* __restrict__ part, T* __restrict__ out, int pa
     out[i] = mg_to<T>(sum);
 }
 
+// --- Groups of few filters ----------------------------------------------------------------------
+// A tile of 64 filters would be nearly empty: depthwise convolution has one a group.
+
+// NCHW, a thread a number of the result.
+template <class T, bool BACK>
+__global__ void __launch_bounds__(256)
+    conv_direct(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
+                T* __restrict__ y, const int* __restrict__ sizes, int relu) {
+    const Frame z = frame(sizes);
+    const int places = z.p * z.q, filters = z.groups * z.f;
+    const long long i = blockIdx.x * 256ll + threadIdx.x;
+    if (i >= (long long)z.n * filters * places) return;
+    const int place = (int)(i % places), filter = (int)(i / places % filters);
+    const long long plane = i / places / filters * z.groups + filter / z.f;
+    const T* picture = x + plane * z.c * z.h * z.w;
+    const T* window = weight + (long long)filter * z.c * z.r * z.s;
+    float sum = bias ? mg_float(bias[filter]) : 0.f;
+    for (int r = 0; r < z.r; ++r) {
+        const int row = seen<BACK>(place / z.q, r, z.stride_h, z.dilate_h, z.pad_h, z.h);
+        if (row < 0) continue;
+        for (int s = 0; s < z.s; ++s) {
+            const int col = seen<BACK>(place % z.q, s, z.stride_w, z.dilate_w, z.pad_w, z.w);
+            if (col < 0) continue;
+            for (int c = 0; c < z.c; ++c)
+                sum = fmaf(mg_float(window[(c * z.r + r) * z.s + s]),
+                           mg_float(picture[((long long)c * z.h + row) * z.w + col]), sum);
+        }
+    }
+    y[i] = mg_to<T>(relu ? fmaxf(sum, 0.f) : sum);
+}
+
+// The gradient of such a weight: a block a number and part. The grid is (f k, groups, parts).
+template <class T>
+__global__ void __launch_bounds__(256)
+    conv_weight_direct(const T* __restrict__ g, const T* __restrict__ x, float* __restrict__ part,
+                       const int* __restrict__ sizes, long long span) {
+    const Frame z = frame(sizes);
+    const int window = z.r * z.s, k = z.c * window, places = z.p * z.q, group = blockIdx.y;
+    const int f = blockIdx.x / k, channel = blockIdx.x % k / window, tap = blockIdx.x % window;
+    const long long m = (long long)z.n * places, begin = blockIdx.z * span;
+    const long long end = begin + span < m ? begin + span : m;
+    float sum = 0.f;
+    for (long long at = begin + threadIdx.x; at < end; at += 256) {
+        const int place = (int)(at % places);
+        const long long image = at / places * z.groups + group;
+        const int row = seen<false>(place / z.q, tap / z.s, z.stride_h, z.dilate_h, z.pad_h, z.h);
+        const int col = seen<false>(place % z.q, tap % z.s, z.stride_w, z.dilate_w, z.pad_w, z.w);
+        if (row < 0 || col < 0) continue;
+        sum = fmaf(mg_float(g[(image * z.f + f) * places + place]),
+                   mg_float(x[((image * z.c + channel) * z.h + row) * z.w + col]), sum);
+    }
+    sum = mg_row<Sum>(sum);
+    if (threadIdx.x == 0)
+        part[((long long)blockIdx.z * z.groups + group) * gridDim.x + blockIdx.x] = sum;
+}
+
+// --- Tensor cores -------------------------------------------------------------------------------
 // NHWC by tensor cores, one group; weight (f, r, s, c). c must be a multiple of 8: eight channels
 // of a tap are one load of 16 bytes, of zeros outside the picture.
 template <class T, bool BACK>

@@ -211,6 +211,16 @@ CASES |= {
         lambda: conv_arrays(1, 4, 11, 13, 70, 3, 3),
         {"kernel": (3, 3), "num_filter": 70, "pad": (1, 1)},
     ),
+    "conv depthwise": (
+        "Convolution",
+        lambda: conv_arrays(2, 4, 9, 8, 8, 3, 2, groups=4),
+        {**CONV, "num_filter": 8, "num_group": 4},
+    ),
+    "conv few": (
+        "Convolution",
+        lambda: conv_arrays(2, 6, 9, 8, 18, 3, 2, groups=2, bias=False),
+        {**CONV, "num_filter": 18, "num_group": 2, "no_bias": True},
+    ),
     "conv relu": (
         "Convolution",
         lambda: conv_arrays(1, 3, 7, 5, 5, 3, 3),
@@ -255,6 +265,8 @@ for of in ("data", "weight"):
         f"conv {of} large": gradient_case(of, 3, 7, 16, 15, 70, 3, 3, pad=(1, 1)),
         f"conv {of} one": gradient_case(of, 1, 1, 1, 1, 1, 1, 1),
         f"conv {of} gaps": gradient_case(of, 1, 66, 7, 5, 3, 1, 2, stride=(3, 3)),
+        f"conv {of} few": gradient_case(of, 2, 20, 9, 8, 20, 3, 2, groups=2, **ODD),
+        f"conv {of} depthwise": gradient_case(of, 3, 5, 16, 15, 5, 3, 3, groups=5, pad=(1, 1)),
         f"conv {of} half": gradient_case(
             of, 2, 16, 9, 8, 8, 3, 2, dtype="float16", last=True, **ODD
         ),
@@ -695,6 +707,24 @@ def test_layer_norm_moves_its_bytes_and_nothing_else():
 def conv_sizes(n, c, h, w, f, r, s, p, q):
     """What the kernels of a convolution with stride 1 and no border want to know."""
     return np.array([n, c, h, w, f, r, s, p, q, 1, 1, 1, 1, 0, 0, 1], np.int32)
+
+
+@on_cpu
+@pytest.mark.parametrize(
+    ("case", "way"),
+    [
+        ("conv", "conv_direct"),
+        ("conv few", "conv"),
+        ("conv data large", "conv_direct"),
+        ("conv data few", "conv"),
+        ("conv data gaps", "conv"),
+        ("conv weight few", "conv_weight"),
+        ("conv weight depthwise", "conv_weight_direct"),
+    ],
+)
+def test_a_tile_is_taken_where_it_is_full(case, way, monkeypatch, launched):
+    run(case, monkeypatch, check=False)
+    assert launched[0].partition("<")[0] == way
 
 
 @on_cpu

@@ -24,6 +24,7 @@ from minigluon.ops.pieces import places
 __all__ = [
     "BLOCKS",
     "ENLARGING",
+    "FEW",
     "HALVES",
     "LADDER",
     "ROOM",
@@ -73,8 +74,8 @@ def product(a, b, step):
 
 convolutions = Kernels(
     "conv",
-    [f"conv<float, {b}>" for b in ("false", "true")]
-    + ["conv_weight<float>", *[f"fold<{t}>" for t in STORED.values()]]
+    [f"{k}<float, {b}>" for k in ("conv", "conv_direct") for b in ("false", "true")]
+    + ["conv_weight<float>", "conv_weight_direct<float>", *[f"fold<{t}>" for t in STORED.values()]]
     + [f"conv_tensor<{t}, {b}>" for t in HALVES for b in ("false", "true")]
     + [f"conv_weight_tensor<{t}>" for t in HALVES],
 )
@@ -110,13 +111,21 @@ def eights(layout, *channels):
     return not is_last(layout) or all(c % 8 == 0 for c in channels)
 
 
+FEW = (
+    8  # filters of a group below which a thread makes one number, for a tile would be nearly empty
+)
+
+
 def laid(x, weight, bias, layout, sizes, back=False, relu=False):
     """Lay windows on `x`, with bias and ReLU; `back`: find the windows that each number was in."""
     n, _, _, _, f, _, _, *out = sizes[:9]
     filters, last = f * sizes[-1], is_last(layout)
     y = np.empty_like(x, shape=(n, *out, filters) if last else (n, filters, *out))
-    name = f"conv{'_tensor' * last}<{stored(x)}, {flag(back)}>"
     grid = -(-n * out[0] * out[1] // 64), -(-f // 64), sizes[-1]
+    way = "_tensor" if last else "_direct" if f < FEW else ""
+    if way == "_direct":
+        grid = (-(-y.size // 256),)
+    name = f"conv{way}<{stored(x)}, {flag(back)}>"
     offset = None if bias is None else dense(bias)
     args = dense(x), dense(weight), offset, y, on_device(sizes, x), np.int32(relu)
     convolutions(name, grid, (128 if last else 256,), *args)
@@ -193,12 +202,16 @@ def correlated(g, x, found, groups, layout):
     if not eights(layout, channels, filters):
         return NotImplemented
     total, tiles = len(x) * p * q, (-(-c * r * s // 64), -(-f // 64))
-    span = spans(total, tiles[0] * tiles[1] * groups, like.size)
+    pairs = c * r * s * f
+    direct = not last and 16 * pairs < 4096 * tiles[0] * tiles[1]  # under a sixteenth of the tiles
+    blocks = pairs if direct else tiles[0] * tiles[1]
+    span = spans(total, blocks * groups, like.size)
     parts = -(-total // span)
     sums = np.empty_like(g, shape=(parts, like.size), dtype="float32")
-    name = f"conv_weight{'_tensor' * last}<{stored(g)}>"
+    way = "_tensor" if last else "_direct" if direct else ""
     args = dense(g), dense(x), sums, on_device(sizes, g), np.int64(span)
-    convolutions(name, (*tiles, parts * groups), (128 if last else 256,), *args)
+    grid = (pairs, groups, parts) if direct else (*tiles, parts * groups)
+    convolutions(f"conv_weight{way}<{stored(g)}>", grid, (128 if last else 256,), *args)
     grid = (-(-like.size // 256),)
     out = like, np.int32(parts), np.int64(like.size)
     convolutions(f"fold<{stored(g)}>", grid, (256,), sums, *out)
