@@ -155,6 +155,8 @@ class FeedForward:
         )
         self.arg_params, self.aux_params = module.get_params()
 
+    # Outputs and scores.
+
     def _ready(self, data):
         """A module with the parameters, bound to the shapes of an iterator."""
         labels = [n for n in self.symbol.list_arguments() if n.endswith("label")]
@@ -184,6 +186,8 @@ class FeedForward:
         data = self._iterator(X, None, False)
         settings = {"batch_end_callback": batch_end_callback, "reset": reset}
         return self._ready(data).score(data, eval_metric, num_batch, **settings)[0][1]
+
+    # Files, and all in one call.
 
     def save(self, prefix, epoch=None, remove_amp_cast=True):
         """Write a checkpoint, by default of the last epoch."""

@@ -48,6 +48,8 @@ class PythonModule(BaseModule):
         if self._label_shapes is not None:
             eval_metric.update(labels, self.get_outputs())
 
+    # Shapes instead of an executor.
+
     def bind(
         self,
         data_shapes,

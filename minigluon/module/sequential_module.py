@@ -41,6 +41,8 @@ class SequentialModule(BaseModule):
     output_shapes = property(lambda self: self._modules[-1].output_shapes)
     label_shapes = property(lambda self: self._label_shapes)
 
+    # Parameters of all modules in one.
+
     def get_params(self):
         """The parameters and states of all modules."""
         assert self.binded and self.params_initialized, "call bind and init_params first"
@@ -111,6 +113,8 @@ class SequentialModule(BaseModule):
         if not any(meta.get(self.META_TAKE_LABELS) for meta in self._metas):
             self._label_shapes = None
         self.binded = True
+
+    # A batch goes forwards, gradients go backwards.
 
     def init_optimizer(
         self,
