@@ -76,6 +76,8 @@ class BucketSentenceIter(DataIter):
         ]
         self.reset()
 
+    # Sentences in their buckets.
+
     def _fill(self, sentences):
         """Sort the sentences into the buckets."""
         rows = [[] for _ in self.buckets]

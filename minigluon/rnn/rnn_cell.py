@@ -274,6 +274,8 @@ class FusedRNNCell(BaseRNNCell):
         start = FusedRNN(None, num_hidden, num_layers, mode, bidirectional, forget_bias)
         self._parameter = self._params.get("parameters", init=start)
 
+    # Where each array lies in the vector.
+
     @property
     def state_info(self):
         """Shape and layout of each state; the batch is 0."""
@@ -353,6 +355,8 @@ class FusedRNNCell(BaseRNNCell):
         outputs, *states = list(found) if self._get_next_state else [found]
         outputs = sym.swapaxes(outputs, dim1=0, dim2=1) if axis == 1 else outputs
         return normalized(length, outputs, layout, merge_outputs)[0], states
+
+    # The same network from cells.
 
     def unfuse(self):
         """The same network as a `SequentialRNNCell`, with the names of the unpacked weights."""
