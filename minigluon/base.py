@@ -12,7 +12,7 @@ __all__ = ["MXNetError", "integer_types", "mx_real_t", "numeric_types", "py_str"
 # --- Mathematics ----------------------------------------------------------------------------------
 
 # log(0) is -inf without a word, as on a GPU and in MXNet: kernels, and reductions inside NumPy, are silent
-warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"minigluon\b")
+warnings.filterwarnings("ignore", ".* encountered in", RuntimeWarning, r"minigluon\b")
 warnings.filterwarnings("ignore", ".* encountered in reduce", RuntimeWarning, r"numpy\._core\b")
 
 

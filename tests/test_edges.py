@@ -300,3 +300,15 @@ def test_slopes_for_samples_and_channels():
     y.backward()
     assert y.asnumpy()[1, 2].tolist() == [-6] * 4
     assert slopes.grad.asnumpy().tolist() == [[-4] * 3] * 2
+
+
+def test_labels_out_of_range_have_a_large_loss_and_no_column():
+    x, label = mx.nd.array([[1.0, 2, 3], [1, 2, -60]]), mx.nd.array([-1, 7])
+    x.attach_grad()
+    with autograd.record():
+        y = mx.nd.softmax_cross_entropy(x, label)
+    y.backward()
+    assert np.allclose(y.asnumpy(), -2 * np.log(1e-8))
+    assert np.allclose(x.grad.asnumpy(), x.softmax().asnumpy())
+    far = mx.nd.softmax_cross_entropy(x[1:], mx.nd.array([2], dtype="int32"))
+    assert np.allclose(far.asnumpy(), -np.log(1e-8))

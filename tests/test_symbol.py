@@ -662,3 +662,11 @@ def test_shapes_where_zeros_do_not_do():
 def test_batchnorm_keeps_single_precision_inside():
     found = S.BatchNorm(S.var("x")).infer_type(x="float16")
     assert found == ([np.float16, np.float32, np.float32], [np.float16], [np.float32] * 2)
+
+
+def test_outputs_are_called_as_in_mxnet():
+    d = S.var("d")
+    assert S.CTCLoss(d, d, name="c").list_outputs() == ["c_output0"]
+    assert S.contrib.Proposal(d, d, d, name="p").list_outputs() == ["p_output0"]
+    found = S.contrib.MultiBoxTarget(d, d, d, name="m").list_outputs()
+    assert found == ["m_loc_target", "m_loc_mask", "m_cls_target"]

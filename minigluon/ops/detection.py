@@ -387,7 +387,7 @@ def contrib_MultiBoxTarget(
     return target, mask.astype(dtype), classes.astype(dtype)
 
 
-contrib_MultiBoxTarget.outputs = 3
+contrib_MultiBoxTarget.outputs = ["loc_target", "loc_mask", "cls_target"]
 
 
 def check_target_shapes(anchor, label, cls_pred, variances):

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigluon.autograd import ones_like
 from minigluon.op import Operand, operator
-from minigluon.ops.elementwise import cast_like, equal, fitted, sign, sqrt
+from minigluon.ops.elementwise import cast_like, equal, fitted, greater_equal, lesser, sign, sqrt
 from minigluon.ops.indexing import pick, unpick, where
 from minigluon.ops.reduce import (
     along,
@@ -29,6 +29,7 @@ from minigluon.ops.shape import flip, reshape_like
 __all__ = [
     "KINDS",
     "L2Normalization",
+    "LEAST",
     "LEAST_AXES",
     "MODES",
     "SoftmaxActivation",
@@ -36,6 +37,7 @@ __all__ = [
     "cleaned",
     "cumsum",
     "cumsum_rule",
+    "inside",
     "moments",
     "moments_rule",
     "nanprod",
@@ -245,18 +247,31 @@ def SoftmaxActivation(data, /, mode="instance"):
     return softmax.kernel(flat).reshape(data.shape)
 
 
+def inside(i, x):
+    """1 for the labels that are columns of `x`, 0 for the others."""
+    columns = cast_like(sum(ones_like(x), axis=1), i)
+    return greater_equal(i, 0) * lesser(i, columns)
+
+
 @operator(
-    vjp=(lambda g, y, x, i: g * (softmax(x) - unpick(ones_like(i), x, i)), None),
+    vjp=(lambda g, y, x, i: g * (softmax(x) - unpick(inside(i, x), x, i)), None),
     same_dtype=False,
 )
 def softmax_cross_entropy(data, label, /):
-    """The sum of $-\\ln p_{label}$ over a batch, shape (1,). data: (batch, classes); label: (batch,)."""
+    """The sum of $-\\ln p_{label}$ over a batch, shape (1,). data: (batch, classes); label: (batch,).
+
+    As in MXNet no probability is less than 1e-8, and that of a label out of range is 0.
+    """
     if data.ndim != 2 or label.shape != data.shape[:1]:
         raise ValueError(f"labels of shape {data.shape[:1]} are wanted, not {label.shape}")
     z = centred(data, -1, None)
     chosen = pick.kernel(z, label)
     np.exp(z, out=z)
-    return (np.log(z.sum(-1)) - chosen).sum(keepdims=True)
+    losses, known = np.log(z.sum(-1)) - chosen, (label > -1) & (label < data.shape[1])
+    return np.where(known, np.minimum(losses, LEAST), LEAST).sum(dtype=z.dtype, keepdims=True)
+
+
+LEAST = -math.log(1e-8)  # the largest loss of a sample
 
 
 for op in [prod, nansum, nanprod, norm, cumsum, argmax_channel, softmin]:

@@ -522,8 +522,8 @@ def _(g, y, *data, scale, num_filter, sample_type, multi_input_mode, **_):
 
 @operator(vjp=(lambda g, y, x, nsize: near_sum(g, nsize=nsize),))
 def near_sum(data, /, nsize):
-    """The sum over the `nsize` nearest channels; nsize is odd, so it is its own adjoint."""
-    half, out, c = nsize // 2, data.copy(), data.shape[1]
+    """The sum over the nearest channels, as many on both sides and at most `nsize`: it is its own adjoint."""
+    half, out, c = (nsize - 1) // 2, data.copy(), data.shape[1]
     for by in range(1, min(half, c - 1) + 1):
         out[:, by:] += data[:, :-by]
         out[:, :-by] += data[:, by:]
@@ -533,8 +533,8 @@ def near_sum(data, /, nsize):
 @operator
 def LRN(data, /, alpha=1e-4, beta=0.75, knorm=2.0, nsize=5):
     """$x\\,(k + \\frac{\\alpha}{n}\\sum x_j^2)^{-\\beta}$ over the `nsize` nearest channels of (n, c, h, w)."""
-    if data.ndim != 4 or nsize % 2 == 0:
-        raise MXNetError(f"LRN needs (n, c, h, w) and an odd nsize, not {data.shape}, {nsize}")
+    if data.ndim != 4 or nsize < 1:
+        raise MXNetError(f"LRN needs (n, c, h, w) and a nsize from 1 on, not {data.shape}, {nsize}")
     return data * (knorm + alpha / nsize * near_sum.kernel(data * data, nsize)) ** -beta
 
 

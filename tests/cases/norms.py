@@ -126,4 +126,14 @@ ROWS = [
         wrong=((A, LABEL[:2]), {}),
         says="labels of shape",
     ),
+    Row(
+        "softmax_cross_entropy",
+        (A, LABEL + 1),
+        {},
+        lambda x, i: (
+            entropy(x[i < x.shape[1]], i[i < x.shape[1]]) - (i >= x.shape[1]).sum() * np.log(1e-8)
+        ),
+        (),  # the gradient is that of the softmax: see test_edges
+        note="out of range",
+    ),
 ]

@@ -210,7 +210,14 @@ ROWS = [
         (signed(2, 5, 3, 2),),
         {"nsize": 3, "alpha": 0.1, "beta": 0.5},
         lrn,
-        wrong=((X,), {"nsize": 4}),
-        says="odd nsize",
+        wrong=((X,), {"nsize": 0}),
+        says="nsize from 1",
+    ),
+    Row(
+        "LRN",
+        (signed(2, 5, 3, 2),),
+        {"nsize": 4, "alpha": 0.1, "beta": 0.5},
+        lambda x, nsize, alpha, beta: x / (2 + alpha / 4 * near(x * x, 3)) ** beta,
+        note="even",
     ),
 ]
