@@ -274,6 +274,8 @@ class Block:
             params = {way: p for p, way in {p: way for way, p in params.items()}.items()}
         nd.save(filename, {way: p.data(p.list_ctx()[0]) for way, p in params.items()})
 
+    # Reading.
+
     def load_parameters(
         self,
         filename,

@@ -169,6 +169,8 @@ class Parameter:
                 f"{self._shape}. Give all sizes, or allow_deferred_init=True"
             )
 
+    # Making the arrays.
+
     def _finish_deferred_init(self):
         """Make the arrays that `initialize` has asked for, now that the shape is known."""
         if self._deferred_init is None:
@@ -354,6 +356,8 @@ class Parameter:
         self._trainer._row_sparse_pull(self, rows, row_id, full_idx=whole)
         rows._node = data._node
         return rows
+
+    # Row-sparse: what is not handed out.
 
     def _newest(self):
         """The numbers, without a history; rows are where the trainer keeps them, if there is one."""

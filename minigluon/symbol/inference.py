@@ -288,6 +288,8 @@ class Inference(Facts):
                 if axis < len(shape) and not shape[axis]:
                     self.learn(node, a, (*shape[:axis], size, *shape[axis + 1 :]))
 
+    # --- Code -------------------------------------------------------------------------------------
+
     def solved(self, node, arrays, axis):
         """The unknown size along `axis` that fits what is known of the outputs; None if none is sure."""
         one = self.trial(node, arrays, {})

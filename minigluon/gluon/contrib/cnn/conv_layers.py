@@ -56,24 +56,23 @@ class DeformableConvolution(HybridBlock):
         self._offsets["no_bias"] = not offset_use_bias
         self._kwargs = {**shared, "num_filter": channels, "num_group": groups}
         self._kwargs |= {"num_deformable_group": num_deformable_group, "no_bias": not use_bias}
-        first = {"offset": moved, "deformable_conv": channels}
-        inits = {"offset": offset_weight_initializer, "deformable_conv": weight_initializer}
-        biases = {"offset": offset_bias_initializer, "deformable_conv": bias_initializer}
-        wanted = {"offset": offset_use_bias, "deformable_conv": use_bias}
         with self.name_scope():
-            for name, count in first.items():
-                shape, known = (count, in_channels // groups), {"allow_deferred_init": True}
-                weight = self.params.get(
-                    f"{name}_weight", shape=(*shape, *kernel), init=inits[name], **known
-                )
-                bias = None
-                if wanted[name]:
-                    bias = self.params.get(
-                        f"{name}_bias", shape=shape[:1], init=biases[name], **known
-                    )
-                setattr(self, f"{name}_weight", weight)
-                setattr(self, f"{name}_bias", bias)
+            self._learn("offset", self._offsets, offset_weight_initializer, offset_bias_initializer)
+            self._learn("deformable_conv", self._kwargs, weight_initializer, bias_initializer)
             self.act = Activation(activation, prefix=activation + "_") if activation else None
+
+    # Its two convolutions.
+
+    def _learn(self, name, settings, weight, bias):
+        """Give the block weight and bias of one of its two convolutions."""
+        later, count = {"allow_deferred_init": True}, settings["num_filter"]
+        shape = count, self._in_channels // settings["num_group"], *settings["kernel"]
+        made = self.params.get(f"{name}_weight", shape=shape, init=weight, **later)
+        setattr(self, f"{name}_weight", made)
+        made = None
+        if not settings["no_bias"]:
+            made = self.params.get(f"{name}_bias", shape=(count,), init=bias, **later)
+        setattr(self, f"{name}_bias", made)
 
     def hybrid_forward(
         self,
@@ -94,6 +93,8 @@ class DeformableConvolution(HybridBlock):
 
     def _bent(self, F, x, moved, weights):
         return F.contrib.DeformableConvolution(x, moved, *weights, **self._kwargs)
+
+    # How it is named and printed.
 
     def _alias(self):
         return "deformable_conv"
