@@ -133,24 +133,27 @@ __global__ void fold(const float* __restrict__ part, T* __restrict__ out, int pa
 
 // NCHW, a thread a number of the result.
 template <class T, bool BACK>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     conv_direct(const T* __restrict__ x, const T* __restrict__ weight, const T* __restrict__ bias,
                 T* __restrict__ y, const int* __restrict__ sizes, int relu) {
     const Frame z = frame(sizes);
     const int places = z.p * z.q, filters = z.groups * z.f;
     const long long i = blockIdx.x * 256ll + threadIdx.x;
     if (i >= (long long)z.n * filters * places) return;
-    const int place = (int)(i % places), filter = (int)(i / places % filters);
-    const long long plane = i / places / filters * z.groups + filter / z.f;
+    const int out = (int)(i / places), place = (int)(i - (long long)out * places);
+    const int filter = out % filters;
+    const long long plane = (long long)(out / filters) * z.groups + filter / z.f;
     const T* picture = x + plane * z.c * z.h * z.w;
     const T* window = weight + (long long)filter * z.c * z.r * z.s;
+    const int top = place / z.q, left = place % z.q;
     float sum = bias ? mg_float(bias[filter]) : 0.f;
     for (int r = 0; r < z.r; ++r) {
-        const int row = seen<BACK>(place / z.q, r, z.stride_h, z.dilate_h, z.pad_h, z.h);
+        const int row = seen<BACK>(top, r, z.stride_h, z.dilate_h, z.pad_h, z.h);
         if (row < 0) continue;
         for (int s = 0; s < z.s; ++s) {
-            const int col = seen<BACK>(place % z.q, s, z.stride_w, z.dilate_w, z.pad_w, z.w);
+            const int col = seen<BACK>(left, s, z.stride_w, z.dilate_w, z.pad_w, z.w);
             if (col < 0) continue;
+#pragma unroll 1  // unrolled it takes half as many registers again
             for (int c = 0; c < z.c; ++c)
                 sum = fmaf(mg_float(window[(c * z.r + r) * z.s + s]),
                            mg_float(picture[((long long)c * z.h + row) * z.w + col]), sum);
