@@ -272,6 +272,8 @@ def correlation(data, inputs, kernel, stride, dilate, pad, groups):
     g, numbers = data.reshape(n, groups, f // groups, count), weight.shape[1] * groups * count
 
     turned = f * count + math.prod(inputs.shape[1:])
+    # few places: products as large as the weight, one for each picture, would cost more than to turn everything
+    turned = turned if count >= SHORT else 0
     across_batch = is_crosswise(data, data.shape[2:], groups, weight.shape[1], turned)
 
     def share(part):
