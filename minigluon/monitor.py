@@ -35,6 +35,8 @@ class Monitor:
         if self.activated and self.re_prog.match(name):
             self.queue.append((self.step, name, self.stat_func(array)))
 
+    # Before and after a batch.
+
     def install(self, exe, monitor_all=None):
         """Listen to an executor."""
         exe.set_monitor_callback(
