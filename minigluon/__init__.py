@@ -58,6 +58,8 @@ MODULES = {
     "visualization": "visualization",
     "viz": "visualization",
 }
+
+
 MEMBERS = {
     "AttrScope": "attribute",
     "Context": "context",

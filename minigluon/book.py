@@ -138,6 +138,8 @@ class Module:
         self.is_face = False  # whether it says itself what it shows
         self.heading = ""
 
+    # One cell after another.
+
     def add(self, path, number, heading, code):
         """Append one exported cell: its imports go up, its class fragments go home."""
         lines, keep = code.splitlines(), []
@@ -167,6 +169,8 @@ class Module:
                 if isinstance(node, ast.ClassDef):
                     self.classes[node.name] = len(self.chunks)
             self.chunks.append(text)
+
+    # A class in several cells, and the file.
 
     def continue_class(self, path, number, node, heading, comment, text):
         """Write a fragment's members at the end of the class they belong to."""
