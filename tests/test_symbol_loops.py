@@ -1,5 +1,7 @@
 """Loops and branches in graphs: the same as loops and branches of arrays, gradients included."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -205,10 +207,35 @@ def test_faults(name):
         function(mx.sym, mx.sym.var("x"), mx.sym.var("s"))
 
 
-def test_no_file_yet():
-    out, _ = running_sum(mx.sym, mx.sym.var("x"), mx.sym.var("s"))
-    with pytest.raises(mx.MXNetError, match="loop or a branch cannot be written"):
-        out.tojson()
+def test_a_foreach_goes_to_a_file_and_back():
+    x, s, w = (mx.sym.var(n) for n in "xsw")
+    out, last = mx.sym.contrib.foreach(lambda d, h: (d * w + h[0], [h[0] * 2]), x, [s])
+    text = mx.sym.Group([out * 2, *last]).tojson()
+    record = next(n for n in json.loads(text)["nodes"] if n["op"] == "_foreach")
+    assert record["attrs"]["num_out_data"] == "1" and len(record["subgraphs"]) == 1
+    again = mx.sym.load_json(text)
+    values = {"x": mx.nd.ones((3, 2)), "s": mx.nd.ones(2), "w": mx.nd.ones(2) * 3}
+    grads = {n: mx.nd.zeros(a.shape) for n, a in values.items()}
+    exe = again.bind(mx.cpu(), values, grads)
+    y, end = exe.forward(is_train=True)
+    assert y.asnumpy()[:, 0].tolist() == [8, 10, 14] and end.asnumpy().tolist() == [8, 8]
+    exe.backward([mx.nd.ones((3, 2)), mx.nd.ones(2)])
+    assert grads["w"].asnumpy().tolist() == [6, 6] and grads["s"].asnumpy().tolist() == [22, 22]
+    assert mx.sym.load_json(again.tojson()).list_outputs() == again.list_outputs()
+    for spoilt in ('"num_out_data": "9"', '"num_out_data": "a"'):
+        with pytest.raises(mx.MXNetError, match="load_json: node '_foreach"):
+            mx.sym.load_json(text.replace('"num_out_data": "1"', spoilt))
+
+
+def test_no_file_for_other_loops():
+    out, _ = mx.sym.contrib.while_loop(
+        lambda i: i < 3, lambda i: (i, [i + 1]), [mx.sym.var("i")], max_iterations=4
+    )
+    with pytest.raises(mx.MXNetError, match="cannot be written to a file"):
+        (out[0] if isinstance(out, list) else out).tojson()
+    unused, _ = mx.sym.contrib.foreach(lambda d, h: (h, h), mx.sym.var("x"), mx.sym.var("s"))
+    with pytest.raises(mx.MXNetError, match="leaves a part of its data unused"):
+        unused.tojson()
 
 
 def test_data_without_slices():

@@ -2,6 +2,7 @@
 
 # Written from chapters/23_loops.ipynb: edit the chapter, then run `minigluon export`.
 
+import json
 from functools import update_wrapper
 
 from minigluon.autograd import state
@@ -12,16 +13,21 @@ from minigluon.ndarray import control_flow as eager
 from minigluon.ndarray.control_flow import as_python, flatten, regroup
 from minigluon.ndarray.ndarray import NDArray, place, zeros
 from minigluon.op import operator
+from minigluon.symbol.files import READERS
 from minigluon.symbol.hybrid import Written
-from minigluon.symbol.symbol import Node, Symbol, clock, var
+from minigluon.symbol.symbol import Node, Symbol, clock, in_order, var
 
 __all__ = [
     "Body",
+    "PLACES",
     "cond",
     "foreach",
     "listed",
     "looping",
     "outer",
+    "placed",
+    "read_foreach",
+    "stepping",
     "undifferentiated",
     "while_loop",
 ]
@@ -90,8 +96,11 @@ class Body:
 # --- The operator of a loop -----------------------------------------------------------------------
 
 
-def looping(name, run, count, symbols, title):
-    """The Symbol of a call with the function `run` of NDArrays, which gives `count` outputs."""
+def looping(name, run, count, symbols, title, stored=None):
+    """The Symbol of a call with the function `run` of NDArrays, which gives `count` outputs.
+
+    `stored`, a pair of settings and graphs, is what stands in a file.
+    """
 
     def kernel(*arrays):
         recording, state.recording = state.recording, False
@@ -110,6 +119,7 @@ def looping(name, run, count, symbols, title):
         return run(*arrays) if any(type(a) is NDArray for a in arrays) else op(*arrays)
 
     node_op = update_wrapper(call, op)
+    node_op.stored = stored
     entries = [s._entries[0] if isinstance(s, Symbol) else s for s in symbols]
     node = Node(current_manager().get(title, name), node_op, entries)
     return [Symbol([(node, i)]) for i in range(count)]
@@ -145,31 +155,70 @@ def foreach(body, data, init_states, name=None):
     new, _ = flatten(new, "the states of body")
     if len(new) != len(states):
         raise MXNetError(f"body got {len(states)} states and gave {len(new)}: give as many")
-    free = {}
-    program = step.close([*outputs, *new], free).written(free)
-    many, there = len(outputs), len(arrays)
-
-    def run(*given):
-        outside = given[there + len(states) :]
-
-        def once(parts, states):
-            found = listed(program(*parts, *states, *outside))
-            return found[:many], found[many:]
-
-        out, last = eager.foreach(
-            once, list(given[:there]), list(given[there : there + len(states)])
-        )
-        if many and not out:
-            raise MXNetError("foreach: data has no slices, so there is no output")
-        return [*out, *last]
-
-    made = looping("_foreach", run, many + len(states), [*arrays, *states, *outer(free)], name)
+    free, many = {}, len(outputs)
+    step.close([*outputs, *new], free)
+    own = [[s._entries[0] for s in part] for part in (items, variables)] + [[*free.values()]]
+    symbols = [*arrays, *states, *outer(free)]
+    made = stepping(title, own, step.outputs, many, symbols, name)
     return regroup(iter(made[:many]), out_form), regroup(iter(made[many:]), state_form)
 
 
 def outer(free):
     """The Symbols that a body uses from outside."""
     return [Symbol([entry]) for entry in free]
+
+
+def stepping(title, own, outputs, many, symbols, name):
+    """The Symbols of a `foreach` node: `own` are the variables of the body, three lists; the first `many` outputs are stacked."""
+    there, kept = len(own[0]), len(own[1])
+    program = Written([e for part in own for e in part], outputs, title)
+
+    def run(*given):
+        outside = given[there + kept :]
+
+        def once(parts, states):
+            found = listed(program(*parts, *states, *outside))
+            return found[:many], found[many:]
+
+        out, last = eager.foreach(once, list(given[:there]), list(given[there : there + kept]))
+        if many and not out:
+            raise MXNetError("foreach: data has no slices, so there is no output")
+        return [*out, *last]
+
+    stored = placed(own, outputs, many, len(symbols))
+    return looping("_foreach", run, many + kept, symbols, name, stored)
+
+
+PLACES = ("in_data_locs", "in_state_locs", "remain_locs")
+
+
+def placed(own, outputs, many, number):
+    """What a file says of a `foreach`: settings and the body; None if the body leaves a variable out."""
+    order = [node for node in in_order(outputs) if node.op is None]
+    if not {node for part in own for node, _ in part} <= {*order}:
+        return None
+    settings = {
+        place: str([order.index(node) for node, _ in part]) for place, part in zip(PLACES, own)
+    }
+    settings |= {"num_args": str(number + 1), "num_outputs": str(len(outputs))}
+    return settings | {"num_out_data": str(many)}, [Symbol(outputs)]
+
+
+def read_foreach(name, inputs, texts, graphs):
+    """The node of a `foreach` in a file."""
+    try:
+        (body,), many = graphs, int(texts["num_out_data"])
+        order = [(node, 0) for node in in_order(body._entries) if node.op is None]
+        own = [[order[i] for i in json.loads(texts[place])] for place in PLACES]
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise MXNetError(f"load_json: node {name!r} is no loop: {error!r}") from None
+    if len(inputs) != sum(map(len, own)) or not 0 <= many <= len(body):
+        raise MXNetError(f"load_json: node {name!r} does not fit its body")
+    symbols = [Symbol([entry]) for entry in inputs]
+    return stepping(name, own, list(body._entries), many, symbols, name)[0]._entries[0][0]
+
+
+READERS["_foreach"] = read_foreach
 
 
 # --- Until a condition fails, and one or the other ------------------------------------------------

@@ -94,9 +94,12 @@ CANONICAL = {  # names that MXNet writes for others
 def written_name(node):
     """The name of a node's operator in a file, and its settings there."""
     if node.op.name in ("_foreach", "_while_loop", "_cond"):
-        raise MXNetError(
-            f"{node.name}: a graph with a loop or a branch cannot be written to a file"
-        )
+        if node.op.stored is None:
+            raise MXNetError(
+                f"{node.name}: a graph with a while_loop, a branch, or a foreach that leaves a part of its data "
+                "unused cannot be written to a file"
+            )
+        return node.op.name, node.op.stored[0]
     numbers = [not isinstance(a, tuple) and a is not None for a in node.inputs]
     settings = {key: text(value) for key, value in node.settings.items()}
     if True in numbers:
@@ -154,7 +157,10 @@ def as_json(node, number):
     attrs = dict(sorted({**settings, **node.attrs}.items()))
     inputs = [[number[a[0]], a[1], 0] for a in node.inputs if type(a) is tuple]
     found = {"op": name, "name": node.name, "inputs": inputs}
-    return found | {"attrs": attrs} if attrs else found
+    found |= {"attrs": attrs} if attrs else {}
+    if getattr(node.op, "stored", None):
+        found["subgraphs"] = [json.loads(graph.tojson()) for graph in node.op.stored[1]]
+    return found
 
 
 def save(self, fname, remove_amp_cast=True):
@@ -246,6 +252,11 @@ def read_node(record, number, nodes):
     inputs = [entry_of(found, nodes, where) for found in listed(record, "inputs", where)]
     if record["op"] == "null":
         return Node(record["name"], attrs=texts)
+    if record.get("subgraphs"):
+        importlib.import_module("minigluon.symbol.control_flow")  # which reads loops
+    if record.get("subgraphs") and record["op"] in READERS:
+        graphs = [load_json(json.dumps(g)) for g in listed(record, "subgraphs", where)]
+        return READERS[record["op"]](record["name"], inputs, texts, graphs)
     return read_call(record["op"], record["name"], inputs, texts)
 
 
