@@ -67,6 +67,8 @@ class Body:
                 stack.pop()
         return self.moved(entry, made, free)
 
+    # What comes from outside.
+
     def from_outside(self, node):
         """Whether a node was there before the body, or is a variable that the body looked up."""
         return node.time < self.start or (node.op is None and not self.is_own(node))
