@@ -22,8 +22,8 @@ __device__ __forceinline__ int seen(int at, int t, int stride, int dilate, int p
     return v < size ? v : -1;
 }
 
-// NCHW, float sums. BACK is the gradient of the picture: x is then that of the result, y that of the
-// picture, `sizes` name them so, and `weight` has filters and channels exchanged. Neighbouring
+// NCHW, float sums. BACK is the gradient of the picture: x is then that of the result, y that of
+// the picture, `sizes` name them so, and `weight` has filters and channels exchanged. Neighbouring
 // threads fetch neighbouring places. Bias and a ReLU ride along.
 template <class T, bool BACK>
 __global__ void __launch_bounds__(256)
@@ -97,8 +97,10 @@ __global__ void __launch_bounds__(256)
             if (bk + r >= k) return 0.f;
             const int channel = (bk + r) / window, tap = (bk + r) % window;
             const int image = (int)(at / places), place = (int)(at % places);
-            const int row = seen<false>(place / z.q, tap / z.s, z.stride_h, z.dilate_h, z.pad_h, z.h);
-            const int col = seen<false>(place % z.q, tap % z.s, z.stride_w, z.dilate_w, z.pad_w, z.w);
+            const int row =
+                seen<false>(place / z.q, tap / z.s, z.stride_h, z.dilate_h, z.pad_h, z.h);
+            const int col =
+                seen<false>(place % z.q, tap % z.s, z.stride_w, z.dilate_w, z.pad_w, z.w);
             if (row < 0 || col < 0) return 0.f;
             const long long plane = ((long long)image * z.groups + group) * z.c + channel;
             return mg_float(x[(plane * z.h + row) * z.w + col]);
@@ -266,8 +268,10 @@ __global__ void __launch_bounds__(128)
             const int r = (tid >> 3) + 16 * i;
             const long long at = begin + t * 32ll + r;
             const int place = (int)(at % places);
-            const int row = seen<false>(place / z.q, tap / z.s, z.stride_h, z.dilate_h, z.pad_h, z.h);
-            const int col = seen<false>(place % z.q, tap % z.s, z.stride_w, z.dilate_w, z.pad_w, z.w);
+            const int row =
+                seen<false>(place / z.q, tap / z.s, z.stride_h, z.dilate_h, z.pad_h, z.h);
+            const int col =
+                seen<false>(place % z.q, tap % z.s, z.stride_w, z.dilate_w, z.pad_w, z.w);
             const bool in_g = at < end && in_f, in_x = at < end && in_k && row >= 0 && col >= 0;
             const long long from = ((at / places * z.h + row) * z.w + col) * z.c + channel;
             mg_cp_async16(&as[s][r][q8], g + (in_g ? at * z.f + bf + q8 : 0), in_g);

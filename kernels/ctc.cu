@@ -1,4 +1,5 @@
-// Connectionist temporal classification: a block a sequence, rows of states in shared memory. The sweep from the start and the one from the end run at the same time, in two blocks.
+// Connectionist temporal classification: a block a sequence, rows of states in shared memory. The
+// sweep from the start and the one from the end run at the same time, in two blocks.
 #include "mg.cuh"
 
 #define FAR (-1e30f)  // the logarithm of what is never
@@ -19,8 +20,9 @@ __global__ void ctc_rows(const T* __restrict__ z, float* __restrict__ lse, long 
 }
 
 // All walks along the states (blank, letter, blank, …) of sequence blockIdx.x, from the start or,
-// where blockIdx.y is 1, from the end: `walks` (2, batch, most, S), their logarithms. Those are sums
-// of thousands of terms and want double; their differences, of which exponentials are taken, do not.
+// where blockIdx.y is 1, from the end: `walks` (2, batch, most, S), their logarithms. Those are
+// sums of thousands of terms and want double; their differences, of which exponentials are taken,
+// do not.
 template <class T>
 __global__ void ctc_sweep(const T* __restrict__ z, const float* __restrict__ lse,
                           const int* __restrict__ states, const int* __restrict__ last,
@@ -81,7 +83,8 @@ __global__ void ctc_back(const T* __restrict__ z, const float* __restrict__ lse,
         return;
     }
     int* letter = (int*)(share + S);
-    const long long from = ((long long)n * steps + t) * S, back = from + (long long)batch * steps * S;
+    const long long from = ((long long)n * steps + t) * S,
+                    back = from + (long long)batch * steps * S;
     const float norm = lse[row];
     float blanks = 0.f;
     for (int s = threadIdx.x; s < S; s += blockDim.x) {

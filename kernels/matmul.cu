@@ -52,7 +52,8 @@ __global__ void __launch_bounds__(256) blocked(const T* __restrict__ a, const T*
         if (r + j < m) mg_four(c + (r + j) * (long long)n + q, acc[j], n - q, n % 4 == 0);
 }
 
-// The same tile by tensor cores. 128 threads; k must be a multiple of 8, for loads are 16 bytes wide.
+// The same tile by tensor cores. 128 threads; k must be a multiple of 8, for loads are 16 bytes
+// wide.
 template <class T>
 __global__ void __launch_bounds__(128) tensor(const T* __restrict__ a, const T* __restrict__ b,
                                               T* __restrict__ c, int m, int n, int k) {

@@ -1,6 +1,7 @@
-// Recurrent layers. What inputs give to all steps is one product, by cuBLAS; here is what a step adds.
-// `cell` makes one step of one layer after the state's product; `sweep` makes all steps in one launch
-// where the recurrent weights fit into a block's shared memory. Gates: LSTM i, f, g, o; GRU r, z, n.
+// Recurrent layers. What inputs give to all steps is one product, by cuBLAS; here is what a step
+// adds. `cell` makes one step of one layer after the state's product; `sweep` makes all steps in
+// one launch where the recurrent weights fit into a block's shared memory. Gates: LSTM i, f, g, o;
+// GRU r, z, n.
 #include "mg.cuh"
 
 enum { RELU, TANH, LSTM, GRU };
@@ -97,7 +98,8 @@ __device__ __forceinline__ void finish(const Layer<T>& k, int t, int b, int j, f
         k.h[next] = mg_to<T>(h);
 }
 
-// One step: a thread a unit. `product` is the state before times its weights, (batch, gates hidden).
+// One step: a thread a unit. `product` is the state before times its weights, (batch, gates
+// hidden).
 template <class T, int M>
 __global__ void cell(T* gates, const T* __restrict__ product, const T* __restrict__ outer,
                      const T* __restrict__ inner, T* h, T* c, T* n, T* y,
@@ -117,7 +119,8 @@ __global__ void cell(T* gates, const T* __restrict__ product, const T* __restric
     finish<T, M>(k, t, b, j, a, u, old_h, old_c);
 }
 
-// What unit j of sample b needs of step t on the way back; gs are the gradients of that step's output.
+// What unit j of sample b needs of step t on the way back; gs are the gradients of that step's
+// output.
 template <class T, int M>
 struct Saved {
     float a[4], u, h, c, g;
@@ -153,8 +156,9 @@ struct Saved {
     }
 };
 
-// One step back: `g` is the gradient of its output alone, (batch, hidden), `product` what the later step
-// sent through the weights, null at the last. dh and dc, in float, are carried from step to step.
+// One step back: `g` is the gradient of its output alone, (batch, hidden), `product` what the later
+// step sent through the weights, null at the last. dh and dc, in float, are carried from step to
+// step.
 template <class T, int M>
 __global__ void cell_back(const T* __restrict__ g, const T* __restrict__ product,
                           const T* __restrict__ gates, const T* __restrict__ h,
@@ -177,8 +181,8 @@ __global__ void cell_back(const T* __restrict__ g, const T* __restrict__ product
 
 // --- All steps in one launch --------------------------------------------------------------------
 // A block has ROWS samples for itself and needs no other block. Its threads are the columns of the
-// weights while it multiplies, and units of its samples in between; no barrier is wider than the block.
-// Rows in shared memory are padded to fours with zeros.
+// weights while it multiplies, and units of its samples in between; no barrier is wider than the
+// block. Rows in shared memory are padded to fours with zeros.
 
 template <class T, int M, int ROWS>
 __global__ void sweep(T* gates, const T* __restrict__ weight, const T* __restrict__ outer,
@@ -187,8 +191,8 @@ __global__ void sweep(T* gates, const T* __restrict__ weight, const T* __restric
     constexpr int G = GATES(M);
     extern __shared__ __align__(16) unsigned char room[];
     const int cols = G * hidden, pitch = (hidden + 3) / 4 * 4, col = threadIdx.x;
-    float* state = (float*)room;            // (ROWS, pitch)
-    float* products = state + ROWS * pitch;  // (ROWS, cols)
+    float* state = (float*)room;                // (ROWS, pitch)
+    float* products = state + ROWS * pitch;     // (ROWS, cols)
     T* columns = (T*)(products + ROWS * cols);  // (pitch, cols): the weight transposed
     for (int i = col; i < ROWS * pitch; i += blockDim.x) state[i] = 0.f;
     for (int i = col; i < (pitch - hidden) * cols; i += blockDim.x)
@@ -248,8 +252,8 @@ __global__ void sweep_back(const T* __restrict__ g, const T* __restrict__ weight
     constexpr int G = GATES(M);
     extern __shared__ __align__(16) unsigned char room[];
     const int cols = G * hidden, pitch = (hidden + 3) / 4 * 4, col = threadIdx.x;
-    float* flow = (float*)room;                       // (ROWS, G, pitch): gradients of products
-    float* parts = flow + ROWS * G * pitch;           // (G, ROWS, hidden): what they come to
+    float* flow = (float*)room;                         // (ROWS, G, pitch): gradients of products
+    float* parts = flow + ROWS * G * pitch;             // (G, ROWS, hidden): what they come to
     T* rows = (T*)(parts + (cols * ROWS + 3) / 4 * 4);  // (G, pitch, hidden): the weight
     for (int i = col; i < ROWS * G * pitch; i += blockDim.x) flow[i] = 0.f;
     for (int i = col; i < ROWS * cols; i += blockDim.x) parts[i] = 0.f;

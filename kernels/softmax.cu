@@ -78,8 +78,8 @@ __global__ void softmax_back(const T* __restrict__ g, const T* __restrict__ y, T
     }
 }
 
-// loss = ln sum exp(x) - x[label], with -1 for 0. A label that is no class gives NaN, and the first one
-// is noted: whether there is one, its bits, the number of classes.
+// loss = ln sum exp(x) - x[label], with -1 for 0. A label that is no class gives NaN, and the first
+// one is noted: whether there is one, its bits, the number of classes.
 template <class T, int V>
 __global__ void cross_entropy(const T* __restrict__ x, const float* __restrict__ label,
                               T* __restrict__ loss, int* __restrict__ note, long long rows,

@@ -1,5 +1,5 @@
-// The first k of each row, in order: a block of 256 threads a row. A radix select finds the k-th key
-// eight bits at a time; what lies before it is collected and sorted in shared memory.
+// The first k of each row, in order: a block of 256 threads a row. A radix select finds the k-th
+// key eight bits at a time; what lies before it is collected and sorted in shared memory.
 #include "mg.cuh"
 
 typedef unsigned long long Key;
@@ -13,7 +13,8 @@ __device__ __forceinline__ unsigned ordered(float v, int ascend) {
 }
 
 // index and value are (rows, k), of which value may be null. k <= size, a power of two. The dynamic
-// shared memory has `size` keys and, if `staged`, room for the bits of a row, which is then read once.
+// shared memory has `size` keys and, if `staged`, room for the bits of a row, which is then read
+// once.
 template <class T>
 __global__ void __launch_bounds__(256)
     topk(const T* __restrict__ x, int* __restrict__ index, T* __restrict__ value, int cols, int k,
