@@ -139,7 +139,7 @@ def test_threads_share_the_sweep(mode, projection, limit, threads, monkeypatch):
         size = 96
     plan = Plan((steps, batch, inputs), mode, size, 1, True, projection)
     assert len(minigluon.ops.rnn.shares(plan)) == threads
-    assert len(minigluon.ops.rnn.spans(plan)) == (1 if threads == 1 else 4)
+    assert len(minigluon.ops.rnn.spans(plan)) == 4
     rng = np.random.default_rng(1)
     states = [rng.normal(size=(2, batch, n)) for n in (projection or size, size)]
     arrays = [rng.normal(size=(steps, batch, inputs)), rng.normal(size=places(plan)[1]) * 0.05]

@@ -773,9 +773,9 @@ def swept_back(plan, room, w, flow):
 
 
 def spans(plan):
-    """Spans of steps, the last first, whose products are enough for a thread; one if there are none or no threads."""
+    """Spans of steps, the last first: enough work for another thread each, and few enough numbers for a cache."""
     rows = plan.steps * plan.batch
-    few = alone.threads < 2 or rows * plan.rows * plan.recurrent < 2 * MANY
+    few = rows * plan.rows * plan.recurrent < 2 * MANY
     count = 1 if few else max(1, min(plan.steps, rows // 128, 8))
     edges = [i * plan.steps // count for i in range(count + 1)]
     return [slice(i, j) for i, j in zip(edges, edges[1:])][::-1]
@@ -812,7 +812,7 @@ def beside():
         run = lambda: copy_context().run
         jobs = [helpers(count).submit(run(), work, tasks.get) for _ in range(count - 1)]
         try:
-            yield tasks.put
+            yield tasks.put if jobs else lambda task: task()
             work(tasks.get_nowait)
         finally:
             for _ in jobs:
