@@ -343,7 +343,7 @@ def size_of(plan, dropout):
     return rooms(plan, Size(), dropout)[0]
 
 
-# --- Forwards in one sweep ------------------------------------------------------------------------
+# --- Small products and two cores -----------------------------------------------------------------
 
 SMALL = (
     10**6
@@ -384,6 +384,8 @@ def sweep_all(plan, parts, sweep):
     with nullcontext() if many else alone:
         sweep(parts[0])
 
+
+# --- Forwards in one sweep ------------------------------------------------------------------------
 
 ORDER = {"lstm": [0, 1, 3, 2]}  # sigmoids first: i, f, o, g
 
