@@ -22,6 +22,7 @@ __all__ = [
     "PLAIN",
     "REVERSIBLE",
     "SCALAR",
+    "choosing",
     "of_one_shape",
     "seen_by_ndarray",
     "with_numbers",
@@ -85,6 +86,23 @@ def of_one_shape(name, function):
     strict.__name__ = strict.__qualname__ = name
     strict.__doc__ = function.__doc__
     return strict
+
+
+def choosing(where):
+    """The function `where` of arrays of one shape: only a condition may be shorter, one number a row."""
+
+    def strict(*args, **settings):
+        given = dict(zip(("condition", "x", "y"), args)) | settings
+        shapes = [getattr(given.get(n), "shape", None) for n in ("condition", "x", "y")]
+        condition, x, y = shapes
+        if None not in shapes and (x != y or condition not in (x, x[:1])):
+            raise MXNetError(
+                f"where: condition has shape {condition}, x {x} and y {y}: give x and y of one shape, and a "
+                "condition of that shape or of one axis, its first"
+            )
+        return where(*args, **settings)
+
+    return update_wrapper(strict, where)
 
 
 PLAIN = {  # of two numbers these functions make a number
@@ -153,8 +171,10 @@ class Namespace:
             found = vars(module).get(own) or self.seen(op)
             found.__module__, found.__name__, found.__qualname__ = self.name, own, own
             setattr(module, own, found)
-            if name.startswith("elemwise_") and self.seen is seen_by_ndarray:
+            if self.seen is seen_by_ndarray and name.startswith("elemwise_"):
                 found = of_one_shape(name, found)
+            elif self.seen is seen_by_ndarray and name == "where":
+                found = choosing(found)
         elif name in self.home:
             found = self.placed(name)
         else:

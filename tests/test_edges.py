@@ -312,3 +312,15 @@ def test_labels_out_of_range_have_a_large_loss_and_no_column():
     assert np.allclose(x.grad.asnumpy(), x.softmax().asnumpy())
     far = mx.nd.softmax_cross_entropy(x[1:], mx.nd.array([2], dtype="int32"))
     assert np.allclose(far.asnumpy(), -np.log(1e-8))
+
+
+def test_where_does_not_broadcast():
+    x, row = mx.nd.ones((2, 3)), mx.nd.ones((1, 3))
+    for bad in ((x, x, row), (row, x, x), (mx.nd.ones(3), x, x)):
+        with pytest.raises(MXNetError, match="where: condition has shape"):
+            mx.nd.where(*bad)
+    with pytest.raises(MXNetError, match="one shape"):
+        mx.nd.where(condition=x, x=x, y=row)
+    chosen = mx.nd.where(mx.nd.array([1, 0]), x, x * 2)
+    assert chosen.asnumpy().tolist() == [[1] * 3, [2] * 3]
+    assert mx.np.where(mx.np.ones((2, 3)) > 0, mx.np.ones((1, 3)), 0.0).shape == (2, 3)
