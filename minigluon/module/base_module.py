@@ -229,15 +229,10 @@ class BaseModule:
             for callback in as_list(epoch_end_callback):
                 callback(epoch, self.symbol, learnt, states)
             if eval_data is not None:
-                found = self.score(
-                    eval_data,
-                    eval_metric if validation_metric is None else validation_metric,
-                    batch_end_callback=eval_batch_end_callback,
-                    score_end_callback=eval_end_callback,
-                    epoch=epoch,
+                measure = eval_metric if validation_metric is None else validation_metric
+                self._validate(
+                    eval_data, measure, eval_batch_end_callback, eval_end_callback, epoch
                 )
-                for name, value in found:
-                    self.logger.info("Epoch[%d] Validation-%s=%f", epoch, name, value)
             train_data.reset()
 
     # --- What every module can do -----------------------------------------------------------------
@@ -256,3 +251,12 @@ class BaseModule:
                 monitor.toc_print()
             for callback in as_list(callbacks):
                 callback(BatchEndParam(epoch, number, eval_metric, locals()))
+
+    def _validate(self, eval_data, metric, batch_end_callback, score_end_callback, epoch):
+        """Measure a metric on held-out data, and log it."""
+        callbacks = {
+            "batch_end_callback": batch_end_callback,
+            "score_end_callback": score_end_callback,
+        }
+        for name, value in self.score(eval_data, metric, epoch=epoch, **callbacks):
+            self.logger.info("Epoch[%d] Validation-%s=%f", epoch, name, value)

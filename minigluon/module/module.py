@@ -487,6 +487,8 @@ class Module(BaseModule):
         """The part of a whole array for one device."""
         return a if len(self._execs) == 1 else a[part]
 
+    # Metrics and monitors.
+
     def update_metric(self, eval_metric, labels, pre_sliced=False):
         """Update a metric by the labels of a batch and the last outputs."""
         names = [d.name for d in self._label_shapes or ()]
