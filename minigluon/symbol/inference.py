@@ -136,6 +136,8 @@ class Facts:
                 self.learn(node, (node, i), out.shape)
                 self.types[node, i] = out.dtype
 
+    # Rules and trials.
+
     def guessed(self, node):
         """The shapes of the inputs that the operator asks for."""
         shapes = [self.shapes.get(a) if type(a) is tuple else None for a in node.inputs]
