@@ -362,3 +362,14 @@ def test_channels_from_sums_equal_the_plain_way(dtype, shape, axis, far):
     )
     for a, b in zip(back, pulled):
         assert abs(a - b).max() <= 10 * tolerance * max(abs(b).max(), 1)
+
+
+def test_few_rows_are_normalized_as_many(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, gamma, beta = (rng.normal(size=s).astype("float32") for s in ((3, 4, 8), 8, 8))
+    kernel = norm.LayerNorm.revealing[0].kernel
+    few = kernel(x, gamma, beta)
+    monkeypatch.setattr(norm, "FEW", 0)
+    for a, b in zip(few, kernel(x, gamma, beta), strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
