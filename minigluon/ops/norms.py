@@ -9,7 +9,7 @@ import numpy as np
 from minigluon.autograd import ones_like
 from minigluon.op import Operand, operator
 from minigluon.ops.elementwise import cast_like, equal, fitted, greater_equal, lesser, sign, sqrt
-from minigluon.ops.indexing import NATURAL, WHOLE, pick, unpick, where
+from minigluon.ops.indexing import NATURAL, WHOLE, largest, pick, unpick, where
 from minigluon.ops.reduce import (
     along,
     at_least_1d,
@@ -265,7 +265,7 @@ def softmax_cross_entropy(data, label, /):
     if data.ndim != 2 or label.shape != data.shape[:1]:
         raise ValueError(f"labels of shape {data.shape[:1]} are wanted, not {label.shape}")
     z, index = centred(data, -1, None), label.astype(WHOLE)
-    if index.size and np.maximum.reduce(index.view(NATURAL)) < data.shape[1]:  # all are there
+    if index.size and largest(index.view(NATURAL)) < data.shape[1]:  # all are there
         losses = -z[np.arange(len(z), like=z), index]
         np.exp(z, out=z)
         losses += np.log(z.sum(-1))
