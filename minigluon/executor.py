@@ -145,6 +145,8 @@ class Executor:
         doc="{name: output} of the last forward.",
     )
 
+    # --- Binding ----------------------------------------------------------------------------------
+
     def forward(self, is_train=False, **kwargs):
         """Run the graph, after writing `kwargs` into the arguments of these names."""
         for name, value in kwargs.items():
@@ -201,6 +203,8 @@ class Executor:
         arrays += [g for g in self.grad_dict.values() if g is not None]
         size = sum(a.size * a.dtype().itemsize for a in arrays)
         return f"{self._symbol.debug_str()}\nTotal {size // 2**20} MB allocated\n"
+
+    # --- Binding ----------------------------------------------------------------------------------
 
     def reshape(self, partial_shaping=False, allow_up_sizing=False, **kwargs):
         """A new executor for other shapes of the inputs, in the memory of this one where it is enough.

@@ -146,6 +146,8 @@ class Programs:
             return out
         return rebuilt(graph.form, iter(out if isinstance(out, list) else [out]))
 
+    # --- A graph and its programs -----------------------------------------------------------------
+
     def trace(self, form, flat):
         """The graph for arguments of this form, in the present mode; all forms must be the same."""
         if self.form is not None and shortened(form) != shortened(self.form):
@@ -243,6 +245,8 @@ class SymbolBlock(HybridBlock):
                     node.name, grad_req=req, dtype=types[node, 0] or "float32", **told(node)
                 )
         self._active = True
+
+    # --- A network from a file --------------------------------------------------------------------
 
     def _written(self, *args):
         given = dict(zip(self._inputs, args))

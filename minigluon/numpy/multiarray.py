@@ -295,6 +295,8 @@ class ndarray(NDArray):  # noqa: N801
     def __reduce__(self):
         return unpickled, (self.asnumpy(), self._ctx)
 
+    # --- The array and its interpreter ------------------------------------------------------------
+
     def __repr__(self):
         numbers = self.asnumpy()
         text = onp.array2string(numbers, separator=", ", prefix="array(")

@@ -39,6 +39,8 @@ __all__ = [
     "set_np",
     "waitall",
 ]
+
+
 OPERATORS = {
     "activation": "Activation",
     "arange_like": "contrib_arange_like",

@@ -432,6 +432,8 @@ class Writer:
         shape = self.outlines.shapes.get(entry)
         return shape is None or np.prod(shape) >= 16384
 
+    # --- Writing the program ----------------------------------------------------------------------
+
     def function(self):
         """The function itself; its text is `function.source`."""
         for entry in self.inputs:
@@ -500,6 +502,8 @@ class Writer:
             return None
         same = all(self.outlines.shapes.get(a) == shape for a in node.inputs if type(a) is tuple)
         return (shape, self.outlines.types[node, 0]) if same and self.real(node) else None
+
+    # --- One pass instead of many -----------------------------------------------------------------
 
     def chain(self, run):
         """The lines of a chain: a function of a slice, and its call on all slices."""
@@ -645,8 +649,6 @@ PRODUCTS = ("FullyConnected", "dense_data", "dense_weight", "sum", "greater")
 
 FUSED = 1 << 20  # numbers of an array, for each core, from which chains run in blocks
 BLOCK = 1 << 16  # numbers in a block: measured, smaller ones cost more in calls
-
-
 
 
 def in_blocks(function, size):
