@@ -196,3 +196,30 @@ def test_rows_of_an_embedding_are_added_in_their_order(words):
     assert (got == want).all()  # to the last bit
     unclipped = untake(nd.array(g), nd.zeros((2000, 4, 8)), nd.array(chosen - 5000)).asnumpy()
     np.testing.assert_allclose(unclipped[0], g.sum((0, 1)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        (10, "x[10]"),
+        ((slice(1, 3), 5), "x[1:3, 5]"),
+        ((..., 5, slice(None, None, 2)), "x[..., 5, ::2]"),
+        (mx.nd.array([7]), "x[int64[1]]"),
+        ((0, 1, 2), "too many indices"),
+    ],
+)
+def test_a_wrong_index_is_named(key, says):
+    x = mx.nd.ones((4, 3))
+    with pytest.raises(IndexError) as caught:
+        x[key]
+    assert says in str(caught.value) and isinstance(caught.value, mx.MXNetError)
+    with pytest.raises(IndexError) as caught:
+        x[key] = 1
+    assert says in str(caught.value)
+
+
+def test_a_value_that_does_not_fit_is_named():
+    x = mx.nd.ones((4, 3))
+    with pytest.raises(ValueError, match=r"x\[0\] = float32\[5\] of float32\[4, 3\]"):
+        x[0] = mx.nd.ones(5)
+    assert (x.asnumpy() == 1).all()

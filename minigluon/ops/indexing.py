@@ -7,7 +7,7 @@ import numpy as np
 from minigluon.autograd import state, writable, zeros_like
 from minigluon.context import put
 from minigluon.ndarray.ndarray import ArgumentError, NDArray, held, host_array, real_dtype
-from minigluon.op import Operand, operator
+from minigluon.op import BadIndex, BadValue, Operand, operator, summary
 from minigluon.ops.reduce import at_least_1d, one_axis
 
 __all__ = [
@@ -34,6 +34,8 @@ __all__ = [
     "scatter",
     "scatter_like",
     "setitem",
+    "shown_key",
+    "shown_part",
     "take",
     "taken",
     "unpick",
@@ -97,9 +99,26 @@ def raw_key(key):
 def getitem(self, key):
     """`x[key]`: a view where the numbers lie side by side, otherwise a copy."""
     key = raw_key(key)
-    if self._node is None or not state.recording:
+    if self._node is not None and state.recording:
+        return gather(self, key=key)
+    try:
         return NDArray(gather.kernel(self._data, key), self._ctx)
-    return gather(self, key=key)
+    except IndexError as error:
+        raise BadIndex(f"x[{shown_key(key)}] of {summary(self._data)}: {error}") from None
+
+
+def shown_key(key):
+    """A key as it is written, arrays in it by type and shape."""
+    parts = key if type(key) is tuple else (key,)
+    return ", ".join(shown_part(p) for p in parts)
+
+
+def shown_part(p):
+    """One part of a key: `1:3`, `...`, `int64[2, 3]`."""
+    if type(p) is not slice:
+        return "..." if p is ... else summary(p)
+    ends = [p.start, p.stop, *([] if p.step is None else [p.step])]
+    return ":".join("" if n is None else str(n) for n in ends)
 
 
 NDArray.__getitem__ = getitem
@@ -137,7 +156,12 @@ def setitem(self, key, value):
             value = held(value, raw.dtype)
     else:
         raise ArgumentError(f"type {type(value)} cannot be written into an array")
-    raw[key] = alone(value)
+    try:
+        raw[key] = alone(value)
+    except (IndexError, ValueError) as error:
+        kind = BadIndex if isinstance(error, IndexError) else BadValue
+        what = f"x[{shown_key(key)}] = {summary(value)} of {summary(raw)}"
+        raise kind(f"{what}: {error}") from None
 
 
 NDArray.__setitem__ = setitem
