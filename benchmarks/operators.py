@@ -28,6 +28,7 @@ def arrays(large):
     square = R.normal(size=(400, 400) if large else (4, 4)).astype("float32")
     return {
         "x": x,
+        "own": x.copy(),  # what programs in place change
         "y": R.normal(size=(n, m)).astype("float32"),
         "p": np.abs(x) + np.float32(0.5),
         "row": R.normal(size=(1, m)).astype("float32"),
@@ -199,7 +200,7 @@ PROGRAMS = {
     "add": ("x + y", "x + y", "x + y"),
     "add a row": ("nd.broadcast_add(x, row)", "x + row", "x + row"),
     "multiply by a number": ("x * 2", "x * np.float32(2)", "x * 2"),
-    "in place": ("x.__iadd__(y)", "np.add(x, y, out=x)", "x.add_(y)"),
+    "in place": ("own.__iadd__(y)", "np.add(own, y, out=own)", "own.add_(y)"),
     "maximum": ("nd.maximum(x, y)", "np.maximum(x, y)", "torch.maximum(x, y)"),
     "exp": ("nd.exp(x)", "np.exp(x)", "torch.exp(x)"),
     "log": ("nd.log(p)", "np.log(p)", "torch.log(p)"),
@@ -312,7 +313,11 @@ PROGRAMS = {
     "maximum of a number": ("nd.maximum(x, 0)", "np.maximum(x, np.float32(0))", "x.clamp(min=0)"),
     "modulo": ("x % 2", "np.mod(x, np.float32(2))", "torch.remainder(x, 2)"),
     "add whole numbers": ("whole + whole", "whole + whole", "whole + whole"),
-    "in place, a number": ("x.__imul__(1)", "np.multiply(x, np.float32(1), out=x)", "x.mul_(1)"),
+    "in place, a number": (
+        "own.__imul__(1)",
+        "np.multiply(own, np.float32(1), out=own)",
+        "own.mul_(1)",
+    ),
     "abs": ("nd.abs(x)", "np.abs(x)", "x.abs()"),
     "sign": ("nd.sign(x)", "np.sign(x)", "x.sign()"),
     "square": ("nd.square(x)", "x * x", "x.square()"),
@@ -415,14 +420,14 @@ PROGRAMS = {
     "x[1:3]": ("x[1:3]", "x[1:3]", "x[1:3]"),
     "x[:, 1]": ("x[:, 1]", "x[:, 1].copy()", "x[:, 1].clone()"),
     "x[1, 2] = 3": (
-        "x.__setitem__((1, 2), 3.0)",
-        "x.__setitem__((1, 2), 3.0)",
-        "x.__setitem__((1, 2), 3.0)",
+        "own.__setitem__((1, 2), 3.0)",
+        "own.__setitem__((1, 2), 3.0)",
+        "own.__setitem__((1, 2), 3.0)",
     ),
     "x[:] = y": (
-        "x.__setitem__(slice(None), y)",
-        "x.__setitem__(slice(None), y)",
-        "x.__setitem__(slice(None), y)",
+        "own.__setitem__(slice(None), y)",
+        "own.__setitem__(slice(None), y)",
+        "own.__setitem__(slice(None), y)",
     ),
     "asnumpy": ("x.asnumpy()", "x.copy()", "x.numpy().copy()"),
     "Embedding": (
