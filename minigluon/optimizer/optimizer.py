@@ -109,6 +109,8 @@ class Optimizer:
         self.set_lr_mult({})
         self.set_wd_mult({})
 
+    # Optimizers by name.
+
     @staticmethod
     def register(klass):
         """Class decorator: let `create` find an optimizer by its class name in small letters."""
