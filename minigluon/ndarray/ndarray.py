@@ -248,7 +248,7 @@ new = object.__new__
 
 
 def compute_soon(op, args, settings):
-    """`compute`, in fewer steps for a call on one array, on two of a type, or on one and a number."""
+    """`compute`, in fewer steps for a call on one to three arrays of a type, or on one and a number."""
     a, out = args[0], None
     if type(a) is NDArray:
         try:
@@ -262,6 +262,10 @@ def compute_soon(op, args, settings):
                         out = op.kernel(data, b, **settings) if settings else op.kernel(data, b)
                 elif (type(b) is float or type(b) is int) and data.dtype.kind == "f":
                     out = op.kernel(data, b, **settings) if settings else op.kernel(data, b)
+            elif len(args) == 3 and type(args[1]) is NDArray is type(args[2]):
+                data, b, c = a._data, args[1]._data, args[2]._data
+                if b.dtype is data.dtype is c.dtype:
+                    out = op.kernel(data, b, c, **settings)
         except Exception as error:
             raw = [x._data if type(x) is NDArray else x for x in args]
             raise failure(error, op, raw, settings) from error
