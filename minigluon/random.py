@@ -8,8 +8,8 @@ import numpy as np
 
 from minigluon.autograd import assign
 from minigluon.base import MXNetError
-from minigluon.context import Context, current_context, put
-from minigluon.ndarray.ndarray import ArgumentError, NDArray, array, real_dtype, sizes
+from minigluon.context import Context, current_context
+from minigluon.ndarray.ndarray import ArgumentError, NDArray, array, place, real_dtype, sizes
 from minigluon.ops import random as laws
 from minigluon.ops.elementwise import exp, log
 from minigluon.ops.random import NUMBERS, SINGLE, refuse
@@ -76,8 +76,7 @@ def draw(law, params, shape, dtype, ctx, out, kinds="f", more=()):
     if dtype.kind not in kinds:
         wanted = " or ".join({"f": "float", "i": "int", "u": "uint"}[k] for k in kinds)
         raise MXNetError(f"dtype {dtype}: this distribution makes numbers of type {wanted}")
-    raw = laws.drawn(ctx, None, law, (1,) if shape is None else sizes(shape), dtype, *params)
-    y = NDArray(raw if ctx.device_type == "cpu" else put(raw, ctx), ctx)
+    y = place(laws.drawn(ctx, None, law, whole(shape), dtype, *params), ctx)
     return y if out is None else assign(out, y)
 
 

@@ -105,3 +105,39 @@ def test_freed_memory_is_kept_at_hand(monkeypatch):
     assert faults() < 2048  # one round of fresh pages; ten without keeping
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
     assert not context.keep_memory()
+
+
+NUMBERS = np.arange(1, 7, dtype="float32").reshape(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "settings"),
+    [
+        ("negative", [NUMBERS], {}),
+        ("sum", [NUMBERS], {"axis": 1}),
+        ("add", [NUMBERS, NUMBERS], {}),
+        ("add", [NUMBERS, 2], {}),
+        ("add", [2.5, NUMBERS], {}),
+        ("add", [NUMBERS.astype("int32"), 2.5], {}),
+        ("where", [NUMBERS, NUMBERS, -NUMBERS], {}),
+        ("where", [NUMBERS.astype("int32"), NUMBERS, -NUMBERS], {}),
+        ("split", [NUMBERS], {"num_outputs": 3}),
+        ("add", [NUMBERS, NUMBERS.astype("float64")], {}),
+        ("add", [NUMBERS, NUMBERS[:, :2]], {}),
+        ("sum", [NUMBERS], {"axis": 5}),
+    ],
+)
+def test_the_short_way_of_a_call_is_the_long_one(name, args, settings):
+    from minigluon.ndarray.ndarray import compute, compute_soon
+    from minigluon.op import operators
+
+    def answer(way):
+        given = [mx.nd.array(a, dtype=a.dtype) if hasattr(a, "dtype") else a for a in args]
+        try:
+            found = way(operators[name], given, settings)
+        except mx.MXNetError as error:
+            return type(error), str(error)
+        found = found if isinstance(found, list) else [found]
+        return [(y.asnumpy().tolist(), y.dtype, y.context) for y in found]
+
+    assert answer(compute_soon) == answer(compute)

@@ -402,3 +402,12 @@ def test_maxima_of_neighbours_equal_taps(
             np.testing.assert_array_equal(beside, pooling.placed(g, spoilt, frame))
         np.testing.assert_array_equal(found[0], wanted[0])
         np.testing.assert_allclose(found[1], wanted[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("filters", [8, 100])
+def test_filters_turned_sixteen_at_a_time(filters):
+    from minigluon.ops.winograd import placed
+
+    w = np.random.default_rng(0).normal(size=(filters, 300, 3, 3)).astype("float32")
+    assert (w.size > 1 << 18) == (filters == 100)
+    assert (placed(w) == w.transpose(2, 3, 1, 0)).all()

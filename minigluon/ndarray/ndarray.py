@@ -452,8 +452,7 @@ def eye(N, M=0, k=0, ctx=None, dtype=None, out=None):
 def made(raw, ctx, out=None):
     """A new array of fresh numbers, or `out` filled with them."""
     if out is None:
-        ctx = current_context() if ctx is None else Context(ctx)
-        return NDArray(raw if ctx.device_type == "cpu" else put(raw, ctx), ctx)
+        return place(raw, ctx)
     if out.shape != raw.shape:
         raise MXNetError(f"shape {raw.shape} does not fit out, which has {out.shape}")
     out._data[...] = put(raw, out._ctx)
