@@ -41,6 +41,7 @@ __all__ = [
     "backward_from",
     "broadcast_like",
     "clock",
+    "compute_and_note",
     "detach",
     "get_symbol",
     "grad",
@@ -61,13 +62,16 @@ __all__ = [
     "pull_and_release",
     "pull_recorded",
     "record",
+    "recorders",
     "remember",
     "result",
     "set_recording",
     "set_training",
+    "several_noted",
     "state",
     "sum_like",
     "summed",
+    "switch_recording",
     "take_over",
     "train_mode",
     "writable",
@@ -117,6 +121,15 @@ class State(threading.local):
 
 
 state = State()
+recorders = (
+    set()
+)  # the threads that record: one that ended meanwhile costs the others time, no more
+
+
+def switch_recording(on):
+    """Let this thread record, or not."""
+    state.recording = on
+    (recorders.add if on else recorders.discard)(threading.get_ident())
 
 
 class Scope:
@@ -130,12 +143,13 @@ class Scope:
     def __enter__(self):
         self.before = state.recording, state.training
         if self.recording is not None:
-            state.recording = self.recording
+            switch_recording(self.recording)
         if self.training is not None:
             state.training = self.training
 
     def __exit__(self, *_):
-        state.recording, state.training = self.before
+        recording, state.training = self.before
+        switch_recording(recording)
 
 
 def record(train_mode=True):
@@ -170,7 +184,8 @@ def is_training():
 
 def set_recording(is_recording):
     """Switch recording on or off; return what it was."""
-    before, state.recording = state.recording, bool(is_recording)
+    before = state.recording
+    switch_recording(bool(is_recording))
     return before
 
 
@@ -228,8 +243,13 @@ class Leaf:
 
 def remember(op, args, settings):
     """Interpret `op` on NDArrays: compute, and while recording leave a node behind."""
-    if not state.recording:
-        return compute_soon(op, args, settings)
+    if recorders and state.recording:
+        return compute_and_note(op, args, settings)
+    return compute_soon(op, args, settings)
+
+
+def compute_and_note(op, args, settings):
+    """`compute`, and a node that remembers the call if an array of it is remembered."""
     raw, parents, dtype, plain, numbers, tracked = [], [], None, True, False, False
     for a in args:
         if type(a) is NDArray:
@@ -264,6 +284,11 @@ def remember(op, args, settings):
     node = Node(op, raw, settings, out, parents, ctx) if tracked else None
     if type(out) is not tuple:
         return NDArray(out if type(out) is ndarray else numbered(out), ctx, node)
+    return several_noted(op, out, ctx, node)
+
+
+def several_noted(op, out, ctx, node):
+    """The outputs of a node as NDArrays that know their places."""
     visible = enumerate(out[: op.visible])
     return shown(op, [NDArray(numbered(o), ctx, node and Output(node, i)) for i, o in visible])
 

@@ -24,6 +24,7 @@ __all__ = [
     "SCALAR",
     "choosing",
     "of_one_shape",
+    "require_one_shape",
     "seen_by_ndarray",
     "with_numbers",
     "written",
@@ -45,15 +46,16 @@ def seen_by_ndarray(op):
 
     def function(*args, **settings):
         out = None
-        if most < len(args) <= most + len(names) and not settings:  # as `bind`, 0.4 µs sooner
-            if len(args) == most + 1:  # such as x.sum(1)
-                args, settings = args[:most], {names[0]: args[most]}
-            else:
-                args, settings = args[:most], dict(zip(names, args[most:]))
-        elif len(args) > most or (settings and not known.issuperset(settings)):
-            settings.pop("name", None)
-            out = settings.pop("out", None)
-            args, settings = bind(op, args, settings)
+        if settings or len(args) > most:
+            if not settings and len(args) <= most + len(names):  # as `bind`, 0.4 µs sooner
+                if len(args) == most + 1:  # such as x.sum(1)
+                    args, settings = args[:most], {names[0]: args[most]}
+                else:
+                    args, settings = args[:most], dict(zip(names, args[most:]))
+            elif len(args) > most or not known.issuperset(settings):
+                settings.pop("name", None)
+                out = settings.pop("out", None)
+                args, settings = bind(op, args, settings)
         for a in args:
             if (interpret := interpreter_of(type(a))) is not None:
                 y = interpret(op, args, settings)
@@ -90,19 +92,27 @@ def of_one_shape(name, function):
 
 def choosing(where):
     """The function `where` of arrays of one shape: only a condition may be shorter, one number a row."""
+    from minigluon.ndarray.ndarray import NDArray  # its package imports this module
 
     def strict(*args, **settings):
+        if len(args) == 3 and type(args[0]) is type(args[1]) is type(args[2]) is NDArray:
+            a, b, c = args
+            if a._data.shape == b._data.shape == c._data.shape:  # nearly always, and soon known
+                return where(a, b, c, **settings)
         given = dict(zip(("condition", "x", "y"), args)) | settings
-        shapes = [getattr(given.get(n), "shape", None) for n in ("condition", "x", "y")]
-        condition, x, y = shapes
-        if None not in shapes and (x != y or condition not in (x, x[:1])):
-            raise MXNetError(
-                f"where: condition has shape {condition}, x {x} and y {y}: give x and y of one shape, and a "
-                "condition of that shape or of one axis, its first"
-            )
+        require_one_shape(*[getattr(given.get(n), "shape", None) for n in ("condition", "x", "y")])
         return where(*args, **settings)
 
     return update_wrapper(strict, where)
+
+
+def require_one_shape(condition, x, y):
+    """Refuse shapes that `where` would have to broadcast; None is the shape of what has none yet."""
+    if None not in (condition, x, y) and (x != y or condition not in (x, x[:1])):
+        raise MXNetError(
+            f"where: condition has shape {condition}, x {x} and y {y}: give x and y of one shape, and a "
+            "condition of that shape or of one axis, its first"
+        )
 
 
 PLAIN = {  # of two numbers these functions make a number

@@ -134,6 +134,34 @@ def test_flags():
     assert other == [False]
 
 
+def test_recording_belongs_to_one_thread():
+    x, noted = variable(2.0), []
+    begun, done = threading.Event(), threading.Event()
+
+    def recording():
+        autograd.set_recording(True)
+        noted.append((x * x)._node is not None)
+        begun.set()
+        done.wait()
+        noted.append((x * x)._node is not None)  # and it ends without switching recording off
+
+    thread = threading.Thread(target=recording)
+    thread.start()
+    begun.wait()
+    assert (x * x)._node is None  # somebody records, but not this thread
+    with autograd.record():
+        assert (x * x)._node is not None
+    assert (x * x)._node is None
+    done.set()
+    thread.join()
+    assert noted == [True, True]
+    threads = [threading.Thread(target=lambda: noted.append((x * x)._node)) for _ in range(3)]
+    for thread in threads:  # one of them may get the number of the thread that ended
+        thread.start()
+        thread.join()
+    assert noted[2:] == [None] * 3 and (x * x)._node is None
+
+
 def test_grad_to_any_order():
     x = variable(2.0)
     with autograd.record():

@@ -258,14 +258,14 @@ def compute_soon(op, args, settings):
                 data, b = a._data, args[1]
                 if type(b) is NDArray:
                     b = b._data
-                    if b.dtype is data.dtype:
+                    if b.dtype is data.dtype or not op.same_dtype:
                         out = op.kernel(data, b, **settings) if settings else op.kernel(data, b)
                 elif (type(b) is float or type(b) is int) and data.dtype.kind == "f":
                     out = op.kernel(data, b, **settings) if settings else op.kernel(data, b)
             elif len(args) == 3 and type(args[1]) is NDArray is type(args[2]):
                 data, b, c = a._data, args[1]._data, args[2]._data
                 if b.dtype is data.dtype is c.dtype:
-                    out = op.kernel(data, b, c, **settings)
+                    out = op.kernel(data, b, c, **settings) if settings else op.kernel(data, b, c)
         except Exception as error:
             raw = [x._data if type(x) is NDArray else x for x in args]
             raise failure(error, op, raw, settings) from error

@@ -5,7 +5,7 @@
 import json
 from functools import update_wrapper
 
-from minigluon.autograd import state
+from minigluon.autograd import pause, state
 from minigluon.base import MXNetError
 from minigluon.context import current_context
 from minigluon.name import current as current_manager
@@ -105,11 +105,8 @@ def looping(name, run, count, symbols, title, stored=None):
     """
 
     def kernel(*arrays):
-        recording, state.recording = state.recording, False
-        try:
+        with pause(state.training):
             out = run(*[NDArray(a, current_context()) for a in arrays])
-        finally:
-            state.recording = recording
         return tuple(a._data for a in out)
 
     kernel.__name__ = name
