@@ -76,7 +76,7 @@ def rows_of(data, axis):
     return None
 
 
-CALM = 60  # logits whose exponentials, and a sum of as many as there are, are within all limits
+CALM = 1e20  # sums of exponentials between its inverse and this are far from a type's limits
 
 
 def by_rows(data, where, keep):
@@ -93,11 +93,14 @@ def by_rows(data, where, keep):
     def block(i, j):
         z, label = rows[i:j], (np.arange(j - i), classes[i:j])
         e = powers[i:j] if keep else np.empty_like(z)
-        if large and z.max() < CALM and z.min() > -CALM:
-            np.exp(z, out=e)
-            np.matmul(e, ones, out=total[i:j])
-            np.log(total[i:j] / e[label][:, None], out=loss[i:j])
-            return
+        if large:
+            with np.errstate(over="ignore"):
+                np.exp(z, out=e)
+                np.matmul(e, ones, out=total[i:j])
+            likely = e[label][:, None]
+            if CALM * float(likely.min()) > 1 and total[i:j].max() < CALM:
+                np.log(total[i:j] / likely, out=loss[i:j])
+                return
         top = z.max(axis=1, keepdims=True)
         np.exp(np.subtract(z, top, out=e), out=e)
         np.sum(e, axis=1, keepdims=True, out=total[i:j])
