@@ -50,6 +50,7 @@ MODULES = {
     "recordio": "recordio",
     "rnd": "random",
     "rnn": "rnn",
+    "rtc": "rtc",
     "runtime": "runtime",
     "sym": "symbol",
     "symbol": "symbol",
