@@ -322,17 +322,37 @@ def test_linear_algebra_is_numpys(name):
         onp.testing.assert_allclose(onp.abs(f.asnumpy()), onp.abs(w), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["roll", "rot90", "diff", "var", "tril", "cumsum", "stack"])
+OTHER = onp.random.RandomState(3).normal(size=(3, 4))
+COMPOSED = {
+    "pad": lambda x: np.pad(x, ((1, 0), (0, 2))),
+    "mirrored": lambda x: np.pad(x, ((1, 1), (0, 2)), "reflect"),
+    "diagonal": lambda x: np.diagonal(x, 1),
+    "diagflat": lambda x: np.diagflat(x[0]),
+    "polyval": lambda x: np.polyval(x[0], x[1]),
+    "ediff1d": lambda x: np.ediff1d(x, to_begin=1.0),
+    "copysign": lambda x: np.copysign(x, np.array(OTHER)),
+    "ldexp": lambda x: np.ldexp(np.array(OTHER), x),
+    "nan_to_num": lambda x: np.nan_to_num(x),
+    "trace_twice": lambda x: np.einsum("ii->i", x[:, :3]) * np.einsum("jj", x[:, 1:]),
+    "ellipsis": lambda x: np.einsum("...j,kj->...k", x, np.array(OTHER)),
+    "svd": lambda x: np.einsum("ik,k,kj->ij", *[np.tanh(part) for part in np.linalg.svd(x)]),
+    "spectral": lambda x: np.linalg.norm(x, 2),
+    "nuclear": lambda x: np.linalg.norm(x, "nuc", axis=(1, 0), keepdims=True),
+    "eigh": lambda x: np.tanh(np.linalg.eigh(np.matmul(x, x.T))[0]),
+    "borrowed": lambda x: onp.square(onp.tanh(x)) + onp.multiply(x, 2),
+    "roll": lambda x: np.roll(x, 2, axis=1),
+    "rot90": lambda x: np.rot90(x, 3),
+    "diff": lambda x: np.diff(x, n=2),
+    "var": lambda x: np.var(x, axis=0, ddof=1),
+    "tril": lambda x: np.tril(x, 1),
+    "cumsum": lambda x: np.cumsum(x, axis=1),
+    "stack": lambda x: np.stack([x, 2 * x], axis=1),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSED)
 def test_composed_functions_have_gradients(name):
-    calls = {
-        "roll": lambda x: np.roll(x, 2, axis=1),
-        "rot90": lambda x: np.rot90(x, 3),
-        "diff": lambda x: np.diff(x, n=2),
-        "var": lambda x: np.var(x, axis=0, ddof=1),
-        "tril": lambda x: np.tril(x, 1),
-        "cumsum": lambda x: np.cumsum(x, axis=1),
-        "stack": lambda x: np.stack([x, 2 * x], axis=1),
-    }
+    calls = COMPOSED
     raw = onp.random.RandomState(0).normal(size=(3, 4))
     x = np.array(raw)
     x.attach_grad()
@@ -358,10 +378,10 @@ FAULTS = {
     "squeeze": (ValueError, lambda: np.squeeze(np.ones((2, 3)), 0)),
     "out": (mx.MXNetError, lambda: np.add(np.ones(2), np.ones(2), out=np.ones(3))),
     "take": (mx.MXNetError, lambda: np.take(np.ones(2), np.array([5]))),
-    "trace twice": (
-        mx.MXNetError,
-        lambda: autograd.grad(recorded(lambda x: np.einsum("ii->", x)), [VARIABLE]),
-    ),
+    "borrowed": (ValueError, lambda: recorded(onp.sinc)),
+    "reduce": (TypeError, lambda: onp.add.reduce(np.ones(2))),
+    "axis": (mx.MXNetError, lambda: np.take(np.ones((2, 3)), np.array([0]), axis=2)),
+    "pad": (ValueError, lambda: np.pad(np.ones(2), 1, "edge", stat_length=2)),
     "name": (AttributeError, lambda: np.no_such_function),
     "npx": (AttributeError, lambda: npx.no_such_function),
     "reshape": (ValueError, lambda: npx.reshape(np.ones((2, 3)), (-3, 3))),
@@ -433,3 +453,32 @@ def test_positions_of_settings_are_those_of_mxnet():
     assert npx.random.normal_n(np.zeros((2, 1)), np.ones(3), batch_shape=(4,)).shape == (4, 2, 3)
     assert np.diff(x, prepend=0).tolist() == [[0, 1, 1], [3, 1, 1]]
     assert np.diff(x, append=x[:, :1]).tolist() == [[1, 1, -2], [1, 1, -2]]
+
+
+def test_numpys_functions_give_our_arrays_a_history():
+    x = np.array([1.0, 2.0])
+    x.attach_grad()
+    with autograd.record():
+        y = onp.sum(onp.exp(x)) + onp.linalg.norm(x)
+    y.backward()
+    assert type(y) is np.ndarray
+    wanted = onp.exp([1, 2]) + onp.array([1, 2]) / 5**0.5
+    onp.testing.assert_allclose(x.grad.asnumpy(), wanted, rtol=1e-6)
+
+
+def test_columns_may_be_swapped_and_powers_are_new_arrays():
+    x = np.arange(6).reshape(2, 3)
+    first = x[:, 0]
+    x[:, 0] = x[:, 2]
+    x[:, 2] = first
+    assert x.tolist() == [[2, 1, 0], [5, 4, 3]]
+    y = x
+    y **= 2
+    assert x.tolist() != y.tolist()
+
+
+def test_images_in_npx():
+    assert npx.image.to_tensor(np.ones((2, 3, 3), dtype="uint8")).shape == (3, 2, 3)
+    assert npx.image.imresize is mx.image.imresize and "CreateAugmenter" in dir(npx.image)
+    with pytest.raises(AttributeError, match="no attribute"):
+        npx.image.no_such_function  # noqa: B018

@@ -147,7 +147,7 @@ class NDArray(Operand):
 
     def __index__(self):
         if self._data.dtype.kind not in "iu":
-            raise TypeError(f"only integer arrays can serve as an index, not {self.dtype.__name__}")
+            raise TypeError(f"only integer arrays can serve as an index, not {self._data.dtype}")
         return int(self.asscalar())
 
     def __len__(self):

@@ -14,17 +14,25 @@ from minigluon.op import operators
 def norm(x, ord=None, axis=None, keepdims=False):  # noqa: A002
     """The length of vectors, or a norm of matrices: by default the root of the sum of squares.
 
-    Along one axis `ord` is any number; along two, or for a matrix, None, 'fro', 1, -1, inf or -inf.
+    Along one axis `ord` is any number; along two, or for matrices, None, 'fro', 'nuc', 1, -1, 2, -2, inf or -inf.
     """
+    ord = {"inf": onp.inf, "-inf": -onp.inf}.get(ord, ord)  # noqa: A001
     axes = axis if isinstance(axis, tuple) or axis is None else (axis,)
     if ord is None or ord == "fro" or (ord == 2 and axes is not None and len(axes) == 1):
         return np.sqrt(np.sum(x * x, axes, keepdims=keepdims))
-    axes = tuple(range(x.ndim)) if axes is None else axes
+    axes = tuple(range(x.ndim))[-2:] if axes is None else axes
     if len(axes) == 1:
         return vector_norm(x, ord, axes[0], keepdims)
-    if len(axes) != 2 or ord not in (1, -1, onp.inf, -onp.inf):
-        raise MXNetError(f"norm: ord={ord!r} for matrices is None, 'fro', 1, -1, inf or -inf")
+    if len(axes) != 2 or ord not in (1, -1, 2, -2, "nuc", onp.inf, -onp.inf):
+        raise MXNetError(
+            f"norm: ord={ord!r} for matrices is 'fro', 'nuc', 1, -1, 2, -2, inf or -inf"
+        )
     row, column = [a % x.ndim for a in axes]
+    if ord in (2, -2, "nuc"):
+        values = svd(np.moveaxis(x, (row, column), (-2, -1)))[1]
+        found = {2: np.max, -2: np.min, "nuc": np.sum}[ord](values, -1)
+        kept = tuple(1 if i in (row, column) else n for i, n in enumerate(x.shape))
+        return np.reshape(found, kept) if keepdims else found
     over, across = (row, column) if ord in (1, -1) else (column, row)
     sums = np.sum(np.abs(x), over, keepdims=True)
     found = (np.max if ord > 0 else np.min)(sums, across, keepdims=True)
@@ -61,6 +69,22 @@ def cholesky(a):
     return operators["linalg_potrf"](a)
 
 
+def svd(a, full_matrices=False):
+    """The U, s and Vᵀ of a = U diag(s) Vᵀ, as many columns and rows as there are singular values."""
+    return tuple(np.by_numpy("svd", onp.linalg)(a) if full_matrices else np.np_svd(a))
+
+
+def eigh(a, UPLO="L"):
+    """Ascending eigenvalues of symmetric matrices, and eigenvectors as columns."""
+    vectors, values = operators["linalg_syevd"](np.swapaxes(a, -1, -2) if UPLO == "U" else a)
+    return values, np.swapaxes(vectors, -1, -2)
+
+
+def eigvalsh(a, UPLO="L"):
+    """Ascending eigenvalues of symmetric matrices."""
+    return eigh(a, UPLO)[0]
+
+
 def solve(a, b):
     """The x of a x = b."""
     return np.np_solve(*np.alike(a, b))
@@ -88,14 +112,11 @@ def multi_dot(arrays, out=None):
 BY_NUMPY = {
     "cond",
     "eig",
-    "eigh",
     "eigvals",
-    "eigvalsh",
     "lstsq",
     "matrix_rank",
     "pinv",
     "qr",
-    "svd",
     "tensorinv",
     "tensorsolve",
 }

@@ -3,6 +3,7 @@
 # Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
 
 import builtins
+import importlib
 import math
 from functools import partial
 
@@ -13,15 +14,25 @@ from minigluon.autograd import writable
 from minigluon.base import MXNetError
 from minigluon.context import Context, put
 from minigluon.ndarray.ndarray import ArgumentError, NDArray, place, real_dtype, sizes
-from minigluon.op import interpreters, operator, operators
+from minigluon.op import KINDS, BadValue, interpreters, operator, operators, summary
 from minigluon.ops.indexing import alone, scatter
 from minigluon.ops.reduce import broadcast_along, spread_along
 
 __all__ = [
+    "AS_ARRAYS",
+    "BadKey",
+    "CHOOSING",
     "ELEMENTWISE",
     "FALLBACK",
     "METHODS",
     "NAMES",
+    "NAN",
+    "NINF",
+    "NZERO",
+    "NaN",
+    "NotWritable",
+    "PINF",
+    "PZERO",
     "RANK",
     "abs",
     "absolute",
@@ -31,6 +42,7 @@ __all__ = [
     "alltrue",
     "amax",
     "amin",
+    "answer",
     "answering",
     "any",
     "append",
@@ -49,17 +61,24 @@ __all__ = [
     "array",
     "array_split",
     "as_np",
+    "as_real",
+    "as_truth",
     "astype",
     "atleast_1d",
     "atleast_2d",
     "atleast_3d",
     "average",
+    "axis_of",
     "beside",
+    "bincount",
     "bitwise",
     "bitwise_and",
     "bitwise_not",
     "bitwise_or",
     "bitwise_xor",
+    "blackman",
+    "bordered",
+    "both_real",
     "broadcast_arrays",
     "broadcast_to",
     "by_numpy",
@@ -69,20 +88,26 @@ __all__ = [
     "clip_method",
     "column_stack",
     "comparing",
+    "comparison",
     "concatenate",
     "copy",
+    "copysign",
     "cos",
     "cosh",
     "counted",
     "cumsum",
     "deg2rad",
     "degrees",
+    "delete",
     "diag",
+    "diagflat",
+    "diagonal",
     "diff",
     "divide",
     "dot",
     "dsplit",
     "dstack",
+    "ediff1d",
     "einsum",
     "einsum_rule",
     "empty",
@@ -106,6 +131,8 @@ __all__ = [
     "given",
     "greater",
     "greater_equal",
+    "hamming",
+    "hanning",
     "hsplit",
     "hstack",
     "hypot",
@@ -113,13 +140,18 @@ __all__ = [
     "in_place",
     "indices",
     "inner",
+    "insert",
     "interpret",
     "invert",
     "isfinite",
     "isinf",
     "isnan",
+    "isneginf",
+    "isposinf",
     "item",
     "last_swapped",
+    "lcm",
+    "ldexp",
     "less",
     "less_equal",
     "linspace",
@@ -145,6 +177,7 @@ __all__ = [
     "moveaxis",
     "msort",
     "multiply",
+    "nan_to_num",
     "ndarray",
     "ndim",
     "negative",
@@ -158,13 +191,17 @@ __all__ = [
     "np_around",
     "np_broadcast_to",
     "np_columns",
+    "np_copysign",
     "np_einsum",
     "np_equal",
     "np_getitem",
     "np_greater",
     "np_greater_equal",
     "np_invert",
+    "np_isfinite",
     "np_key",
+    "np_lcm",
+    "np_ldexp",
     "np_less",
     "np_less_equal",
     "np_logical_and",
@@ -174,6 +211,7 @@ __all__ = [
     "np_max",
     "np_mean",
     "np_min",
+    "np_nan_to_num",
     "np_not_equal",
     "np_operator",
     "np_prod",
@@ -182,21 +220,30 @@ __all__ = [
     "np_rows",
     "np_solve",
     "np_sum",
+    "np_svd",
     "np_where",
+    "once",
     "ones",
     "ones_like",
     "operand",
     "outer",
     "over",
+    "own_function",
+    "pad",
     "pair",
+    "percentile",
+    "places",
+    "plainly",
+    "polyval",
     "power",
     "prod",
     "product",
+    "quantile",
     "rad2deg",
     "radians",
     "raised",
+    "ranked",
     "ravel",
-    "real",
     "reciprocal",
     "reducing",
     "remainder",
@@ -248,6 +295,7 @@ __all__ = [
     "true_divide",
     "trunc",
     "truth",
+    "type_of",
     "unpacked",
     "unpickled",
     "unscaled",
@@ -257,6 +305,7 @@ __all__ = [
     "vstack",
     "walk",
     "where",
+    "window",
     "with_axes",
     "wrapped",
     "zeros",
@@ -327,11 +376,35 @@ class ndarray(NDArray):  # noqa: N801
         return self.shape[0]
 
     def __bool__(self):
-        if self.size != 1:
+        if self.size > 1:
             raise ValueError(
                 f"The truth value of an array of shape {self.shape} is ambiguous: use all() or any()"
             )
-        return bool(self.item())
+        return bool(self.size and self.item())
+
+    def __float__(self):
+        return float(self._only())
+
+    def __int__(self):
+        return int(self._only())
+
+    def _only(self):
+        """The only number; TypeError if there are several."""
+        if self.size != 1:
+            raise TypeError(f"only arrays of one number are numbers, not of shape {self.shape}")
+        return self.item()
+
+    # --- What NumPy does for us -------------------------------------------------------------------
+
+    def __array_function__(self, func, types, args, kwargs):
+        if builtins.any(issubclass(t, NDArray) and not issubclass(t, ndarray) for t in types):
+            return NotImplemented
+        return answer(func, args, kwargs)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **kwargs):
+        if method != "__call__":
+            return NotImplemented
+        return answer(ufunc, inputs, {**kwargs, "out": out[0]} if out else kwargs)
 
 
 ndarray.__module__ = "minigluon.numpy"
@@ -434,8 +507,9 @@ def np_mean(a, /, axis=None, dtype=None, keepdims=False):
 )
 def np_prod(a, /, axis=None, dtype=None, keepdims=False):
     """Product along `axis`, in the array's type; its gradient where no factor is 0."""
-    dtype = dtype or (onp.int64 if a.dtype == bool else a.dtype)
-    return unscaled(a.prod(axis=axis, dtype=dtype, keepdims=keepdims))
+    dtype = onp.dtype(dtype or (onp.int64 if a.dtype == bool else a.dtype))
+    found = a.prod(axis=axis, dtype=onp.result_type(a.dtype, dtype), keepdims=keepdims)
+    return unscaled(found.astype(dtype, copy=False))
 
 
 def ties(g, y, x, axis, keepdims):
@@ -546,10 +620,6 @@ def spelled_out(subscripts):
 
 def einsum_rule(g, y, *operands, subscripts, optimize):
     """For each operand the sum in which `g` stands in its place."""
-    if "." in subscripts or builtins.any(len({*i}) < len(i) for i in spelled_out(subscripts)[0]):
-        raise MXNetError(
-            f"einsum {subscripts!r}: no gradient with '...' or an index twice in one operand"
-        )
     inputs, output = spelled_out(subscripts)
     shares = []
     for k, operand in enumerate(operands):
@@ -578,6 +648,30 @@ def np_solve(a, b, /):
     """The x of a x = b, for square matrices; b is a vector or a matrix."""
     wide = [x.astype("float32") if x.dtype == onp.float16 else x for x in (a, b)]
     return onp.linalg.solve(*wide).astype(b.dtype, copy=False)
+
+
+@np_operator
+def np_svd(a, /):
+    """The U, s and Vᵀ of a = U diag(s) Vᵀ, s descending; as many as the shorter side is long."""
+    return tuple(onp.linalg.svd(a, full_matrices=False))
+
+
+np_svd.outputs = 3
+
+
+@np_svd.vjp
+def _(g, y, a):
+    """Townsend (2016), for singular values that differ and are not 0."""
+    (gu, gs, gvt), (u, s, vt) = g, y
+    row, column = (operators["expand_dims"](s, axis=axis) for axis in (-2, -1))
+    gaps = row * row - column * column
+    turn = 1 / (gaps + operators["equal"](gaps, 0) * 1e30)
+    left, right = np_matmul(last_swapped(u), gu), np_matmul(vt, last_swapped(gvt))
+    core = turn * (left - last_swapped(left)) * row + turn * (right - last_swapped(right)) * column
+    whole = np_matmul(np_matmul(u, core + operators["linalg_makediag"](gs)), vt)
+    outside_u = (gu - np_matmul(u, left)) / row
+    outside_v = (gvt - np_matmul(last_swapped(right), vt)) / column
+    return (whole + np_matmul(outside_u, vt) + np_matmul(u, outside_v),)
 
 
 @np_operator(vjp=(lambda g, y, x, like: operators["reshape_like"](g, x), None))
@@ -616,21 +710,37 @@ def alike(*arrays):
     )
 
 
-def real(a):
+def as_real(a):
     """An array as real numbers: whole numbers and truth values as float32."""
     if isinstance(a, NDArray) and onp.dtype(a.dtype).kind != "f":
         return operators["cast"](a, dtype="float32")
     return a
 
 
-def counted(a):
+def both_real(a, b):
+    """Two arrays of one real type: whole numbers take that of the other, float32 beside whole ones."""
+    a, b = alike(a, b)
+    return as_real(a), as_real(b)
+
+
+def counted(a, b):
     """Truth values as whole numbers, for arithmetic with a plain number."""
+    return tuple(
+        operators["cast"](x, dtype="int64") if isinstance(x, NDArray) and x.dtype == bool else x
+        for x in (a, b)
+    )
+
+
+def as_truth(a, b):
+    """A plain number that stands beside truth values, as one of them: any number but 0 is true."""
     if isinstance(a, NDArray) and a.dtype == bool:
-        return operators["cast"](a, dtype="int64")
-    return a
+        return a, bool(b) if isinstance(b, bool | int | float | onp.generic) else b
+    if isinstance(b, NDArray) and b.dtype == bool:
+        return bool(a) if isinstance(a, bool | int | float | onp.generic) else a, b
+    return a, b
 
 
-def pair(op, plain, prepare=alike):
+def pair(op, plain, prepare=alike, beside_number=counted):
     """The function of two arrays or numbers that an operator is; of two numbers it is `plain`."""
 
     def function(x1, x2, out=None):
@@ -638,12 +748,17 @@ def pair(op, plain, prepare=alike):
         if not hasattr(x1, "__array_priority__") and not hasattr(x2, "__array_priority__"):
             return plain(x1, x2)
         if not (isinstance(x1, NDArray) and isinstance(x2, NDArray)):
-            x1, x2 = counted(x1), counted(x2)
+            x1, x2 = beside_number(x1, x2)
         return given(op(*prepare(x1, x2)), out)
 
     function.__name__ = function.__qualname__ = plain.__name__
     function.__doc__ = op.__doc__
     return function
+
+
+def comparison(op, plain):
+    """The function that compares two arrays or numbers."""
+    return pair(op, plain, beside_number=as_truth)
 
 
 def operand(x, function):
@@ -676,6 +791,39 @@ def np_arctan2(x1, x2, /):
     return onp.arctan2(x1, x2)
 
 
+@np_operator(
+    vjp=(
+        lambda g, y, a, b: g * operators["sign"](y) * operators["sign"](a),
+        lambda g, y, a, b: operators["zeros_like"](b),
+    ),
+)
+def np_copysign(x1, x2, /):
+    """The size of x1 with the sign of x2."""
+    return unscaled(onp.copysign(x1, x2).astype(type_of(x1, x2)))
+
+
+@np_operator(
+    vjp=(
+        lambda g, y, a, b: g * 2.0**b,
+        lambda g, y, a, b: g * y * math.log(2),
+    ),
+)
+def np_ldexp(x1, x2, /):
+    """x1 times 2 to the power of x2."""
+    return unscaled((x1 * 2.0**x2).astype(type_of(x1, x2)))
+
+
+def type_of(*operands):
+    """The type of the first array among arrays and numbers."""
+    return next(x.dtype for x in operands if isinstance(x, onp.ndarray) or hasattr(x, "device"))
+
+
+@np_operator(vjp=(None, None))
+def np_lcm(x1, x2, /):
+    """The least common multiple of whole numbers, number by number."""
+    return unscaled(onp.lcm(x1, x2).astype(onp.result_type(x1, x2), copy=False))
+
+
 add = pair(operators["add"], onp.add)
 subtract = pair(operators["subtract"], onp.subtract)
 multiply = pair(operators["multiply"], onp.multiply)
@@ -684,14 +832,15 @@ power = pair(operators["power"], onp.power)
 maximum = pair(operators["maximum"], onp.maximum)
 minimum = pair(operators["minimum"], onp.minimum)
 hypot = pair(operators["hypot"], onp.hypot)
-arctan2 = pair(np_arctan2, onp.arctan2, lambda a, b: alike(real(a), real(b)))
-divide = true_divide = pair(
-    operators["divide"], onp.true_divide, lambda a, b: alike(real(a), real(b))
-)
-equal, not_equal = pair(np_equal, onp.equal), pair(np_not_equal, onp.not_equal)
-less, less_equal = pair(np_less, onp.less), pair(np_less_equal, onp.less_equal)
-greater = pair(np_greater, onp.greater)
-greater_equal = pair(np_greater_equal, onp.greater_equal)
+arctan2 = pair(np_arctan2, onp.arctan2, both_real)
+divide = true_divide = pair(operators["divide"], onp.true_divide, both_real)
+copysign = pair(np_copysign, onp.copysign)
+ldexp = pair(np_ldexp, lambda x1, x2: x1 * 2.0**x2)
+lcm = pair(np_lcm, onp.lcm)
+equal, not_equal = comparison(np_equal, onp.equal), comparison(np_not_equal, onp.not_equal)
+less, less_equal = comparison(np_less, onp.less), comparison(np_less_equal, onp.less_equal)
+greater = comparison(np_greater, onp.greater)
+greater_equal = comparison(np_greater_equal, onp.greater_equal)
 logical_and = pair(np_logical_and, onp.logical_and)
 logical_or = pair(np_logical_or, onp.logical_or)
 logical_xor = pair(np_logical_xor, onp.logical_xor)
@@ -699,6 +848,8 @@ logical_xor = pair(np_logical_xor, onp.logical_xor)
 
 def floor_divide(x1, x2, out=None):
     """The quotient, rounded down; in the type of the arrays."""
+    if not isinstance(x1, NDArray) and not isinstance(x2, NDArray):
+        return onp.floor_divide(x1, x2)
     quotient = operators["floor"](true_divide(x1, x2))
     kept = alike(*[x for x in (x1, x2) if isinstance(x, NDArray)])
     return given(operators["cast"](quotient, dtype=kept[0].dtype), out)
@@ -749,9 +900,12 @@ def truth(test, name):
     return np_operator(kernel, vjp=(None,))
 
 
+np_isfinite = truth(onp.isfinite, "np_isfinite")
 isnan = single(truth(onp.isnan, "np_isnan"), onp.isnan)
 isinf = single(truth(onp.isinf, "np_isinf"), onp.isinf)
-isfinite = single(truth(onp.isfinite, "np_isfinite"), onp.isfinite)
+isposinf = single(truth(onp.isposinf, "np_isposinf"), onp.isposinf)
+isneginf = single(truth(onp.isneginf, "np_isneginf"), onp.isneginf)
+isfinite = single(np_isfinite, onp.isfinite)
 logical_not = single(truth(onp.logical_not, "np_logical_not"), onp.logical_not)
 
 
@@ -769,9 +923,7 @@ def around(x, decimals=0, out=None):
 round = round_ = around  # noqa: A001
 
 
-def rint(x, out=None):
-    """The nearest whole numbers, halves to the even one."""
-    return around(x, 0, out)
+rint = single(operators["rint"], onp.rint)
 
 
 def clip(a, a_min, a_max, out=None):
@@ -838,12 +990,12 @@ def any(a, axis=None, keepdims=False, out=None):  # noqa: A001
 
 def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
     """The mean square of the deviation from the mean along `axis`; `ddof` lessens the count."""
-    a = real(a)
+    a = as_real(a)
     deviation = a - mean(a, axis, dtype, keepdims=True)
     found = mean(deviation * deviation, axis, dtype, keepdims=keepdims)
     if ddof:
         count = a.size / builtins.max(1, found.size)
-        found = found * (count / (count - ddof))
+        found = found * (count / (count - ddof) if count != ddof else math.nan)
     return given(found, out)
 
 
@@ -865,17 +1017,19 @@ def average(a, axis=None, weights=None, returned=False, out=None):
         found = sum(a * weights, axis) / total
     if not returned:
         return given(found, out)
-    return found, full_like(found, a.size / found.size) if total is None else total
+    total = full((), a.size / found.size, found.dtype) if total is None else total
+    return [found, total]
 
 
 def cumsum(a, axis=None, dtype=None, out=None):
     """Running sums along `axis`; with axis=None of all numbers in one row."""
+    dtype = "int64" if dtype is None and isinstance(a, NDArray) and a.dtype == bool else dtype
     return given(operators["cumsum"](a, axis=axis, dtype=dtype), out)
 
 
 def reshape(a, newshape, reverse=False, order="C"):
     """The numbers in another shape, in which one size may be -1."""
-    newshape = (newshape,) if isinstance(newshape, int) else tuple(newshape)
+    newshape = (newshape,) if isinstance(newshape, int | onp.integer) else tuple(newshape)
     return np_reshape(a, newshape=newshape, order=order)
 
 
@@ -909,14 +1063,19 @@ def squeeze(a, axis=None):
     if not isinstance(a, NDArray):
         return operators["squeeze"](a, axis=axis)
     axes = axis if isinstance(axis, tuple | list) or axis is None else (axis,)
-    gone = (
-        range(a.ndim)
-        if axes is None
-        else [i % a.ndim if -a.ndim <= i < a.ndim else i for i in axes]
-    )
-    if axes is not None and not builtins.all(i < a.ndim and a.shape[i] == 1 for i in gone):
-        raise ValueError(f"squeeze: axes {axes} of shape {a.shape} are not all of size 1")
+    gone = range(a.ndim) if axes is None else [axis_of(a, i) for i in axes]
+    if axes is not None and not builtins.all(a.shape[i] == 1 for i in gone):
+        raise BadValue(f"squeeze: axes {axes} of shape {a.shape} are not all of size 1")
     return reshape(a, tuple(n for i, n in enumerate(a.shape) if n != 1 or i not in gone))
+
+
+def axis_of(a, axis):
+    """An axis, counted from the front; BadValue where `a` has none such."""
+    if not isinstance(axis, int | onp.integer) or not -a.ndim <= axis < a.ndim:
+        raise BadValue(
+            f"axis {axis!r} of an array with {a.ndim} axes: give a whole number in range"
+        )
+    return axis % a.ndim
 
 
 def flip(m, axis=None, out=None):
@@ -939,9 +1098,12 @@ def roll(a, shift, axis=None):
     """The numbers moved along `axis`; those that leave at the end come in at the beginning."""
     if axis is None:
         return reshape(roll(ravel(a), shift, 0), a.shape)
-    shifts = shift if isinstance(shift, tuple | list) else (shift,)
     axes = axis if isinstance(axis, tuple | list) else (axis,)
+    shifts = shift if isinstance(shift, tuple | list) else (shift,) * len(axes)
+    if len(shifts) != len(axes):
+        raise BadValue(f"roll: {len(shifts)} shifts for {len(axes)} axes")
     for n, i in zip(shifts, axes):
+        i = axis_of(a, i)  # noqa: PLW2901
         places = (onp.arange(a.shape[i]) - n) % builtins.max(1, a.shape[i])
         a = take(a, places, axis=i)
     return a
@@ -949,6 +1111,8 @@ def roll(a, shift, axis=None):
 
 def rot90(m, k=1, axes=(0, 1)):
     """The array turned by k right angles in the plane of two axes."""
+    if not isinstance(axes, tuple | list) or len(axes) != 2:
+        raise BadValue(f"rot90: axes={axes!r} are two axes")
     first, second = axes
     k %= 4
     if k == 2:
@@ -969,7 +1133,9 @@ def tile(A, reps):
 
 
 def broadcast_to(array, shape):
-    """The array repeated to a shape."""
+    """The array, or the number, repeated to a shape."""
+    if isinstance(array, bool | int | float | onp.generic):
+        array = full((), array)  # noqa: A001
     return np_broadcast_to(array, shape=tuple(sizes(shape)))
 
 
@@ -1048,29 +1214,34 @@ atleast_3d = with_axes(3, lambda shape: ((1, 1, 1), (1, *shape, 1), (*shape, 1))
 
 def split(ary, indices_or_sections, axis=0):
     """Equal parts along an axis, or parts between indices; ValueError where it does not divide."""
-    n = ary.shape[axis]
-    if isinstance(indices_or_sections, int) and n % indices_or_sections:
+    n = ary.shape[axis_of(ary, axis)]
+    whole = isinstance(indices_or_sections, int)
+    if whole and (not indices_or_sections or n % indices_or_sections):
         raise ValueError(f"split: {n} numbers do not divide into {indices_or_sections} equal parts")
     return array_split(ary, indices_or_sections, axis)
 
 
 def array_split(ary, indices_or_sections, axis=0):
     """Parts along an axis, nearly equal or between indices."""
+    axis = axis_of(ary, axis)
     n = ary.shape[axis]
+    if not isinstance(indices_or_sections, int | tuple | list | set):
+        raise ValueError("split: indices_or_sections is an int, or a tuple or list of them")
     if isinstance(indices_or_sections, int):
+        if indices_or_sections < 1:
+            raise BadValue(f"split: into {indices_or_sections} parts")
         small, more = divmod(n, indices_or_sections)
         lengths = [small + 1] * more + [small] * (indices_or_sections - more)
         ends = onp.cumsum(lengths).tolist()
     else:
         ends = [builtins.max(0, i if i >= 0 else i + n) for i in indices_or_sections] + [n]
-    axis %= ary.ndim
     cuts = [slice(a, builtins.max(a, b)) for a, b in zip([0, *ends[:-1]], ends)]
     return [np_getitem(ary, key=(slice(None),) * axis + (cut,)) for cut in cuts]
 
 
 def hsplit(ary, indices_or_sections):
-    """Parts side by side."""
-    return split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1)
+    """Parts side by side, nearly equal."""
+    return array_split(ary, indices_or_sections, 0 if ary.ndim == 1 else 1)
 
 
 def vsplit(ary, indices_or_sections):
@@ -1080,11 +1251,15 @@ def vsplit(ary, indices_or_sections):
 
 def dsplit(ary, indices_or_sections):
     """Parts along the third axis."""
+    if ary.ndim < 3:
+        raise ValueError(f"dsplit: an array of {ary.ndim} axes has no third one")
     return split(ary, indices_or_sections, 2)
 
 
-def meshgrid(*xi, indexing="xy"):
+def meshgrid(*xi, indexing="xy", sparse=False, copy=True):
     """Coordinates on a grid: for each vector an array in which it is repeated along the others."""
+    if sparse or not copy:
+        raise NotImplementedError("meshgrid: only sparse=False and copy=True")
     shapes = [[1] * len(xi) for _ in xi]
     for i, (shape, x) in enumerate(zip(shapes, xi)):
         shape[i] = x.size
@@ -1096,16 +1271,17 @@ def meshgrid(*xi, indexing="xy"):
 def take(a, indices, axis=None, mode="raise", out=None):
     """The slices of `a` along `axis` at `indices` (None: numbers of the flattened array)."""
     if mode not in ("raise", "clip", "wrap"):
-        raise ValueError(f"take: mode is 'raise', 'clip' or 'wrap', not {mode!r}")
+        raise NotImplementedError(f"take: mode is 'raise', 'clip' or 'wrap', not {mode!r}")
     if axis is None:
         a, axis = ravel(a), 0
+    axis = axis_of(a, axis)
     n, key = a.shape[axis], indices._data if isinstance(indices, NDArray) else onp.asarray(indices)
     key = key.astype("int64")
     if mode == "clip":
         key = onp.clip(key, 0, n - 1)
     elif mode == "wrap":
         key = key % n
-    return given(np_getitem(a, key=(slice(None),) * (axis % a.ndim) + (key,)), out)
+    return given(np_getitem(a, key=(slice(None),) * axis + (key,)), out)
 
 
 def where(condition, x=None, y=None):
@@ -1123,7 +1299,11 @@ def where(condition, x=None, y=None):
 
 def nonzero(a):
     """The places of all numbers but 0, an array of int64 for each axis."""
-    return tuple([wrapped(i.astype("int64"), a._ctx) for i in a._data.nonzero()])
+    raw = a._data if a.ndim else a._data.reshape(1)
+    return tuple([wrapped(i.astype("int64"), a._ctx) for i in raw.nonzero()])
+
+
+places = nonzero  # in `npx`, `nonzero` is another function
 
 
 def sort(a, axis=-1, kind=None, order=None):
@@ -1199,8 +1379,41 @@ def outer(a, b):
 def einsum(*operands, **kwargs):
     """Einstein's sum of products: `einsum('ij,jk->ik', a, b)`."""
     subscripts, *arrays = operands
+    if builtins.all(isinstance(a, NDArray) for a in arrays):
+        subscripts, arrays = plainly(subscripts, arrays)
     settings = {"subscripts": subscripts, "optimize": bool(kwargs.get("optimize", False))}
     return given(np_einsum(*alike(*arrays), **settings), kwargs.get("out"))
+
+
+def plainly(subscripts, arrays):
+    """The same sum with letters for `...`, and with the diagonal where an index stood twice in an array."""
+    subscripts = subscripts.replace(" ", "")
+    if "." not in subscripts:
+        inputs, output = spelled_out(subscripts)
+    else:
+        free = [c for c in map(chr, range(65, 91)) if c not in subscripts]
+        inputs, arrow, output = subscripts.partition("->")
+        more = [a.ndim - len(i) + 3 if "." in i else 0 for a, i in zip(arrays, inputs.split(","))]
+        names = "".join(free[: builtins.max(more)])
+        if not arrow:
+            output = "..." + spelled_out(inputs.replace("...", ""))[1]
+        inputs = [
+            i.replace("...", names[len(names) - n :]) for i, n in zip(inputs.split(","), more)
+        ]
+        output = output.replace("...", names)
+    pairs = [once(i, a) for i, a in zip(inputs, arrays)]
+    return ",".join(i for i, _ in pairs) + "->" + output, [a for _, a in pairs]
+
+
+def once(letters, a):
+    """An index set without repetition, and the diagonal of `a` that goes with it."""
+    for letter in letters:
+        while letters.count(letter) > 1:
+            first = letters.index(letter)
+            second = letters.index(letter, first + 1)
+            a = operators["diag"](a, axis1=first, axis2=second)
+            letters = letters[:first] + letters[first + 1 : second] + letters[second + 1 :] + letter
+    return letters, a
 
 
 def diag(array, k=0):
@@ -1215,7 +1428,9 @@ def trace(a, offset=0, axis1=0, axis2=1, out=None):
 
 def tril(m, k=0):
     """Zeros above the k-th diagonal."""
-    return np_where(wrapped(onp.tri(*m.shape[-2:], k, dtype=bool), m._ctx), m, zeros_like(m))
+    rows, columns = m.shape[-2:] if m.ndim > 1 else m.shape * 2
+    m = broadcast_to(m, (rows, columns)) if m.ndim == 1 else m
+    return np_where(wrapped(onp.tri(rows, columns, k, dtype=bool), m._ctx), m, zeros_like(m))
 
 
 def triu(m, k=0):
@@ -1242,6 +1457,117 @@ def beside(a, end, axis):
     return full(shape, end, dtype=a.dtype, ctx=a._ctx)
 
 
+CHOOSING = ("edge", "reflect", "symmetric", "wrap")
+
+
+def pad(x, pad_width, mode="constant", constant_values=0, **settings):
+    """More numbers around an array: `pad_width` before and behind, for each axis."""
+    if mode not in ("constant", *CHOOSING):
+        return by_numpy("pad")(x, pad_width, mode, **settings)
+    if settings or not (mode == "constant" or not constant_values):
+        raise BadValue(f"pad: mode {mode!r} has no argument {', '.join(settings)}")
+    widths = onp.broadcast_to(onp.asarray(pad_width), (x.ndim, 2)).tolist()
+    for axis, ends in enumerate(widths):
+        if mode == "constant" and builtins.any(ends):
+            x = concatenate(bordered(x, ends, axis, constant_values), axis)
+        elif builtins.any(ends):
+            x = take(x, onp.pad(onp.arange(x.shape[axis]), ends, mode), axis)
+    return x if builtins.any(map(builtins.any, widths)) else copy(x)
+
+
+def bordered(x, ends, axis, value):
+    """An array between blocks of one value."""
+    shapes = [(*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in ends]
+    before, behind = (full(s, value, x.dtype, ctx=x._ctx) for s in shapes)
+    return [before, x, behind]
+
+
+def diagonal(a, offset=0, axis1=0, axis2=1):
+    """The diagonal of the matrices that two axes span, as the last axis."""
+    return operators["diag"](a, k=offset, axis1=axis1, axis2=axis2)
+
+
+def diagflat(array, k=0):
+    """A matrix with all numbers of an array on its k-th diagonal."""
+    return diag(ravel(array), k)
+
+
+def polyval(p, x):
+    """The polynomial with coefficients `p`, the highest power first, at `x` (Horner's scheme)."""
+    y = zeros_like(x)
+    for i in range(p.shape[0]):
+        y = y * x + np_getitem(p, key=i)
+    return y
+
+
+@np_operator(vjp=(lambda g, y, x, nan, posinf, neginf: np_where(np_isfinite(x), g, 0 * y),))
+def np_nan_to_num(x, /, nan=0.0, posinf=None, neginf=None):
+    """Numbers for what is none: `nan` where there is none, the type's limits where it is infinite."""
+    return unscaled(onp.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf))
+
+
+def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None, **_):
+    """Numbers for what is none: `nan` for nan, and the type's limits, or others, for infinities."""
+    if not isinstance(x, NDArray):
+        return onp.nan_to_num(x, copy, nan, posinf, neginf)
+    found = np_nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf)
+    return found if copy else given(found, x)
+
+
+def ediff1d(ary, to_end=None, to_begin=None):
+    """Differences of neighbours in the flattened array, between what stands before and behind them."""
+    ends = [
+        array(e, ary.dtype) if isinstance(e, list | int | float) else e for e in (to_begin, to_end)
+    ]
+    parts = [ends[0], diff(ravel(ary)), ends[1]]
+    return concatenate([ravel(p) for p in parts if p is not None])
+
+
+def window(plain):
+    """The function that gives NumPy's window, in float32."""
+
+    def function(M, dtype=None, ctx=None):
+        return wrapped(plain(M).astype(real_dtype(dtype)), ctx)
+
+    function.__name__, function.__doc__ = plain.__name__, f"NumPy's window `{plain.__name__}`."
+    return function
+
+
+hanning, hamming, blackman = window(onp.hanning), window(onp.hamming), window(onp.blackman)
+
+
+def ranked(name):
+    """NumPy's `percentile` or `quantile` under MXNet's arguments: `interpolation` is the method."""
+
+    def function(
+        a, q, axis=None, out=None, overwrite_input=None, interpolation="linear", keepdims=False
+    ):
+        settings = {"method": interpolation, "keepdims": keepdims, "out": out}
+        return by_numpy(name)(as_real(a), q, over(axis), **settings)
+
+    function.__name__, function.__doc__ = name, f"NumPy's `{name}`, without a gradient."
+    return function
+
+
+percentile, quantile = ranked("percentile"), ranked("quantile")
+
+
+def bincount(x, weights=None, minlength=0):
+    """How often each whole number occurs, or the sum of the weights of its places, in their type."""
+    found = by_numpy("bincount")(x, weights, minlength)
+    return astype(found, x.dtype if weights is None else weights.dtype)
+
+
+def delete(arr, obj, axis=None):
+    """An array without the slices at `obj`: an index, a slice or several indices."""
+    return by_numpy("delete")(arr, np_key(obj), axis)
+
+
+def insert(arr, obj, values, axis=None):
+    """An array with `values` put in before the indices `obj`."""
+    return by_numpy("insert")(arr, np_key(obj), values, axis)
+
+
 # --- Making arrays --------------------------------------------------------------------------------
 
 
@@ -1255,7 +1581,7 @@ def array(object, dtype=None, ctx=None):  # noqa: A002
     if isinstance(object, NDArray):
         dtype = object.dtype if dtype is None else dtype
         object = object.asnumpy()  # noqa: A001
-    elif isinstance(object, list | tuple):
+    elif isinstance(object, list | tuple | range):
         object = unpacked(object)  # noqa: A001
     elif isinstance(object, onp.ndarray | onp.generic):
         dtype = object.dtype if dtype is None else dtype
@@ -1371,11 +1697,18 @@ def np_key(key):
 def getitem(self, key):
     """`x[key]`, by NumPy's rules."""
     try:
-        return np_getitem(self, key=np_key(key))
+        found = np_getitem(self, key=np_key(key))
+        if not found._data.flags.c_contiguous and found._data.base is not None:
+            found._data = found._data.copy()  # a column is no view in MXNet: columns may be swapped
+        return found
     except MXNetError as error:
         if isinstance(error.__cause__, IndexError | ValueError):
-            raise IndexError(str(error)) from None
+            raise (BadKey if isinstance(key, str | float) else IndexError)(str(error)) from None
         raise
+
+
+class BadKey(IndexError, ValueError):
+    """What cannot be an index at all: the error of NumPy and that of MXNet in one."""
 
 
 def setitem(self, key, value):
@@ -1390,8 +1723,16 @@ def setitem(self, key, value):
             onp.array(unpacked(value) if isinstance(value, list | tuple) else value), self._ctx
         )
     elif not isinstance(value, bool | int | float | onp.generic):
-        raise ArgumentError(f"type {type(value)} cannot be written into an array")
-    raw[np_key(key)] = alone(value)
+        raise NotWritable(f"type {type(value)} cannot be written into an array")
+    try:
+        raw[np_key(key)] = alone(value)
+    except (ValueError, IndexError) as error:
+        kind = BadKey if isinstance(key, str | float) else KINDS[error.__class__]
+        raise kind(f"writing {summary(value)} to x[{key!r}], x: {summary(self)}: {error}") from None
+
+
+class NotWritable(ArgumentError, NotImplementedError):
+    """What cannot be written into an array."""
 
 
 def walk(self):
@@ -1423,6 +1764,8 @@ for name, function in {
     setattr(ndarray, f"__{name}__", function)
     setattr(ndarray, f"__r{name}__", swapped(function))
     setattr(ndarray, f"__i{name}__", in_place(function))
+# As in MXNet, `x **= 2` makes a new array.
+ndarray.__ipow__, ndarray.__ifloordiv__ = power, floor_divide
 ndarray.__eq__, ndarray.__ne__ = equal, not_equal
 ndarray.__lt__, ndarray.__le__ = less, less_equal
 ndarray.__gt__, ndarray.__ge__ = greater, greater_equal
@@ -1438,7 +1781,7 @@ def bitwise(function, name):
 
     kernel.__name__ = kernel.__qualname__ = f"np_{name}"
     kernel.__doc__ = f"`{name}` of whole numbers or truth values, bit by bit."
-    return pair(np_operator(kernel, vjp=(None, None)), function)
+    return comparison(np_operator(kernel, vjp=(None, None)), function)
 
 
 bitwise_and = bitwise(onp.bitwise_and, "bitwise_and")
@@ -1456,6 +1799,8 @@ invert = bitwise_not = single(np_invert, onp.invert)
 ndarray.__and__ = ndarray.__rand__ = bitwise_and
 ndarray.__or__ = ndarray.__ror__ = bitwise_or
 ndarray.__xor__ = ndarray.__rxor__ = bitwise_xor
+for name in ("and", "or", "xor"):
+    setattr(ndarray, f"__i{name}__", in_place(getattr(ndarray, f"__{name}__")))
 ndarray.__invert__ = invert
 
 
@@ -1526,19 +1871,33 @@ ndarray.clip = clip_method
 
 FALLBACK = frozenset(
     """
+    real
     allclose apply_along_axis apply_over_axes argpartition argwhere array_equal array_equiv
-    bincount blackman choose compress copysign corrcoef correlate count_nonzero cov delete
-    diag_indices_from diagflat diagonal digitize divmod ediff1d extract flatnonzero
-    float_power frexp gcd hamming hanning heaviside histogram histogram2d histogramdd
-    histogram_bin_edges i0 in1d insert interp intersect1d isclose isin isneginf isposinf
-    ix_ kron lcm ldexp lexsort median modf msort nan_to_num nanargmax nanargmin nancumprod
+    choose compress corrcoef correlate count_nonzero cov
+    diag_indices_from digitize divmod extract flatnonzero
+    float_power frexp gcd heaviside histogram histogram2d histogramdd
+    histogram_bin_edges i0 in1d interp intersect1d isclose isin
+    ix_ kron lexsort median modf msort nanargmax nanargmin nancumprod
     nancumsum nanmax nanmean nanmedian nanmin nanpercentile nanprod nanquantile nanstd
-    min_scalar_type nansum nanvar packbits pad partition percentile piecewise poly polyadd polydiv polyfit
-    polyint polymul polysub polyval positive ptp quantile resize rollaxis roots
+    min_scalar_type nansum nanvar packbits partition piecewise poly polyadd polydiv polyfit
+    polyint polymul polysub positive ptp resize rollaxis roots
     searchsorted select setdiff1d setxor1d signbit spacing take_along_axis tri tril_indices
     tril_indices_from trim_zeros triu_indices triu_indices_from union1d unique unpackbits
     unravel_index unwrap vander
     """.split()  # noqa: SIM905
+)
+AS_ARRAYS = frozenset(
+    [
+        "bincount",
+        "delete",
+        "histogram",
+        "insert",
+        "resize",
+        "unique",
+        "percentile",
+        "quantile",
+        "unravel_index",
+    ]
 )
 NAMES = {
     "e",
@@ -1585,6 +1944,10 @@ def msort(a):
     return sort(a, 0)
 
 
+NAN = NaN = math.nan
+PINF, NINF, PZERO, NZERO = math.inf, -math.inf, 0.0, -0.0
+
+
 def trapz(y, x=None, dx=1.0, axis=-1):
     """The integral by the trapezoidal rule, carried out by NumPy."""
     return by_numpy("trapezoid")(y, x=x, dx=dx, axis=axis)
@@ -1606,15 +1969,19 @@ def genfromtxt(*args, **kwargs):
 
 
 def by_numpy(name, space=onp):
-    """NumPy's function on the numbers of our arrays; its arrays become ours, float64 float32 if all were."""
-    plain = getattr(space, name)
+    """NumPy's function on the numbers of our arrays; its arrays become ours."""
+    plain, as_arrays = getattr(space, name), name in AS_ARRAYS
 
-    def function(*args, **kwargs):
+    def function(*args, out=None, **kwargs):
         arrays = []
         raw = [lowered(a, arrays) for a in args]
-        found = plain(*raw, **{k: lowered(a, arrays) for k, a in kwargs.items()})
-        narrow = bool(arrays) and not [a for a in arrays if a.dtype == onp.float64]
-        return raised(found, arrays[0]._ctx if arrays else None, narrow)
+        named = {k: lowered(a, arrays) for k, a in kwargs.items()}
+        try:
+            found = plain(*raw, **named)
+        except (TypeError, ValueError, IndexError) as error:
+            kind = next(KINDS[k] for k in KINDS if isinstance(error, k))
+            raise kind(f"{name}: {error}") from error
+        return given(raised(found, arrays[0]._ctx, as_arrays) if arrays else found, out)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"NumPy's `{name}`, carried out by NumPy: no gradient passes."
@@ -1629,23 +1996,39 @@ def lowered(a, arrays):
     return type(a)(lowered(one, arrays) for one in a) if type(a) in (list, tuple) else a
 
 
-def raised(found, ctx, narrow):
-    """What NumPy found, its arrays as ours."""
+def raised(found, ctx, as_arrays):
+    """What NumPy found, its arrays as ours; single numbers too, if `as_arrays`."""
     if isinstance(found, tuple | list):
-        return (
-            type(found)(raised(one, ctx, narrow) for one in found)
-            if type(found)
-            in (
-                tuple,
-                list,
-            )
-            else tuple(raised(one, ctx, narrow) for one in found)
+        parts = [raised(one, ctx, as_arrays) for one in found]
+        return parts if type(found) is list else tuple(parts)
+    kinds = onp.ndarray | onp.generic if as_arrays else onp.ndarray
+    return wrapped(found, ctx) if isinstance(found, kinds) and found.dtype.kind in "fiub" else found
+
+
+def own_function(name, space):
+    """Our function for one of NumPy's, of the main namespace or of `linalg`; None if there is none."""
+    part = {"numpy": ".", "numpy.linalg": ".linalg"}.get(space)
+    if part is None or name.startswith("_"):
+        return None
+    return getattr(importlib.import_module(part, "minigluon.numpy"), name, None)
+
+
+def answer(function, args, kwargs):
+    """Carry out a call of NumPy's in which one of our arrays stands."""
+    ours = own_function(function.__name__, getattr(function, "__module__", None) or "numpy")
+    if ours is not None:
+        return ours(*args, **kwargs)
+    if autograd.is_recording():
+        raise ValueError(
+            f"NumPy would carry out {function.__name__!r}, without a gradient: call it outside of record(), "
+            "or on x.asnumpy()"
         )
-    if isinstance(found, onp.ndarray | onp.generic) and found.dtype.kind in "fiub":
-        return wrapped(
-            found.astype("float32") if narrow and found.dtype == onp.float64 else found, ctx
-        )
-    return found
+    arrays = []
+    raw = [lowered(a, arrays) for a in args]
+    found = function(*raw, **{k: lowered(a, arrays) for k, a in kwargs.items()})
+    return raised(found, arrays[0]._ctx, True) if arrays else found
+
+
 
 
 def shape(a):

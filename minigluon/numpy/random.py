@@ -2,6 +2,8 @@
 
 # Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
 
+import math
+
 import numpy as onp
 
 from minigluon import random as laws
@@ -151,7 +153,7 @@ def multinomial(n, pvals, size=None):
     p = onp.asarray(pvals, "float64")
     if p.sum() > 1 + 1e-6:
         raise ValueError("multinomial: the probabilities sum to more than 1")
-    drawn = choice(len(p), (*shape, n), p=p).asnumpy().reshape(-1, n)
+    drawn = choice(len(p), (*shape, n), p=p).asnumpy().reshape(math.prod(shape), n)
     counts = onp.stack([onp.bincount(row, minlength=len(p)) for row in drawn])
     return array(counts.reshape(*shape, len(p)), dtype="int64")
 

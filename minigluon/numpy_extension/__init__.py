@@ -7,11 +7,19 @@ import importlib
 from numpy import broadcast_shapes
 
 from minigluon import ops
-from minigluon.context import cpu, cpu_pinned, current_context, gpu, num_gpus
+from minigluon.context import (
+    Context,
+    cpu,
+    cpu_pinned,
+    current_context,
+    gpu,
+    gpu_memory_info,
+    num_gpus,
+)
 from minigluon.ndarray import utils
 from minigluon.ndarray.ndarray import waitall
 from minigluon.numpy import random as laws
-from minigluon.numpy.multiarray import as_np, nonzero
+from minigluon.numpy.multiarray import as_np, places, stack, swapaxes
 from minigluon.numpy.scope import is_np_array, is_np_shape, reset_np, set_np
 from minigluon.op import operators
 from minigluon.random import seed
@@ -22,6 +30,7 @@ generators_anew = seed
 
 ops.load()
 __all__ = [
+    "Context",
     "cpu",
     "cpu_pinned",
     "current_context",
@@ -29,6 +38,7 @@ __all__ = [
     "is_np_array",
     "is_np_shape",
     "load",
+    "gpu_memory_info",
     "nonzero",
     "num_gpus",
     "random",
@@ -109,6 +119,11 @@ def without_ones(a, codes):
     return a.reshape(kept), [c for c in codes if c != -3]
 
 
+def nonzero(a):
+    """The places of all numbers but 0, one a row, int64."""
+    return swapaxes(stack(places(a)), 0, 1)
+
+
 def save(file, arr):
     """Write an array, a list or a dictionary of them to a file."""
     utils.save(file, arr)
@@ -165,7 +180,7 @@ def batched(batch_shape, *params):
 def __getattr__(name):
     """An operator under its name here, or the functions on images."""
     if name == "image":
-        return importlib.import_module("minigluon.ndarray.image")
+        return importlib.import_module(f"{__name__}.image")
     if name not in OPERATORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = globals()[name] = operators[OPERATORS[name]]

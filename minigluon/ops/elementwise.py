@@ -741,7 +741,7 @@ def in_place(op, ufunc=None):
 NDArray.__iadd__, NDArray.__isub__ = in_place(add, np.add), in_place(subtract, np.subtract)
 NDArray.__imul__ = in_place(multiply, np.multiply)
 NDArray.__itruediv__ = in_place(divide, np.divide)
-NDArray.__imod__, NDArray.__ipow__ = in_place(modulo), in_place(power)
+NDArray.__imod__ = in_place(modulo)  # `x **= 2` makes a new array, as in MXNet
 
 
 def astype(self, dtype, copy=True):

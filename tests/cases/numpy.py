@@ -78,6 +78,16 @@ ROWS = [
     Row("_np_logical_not", (np.array([0.0, 2.0]),), {}, np.logical_not, ()),
     Row("_np_around", (A,), {"decimals": 1}, np.round, ()),
     Row("_np_arctan2", (A, B), {}, np.arctan2),
+    Row("_np_copysign", (A, B), {}, np.copysign),
+    Row("_np_ldexp", (A, B), {}, lambda a, b: a * 2.0**b),
+    Row("_np_lcm", (I, I.T), {}, np.lcm, ()),
+    Row("_np_nan_to_num", (A,), {}, np.nan_to_num),
+    Row(
+        "_np_nan_to_num", (np.array([np.nan, np.inf]),), {"nan": 1.0}, np.nan_to_num, (), note="nan"
+    ),
+    Row("_np_isposinf", (np.array([np.nan, np.inf, -np.inf]),), {}, np.isposinf, ()),
+    Row("_np_isneginf", (np.array([np.nan, np.inf, -np.inf]),), {}, np.isneginf, ()),
+    Row("_np_svd", (B,), {}, lambda a: tuple(np.linalg.svd(a, full_matrices=False))),
     Row(
         "_np_where",
         (B > 0, A, B),
