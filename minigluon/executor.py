@@ -22,7 +22,9 @@ __all__ = [
     "closed",
     "evaluate",
     "filled",
+    "group_of",
     "inert",
+    "moved_to",
     "requests",
     "resized",
     "run",
@@ -34,10 +36,10 @@ __all__ = [
 # --- Running --------------------------------------------------------------------------------------
 
 
-def run(entries, values, ctx, hooks=()):
+def run(entries, values, ctx, hooks=(), groups=None):
     """The values of `entries`, NDArrays, from those of the variables, {name: NDArray}.
 
-    `hooks` are pairs (callback, whether it hears of inputs too), called as in `register_op_hook`; "variables"
+    `groups`, {ctx_group: device}, says where the nodes of a group compute. `hooks` are pairs (callback, whether it hears of inputs too), called as in `register_op_hook`; "variables"
     stands for inputs under the name of the variable as well.
     """
     made = {}
@@ -46,6 +48,8 @@ def run(entries, values, ctx, hooks=()):
             made[node] = [values[node.name]]
             continue
         inputs = [made[a[0]][a[1]] if type(a) is tuple else a for a in node.inputs]
+        if groups:
+            inputs = moved_to(group_of(node, groups, ctx), inputs)
         try:
             out = node.op(*inputs, **node.settings)
         except MXNetError as error:
@@ -57,6 +61,16 @@ def run(entries, values, ctx, hooks=()):
             shown = inputs if inputs_too else ()
             tell(callback, node, shown, made[node], inputs_too == "variables")
     return [made[node][i] for node, i in entries]
+
+
+def group_of(node, groups, ctx):
+    """The device on which a node computes, or a variable lies: that of its `ctx_group`, else `ctx`."""
+    return (groups or {}).get(node.attrs.get("__ctx_group__"), ctx)
+
+
+def moved_to(ctx, inputs):
+    """The inputs of a call on its device; the way there is recorded, as a gradient takes it back."""
+    return [a.as_in_context(ctx) if isinstance(a, NDArray) else a for a in inputs]
 
 
 def tell(callback, node, inputs, outputs, variables=False):
@@ -114,8 +128,9 @@ class Executor:
     `arg_dict`, `grad_dict`, `aux_dict` and `output_dict` hold the arrays by name.
     """
 
-    def __init__(self, symbol, ctx, args, grads, grad_req, states):
+    def __init__(self, symbol, ctx, args, grads, grad_req, states, groups=None):
         self._symbol, self._ctx, self._outputs, self._hooks = symbol, ctx, None, ()
+        self._groups = groups
         self.arg_dict, self.grad_dict, self.aux_dict = args, grads, states
         self._grad_req = grad_req
         self._entries = closed(symbol._entries, {**args, **states})
@@ -162,7 +177,7 @@ class Executor:
             [self._grad_req[n] for n in wanted],
         )
         with autograd.Scope(bool(wanted), bool(is_train)):
-            self._outputs = run(self._entries, own, self._ctx, self._hooks)
+            self._outputs = run(self._entries, own, self._ctx, self._hooks, self._groups)
         return self._outputs
 
     def backward(self, out_grads=None, is_train=True):
@@ -202,7 +217,7 @@ class Executor:
         arrays = [*self.arg_dict.values(), *self.aux_dict.values(), *self.outputs]
         arrays += [g for g in self.grad_dict.values() if g is not None]
         size = sum(a.size * a.dtype().itemsize for a in arrays)
-        return f"{self._symbol.debug_str()}\nTotal {size // 2**20} MB allocated\n"
+        return f"{self._symbol.debug_str()}Total {size // 2**20} MB allocated\n"
 
     # --- Binding ----------------------------------------------------------------------------------
 
@@ -239,7 +254,8 @@ class Executor:
                 (self.aux_dict, states),
             )
         ]
-        return Executor(self._symbol, self._ctx, parts[0], parts[1], self._grad_req, parts[2])
+        found = self._symbol, self._ctx, parts[0], parts[1], self._grad_req, parts[2]
+        return Executor(*found, self._groups)
 
 
 def resized(array, shape, ctx):
@@ -270,12 +286,29 @@ def by_name(names, given, what, partial=False):
 def requests(names, grad_req):
     """{name: 'write', 'add' or 'null'} of one for all, a list, or a dictionary; 'null' by default."""
     if isinstance(grad_req, str):
-        return dict.fromkeys(names, grad_req)
-    return {**dict.fromkeys(names, "null"), **by_name(names, grad_req, "grad_req", True)}
+        found = dict.fromkeys(names, grad_req)
+    else:
+        found = {**dict.fromkeys(names, "null"), **by_name(names, grad_req, "grad_req", True)}
+    unknown = {*found.values()} - {"write", "add", "null", "inplace"}
+    if unknown:
+        raise ValueError(f"grad_req must be 'write', 'add' or 'null', not {unknown.pop()!r}")
+    return found
 
 
-def bind(self, ctx, args, args_grad=None, grad_req="write", aux_states=None, **_):
-    """An Executor of this graph on `args`: a list in the order of `list_arguments`, or a dict."""
+def bind(
+    self,
+    ctx,
+    args,
+    args_grad=None,
+    grad_req="write",
+    aux_states=None,
+    group2ctx=None,
+    shared_exec=None,
+):
+    """An Executor of this graph on `args`: a list in the order of `list_arguments`, or a dict.
+
+    `group2ctx` is {name: device} for the nodes made in `AttrScope(ctx_group=name)`.
+    """
     names, states = self.list_arguments(), self.list_auxiliary_states()
     args = by_name(names, args, "args")
     for name, a in args.items():
@@ -283,11 +316,26 @@ def bind(self, ctx, args, args_grad=None, grad_req="write", aux_states=None, **_
             raise TypeError(f"bind: argument {name} must be an NDArray, not {type(a).__name__}")
     grads = dict.fromkeys(names) | by_name(names, args_grad or {}, "args_grad", partial=True)
     reqs = requests(names, grad_req)
-    return Executor(self, ctx, args, grads, reqs, by_name(states, aux_states or {}, "aux_states"))
+    states = by_name(states, aux_states or {}, "aux_states")
+    return Executor(self, ctx, args, grads, reqs, states, group2ctx)
 
 
-def simple_bind(self, ctx, grad_req="write", type_dict=None, stype_dict=None, **kwargs):
-    """An Executor on fresh arrays, zeros, whose shapes follow from those that are given."""
+def simple_bind(
+    self,
+    ctx,
+    grad_req="write",
+    type_dict=None,
+    stype_dict=None,
+    group2ctx=None,
+    shared_arg_names=None,
+    shared_exec=None,
+    shared_buffer=None,
+    **kwargs,
+):
+    """An Executor on fresh arrays, zeros, whose shapes follow from those that are given.
+
+    A variable of a `ctx_group` lies on the device that `group2ctx` names for it.
+    """
     shapes = {k: v for k, v in kwargs.items() if isinstance(v, list | tuple)}
     found = self.infer_shape_partial(**shapes)
     unknown = [n for n, s in zip(self.list_arguments(), found[0]) if not complete(s or None)]
@@ -295,13 +343,14 @@ def simple_bind(self, ctx, grad_req="write", type_dict=None, stype_dict=None, **
         raise MXNetError(f"simple_bind: give the shapes of {', '.join(unknown)}")
     types = types_of(self._entries, type_dict or {})
     types = {node.name: t for (node, _), t in types.items() if node.op is None}
+    at = {n.name: group_of(n, group2ctx, ctx) for n in in_order(self._entries) if n.op is None}
     names, states = self.list_arguments(), self.list_auxiliary_states()
-    args = {n: zeros(s, ctx, types.get(n)) for n, s in zip(names, found[0])}
-    aux = {n: zeros(s, ctx, types.get(n)) for n, s in zip(states, found[2])}
+    args = {n: zeros(s, at[n], types.get(n)) for n, s in zip(names, found[0])}
+    aux = {n: zeros(s, at[n], types.get(n)) for n, s in zip(states, found[2])}
     reqs = requests(names, grad_req)
     wanted = [n for n in names if reqs[n] != "null"]
-    grads = {n: zeros(args[n].shape, ctx, args[n].dtype) for n in wanted}
-    return self.bind(ctx, args, grads, reqs, aux)
+    grads = {n: zeros(args[n].shape, at[n], args[n].dtype) for n in wanted}
+    return self.bind(ctx, args, grads, reqs, aux, group2ctx)
 
 
 def evaluate(self, ctx=None, **kwargs):

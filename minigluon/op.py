@@ -3,6 +3,7 @@
 # Written from chapters/01_operators.ipynb: edit the chapter, then run `minigluon export`.
 
 import inspect
+import re
 import sys
 from functools import partial, update_wrapper
 
@@ -16,6 +17,7 @@ __all__ = [
     "Operand",
     "attach",
     "bind",
+    "called_arrays",
     "describe",
     "failure",
     "interpreters",
@@ -73,6 +75,7 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True, listed=True)
     op.kernel, op.rules, op.name, op.infer = kernel, vjp, kernel.__name__, None
     op.aliases, op.same_dtype, op.visible = aliases, same_dtype, None
     op.inputs, op.outputs = None, None  # which arrays, how many outputs: known before a call
+    op.choices = {}  # setting -> what it may be: a graph refuses others when it is written
     read_signature(op)
     most, known, names = op.most, op.known, op.settings
     op.vjp = partial(attach, op, "rules")  # @multiply.vjp
@@ -130,6 +133,9 @@ def bind(op, args, settings):
         args += tuple(settings.pop(name, None) for name in op.arrays[len(args) :])
         while args and args[-1] is None and len(args) > len(op.required):
             args = args[:-1]
+    if op.most == sys.maxsize:
+        settings = dict(settings)
+        args += tuple(settings.pop(name) for name in called_arrays(op, settings))
     unknown = settings.keys() - op.known
     if unknown:
         for a in args:  # some kinds of array take more, such as the name of a node
@@ -139,6 +145,12 @@ def bind(op, args, settings):
         given = ", ".join(sorted(unknown))
         raise MXNetError(f"{op.name} takes {signature(op)}: it has no argument {given}")
     return args, settings
+
+
+def called_arrays(op, settings):
+    """The keywords that are arrays of an operator of any number: its own names, or `arg0`, `arg1` …"""
+    names = {*op.arrays, *(op.inputs(**settings) if op.inputs else ())}
+    return [n for n in settings if n not in op.known and (n in names or re.fullmatch(r"arg\d+", n))]
 
 
 def signature(op):

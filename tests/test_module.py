@@ -297,3 +297,49 @@ def test_a_batch_may_have_data_alone():
     module.set_params(dict(zip(names, learnt.values())), {}, allow_missing=True)
     module.forward(batch([mx.nd.ones((1, 3))]))
     assert module.get_outputs()[0].asnumpy().tolist() == [[0.5, 0.5]]
+
+
+def test_an_executor_group_is_a_face_of_a_module():
+    from minigluon.module.executor_group import DataParallelExecutorGroup
+
+    x = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3, name="fc")
+    symbol = mx.sym.SoftmaxOutput(x, name="softmax")
+    names, shape = ["fc_weight", "fc_bias"], (10, 6)
+    contexts = [mx.cpu(0), mx.cpu(1)]
+
+    def group(shared):
+        labels = [("softmax_label", (10,))]
+        return DataParallelExecutorGroup(
+            symbol, contexts, [1, 1], [("data", shape)], labels, names, True, False, shared
+        )
+
+    one = group(None)
+    two = group(one)
+    assert [sorted(d) for d in one.shared_data_arrays] == [["data", "softmax_label"]] * 2
+    assert two.shared_data_arrays is one.shared_data_arrays
+    for a, b in zip(one.execs, two.execs):
+        for name in names:
+            assert np.shares_memory(a.arg_dict[name]._data, b.arg_dict[name]._data)
+            assert np.shares_memory(a.grad_dict[name]._data, b.grad_dict[name]._data)
+    one.set_params({"fc_weight": mx.nd.ones((3, 6)), "fc_bias": mx.nd.zeros((3,))}, {})
+    batch = mx.io.DataBatch([mx.nd.ones(shape)], [mx.nd.ones((10,))])
+    one.forward(batch, is_train=True)
+    one.backward()
+    assert np.allclose(one.get_outputs()[0].asnumpy(), 1 / 3)
+    assert np.allclose(sum(g.asnumpy() for g in one.grad_arrays[1]), [10 / 3, -20 / 3, 10 / 3])
+    assert [a.shape for a in one.param_arrays[0]] == [(3, 6)] * 2
+    found = {}
+    one.get_params(found, {})
+    assert sorted(found) == sorted(names)
+
+
+def test_a_module_with_groups_of_devices():
+    with mx.AttrScope(ctx_group="a"):
+        y = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3, name="fc")
+    for groups in ({"a": [mx.cpu(1)]}, {"a": mx.cpu(1)}, [{"a": mx.cpu(1)}]):
+        module = mx.mod.Module(y, label_names=None, group2ctxs=groups)
+        module.bind([("data", (2, 3))])
+        module.init_params()
+        module.forward(mx.io.DataBatch([mx.nd.ones((2, 3))]))
+        assert module._exec_group.execs[0].arg_dict["fc_weight"].context == mx.cpu(1)
+        assert module.get_outputs()[0].context == mx.cpu(0)

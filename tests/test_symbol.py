@@ -670,3 +670,106 @@ def test_outputs_are_called_as_in_mxnet():
     assert S.contrib.Proposal(d, d, d, name="p").list_outputs() == ["p_output0"]
     found = S.contrib.MultiBoxTarget(d, d, d, name="m").list_outputs()
     assert found == ["m_loc_target", "m_loc_mask", "m_cls_target"]
+
+
+def test_arrays_by_name_of_operators_of_any_number():
+    up = S.UpSampling(
+        data=S.var("x"), weight=S.var("w"), scale=2, sample_type="bilinear", num_filter=3
+    )
+    assert up.infer_shape(x=(1, 3, 4, 4))[:2] == ([(1, 3, 4, 4), (3, 1, 4, 4)], [(1, 3, 8, 8)])
+    made = S.UpSampling(S.var("x"), scale=2, sample_type="bilinear", num_filter=3, name="u")
+    assert made.list_arguments() == ["x", "u_weight"]
+    assert made.attr_dict()["u_weight"]["__init__"] == '["bilinear", {}]'
+    assert S.Concat(arg0=S.var("a"), arg1=S.var("b"), dim=0).list_arguments() == ["a", "b"]
+    with pytest.raises(MXNetError, match="no argument blub"):
+        S.Concat(blub=S.var("a"))
+    for name in ("SequenceMask", "SequenceLast", "SequenceReverse"):
+        y = getattr(S, name)(S.var("x"), use_sequence_length=True, name="q")
+        assert y.list_arguments() == ["x", "q_sequence_length"]
+
+
+WRONG_SETTINGS = [
+    ("Activation", {"act_type": "foo"}, "act_type is 'foo': it must be one of 'relu'"),
+    ("LeakyReLU", {"act_type": "foo"}, "'leaky'"),
+    ("Pooling", {"kernel": (2, 2), "pool_type": "foo"}, "'max'"),
+    ("SoftmaxOutput", {"normalization": "foo"}, "'valid'"),
+    ("BatchNorm", {"eps": "foo"}, "it must be a number"),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "says"), WRONG_SETTINGS)
+def test_wrong_settings_are_refused_when_the_graph_is_written(name, settings, says):
+    with pytest.raises(MXNetError, match=says):
+        getattr(S, name)(S.var("x"), **settings)
+
+
+def test_settings_may_be_texts():
+    y = S.FullyConnected(S.var("x"), num_hidden="3", no_bias="True")
+    assert y.infer_shape(x=(2, 5)) == ([(2, 5), (3, 5)], [(2, 3)], [])
+    y = S.Pooling(S.var("x"), kernel="(2, 2)", stride="(2L, 2L)", pool_type="avg")
+    assert y.infer_shape(x=(1, 1, 4, 4))[1] == [(1, 1, 2, 2)]
+
+
+def test_shapes_go_back_through_moves_of_axes():
+    x, i = S.var("x"), S.var("i", shape=(4, 2, 3))
+    for y, shape in [
+        (S.transpose(x, axes=(2, 0, 1)), (2, 3, 4)),
+        (S.swapaxes(x, 0, 2), (3, 2, 4)),
+        (S.flip(x, axis=0), (4, 2, 3)),
+        (S.slice_axis(x, axis=0, begin=0, end=1), (0, 2, 3)),
+    ]:
+        found = (y + S.var("i", shape=(1, 2, 3)) if shape[0] == 0 else y + i).infer_shape_partial()
+        assert found[0][0] == shape
+    left = S.ones(shape=[2, -1]) + S.transpose(S.ones(shape=[3, -1]))
+    assert left.bind(mx.cpu(), {}).forward()[0].shape == (2, 3)
+    data = S.var("data", shape=(0, 20))
+    assert S.slice(data, begin=(2, 3), end=(5, 10)).infer_shape_partial()[1] == [(0, 7)]
+    assert S.slice(data, begin=(None, 3), end=(5, 10), step=(1, 3)).infer_shape_partial()[1] == [
+        (0, 3)
+    ]
+
+
+def test_groups_of_nodes_have_devices():
+    with mx.AttrScope(ctx_group="a"):
+        f = S.FullyConnected(S.var("x"), num_hidden=4, name="f")
+    with mx.AttrScope(ctx_group="b"):
+        y = S.FullyConnected(S.relu(f), num_hidden=2, name="g")
+    groups = {"a": mx.cpu(1), "b": mx.cpu(2)}
+    e = y.simple_bind(mx.cpu(0), group2ctx=groups, x=(2, 3))
+    assert [a.context for a in e.arg_arrays] == [mx.cpu(1)] * 3 + [mx.cpu(2)] * 2
+    values = {n: mx.nd.random.uniform(shape=a.shape) for n, a in e.arg_dict.items()}
+    e.forward(is_train=True, **values)
+    e.backward(mx.nd.ones((2, 2), ctx=mx.cpu(2)))
+    plain = y.bind(mx.cpu(0), values, {n: a.zeros_like() for n, a in values.items()})
+    plain.forward(is_train=True)
+    plain.backward(mx.nd.ones((2, 2)))
+    assert e.outputs[0].context == mx.cpu(2)
+    assert (e.outputs[0].asnumpy() == plain.outputs[0].asnumpy()).all()
+    for name, g in e.grad_dict.items():
+        assert g.context == e.arg_dict[name].context
+        assert (g.asnumpy() == plain.grad_dict[name].asnumpy()).all()
+
+
+def test_a_graph_prints_as_in_mxnet():
+    bn = S.BatchNorm(S.FullyConnected(S.var("x"), num_hidden=3, name="f") * 2, name="b")
+    assert bn.debug_str().splitlines()[:9] == [
+        "Symbol Outputs:",
+        "\toutput[0]=b(0)",
+        "Variable:x",
+        "Variable:f_weight",
+        "Variable:f_bias",
+        "-" * 20,
+        "Op:FullyConnected, Name=f",
+        "Inputs:",
+        "\targ[0]=x(0) version=0",
+    ]
+    assert "Op:_mul_scalar" in bn.debug_str() and "b_moving_var(0) version=1" in bn.debug_str()
+
+
+def test_what_is_no_text_or_no_file():
+    with pytest.raises(ValueError, match="need to be string"):
+        S.var("x", attr={"a": 1})
+    with pytest.raises(ValueError, match="'write', 'add' or 'null', not 'bad'"):
+        (S.var("x") * 2).bind(mx.cpu(), [mx.nd.ones(2)], grad_req="bad")
+    with pytest.raises(MXNetError, match="cannot read"):
+        S.load("/nowhere/at/all.json")

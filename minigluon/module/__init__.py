@@ -2,6 +2,7 @@
 
 # Written from chapters/89a_chains_of_modules.ipynb: edit the chapter, then run `minigluon export`.
 
+from minigluon.module import executor_group
 from minigluon.module.base_module import BaseModule
 from minigluon.module.bucketing_module import BucketingModule
 from minigluon.module.module import Module
@@ -17,4 +18,5 @@ __all__ = [
     "PythonLossModule",
     "PythonModule",
     "SequentialModule",
+    "executor_group",  # which gives a module its `_exec_group`
 ]

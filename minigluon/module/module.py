@@ -15,7 +15,7 @@ from minigluon.model import load_checkpoint, save_checkpoint
 from minigluon.module.base_module import BaseModule, as_list, described, joined
 from minigluon.ndarray.utils import path_of, replace_file
 
-__all__ = ["Module", "cut", "require_names"]
+__all__ = ["Module", "cut", "groups_of", "require_names"]
 
 
 # --- One graph ------------------------------------------------------------------------------------
@@ -34,6 +34,14 @@ def require_names(symbol, names, what, needed):
             if needed:
                 raise ValueError(text)
             warnings.warn(text, stacklevel=4)
+
+
+def groups_of(group2ctxs, number):
+    """{ctx_group: device} of the executor of this number, from a list of such or {ctx_group: devices}."""
+    if not isinstance(group2ctxs, dict):
+        return group2ctxs[number] if group2ctxs else None
+    lists = {k: [v] if isinstance(v, Context) else list(v) for k, v in group2ctxs.items()}
+    return {k: v[number % len(v)] for k, v in lists.items()}
 
 
 class Module(BaseModule):
@@ -61,7 +69,7 @@ class Module(BaseModule):
         context = cpu() if context is None else context
         self._context = [context] if isinstance(context, Context) else list(context)
         self._data_names, self._label_names = list(data_names), list(label_names or ())
-        self._state_names = list(state_names or ())
+        self._state_names, self._group2ctxs = list(state_names or ()), group2ctxs
         self._fixed_param_names = list(fixed_param_names or ())
         require_names(symbol, self._data_names, "data_names", True)
         require_names(symbol, self._label_names, "label_names", False)
@@ -169,7 +177,7 @@ class Module(BaseModule):
                     shape[axes[d.name]] = part.stop - part.start
                 shapes[d.name] = tuple(shape)
             types = {d.name: d.dtype for d in data_shapes + (label_shapes or [])}
-            found.append(self._executor(ctx, shapes, types, old[i] if old else None))
+            found.append(self._executor(ctx, shapes, types, old[i] if old else None, i))
         self._axes, whole = axes, range(len(self._symbol))
         notes = [self._symbol[i].attr("__layout__") for i in whole]
         self._output_axes = [DataDesc.get_batch_axis(layout) for layout in notes]
@@ -177,12 +185,13 @@ class Module(BaseModule):
 
     # --- One graph --------------------------------------------------------------------------------
 
-    def _executor(self, ctx, shapes, types, old):
+    def _executor(self, ctx, shapes, types, old, number):
         """An executor on a device, with the parameters of another one if there is one."""
-        known = self._symbol.list_arguments()
+        known, groups = self._symbol.list_arguments(), groups_of(self._group2ctxs, number)
         fresh = self._symbol.simple_bind(
             ctx,
             grad_req=self._requests(),
+            group2ctx=groups,
             type_dict={n: t for n, t in types.items() if n in known},
             **{n: s for n, s in shapes.items() if n in known},
         )
@@ -203,7 +212,7 @@ class Module(BaseModule):
                     f"parameter {n} has shape {a.shape}, {fresh.arg_dict[n].shape} here"
                 )
         grads = taken(fresh.grad_dict, old.grad_dict)
-        return Executor(self._symbol, ctx, args, grads, self._requests(), states)
+        return Executor(self._symbol, ctx, args, grads, self._requests(), states, groups)
 
     def _requests(self):
         """{argument: what becomes of its gradient}."""

@@ -170,6 +170,9 @@ def LeakyReLU(
     return bent(data, gamma, act_type, slope)
 
 
+LeakyReLU.choices["act_type"] = TYPES
+
+
 def bent(data, gamma, act_type, slope):
     """`LeakyReLU` of the types that draw nothing."""
     if act_type == "prelu":

@@ -998,6 +998,9 @@ def GridGenerator(data, /, transform_type, target_shape=(0, 0)):
     return to_unit.kernel(data, data) + base
 
 
+GridGenerator.choices["transform_type"] = ("affine", "warp")
+
+
 @GridGenerator.vjp
 def _(g, y, data, transform_type, target_shape):
     if transform_type == "affine":

@@ -153,4 +153,5 @@ def Activation(data, /, act_type):
     return ACTIVATIONS[act_type].kernel(data)
 
 
+Activation.choices["act_type"] = (*ACTIVATIONS,)
 Activation.simpler = lambda act_type: ACTIVATIONS.get(act_type)  # what programs call instead

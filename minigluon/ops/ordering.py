@@ -177,6 +177,9 @@ topk.outputs = lambda _, ret_typ="indices", **__: 2 if ret_typ == "both" else 1
 Operand.sort, Operand.argsort, Operand.topk = sort, argsort, topk
 
 
+topk.choices["ret_typ"] = RET_TYPES
+
+
 # --- Places ---------------------------------------------------------------------------------------
 
 

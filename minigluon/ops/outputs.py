@@ -83,6 +83,9 @@ def SoftmaxOutput(
     return softmax.kernel(z, axis=1).reshape(data.shape)
 
 
+SoftmaxOutput.choices["normalization"] = ("null", "batch", "valid")
+
+
 def known(shape):
     """Whether a shape is given, without open sizes."""
     return bool(shape) and 0 not in shape and -1 not in shape

@@ -425,6 +425,12 @@ def Pooling(
     )
 
 
+Pooling.choices = {
+    "pool_type": ("max", "avg", "sum", "lp"),
+    "pooling_convention": ("valid", "full", "same"),
+}
+
+
 def lp(data, p, settings):
     """The root of the sum of powers."""
     if p not in (1, 2, 3):
@@ -504,6 +510,22 @@ def UpSampling(
     if multi_input_mode == "sum":
         return grown[0] + sum(grown[1:]) if len(grown) > 1 else grown[0]
     return np.concatenate(grown, axis=1) if len(grown) > 1 else grown[0]
+
+
+UpSampling.inputs = lambda sample_type=None, **_: (
+    ["data", "weight"] if sample_type == "bilinear" else ["data"]
+)
+UpSampling.choices = {
+    "sample_type": ("nearest", "bilinear"),
+    "multi_input_mode": ("concat", "sum"),
+}
+UpSampling.initial = {"weight": '["bilinear", {}]'}
+
+
+@UpSampling.shapes
+def _(data, *more, scale, num_filter, sample_type, **_):
+    size = 2 * scale - scale % 2
+    return [data, (num_filter, 1, size, size)] if sample_type == "bilinear" else []
 
 
 @UpSampling.vjp

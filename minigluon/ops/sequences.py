@@ -167,3 +167,9 @@ def SequenceReverse(data, sequence_length=None, /, use_sequence_length=False, ax
     steps = np.arange(len(first), like=lengths)[:, None]
     steps = np.where(steps < lengths, lengths - 1 - steps, steps)
     return back(first[steps, np.arange(first.shape[1], like=lengths)], axis)
+
+
+for op in (SequenceMask, SequenceLast, SequenceReverse):
+    op.inputs = lambda use_sequence_length, **_: (
+        ["data"] + ["sequence_length"] * bool(use_sequence_length)
+    )

@@ -2,17 +2,15 @@
 
 # Written from chapters/21_graphs.ipynb: edit the chapter, then run `minigluon export`.
 
-import ast
 import importlib
 import json
 import re
-from contextlib import suppress
 
 from minigluon import ops
 from minigluon.base import MXNetError
 from minigluon.ndarray.utils import replace_file
 from minigluon.op import operators
-from minigluon.symbol.symbol import INFIX, Node, Symbol, in_order, text
+from minigluon.symbol.symbol import INFIX, Node, Symbol, in_order, parsed, states_of, text
 
 __all__ = [
     "BETWEEN",
@@ -26,12 +24,13 @@ __all__ = [
     "VERSION",
     "WITH_NUMBER",
     "as_json",
+    "debug_lines",
+    "debug_str",
     "entry_of",
     "fromjson",
     "listed",
     "load",
     "load_json",
-    "parsed",
     "read_call",
     "read_node",
     "save",
@@ -168,7 +167,31 @@ def save(self, fname, remove_amp_cast=True):
     replace_file(fname, [self.tojson().encode()])
 
 
-Symbol.tojson, Symbol.save = tojson, save
+def debug_str(self):
+    """The graph in lines, as MXNet prints it: each call with its inputs and its settings."""
+    nodes = in_order(self._entries)
+    changed = {variable for node in nodes for variable in states_of(node)}
+    lines = ["Symbol Outputs:"]
+    lines += [f"\toutput[{i}]={node.name}({k})" for i, (node, k) in enumerate(self._entries)]
+    for node in nodes:
+        lines += [f"Variable:{node.name}"] if node.op is None else debug_lines(node, changed)
+    return "\n".join(lines) + "\n"
+
+
+def debug_lines(node, changed):
+    """The lines of one call; `changed` are the variables that operators change by themselves."""
+    called, settings = (
+        (node.op.name, {}) if hasattr(node.op, "stored") else written_name(node)
+    )  # a loop's settings are programs
+    lines = ["-" * 20, f"Op:{called}, Name={node.name}", "Inputs:"]
+    for i, (source, k) in enumerate(a for a in node.inputs if type(a) is tuple):
+        version = f" version={int(source in changed)}" if source.op is None else ""
+        lines.append(f"\targ[{i}]={source.name}({k}){version}")
+    attrs = [f"\t{key}={value}" for key, value in sorted(settings.items())]
+    return lines + (["Attrs:", *attrs] if attrs else [])
+
+
+Symbol.tojson, Symbol.save, Symbol.debug_str = tojson, save, debug_str
 
 
 READ = {"_copy": "identity", "_np_cumsum": "cumsum", "_split_v2": "split_v2"}
@@ -186,8 +209,12 @@ def load(fname):
     """The graph in a JSON file."""
     if not isinstance(fname, str):
         raise TypeError("fname need to be string")
-    with open(fname, encoding="utf-8") as file:
-        return load_json(file.read())
+    try:
+        with open(fname, encoding="utf-8") as file:
+            found = file.read()
+    except OSError as error:
+        raise MXNetError(f"cannot read {fname}: {error.strerror or error}") from error
+    return load_json(found)
 
 
 def load_json(json_str):
@@ -309,15 +336,3 @@ def split_read(texts):
     sections, indices = parsed(texts.get("sections", "0")), parsed(texts.get("indices", "[]"))
     settings = {k: parsed(texts[k]) for k in ("axis", "squeeze_axis") if k in texts}
     return {"indices_or_sections": sections or tuple(indices)[1:], **settings}
-
-
-def parsed(value):
-    """A setting from its text: a number, a tuple, True, None, or the text itself."""
-    if value.lower() in ("true", "false", "none", "inf", "-inf", "nan"):
-        constants = {"true": True, "false": False, "none": None}
-        return constants[value.lower()] if value.lower() in constants else float(value)
-    if re.match(r"[-+.\d(\[]", value) and len(value) < 100_000:
-        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            found = ast.literal_eval(re.sub(r"(?<=\d)L\b", "", value))  # Python 2 wrote 3L
-            return tuple(found) if isinstance(found, list) else found
-    return value

@@ -15,9 +15,11 @@ from minigluon.op import failure
 from minigluon.symbol.symbol import INFIX, TYPE_CODES, Symbol, in_order
 
 __all__ = [
+    "CUTS",
     "FIRST",
     "Facts",
     "Inference",
+    "KEEPS_AXES",
     "KEEPS_SIZE",
     "OWN_TYPES",
     "SAME_SHAPE",
@@ -196,6 +198,11 @@ SAME_SHAPE = {  # operators of several arrays, or of other modules, whose output
 
 
 KEEPS_SIZE = {"reshape", "flatten", "expand_dims", "squeeze"}  # as many numbers as before
+KEEPS_AXES = {"transpose", "swapaxes", "flip", "slice", "slice_axis"}  # as many axes as before
+CUTS = {
+    "slice",
+    "slice_axis",
+}  # what remains of an unknown size is unknown, as the end may lie outside
 
 
 def keeps_shape(node):
@@ -267,7 +274,10 @@ class Inference(Facts):
         two = self.trial(node, arrays, dict.fromkeys(axes, SECOND))
         if one is None or two is None or [*map(len, one)] != [*map(len, two)]:
             return []
-        return [tuple(m if m == n else 0 for m, n in zip(s, t)) for s, t in zip(one, two)]
+        found = [tuple(m if m == n else 0 for m, n in zip(s, t)) for s, t in zip(one, two)]
+        if node.op.name in CUTS:
+            found = [tuple(m if n else 0 for m, n in zip(found[0], self.shapes[arrays[0]]))]
+        return found
 
     def backwards(self, node):
         """Learn about the inputs of a call from its outputs."""
@@ -275,10 +285,13 @@ class Inference(Facts):
         for a in keeps_shape(node):
             if self.shapes.get((node, 0)) is not None:
                 self.learn(node, a, self.shapes[node, 0])
+        out = self.shapes.get((node, 0))
+        if node.op.name in KEEPS_AXES and out and self.shapes.get(arrays[0]) is None:
+            self.learn(node, arrays[0], [0] * len(out))
         open_ = [a for a in arrays if not complete(self.shapes.get(a))]
         if not open_ or any(self.shapes.get(a) is None for a in arrays):
             return
-        shape, out = self.shapes[arrays[0]], self.shapes.get((node, 0))
+        shape = self.shapes[arrays[0]]
         if node.op.name in KEEPS_SIZE and shape.count(0) == 1 and complete(out):
             size = math.prod(out) // math.prod(n or 1 for n in shape)
             self.learn(node, arrays[0], [n or size for n in shape])

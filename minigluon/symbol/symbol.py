@@ -2,6 +2,9 @@
 
 # Written from chapters/20_symbols.ipynb: edit the chapter, then run `minigluon export`.
 
+import ast
+import re
+from contextlib import suppress
 from itertools import count
 
 import numpy as np
@@ -29,8 +32,10 @@ __all__ = [
     "moved",
     "no_such",
     "output_names",
+    "parsed",
     "recorded",
     "refuse",
+    "require_choices",
     "require_symbols",
     "states_of",
     "substituted",
@@ -254,6 +259,18 @@ def text(value):
     return str(value)
 
 
+def parsed(value):
+    """A setting from its text: a number, a tuple, True, None, or the text itself. `text` backwards."""
+    if value.lower() in ("true", "false", "none", "inf", "-inf", "nan"):
+        constants = {"true": True, "false": False, "none": None}
+        return constants[value.lower()] if value.lower() in constants else float(value)
+    if re.match(r"[-+.\d(\[]", value) and len(value) < 100_000:
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = ast.literal_eval(re.sub(r"(?<=\d)L\b", "", value))  # Python 2 wrote 3L
+            return tuple(found) if isinstance(found, list) else found
+    return value
+
+
 def attributes(node):
     """Settings and attributes of a node as texts, MXNet's own ones under both of their forms."""
     found = {key: text(value) for key, value in node.settings.items()} | node.attrs
@@ -356,7 +373,9 @@ def compose(op, args, settings, called=None, name=None, attr=None):
         settings = {k: v for k, v in settings.items() if k in op.known}
         name, attr = notes.pop("name", name), {**(notes.pop("attr", None) or {}), **(attr or {})}
         attr |= {key: str(value) for key, value in notes.items()}
+    settings = {k: parsed(v) if isinstance(v, str) else v for k, v in settings.items()}
     require_symbols(op, args)
+    require_choices(op, settings)
     missing = [s for s in op.settings if s not in op.defaults and s not in settings]
     if missing:
         raise MXNetError(f"{op.name} takes {signature(op)}: {', '.join(missing)} is not given")
@@ -365,7 +384,7 @@ def compose(op, args, settings, called=None, name=None, attr=None):
     inputs = [a._entries[0] if isinstance(a, Symbol) else a for a in args]
     states = getattr(op, "states", ())  # with their initializers, where the operator knows them
     initial = getattr(op, "initial", {}) | (states if isinstance(states, dict) else {})
-    for i, array in enumerate(op.arrays if op.most == len(op.arrays) else ()):
+    for i, array in enumerate(op.arrays if op.most == len(op.arrays) else wanted(op, settings)):
         if (i >= len(inputs) or inputs[i] is None) and array in wanted(op, settings):
             inputs += [None] * (i + 1 - len(inputs))
             notes = {key: text(value) for key, value in settings.items()} | attrs
@@ -378,6 +397,20 @@ def compose(op, args, settings, called=None, name=None, attr=None):
 def wanted(op, settings):
     """Names of the arrays that a call needs: the required ones, or what the operator says."""
     return op.inputs(**{**op.defaults, **settings}) if op.inputs else op.required
+
+
+def require_choices(op, settings):
+    """Refuse settings that the operator cannot mean: the graph would fail much later.
+
+    Those are none of its choices, or a text that is no number where the default is one.
+    """
+    for name, value in settings.items():
+        if isinstance(value, str) and isinstance(op.defaults.get(name), int | float):
+            raise MXNetError(f"{op.name}: {name} is {value!r}: it must be a number")
+    for name in op.choices.keys() & settings.keys():
+        if settings[name] not in op.choices[name]:
+            given, choices = settings[name], ", ".join(map(repr, op.choices[name]))
+            raise MXNetError(f"{op.name}: {name} is {given!r}: it must be one of {choices}")
 
 
 def require_symbols(op, args):
@@ -494,9 +527,6 @@ for name in (
 Symbol.__neg__ = lambda self: operators["multiply"](self, -1.0)  # as MXNet writes it down
 Symbol.astype = lambda self, dtype, copy=True: operators["cast"](self, dtype=dtype)
 Symbol.as_nd_ndarray = lambda self: self
-Symbol.debug_str = lambda self: "\n".join(
-    f"{node.called or 'Variable'}: {node.name}" for node in in_order(self._entries)
-)
 
 
 def no_such(name):
