@@ -5,6 +5,8 @@
 import html
 import math
 
+from minigluon.base import MXNetError
+from minigluon.symbol.files import written_name
 from minigluon.symbol.inference import Facts, given
 from minigluon.symbol.symbol import Symbol, in_order, text
 
@@ -24,6 +26,7 @@ __all__ = [
     "inputs_of",
     "is_input",
     "is_weight",
+    "kind_of",
     "label_of",
     "line",
     "parameters_of",
@@ -91,13 +94,23 @@ def print_summary(symbol, shape=None, line_length=120, positions=(0.44, 0.64, 0.
         total += count
         names = [a[0].name for a in inputs_of(node) if a[0].op is not None or is_input(a[0], shape)]
         out = "x".join(map(str, (shapes.get((node, 0)) or ())[1:]))
-        first = [f"{node.name}({node.called or 'null'})", out, count, names[0] if names else ""]
+        first = [f"{node.name}({kind_of(node)})", out, count, names[0] if names else ""]
         lines += [columns(first, ends), *[columns(["", "", "", n], ends) for n in names[1:]]]
         lines.append(("=" if node is calls[-1] else "_") * line_length)
     print("\n".join([*lines, f"Total params: {total}", "_" * line_length]))
 
 
 HEAD = ("Layer (type)", "Output Shape", "Param #", "Previous Layer")
+
+
+def kind_of(node):
+    """What MXNet calls a node's operator, if it knows it; a variable is of the kind null."""
+    if node.op is None:
+        return "null"
+    try:
+        return written_name(node)[0]
+    except MXNetError:
+        return node.called
 
 
 def columns(fields, ends):

@@ -23,6 +23,13 @@ fc2(FullyConnected)                                 3                       15  
 soft(softmax)                                       3                       0           fc2"""
 
 
+def test_print_summary_calls_operators_as_mxnet_does(capsys):
+    x = mx.sym.var("data")
+    mx.viz.print_summary(x * 2 + mx.sym.exp(x), shape={"data": (1, 5)})
+    told = capsys.readouterr().out
+    assert all(kind in told for kind in ("(_mul_scalar)", "(exp)", "(elemwise_add)"))
+
+
 def test_print_summary_is_mxnets(capsys):
     mx.viz.print_summary(classifier(), shape={"data": (1, 5)})
     out = capsys.readouterr().out.splitlines()

@@ -773,3 +773,22 @@ def test_what_is_no_text_or_no_file():
         (S.var("x") * 2).bind(mx.cpu(), [mx.nd.ones(2)], grad_req="bad")
     with pytest.raises(MXNetError, match="cannot read"):
         S.load("/nowhere/at/all.json")
+
+
+def test_files_that_cannot_be_read_or_written(tmp_path):
+    """As MXNet says it; nothing is left behind."""
+    (tmp_path / "noise").write_bytes(b"\xff\xfe\x00")
+    for path in ("nowhere.json", "noise", "."):
+        with pytest.raises(mx.MXNetError, match=r"cannot read .*|load_json"):
+            S.load(str(tmp_path / path))
+    with pytest.raises(mx.MXNetError, match="cannot write .*nowhere"):
+        S.var("x").save(str(tmp_path / "nowhere" / "x.json"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["noise"]
+
+
+def test_numbers_are_settings():
+    """The number of `x * 2` is its node's setting `scalar`, as in MXNet."""
+    x = S.var("x")
+    assert (x * 2).attr_dict() == {"_mulscalar0": {"scalar": "2"}}
+    assert (1.5 - x).list_attr() == {"scalar": "1.5"}
+    assert S.dot(x, x).list_attr() == {} == (x + x).list_attr()

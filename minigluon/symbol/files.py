@@ -163,8 +163,12 @@ def as_json(node, number):
 
 
 def save(self, fname, remove_amp_cast=True):
-    """Write the graph as JSON; the file is complete or not there."""
-    replace_file(fname, [self.tojson().encode()])
+    """Write the graph as JSON; the file is complete or not there, MXNetError if it cannot be written."""
+    graph = self.tojson().encode()
+    try:
+        replace_file(fname, [graph])
+    except OSError as error:
+        raise MXNetError(f"cannot write {fname}: {error.strerror or error}") from error
 
 
 def debug_str(self):
@@ -206,15 +210,15 @@ ONLY_THERE = {"num_args", "cudnn_tune", "cudnn_off", "workspace", "cudnn_algo_ve
 
 
 def load(fname):
-    """The graph in a JSON file."""
+    """The graph in a JSON file; MXNetError if it cannot be read or holds none."""
     if not isinstance(fname, str):
         raise TypeError("fname need to be string")
     try:
         with open(fname, encoding="utf-8") as file:
-            found = file.read()
-    except OSError as error:
-        raise MXNetError(f"cannot read {fname}: {error.strerror or error}") from error
-    return load_json(found)
+            graph = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MXNetError(f"cannot read {fname}: {error}") from error
+    return load_json(graph)
 
 
 def load_json(json_str):

@@ -274,6 +274,9 @@ def parsed(value):
 def attributes(node):
     """Settings and attributes of a node as texts, MXNet's own ones under both of their forms."""
     found = {key: text(value) for key, value in node.settings.items()} | node.attrs
+    for number in node.inputs if node.op and len(node.inputs) == 2 else ():
+        if not isinstance(number, tuple) and number is not None:  # in `x * 2` MXNet has a setting
+            found["scalar"] = str(number)
     for key in attribute.HIDDEN:
         if f"__{key}__" in found:
             found[key] = found[f"__{key}__"]
