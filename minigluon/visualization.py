@@ -18,11 +18,13 @@ __all__ = [
     "TOLD",
     "WEIGHTS",
     "WIDTH",
+    "across",
     "attributes_text",
     "box",
     "cells",
     "color_of",
     "columns",
+    "curve",
     "inputs_of",
     "is_input",
     "is_weight",
@@ -243,7 +245,7 @@ def svg(symbol, limit=80):
     width, height = widest * (WIDTH + GAP), len(rows) * (HEIGHT + GAP)
     x = {n: width / 2 + place[n] * (WIDTH + GAP) for n in nodes}
     y = {n: GAP / 2 + r * (HEIGHT + GAP) for r, members in enumerate(rows) for n in members}
-    lines = [line(x[a[0]], y[a[0]], x[n], y[n]) for n in nodes for a in inputs_of(n, hidden)]
+    lines = [line(a[0], n, x, y) for n in nodes for a in inputs_of(n, hidden)]
     boxes = [box(n, x[n], y[n]) for n in nodes]
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     style = 'font-family="sans-serif" font-size="11" text-anchor="middle"'
@@ -251,11 +253,26 @@ def svg(symbol, limit=80):
     return "".join([start, *lines, *boxes, "</svg>"])
 
 
-def line(x0, y0, x1, y1):
-    """A curve from below one box to above another."""
-    y0, bend = y0 + HEIGHT, GAP / 2
-    way = f"M{x0:g} {y0:g}C{x0:g} {y0 + bend:g} {x1:g} {y1 - bend:g} {x1:g} {y1:g}"
-    return f'<path d="{way}" fill="none" stroke="#888"/>'
+def line(a, b, x, y):
+    """From below the box of `a` to above that of `b`, past the boxes that stand in the way."""
+    begin, end, between = y[a] + HEIGHT, y[b], [n for n in y if y[a] < y[n] < y[b]]
+    way, at = f"M{x[a]:g} {begin:g}", x[a]
+    if any(abs(x[n] - across(a, b, y[n], x, y)) < WIDTH / 2 for n in between):
+        at = max(x[n] for n in between) + WIDTH / 2 + GAP / 3  # right of them all
+        way += curve(x[a], begin, at, begin + GAP) + f"V{end - GAP:g}"
+        begin = end - GAP
+    return f'<path d="{way}{curve(at, begin, x[b], end)}" fill="none" stroke="#888"/>'
+
+
+def across(a, b, height, x, y):
+    """Where the straight line between two nodes is at a height."""
+    return x[a] + (x[b] - x[a]) * (height - y[a]) / (y[b] - y[a])
+
+
+def curve(x0, y0, x1, y1):
+    """From one point to another below it, downwards at both ends."""
+    bend = min(y1 - y0, GAP)
+    return f"C{x0:g} {y0 + bend:g} {x1:g} {y1 - bend:g} {x1:g} {y1:g}"
 
 
 def box(node, x, y):
@@ -264,7 +281,7 @@ def box(node, x, y):
     first, *more = [html.escape(part) for part in label_of(node).split("\n")]
     name = html.escape(node.name if len(node.name) < 22 else f"…{node.name[-20:]}")
     first = f"{first} {' '.join(more)}".strip()
-    body = f'<text x="{x:g}" y="{y + 14:g}">{first}</text>'
+    body = f'<text x="{x:g}" y="{y + (14 if node.op else 21):g}">{first}</text>'
     if node.op is not None:
         body += f'<text x="{x:g}" y="{y + 27:g}" fill="#666" font-size="9">{name}</text>'
     full = html.escape(f"{node.name}: {attributes_text(node)}")
@@ -284,11 +301,13 @@ def attributes_text(node):
 def table(block):
     """A block as an HTML table: each block of the tree, what it says of itself, and its parameters."""
     rows = "".join(cells(*row) for row in tree(block))
-    count = sum(math.prod(p.shape or (0,)) for p in block.collect_params().values())
+    shapes = [p.shape or (0,) for p in block.collect_params().values()]
+    count = sum(math.prod(shape) for shape in shapes)
+    more = " so far, some sizes are unknown" if any(0 in shape for shape in shapes) else ""
     head = "".join(f"<th style='text-align:left'>{h}</th>" for h in ("", "block", "parameters"))
     name = html.escape(block.name)
     return (
-        f"<table><caption>{name}: {count:,} parameters</caption>"
+        f"<table><caption>{name}: {count:,} parameters{more}</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )
 
@@ -305,7 +324,7 @@ def cells(depth, name, block):
     own = block._reg_params.items()
     told = "<br>".join(html.escape(f"{n} {shape_text(p.shape)}") for n, p in own)
     label = repr(block) if not block._children else type(block).__name__
-    left = f"<td style='text-align:left;padding-left:{depth + 0.5}em'>{html.escape(name)}</td>"
+    left = f"<td style='text-align:left;padding:0 1em 0 {depth + 0.5}em'>{html.escape(name)}</td>"
     rest = "".join(f"<td style='text-align:left'>{t}</td>" for t in (html.escape(label), told))
     return f"<tr>{left}{rest}</tr>"
 
@@ -313,6 +332,3 @@ def cells(depth, name, block):
 def shape_text(shape):
     """A shape, with ? for sizes that are not known yet."""
     return "?" if shape is None else "×".join(str(n) if n > 0 else "?" for n in shape) or "1"
-
-
-Symbol._repr_svg_ = svg

@@ -1,5 +1,7 @@
 """Summaries and drawings of graphs, tables of blocks."""
 
+import re
+import subprocess
 import sys
 from xml.etree import ElementTree
 
@@ -96,10 +98,29 @@ def test_a_symbol_draws_itself():
     assert long._repr_svg_() is None
 
 
+def test_a_symbol_draws_itself_where_nobody_has_asked_for_drawings():
+    code = "import minigluon as mx; assert (mx.sym.var('x') + 1)._repr_svg_().startswith('<svg')"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_line_goes_around_the_boxes_between():
+    h = mx.sym.relu(mx.sym.var("x"))
+    page = ElementTree.fromstring((h.exp() + h)._repr_svg_())
+    space = "{http://www.w3.org/2000/svg}"
+    right = max(float(r.get("x")) + float(r.get("width")) for r in page.iter(f"{space}rect"))
+    ways = [p.get("d") for p in page.findall(f"{space}path")]
+    around = [way for way in ways if "V" in way]
+    assert len(ways) == 4 and len(around) == 1
+    (lane,) = {float(n) for n in re.findall(r"([\d.]+) [\d.]+V", around[0])}
+    assert right < lane < float(page.get("width"))
+    apart = mx.sym.Group([h.exp(), h.log()])  # two boxes side by side: nothing to go around
+    assert "V" not in apart._repr_svg_().split("<path", 1)[1].split("<g>")[0]
+
+
 def test_a_block_shows_a_table():
     net = nn.HybridSequential()
     net.add(nn.Dense(4, in_units=5), nn.Dense(3))
     page = ElementTree.fromstring(net._repr_html_().replace("<br>", "<br/>"))
     assert "27 parameters" in page.find("caption").text
     assert len(page.findall("tbody/tr")) == 3
-    assert "3×?" in net._repr_html_()
+    assert "3×?" in net._repr_html_() and "unknown" in page.find("caption").text

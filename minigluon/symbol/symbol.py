@@ -1,8 +1,9 @@
 """A Symbol is a value still to be computed: an expression that is remembered instead of evaluated."""
 
-# Written from chapters/20_symbols.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/20_symbols.ipynb, chapters/35_pictures.ipynb: edit the chapter, then run `minigluon export`.
 
 import ast
+import importlib
 import re
 from contextlib import suppress
 from itertools import count
@@ -241,6 +242,12 @@ class Symbol(Operand):
 
     def __deepcopy__(self, memo):
         return Symbol(substituted(self._entries, {}))
+
+    # --- Tables for blocks ------------------------------------------------------------------------
+
+    def _repr_svg_(self):
+        """The graph as a drawing, for JupyterLab; None where there are too many boxes for one."""
+        return importlib.import_module("minigluon.visualization").svg(self)
 
 
 def states_of(node):
