@@ -373,3 +373,12 @@ def test_few_rows_are_normalized_as_many(monkeypatch):
     for a, b in zip(few, kernel(x, gamma, beta), strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 7), (3, 5), (2, 3, 4)])
+def test_a_bias_reaches_every_row_in_parts_too(shape, monkeypatch):
+    x, w, b = nd.random.normal(shape=shape), nd.random.normal(shape=(6, shape[-1])), nd.arange(6)
+    whole = nd.FullyConnected(x, w, b, num_hidden=6, flatten=False)
+    monkeypatch.setattr(minigluon.ops.nn, "LARGE", 0)
+    parts = nd.FullyConnected(x, w, b, num_hidden=6, flatten=False)
+    assert (whole == parts).asnumpy().all()

@@ -174,3 +174,21 @@ def test_every_operator_has_a_row():
 
 def test_ndarray_methods_are_operators():
     assert NDArray.exp is operators["exp"]
+
+
+@pytest.mark.parametrize(
+    "shape", [(64, 200), (8, 2000), (5, 3000), (20000, 3), (40, 50, 60), (9000,)]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_over_all_axes_but_the_last(shape, dtype):
+    a = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    for keepdims in (False, True):
+        found = mx.nd.sum(mx.nd.array(a, dtype=dtype), axis=-1, exclude=True, keepdims=keepdims)
+        want = a.sum(tuple(range(a.ndim - 1)), dtype="float64", keepdims=keepdims)
+        assert found.dtype == a.dtype and found.shape == want.shape
+        near = {"float32": 1e-2, "float64": 1e-10}[dtype]
+        np.testing.assert_allclose(found.asnumpy(), want, rtol=0, atol=near)
+    if len(shape) == 2:
+        for axis in (0, -2, [0], (-2,)):
+            found = mx.nd.sum(mx.nd.array(a, dtype=dtype), axis=axis).asnumpy()
+            np.testing.assert_allclose(found, a.sum(0, dtype="float64"), rtol=0, atol=near)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from minigluon.base import MXNetError
-from minigluon.cores import matmul
+from minigluon.cores import alone, matmul, spread
 from minigluon.op import operator
 from minigluon.ops.elementwise import exp, relu, sigmoid, tanh
 from minigluon.ops.reduce import sum
@@ -16,6 +16,8 @@ __all__ = [
     "ACTIVATIONS",
     "Activation",
     "FullyConnected",
+    "LARGE",
+    "add_row",
     "check_sizes",
     "dense_data",
     "dense_weight",
@@ -57,8 +59,20 @@ def FullyConnected(data, weight, bias=None, /, num_hidden=None, no_bias=False, f
         check_sizes(data, weight, bias, num_hidden, no_bias, flatten)
     y = matmul(data if data.ndim == 2 else rows(data, flatten), weight.T)
     if bias is not None:
-        y += bias
+        add_row(y, bias)
     return y if flatten or data.ndim == 2 else y.reshape(*data.shape[:-1], y.shape[1])
+
+
+LARGE = 1 << 21  # numbers from which threads pay for their start
+
+
+def add_row(y, row):
+    """Add a row to every row of `y`, in place."""
+    if type(y) is not np.ndarray or y.size < LARGE:
+        y += row
+        return
+    parts = np.array_split(y, alone.threads)
+    spread(lambda part: np.add(part, row, out=part), parts)
 
 
 def without_bias(data, weight, flatten):
