@@ -462,9 +462,9 @@ def own_memory(leaf):
     if leaf.req != "write" or type(leaf.grad) is not NDArray:
         return None
     found = leaf.grad._data
-    if type(found) is not ndarray or found.size < 4096:  # so few are soon copied
+    if type(found) is ndarray and found.size < 4096:  # so few are soon copied
         return None
-    free = found.base is None and found.flags.carray
+    free = found.base is None and found.flags.c_contiguous
     return found if free and getrefcount(found) == HELD else None
 
 
@@ -551,7 +551,9 @@ def result(variable, found, i):
     g = found[variable._node]
     if g is None:
         g = np.zeros_like(variable._data)
-    return variable._alike(g if isinstance(g, NDArray) else NDArray(np.array(g), variable._ctx))
+    return variable._alike(
+        g if isinstance(g, NDArray) else NDArray(numbered(g).copy(), variable._ctx)
+    )
 
 
 def get_symbol(x):

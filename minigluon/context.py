@@ -14,17 +14,21 @@ import numpy as np
 from minigluon.base import MXNetError
 
 __all__ = [
+    "Capture",
     "Context",
     "DEFAULT",
     "KEPT",
     "OutOfMemory",
     "Scopes",
     "allocate",
+    "brought",
+    "capture",
     "cpu",
     "cpu_pinned",
     "cupy_for",
     "cupy_or_none",
     "current_context",
+    "each_run",
     "fetched",
     "gpu",
     "gpu_memory_info",
@@ -185,16 +189,16 @@ class OutOfMemory(MXNetError, MemoryError):
     """A GPU has not enough memory for an array."""
 
 
-def allocate(cupy, size):
-    """`size` bytes on the current GPU: CuPy's allocator, with a second try and an error that tells."""
+def allocate(cupy, size, own=None):
+    """`size` bytes on the current GPU from CuPy's pool, or from `own`, with a second try and an error that tells."""
     pool, Full = cupy.get_default_memory_pool(), cupy.cuda.memory.OutOfMemoryError
     try:
-        return pool.malloc(size)
+        return (own or pool).malloc(size)
     except Full:
         gc.collect()
         pool.free_all_blocks()
     try:
-        return pool.malloc(size)
+        return (own or pool).malloc(size)
     except Full:
         free, total = cupy.cuda.Device().mem_info
         raise OutOfMemory(
@@ -206,6 +210,37 @@ def allocate(cupy, size):
 def gpu_memory_info(device_id=0):
     """Bytes that are free, and bytes in all, on the GPU of that number."""
     return cupy_for(device_id).cuda.Device(device_id).mem_info
+
+
+class Capture(threading.local):
+    """What is to be done before each run of the program that this thread captures; None if it captures none."""
+
+    before = None
+
+
+capture = Capture()
+
+
+def each_run(action):
+    """Call `action`; if a program is being captured, do it before each of its runs instead."""
+    if capture.before is None:
+        action()
+    else:
+        capture.before.append(action)
+
+
+def brought(make, like):
+    """The array of RAM that `make` returns, in the memory of `like`; in a captured program a new one for each run."""
+    if capture.before is None or isinstance(like, np.ndarray):
+        return np.asarray(make(), like=like)
+    before, capture.before = capture.before, None
+    try:
+        found = make()
+    finally:
+        capture.before = before
+    there, first = np.empty_like(like, shape=found.shape, dtype=found.dtype), [found]
+    before.append(lambda: there.set(first.pop() if first else make()))
+    return there
 
 
 # --- Memory that stays ----------------------------------------------------------------------------

@@ -24,11 +24,13 @@ __all__ = [
     "blas",
     "byte",
     "control",
+    "elsewhere",
     "fits",
     "forget_threads",
     "helpers",
     "matmul",
     "openblas",
+    "plain_matmul",
     "pool",
     "spread",
 ]
@@ -151,11 +153,21 @@ FEW = 1 << 18  # multiplications: OpenBLAS uses no threads for fewer
 MANY = 1 << 22  # multiplications from which threads pay for their start
 
 
+def plain_matmul(a, b, out=None):
+    """`a @ b` by the library of the arrays, into `out` if it is given."""
+    return a @ b if out is None else np.matmul(a, b, out=out)
+
+
+elsewhere = [plain_matmul]  # the last one multiplies arrays that are not NumPy's
+
+
 def matmul(a, b, out=None):
     """`a @ b` of two matrices, on all cores, but not on OpenBLAS's threads; into `out` if it is given."""
+    if type(a) is not np.ndarray:
+        return elsewhere[-1](a, b, out)
     (m, k), n = a.shape, b.shape[1]
-    if type(a) is not np.ndarray or m * k * n <= FEW or a.dtype.char not in "fd":
-        return a @ b if out is None else np.matmul(a, b, out=out)
+    if m * k * n <= FEW or a.dtype.char not in "fd":
+        return plain_matmul(a, b, out)
     if m * k * n < MANY:
         with alone:
             return np.matmul(a, b, out=out)

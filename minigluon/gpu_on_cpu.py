@@ -3,6 +3,8 @@
 # Written from chapters/92b_a_gpu_of_numpy.ipynb: edit the chapter, then run `minigluon export`.
 
 import contextlib
+import ctypes
+import threading
 import types
 
 import numpy as np
@@ -11,26 +13,46 @@ from minigluon import cuda_on_cpu
 
 __all__ = [
     "ABSENT",
+    "BLAS",
+    "CHANGING",
+    "Current",
     "Device",
+    "Event",
+    "Graph",
     "Kernel",
     "LACKING",
+    "MemoryPointer",
+    "MemoryPool",
     "NO_LIKE",
     "OutOfMemoryError",
-    "Pool",
+    "PinnedMemory",
     "RawModule",
+    "Stream",
     "UNKNOWN",
-    "allocator",
+    "UnownedMemory",
+    "WAITING",
+    "again",
+    "alloc_pinned_memory",
+    "allocators",
     "asarray",
     "cuda",
+    "current",
+    "done",
     "empty",
+    "flat",
+    "get_current_stream",
     "get_default_memory_pool",
     "how",
+    "in_ram",
     "ndarray",
     "pointers",
     "pool",
+    "refuse_captured",
     "refuse_mixed",
     "refuse_settings",
+    "streams",
     "unwrap",
+    "using_allocator",
     "wrap",
 ]
 
@@ -49,8 +71,11 @@ NO_LIKE = frozenset(["full", "ones", "eye", "linspace"])  # `like=` makes NumPy 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array in a memory of its own: it answers NumPy's calls and is never converted silently."""
 
-    def __init__(self, x):
-        self.x = np.asarray(x)
+    def __init__(self, shape, dtype=float, memptr=None):
+        if memptr is None:
+            self.x = empty(shape, dtype).x
+        else:
+            self.x = np.ndarray(shape, dtype, memptr.mem.bytes, memptr.offset)
 
     shape = property(lambda self: self.x.shape)
     dtype = property(lambda self: self.x.dtype)
@@ -58,8 +83,12 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     size = property(lambda self: self.x.size)
     flags = property(lambda self: self.x.flags)
     device = property(lambda self: cuda.Device(0))
-    T = property(lambda self: ndarray(self.x.T))
-    base = property(lambda self: wrap(self.x.base))  # the array whose memory it is in, or None
+    T = property(lambda self: wrap(self.x.T))
+
+    @property
+    def base(self):
+        """The array whose memory it is in, or None."""
+        return wrap(self.x.base) if isinstance(self.x.base, np.ndarray) else None
 
     @property
     def data(self):
@@ -68,7 +97,17 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def get(self):
         """A copy in RAM: the explicit way out."""
+        refuse_captured("D2H transfers")
         return self.x.copy()
+
+    def set(self, x, stream=None):
+        """Copy an array of RAM into this one; a page-locked one when the stream gets to it."""
+        if type(x) is not np.ndarray or x.dtype != self.dtype:
+            raise TypeError(f"{type(x)} cannot be set to {self.dtype} array")
+        if x.shape != self.shape:
+            raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {x.shape}")
+        x = x if isinstance(x.base, PinnedMemory) else x.copy()
+        (stream or get_current_stream()).do(lambda: np.copyto(self.x, x))
 
     def __array__(self, *_, **__):
         raise TypeError(
@@ -86,20 +125,21 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         return str(self.x)
 
     def __bool__(self):  # allowed, at the price of waiting for the device
-        return bool(self.x)
+        return bool(self.get())
 
     def __int__(self):
-        return int(self.x)
+        return int(self.get())
 
     def __float__(self):
-        return float(self.x)
+        return float(self.get())
 
     def __getitem__(self, key):
-        return wrap(self.x[unwrap(key)])
+        return done("[]", lambda: self.x[unwrap(key)], [self, key])
 
     def __setitem__(self, key, value):
         refuse_mixed("assignment", [value])
-        self.x[unwrap(key)] = unwrap(value)
+        x = self.x  # a capture holds memory, as a card does, not the object that shows it
+        done("[]=", lambda: x.__setitem__(unwrap(key), unwrap(value)), [key, value], self)
 
     # --- The array --------------------------------------------------------------------------------
 
@@ -113,7 +153,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         def method(*args, **settings):
             refuse_mixed(name, args)
             refuse_settings(name, settings)
-            return wrap(member(*unwrap(args), **unwrap(settings)))
+            into = self if name in CHANGING else settings.get("out")
+            call = lambda: member(*unwrap(args), **unwrap(settings))
+            return done(name, call, [self, *args], into)
 
         return method
 
@@ -121,7 +163,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         refuse_mixed(ufunc.__name__, inputs if method != "at" else inputs[::2])  # places may mix
         if method in ("accumulate", "reduce") and ufunc not in (np.add, np.multiply):
             raise NotImplementedError(f"`cupy_{ufunc.__name__}.{method}` is not supported yet")
-        return wrap(getattr(ufunc, method)(*unwrap(inputs), **unwrap(settings)))
+        into = inputs[0] if method == "at" else settings.get("out")
+        call = lambda: getattr(ufunc, method)(*unwrap(inputs), **unwrap(settings))
+        return done(ufunc.__name__, call, inputs, into)
 
     def __array_function__(self, func, types, args, settings):
         if func.__name__ in LACKING:
@@ -131,7 +175,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         if func.__name__ not in ("array", "asarray"):  # which bring an array over, with `like=`
             refuse_mixed(func.__name__, args)
         refuse_settings(func.__name__, settings)
-        return wrap(func(*unwrap(args), **unwrap(settings)))
+        into = args[0] if func.__name__ in CHANGING else settings.get("out")
+        call = lambda: func(*unwrap(args), **unwrap(settings))
+        return done(func.__name__, call, args, into)
 
 
 def unwrap(x):
@@ -150,7 +196,11 @@ def wrap(x):
     if isinstance(x, tuple | list):
         parts = [wrap(part) for part in x]
         return parts if isinstance(x, list) else tuple(parts)  # NumPy's named tuples as well
-    return ndarray(x) if isinstance(x, np.ndarray | np.generic) else x
+    if not isinstance(x, np.ndarray | np.generic):
+        return x
+    y = object.__new__(ndarray)
+    y.x = np.asarray(x)
+    return y
 
 
 def refuse_settings(name, settings):
@@ -176,15 +226,17 @@ class OutOfMemoryError(MemoryError):
     """The pool's limit is reached."""
 
 
-class Pool:
-    """Memory that counts nothing but what is asked for at once: `limit` bytes, None for no limit."""
+class MemoryPool:
+    """Memory that is only counted: `limit` bytes at once, None for no limit."""
 
-    limit, freed = None, 0
+    def __init__(self):
+        self.limit, self.freed, self.asked = None, 0, 0
 
     def malloc(self, size):
         """Nothing, or OutOfMemoryError."""
         if self.limit is not None and size > self.limit:
             raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
+        self.asked += int(size)
 
     def free_all_blocks(self):
         """Give memory back: only counted."""
@@ -201,7 +253,10 @@ class Device(contextlib.AbstractContextManager):
         """Leave the device."""
 
     def synchronize(self):
-        """Wait for nothing."""
+        """Wait for all streams."""
+        refuse_captured("synchronous API calls")
+        for stream in list(streams):
+            stream.finish()
 
     @property
     def mem_info(self):
@@ -209,15 +264,18 @@ class Device(contextlib.AbstractContextManager):
         return (pool.limit or 1 << 30), 1 << 30
 
 
-pool = Pool()
-allocator = [pool.malloc]
-cuda = types.SimpleNamespace(
-    Device=Device,
-    is_available=cuda_on_cpu.available,
-    set_allocator=lambda function: allocator.__setitem__(0, function),
-    runtime=types.SimpleNamespace(getDeviceCount=lambda: 1),
-    memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-)
+pool = MemoryPool()
+allocators = [pool.malloc]  # the last one gives
+
+
+@contextlib.contextmanager
+def using_allocator(allocator):
+    """A `with` block in which memory comes from elsewhere."""
+    allocators.append(allocator)
+    try:
+        yield
+    finally:
+        allocators.pop()
 
 
 def get_default_memory_pool():
@@ -229,14 +287,15 @@ def asarray(x):
     """`x` on the device: a copy, unless it is there already."""
     if isinstance(x, ndarray):
         return x
-    allocator[0](x.nbytes)
-    return ndarray(np.array(x, order="C"))
+    refuse_captured("H2D transfers")
+    allocators[-1](x.nbytes)
+    return wrap(np.array(x, order="C"))
 
 
 def empty(shape, dtype=np.float32):
     """Memory that nobody wrote: filled with NaN's bits, and known to the checker."""
-    allocator[0](int(np.prod(shape)) * np.dtype(dtype).itemsize)
-    return ndarray(cuda_on_cpu.empty(shape, dtype))
+    allocators[-1](int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    return wrap(cuda_on_cpu.empty(shape, dtype))
 
 
 how = {"check": False, "order": 0}  # how kernels run: `check` watches every access
@@ -264,9 +323,245 @@ class Kernel:
     def __call__(self, grid, block, args, *, shared_mem=0):
         """Run on the CPU; KernelError as the runner says."""
         self.kernel.max_dynamic_shared_size_bytes = self.max_dynamic_shared_size_bytes
-        return self.kernel(grid, block, [unwrap(a) for a in args], shared_mem=shared_mem)
+        given = [unwrap(a) for a in args]
+        call = lambda: self.kernel(grid, block, given, shared_mem=shared_mem)
+        done(self.kernel.name, call, args, ())
 
 
 def pointers(arrays):
     """A table of addresses on the device, for kernels that take many arrays."""
-    return ndarray(cuda_on_cpu.pointers([a.x for a in arrays]))
+    return wrap(cuda_on_cpu.pointers([a.x for a in arrays]))
+
+
+# --- Streams: as late as they may -----------------------------------------------------------------
+
+streams = set()  # with work that is not done yet
+
+
+class Stream:
+    """A queue of work; the default one, `Stream.null`, keeps nobody waiting."""
+
+    null, steps = None, None  # of a capture that is going on
+
+    def __init__(self, null=False, non_blocking=False):
+        self.is_null, self.queue, self.asked, self.finished = null, [], 0, 0
+
+    def __enter__(self):
+        current.stack.append(self)
+        return self
+
+    def __exit__(self, *_):
+        current.stack.pop()
+
+    def do(self, work):
+        """Put a call on the queue."""
+        refuse_captured("H2D transfers", self)
+        self.asked += 1
+        self.queue.append(work)
+        streams.add(self)
+        if self.is_null:
+            self.finish()
+
+    def finish(self, count=None):
+        """Carry out what waits, up to the work of that number."""
+        while self.queue and (count is None or self.finished < count):
+            self.finished += 1
+            self.queue.pop(0)()
+        if not self.queue:
+            streams.discard(self)
+
+    def synchronize(self):
+        """Wait for all of it."""
+        refuse_captured("synchronous API calls", self)
+        self.finish()
+
+    def record(self, event=None):
+        """An event that is over when all work up to now is done."""
+        event = event or Event()
+        event.record(self)
+        return event
+
+    def wait_event(self, event):
+        """Do later work after the event."""
+        self.do(event.wait) if self.queue and not self.is_null else event.wait()
+
+    # --- Capture: a note instead of a call --------------------------------------------------------
+
+    def begin_capture(self, mode=None):
+        """Write down what is asked of this stream from now on; RuntimeError for the default one."""
+        if self.is_null:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        self.steps = []
+
+    def end_capture(self):
+        """The graph of what was written down."""
+        steps, self.steps = self.steps, None
+        return Graph(steps)
+
+    def is_capturing(self):
+        """Whether a capture is going on."""
+        return self.steps is not None
+
+
+class Event:
+    """A place in a stream."""
+
+    stream = None
+
+    def __init__(self, block=False, disable_timing=False):
+        """Not recorded yet: over."""
+
+    def record(self, stream=None):
+        """Take the present end of a stream."""
+        self.stream = stream or get_current_stream()
+        self.count = self.stream.asked
+
+    @property
+    def done(self):
+        """Whether the stream has come so far."""
+        return self.stream is None or self.stream.finished >= self.count
+
+    def wait(self):
+        """Let the stream come so far."""
+        if self.stream is not None:
+            self.stream.finish(self.count)
+
+    def synchronize(self):
+        """Wait until the stream has come so far."""
+        refuse_captured("synchronous API calls")
+        self.wait()
+
+
+class Current(threading.local):
+    """The streams that this thread has entered, the innermost last."""
+
+    def __init__(self):
+        self.stack = [Stream.null]
+
+
+Stream.null = Stream(null=True)
+current = Current()
+
+
+def get_current_stream():
+    """The stream that work goes to."""
+    return current.stack[-1]
+
+
+class PinnedMemory(bytearray):
+    """Page-locked memory: here, any."""
+
+
+def alloc_pinned_memory(size):
+    """So many bytes that the device can copy by itself."""
+    return PinnedMemory(size)
+
+
+class UnownedMemory:
+    """Memory of somebody else, who stays alive as long as an array lies in it."""
+
+    def __init__(self, ptr, size, owner, device_id=-1):
+        self.bytes = (ctypes.c_char * size).from_address(ptr)
+        self.owner = self.bytes.owner = owner
+
+
+class MemoryPointer:
+    """A place in a piece of memory."""
+
+    def __init__(self, mem, offset):
+        self.mem, self.offset = mem, offset
+
+
+# --- Capture: a note instead of a call ------------------------------------------------------------
+
+CHANGING = "copyto put place putmask put_along_axis fill_diagonal fill sort partition"  # an array
+BLAS = "matmul dot tensordot inner vdot einsum"  # calls of cuBLAS
+WAITING = "sort argsort partition argpartition nonzero argwhere flatnonzero unique item tolist"
+CHANGING, BLAS, WAITING = (frozenset(names.split()) for names in (CHANGING, BLAS, WAITING))
+
+
+def refuse_captured(what, stream=None):
+    """RuntimeError for what a stream that is capturing does not do."""
+    if (stream or get_current_stream()).steps is not None:
+        raise RuntimeError(f"the current stream is capturing, so {what} are disallowed")
+
+
+def in_ram(x):
+    """Whether there is an array of RAM with axes in `x`: it would have to be sent."""
+    if isinstance(x, tuple | list):
+        return any(map(in_ram, x))
+    return isinstance(x, np.ndarray) and x.ndim > 0
+
+
+def done(name, call, args, into=None):
+    """The result of a call on arrays of RAM; in a capture, a note of it. `into` is what it changes."""
+    stream = get_current_stream()
+    if stream.steps is None:
+        return wrap(call())
+    if name in BLAS:
+        raise NotImplementedError(
+            "calling cuBLAS API during stream capture is currently unsupported"
+        )
+    if name in WAITING or in_ram(args):
+        refuse_captured("synchronous API calls" if name in WAITING else "H2D transfers")
+    if into is not None:
+        stream.steps.append(call)
+        return into[0] if isinstance(into, tuple) and len(into) == 1 else into
+    with np.errstate(all="ignore"):
+        found = call()
+    results = [unwrap(r) for r in found] if isinstance(found, tuple | list) else [np.asarray(found)]
+    if any(np.may_share_memory(r, unwrap(a)) for r in results for a in flat(args)):
+        return wrap(found)
+    if name not in ("empty", "empty_like"):
+        stream.steps.append(lambda: again(call, results))
+    for r in results:
+        allocators[-1](r.nbytes)
+        r[...] = np.frombuffer(b"\xff" * r.itemsize, r.dtype)[0]
+    made = [wrap(r) for r in results]
+    return made[0] if isinstance(found, np.ndarray | np.generic) else made
+
+
+def flat(args):
+    """The arrays in arguments, however deep."""
+    for a in args:
+        if isinstance(a, tuple | list):
+            yield from flat(a)
+        elif isinstance(a, ndarray):
+            yield a
+
+
+def again(call, results):
+    """Make a call anew, into the memory of its first results."""
+    found = call()
+    for r, f in zip(results, found if isinstance(found, tuple | list) else [found]):
+        r[...] = f
+
+
+class Graph:
+    """Work that was captured."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def launch(self, stream=None):
+        """Do it, in order."""
+        for step in self.steps:
+            step()
+
+
+cuda = types.SimpleNamespace(
+    Device=Device,
+    Event=Event,
+    Graph=Graph,
+    MemoryPointer=MemoryPointer,
+    MemoryPool=MemoryPool,
+    Stream=Stream,
+    UnownedMemory=UnownedMemory,
+    alloc_pinned_memory=alloc_pinned_memory,
+    get_current_stream=get_current_stream,
+    is_available=cuda_on_cpu.available,
+    memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    runtime=types.SimpleNamespace(getDeviceCount=lambda: 1),
+    set_allocator=lambda function: allocators.__setitem__(0, function),
+    using_allocator=using_allocator,
+)

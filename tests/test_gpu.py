@@ -4,6 +4,7 @@ Without a GPU everything here is skipped, which says nothing about the hardware.
 runs it on the stand-in, to test the tests.
 """
 
+import warnings
 import zlib
 
 import numpy as np
@@ -18,6 +19,7 @@ from minigluon.op import operators
 from tests import optimizer_table
 from tests.cases import ROWS
 from tests.reference import golden_layers, golden_rnn
+from tests.test_graphs import NETS, captures, history
 from tests.test_kernels import CASES, listed, plain, widened
 from tests.test_ops import shares
 
@@ -152,6 +154,17 @@ def test_optimizer(kind, name, settings):
     with GPU:
         got = optimizer_table.run(mx, kind, name, settings)
     close(got, want, 1e-2 if kind == "half" else 1e-4)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_graph(name):
+    """Programs as CUDA graphs, with their random numbers, against the same programs call by call."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # what cannot be captured
+        got, net = history(*NETS[name], GPU, static_alloc=True)
+    want, _ = history(*NETS[name], GPU, active=True)
+    close(got, want, 1e-3)
+    assert all(c.runs and not c.refused for c in captures(net))
 
 
 def test_more_than_two_to_the_31_numbers():

@@ -93,6 +93,7 @@ class Graph(Written):
         super().__init__(
             inputs + [(n, 0) for n in nodes if n not in position], entries, name, len(inputs)
         )
+        self.static = bool(block._flags.get("static_alloc"))
 
 
 def written(block, args):

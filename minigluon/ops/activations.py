@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from minigluon.autograd import state, sum_like
+from minigluon.context import brought
 from minigluon.op import operator
 from minigluon.ops.elementwise import exp, greater, lesser_equal
 from minigluon.ops.indexing import where
@@ -135,8 +136,8 @@ def drawn_slopes(data, lower, upper, rng):
     """A slope for each number: drawn in training, in use the middle of the interval."""
     if not state.training:
         return np.full_like(data, (lower + upper) / 2)
-    numbers = drawn(rng, data, uniform_law, data.shape, data.dtype, lower, upper)
-    return np.asarray(numbers, like=data)
+    law = uniform_law, data.shape, data.dtype, lower, upper
+    return brought(lambda: drawn(rng, data, *law), data)
 
 
 TYPES = ("leaky", "prelu", "elu", "selu", "gelu", "rrelu")

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from minigluon.autograd import state
+from minigluon.context import brought
 from minigluon.op import operator
 from minigluon.ops.random import drawn
 
@@ -49,7 +50,7 @@ def Dropout(data, /, p=0.5, mode="training", axes=(), cudnn_off=False, rng=None)
         if not 0 <= a < data.ndim:
             raise ValueError(f"axis {a} is out of range for an array of {data.ndim} axes")
     n = tuple(1 if i in (axes or ()) else size for i, size in enumerate(data.shape))
-    mask = np.asarray(drawn(rng, data, keep_law, n, data.dtype, p), like=data)
+    mask = brought(lambda: drawn(rng, data, keep_law, n, data.dtype, p), data)
     return data * mask, mask
 
 

@@ -6,6 +6,8 @@ from functools import wraps
 
 import numpy as np
 
+from minigluon.context import brought
+from minigluon.cores import matmul
 from minigluon.kernels import STORED, Kernels, dense, width
 from minigluon.symbol.hybrid import Writer, elsewhere
 
@@ -14,8 +16,10 @@ __all__ = [
     "Chain",
     "EXPRESSIONS",
     "FusedWriter",
+    "MULTIPLYING",
     "chain_of",
     "chains",
+    "differs",
     "expression",
     "size_of",
     "text_of",
@@ -84,6 +88,18 @@ class FusedWriter(Writer):
         first = run[0] if run else node
         alike = self.outlines.shapes[first, 0] == shape and self.outlines.types[first, 0] == kind
         return bool(plain and same and alike and np.prod(shape))
+
+    def line(self, node):
+        """A call; what is made out of nothing, by NumPy, is sent to where the first array is."""
+        text = super().line(node)
+        if any(type(a) is tuple for a in node.inputs) or node in self.outlines.counts:
+            return text
+        (name, _, call), like = text.partition(" = "), self.names[self.inputs[0]]
+        return f"{name} = {self.bound('brought', brought)}(lambda: {call}, {like})"
+
+    def product(self):
+        """The name of the function that multiplies, whatever the size."""
+        return self.bound("matmul", matmul)
 
     def runs(self):
         """The calls in their order, in lists: those of a run together, the others alone."""
@@ -199,7 +215,9 @@ def with_chains(writer, function):
     if hasattr(writer, "fits"):  # it is such a writer itself
         return function
     fused = FusedWriter(writer.name, writer.inputs, writer.outputs, writer.outlines)
-    if not any(len(run) > 1 for run in (*fused.runs(), *writer.runs())):
+    fused.placing = writer.placing
+    chained = any(len(run) > 1 for run in (*fused.runs(), *writer.runs()))
+    if not chained and not any(differs(node) for node in writer.order):
         return function
 
     @wraps(function)
@@ -208,10 +226,18 @@ def with_chains(writer, function):
             return function(*arrays, **into)
         if "there" not in program.made:
             program.made["there"] = fused.function()
-        return program.made["there"](*arrays)
+        there = program.made["there"]
+        given = {there.places[i]: into.get(p) for i, p in program.places.items()}
+        return there(*arrays, **given)
 
     program.made = {}
     return program
 
 
 elsewhere.append(with_chains)
+MULTIPLYING = "FullyConnected", "dense_data", "dense_weight"
+
+
+def differs(node):
+    """Whether a call is written in another way for a GPU: products, and arrays out of nothing."""
+    return node.op.name in MULTIPLYING or not any(type(a) is tuple for a in node.inputs)

@@ -148,7 +148,7 @@ def setitem(self, key, value):
     if isinstance(value, NDArray):
         if state.recording and value._node is not None:
             self._node = replaced(self, value, key=key)._node
-        value = value._data
+        value = value._data if value._ctx is self._ctx else put(value._data, self._ctx)
     elif isinstance(value, list | tuple | np.ndarray):
         value = put(host_array(value, raw.dtype), self._ctx)
     elif isinstance(value, int | float | np.generic):

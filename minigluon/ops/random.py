@@ -9,7 +9,7 @@ import numpy as np
 
 from minigluon import ops
 from minigluon.base import MXNetError
-from minigluon.context import Context, current_context
+from minigluon.context import Context, brought, capture, current_context
 from minigluon.ndarray.ndarray import real_dtype, sizes
 from minigluon.op import operator
 from minigluon.ops.elementwise import log, log1p
@@ -132,6 +132,8 @@ def generator(ctx):
 
 def source(rng, like):
     """The generator that `rng` stands for: a context's, a fresh one, or that of the device of `like`."""
+    if capture.before is not None:
+        raise RuntimeError("random numbers are drawn on the CPU, once and not for each run")
     if rng is None:
         rng = device_of(like)
     return generator(rng) if isinstance(rng, Context) else np.random.default_rng(rng)
@@ -149,7 +151,7 @@ def drawn(rng, like, law, n, dtype, *params):
     """Numbers of shape `n` by `law(generator, n, dtype, *params)`, in the memory of the CPU."""
     dtype = real_dtype(dtype)
     try:
-        r = generators.get(rng) if type(rng) is Context else None
+        r = generators.get(rng) if type(rng) is Context and capture.before is None else None
         y = law(r or source(rng, like), n, dtype if dtype.itemsize == 8 else SINGLE, *params)
         return y if y.dtype is dtype else y.astype(dtype, copy=False)
     except (ValueError, OverflowError) as error:
@@ -262,8 +264,8 @@ def sampled(law, params, shape, dtype, rng):
 
 def sampled_like(law, data, params, rng):
     """Numbers by `law` in the shape and type of `data`, on its device."""
-    raw = drawn(rng, data, law, data.shape, floating(data.dtype), *params)
-    return np.asarray(raw, like=data)
+    n, dtype = data.shape, floating(data.dtype)
+    return brought(lambda: drawn(rng, data, law, n, dtype, *params), data)
 
 
 def host(a):
@@ -431,10 +433,7 @@ def integers_law(r, n, t, low, high):
 @operator(aliases=("_shuffle",))
 def shuffle(data, /, rng=None):
     """The slices of `data` along its first axis, in random order."""
-    order = drawn(rng, data, permutation_law, data.shape[0], COUNTS)
-    if type(data) is np.ndarray:
-        return data.take(order, 0), order
-    order = np.asarray(order, like=data)
+    order = brought(lambda: drawn(rng, data, permutation_law, data.shape[0], COUNTS), data)
     return np.take(data, order, axis=0), order
 
 

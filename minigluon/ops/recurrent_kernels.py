@@ -5,6 +5,8 @@
 import numpy as np
 
 from minigluon import autograd
+from minigluon.context import brought
+from minigluon.cores import matmul
 from minigluon.kernels import MORE, STORED, Kernels, cuda, dense, stored
 from minigluon.ops.random import drawn
 from minigluon.ops.rnn import (
@@ -109,7 +111,7 @@ def launch(plan, n):
 def swept(plan, cell, x, w, ends):
     """Fill what a layer keeps; its first states are there. `ends`: lengths as int32, or None."""
     kind, n = f"{stored(x)}, {MODES[plan.mode]}", samples(plan, x.itemsize)
-    np.matmul(x.reshape(-1, x.shape[2]), w["i2h"].T, out=cell.gates.reshape(-1, plan.rows))
+    matmul(x.reshape(-1, x.shape[2]), w["i2h"].T, cell.gates.reshape(-1, plan.rows))
     biases, sizes = (w["i2h_bias"], w["h2h_bias"]), (np.int32(plan.batch), np.int32(plan.hidden))
     if n:
         room = shared(plan, n, x.itemsize)[0]
@@ -118,11 +120,11 @@ def swept(plan, cell, x, w, ends):
         return
     product, recurrent = np.empty_like(cell.gates[0]), w["h2h"].T
     for t in range(plan.steps):
-        np.matmul(cell.h[t], recurrent, out=product)
+        matmul(cell.h[t], recurrent, product)
         args = cell.gates, product, *biases, cell.h, cell.c, cell.n, cell.y, ends, np.int32(t)
         cells(f"cell<{kind}>", *launch(plan, 0), *args, *sizes)
         if plan.projected:
-            np.matmul(cell.y[t], w["h2r"].T, out=cell.h[t + 1])
+            matmul(cell.y[t], w["h2r"].T, cell.h[t + 1])
 
 
 def forwards(plan, arrays, lengths, p, rng):
@@ -143,7 +145,7 @@ def forwards(plan, arrays, lengths, p, rng):
         if d == plan.directions - 1:
             x = outs[layer]
             if layer < len(masks):
-                key = np.asarray(drawn(rng, x, key_law, (2,), "uint32"), like=x)
+                key = brought(lambda x=x: drawn(rng, x, key_law, (2,), "uint32"), x)
                 masks[layer][...] = drop(np.ones_like(x), key, p)
                 x = x * masks[layer]
     kinds = ("h", "c") if plan.mode == "lstm" else ("h",)
@@ -177,7 +179,7 @@ def swept_back(plan, cell, w, g, dh, dc, ends):
         for t in reversed(range(plan.steps)):
             args = g[t], product, *saved, np.int32(t)
             cells(f"cell_back<{kind}>", *launch(plan, 0), *args, *sizes)
-            product = np.matmul((da if du is None else du)[t], w["h2h"], out=np.empty_like(g[t]))
+            product = matmul((da if du is None else du)[t], w["h2h"])
         dh += product
     return da, da if du is None else du, dy
 
@@ -189,9 +191,9 @@ def projected_back(plan, kind, w, g, dh, saved, sizes):
     saved = *saved[:5], zero, *saved[6:]
     for t in reversed(range(plan.steps)):
         dy[t] = g[t] + total
-        inner = np.matmul(dy[t], w["h2r"], out=np.empty_like(saved[1], shape=zero.shape))
+        inner = matmul(dy[t], w["h2r"])
         cells(f"cell_back<{kind}>", *launch(plan, 0), inner, None, *saved, np.int32(t), *sizes)
-        total = np.matmul(da[t], w["h2h"], out=np.empty_like(g[t]))
+        total = matmul(da[t], w["h2h"])
     dh[...] = total
     return dy
 
@@ -199,13 +201,13 @@ def projected_back(plan, kind, w, g, dh, saved, sizes):
 def weight_gradients(plan, cell, x, w, da, du, dy, into):
     """Gradients of one layer's weights, written to `into`, and of its inputs."""
     flat = lambda a: a.reshape(-1, a.shape[2])
-    into["i2h"][...] = flat(da).T @ flat(x)
-    into["h2h"][...] = flat(du).T @ flat(cell.h[:-1])
+    matmul(flat(da).T, flat(x), into["i2h"])
+    matmul(flat(du).T, flat(cell.h[:-1]), into["h2h"])
     for name, d in (("i2h_bias", da), ("h2h_bias", du)):
         into[name][...] = flat(d).sum(0, dtype="float32")
     if plan.projected:
-        into["h2r"][...] = flat(dy).T @ flat(cell.y)
-    return (flat(da) @ w["i2h"]).reshape(x.shape).astype(x.dtype, copy=False)
+        matmul(flat(dy).T, flat(cell.y), into["h2r"])
+    return matmul(flat(da), w["i2h"]).reshape(x.shape).astype(x.dtype, copy=False)
 
 
 def backwards(plan, heads, arrays, lengths, memory, p):

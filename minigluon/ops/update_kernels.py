@@ -6,7 +6,7 @@ from inspect import signature
 
 import numpy as np
 
-from minigluon.context import cupy_or_none
+from minigluon.context import brought, cupy_or_none
 from minigluon.kernels import STORED, WIDE, Kernels, cuda, dense, stored, width
 from minigluon.op import Operand, operator
 from minigluon.ops.csr import Rows, Sparse
@@ -165,7 +165,7 @@ def _(data, p, mode, axes, cudnn_off, rng):
     idle = p == 0 or not (state.training or mode == "always")
     if idle or axes or mode not in ("training", "always") or stored(data) is None or not data.size:
         return NotImplemented
-    key = np.asarray(drawn(rng, data, key_law, (2,), "uint32"), like=data)
+    key = brought(lambda: drawn(rng, data, key_law, (2,), "uint32"), data)
     return drop(data, key, p), key
 
 

@@ -58,6 +58,7 @@ __all__ = [
     "in_blocks",
     "in_parts",
     "keep_memory",
+    "keepers",
     "kinds_of_both",
     "listed",
     "needed",
@@ -905,6 +906,8 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # numbers in glibc's malloc.h
 class Written:
     """A graph, variables `inputs` to entries `outputs`, that can be called on NDArrays."""
 
+    static = False  # whether its programs may keep their memory from call to call
+
     def __init__(self, inputs, outputs, name, data=0):
         self.inputs, self.outputs, self.name, self.programs = inputs, outputs, name, {}
         self.batch = inputs[:data]  # what may be cut along its first axis
@@ -938,9 +941,17 @@ class Written:
         outlines = Outlines()
         for entry, a in zip(self.inputs, arrays):
             outlines.put(entry, a._data.shape, a._data.dtype)
+        graph = self.name, self.inputs, self.outputs, outlines
         if wanted:
-            return as_operator(self.name, self.inputs, self.outputs, outlines, wanted, self.batch)
-        return without_gradient(self.name, self.inputs, self.outputs, outlines, self.batch)
+            op = as_operator(*graph, wanted, self.batch)
+        else:
+            op = without_gradient(*graph, self.batch)
+        for keep in keepers if self.static else ():
+            keep(op, self)
+        return op
+
+
+keepers = []  # functions of an operator and its `Written`, a static one
 
 
 def without_gradient(name, inputs, outputs, outlines, batch=()):
