@@ -482,3 +482,13 @@ def test_images_in_npx():
     assert npx.image.imresize is mx.image.imresize and "CreateAugmenter" in dir(npx.image)
     with pytest.raises(AttributeError, match="no attribute"):
         npx.image.no_such_function  # noqa: B018
+
+
+@pytest.mark.parametrize("label", ["int32", "int64", "float64", "bool"])
+@pytest.mark.parametrize("weight", ["int64", "bool", "float32"])
+def test_losses_take_labels_and_weights_of_other_types(label, weight):
+    predicted = np.array([[0.5, -1.0], [2.0, 0.1]])
+    labels, weights = np.array([[1, 0], [0, 1]], dtype=label), np.array([[1], [0]], dtype=weight)
+    loss = gluon.loss.L2Loss()(predicted, labels, weights)
+    onp.testing.assert_allclose(loss.asnumpy(), [(0.25 + 1) / 4, 0])
+    assert loss.dtype == ("float64" if label == "float64" else "float32")

@@ -414,3 +414,57 @@ def test_files_that_do_not_fit(call, tmp_path):
     wrong, error, says = FILE_ERRORS[call]
     with pytest.raises(error, match=says):
         wrong(path)
+
+
+class DroppedWeight(Parameter):
+    """A parameter that takes another's place and drops weights, as language models' toolkits write it."""
+
+    def __init__(self, other, rate):
+        super().__init__(
+            other.name, other.grad_req, other._shape, other.dtype, other.lr_mult, other.wd_mult, other.init,
+            other._allow_deferred_init, other._differentiable,
+        )  # fmt: skip
+        self._rate, self._stype, self._grad_stype = rate, other._stype, other._grad_stype
+        for name in ("_var", "_data", "_grad", "_ctx_list", "_ctx_map", "_deferred_init"):
+            setattr(self, name, getattr(other, name))
+
+    def data(self, ctx=None):
+        return mx.nd.Dropout(self._check_and_get(self._data, ctx), self._rate)
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+@pytest.mark.parametrize("early", [False, True])
+def test_a_parameter_that_takes_anothers_place(hybrid, early):
+    net = mx.gluon.nn.Dense(64, in_units=64, use_bias=False)
+    if not early:
+        net.initialize(mx.init.One())
+    old = net.weight
+    net._reg_params["weight"] = net.params._params[old.name] = DroppedWeight(old, 0.5)
+    object.__setattr__(net, "weight", net._reg_params["weight"])
+    if early:
+        net.initialize(mx.init.One())
+    net.hybridize(hybrid)
+    x = mx.nd.ones((1, 64))
+    assert (net(x) == 64).asnumpy().all()
+    with mx.autograd.record():
+        y = net(x)
+    y.backward()
+    kept = net.weight.grad().asnumpy()
+    assert 0.4 < (kept == 0).mean() < 0.6 and (kept.sum(1) == y.asnumpy()).all()
+    mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1.0}).step(1)
+    assert (net.weight._data[0].asnumpy() == 1 - kept).all()
+    assert early or net.weight._data[0] is old.data()
+
+
+def test_private_views_of_the_arrays():
+    p = Parameter("w", shape=(2,))
+    assert p._ctx_list is None and p._grad is None and p._ctx_map == [[], []]
+    p.initialize(ctx=[mx.cpu(0), mx.cpu(2)])
+    assert p._ctx_list == [mx.cpu(0), mx.cpu(2)]
+    places = p._ctx_map
+    assert [k for k in places if k] == [[0, None, 1]]
+    assert p._check_and_get(p._data, []) is p._data
+    p._grad = [mx.nd.ones(2), mx.nd.ones(2, ctx=mx.cpu(2))]
+    assert p.grad(mx.cpu(2)).sum().asscalar() == 2
+    p._ctx_list = [mx.cpu(1)]
+    assert p.list_ctx() == [mx.cpu(1)] and p._ctx_map != places

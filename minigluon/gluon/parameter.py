@@ -86,6 +86,7 @@ class Parameter:
         self._dtype = checked(dtype)
         self._allow_deferred_init, self._differentiable = allow_deferred_init, differentiable
         self._data, self._deferred_init, self._grad_req, self._trainer = None, None, None, None
+        self._var = None
         self._stype, self._grad_stype = stype, grad_stype
         self.grad_req = grad_req
 
@@ -213,12 +214,18 @@ class Parameter:
         return self._on(ctx)
 
     def _on(self, ctx):
+        return self._check_and_get(self._data, ctx)
+
+    def _check_and_get(self, arrays, ctx):
+        """Of `arrays`, one a context, that on `ctx`; all of them if `ctx` is a list."""
         self._check_initialized()
+        if isinstance(ctx, list):
+            return arrays
         if ctx is None:
             ctx = self._data[0]._ctx if len(self._data) == 1 else current_context()
-        for data in self._data:
+        for data, found in zip(self._data, arrays):
             if data._ctx == ctx:
-                return data
+                return found
         raise RuntimeError(
             f"Parameter '{self.name}' was not initialized on context {ctx}. "
             f"It was only initialized on {self.list_ctx()}."
@@ -248,11 +255,43 @@ class Parameter:
             )
         return data.grad
 
+    # --- Reading and writing ----------------------------------------------------------------------
+
     @property
     def _grad(self):
-        """The gradients, one a context; None where there are none: what programs look for."""
+        """The gradients, one a context; None where there are none."""
         absent = self._data is None or self._grad_req == "null"
         return None if absent else [data.grad for data in self._data]
+
+    @_grad.setter
+    def _grad(self, grads):
+        for data, grad in zip(self._data or (), grads or ()):
+            if data.grad is not grad:
+                autograd.mark_variables([data], [grad], self._grad_req)
+
+    @property
+    def _ctx_list(self):
+        """The contexts of the arrays; None before there are any."""
+        return None if self._data is None else [data._ctx for data in self._data]
+
+    @_ctx_list.setter
+    def _ctx_list(self, contexts):
+        if contexts is not None and contexts != self._ctx_list:
+            self.reset_ctx(contexts)
+
+    @property
+    def _ctx_map(self):
+        """For each of two kinds of device, by its number, which of the arrays is there."""
+        places = [[], []]
+        for i, ctx in enumerate(self._ctx_list or ()):
+            kind = places[ctx.device_typeid & 1]
+            kind += [None] * (ctx.device_id + 1 - len(kind))
+            kind[ctx.device_id] = i
+        return places
+
+    @_ctx_map.setter
+    def _ctx_map(self, places):
+        """It follows from the contexts: nothing is left to set."""
 
     # --- Reading and writing ----------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from minigluon.ops.indexing import alone, scatter
 from minigluon.ops.reduce import broadcast_along, spread_along
 
 __all__ = [
+    "ARITHMETIC",
     "AS_ARRAYS",
     "BadKey",
     "CHOOSING",
@@ -426,6 +427,7 @@ def unpickled(raw, ctx):
         return as_np(place(raw, Context("cpu")))
 
 
+ARITHMETIC = "minigluon.ops.elementwise"
 ELEMENTWISE = {f"minigluon.ops.{part}" for part in ("elementwise", "special", "activations", "nn")}
 
 
@@ -433,6 +435,8 @@ def interpret(op, args, settings):
     """Carry out a call for which an array of `mx.np` was asked, as for an NDArray."""
     plain = [NDArray(a._data, a._ctx, a._node) if isinstance(a, NDArray) else a for a in args]
     arrays = [a for a in plain if isinstance(a, NDArray)]
+    if len(arrays) > 1 and op.same_dtype and op.kernel.__module__ == ARITHMETIC:
+        plain = alike(*plain)
     bare = op.kernel.__module__ in ELEMENTWISE and not builtins.any(a.ndim for a in arrays)
     if bare:
         plain = [reshaped(a, (1,)) if isinstance(a, NDArray) else a for a in plain]
