@@ -9,6 +9,7 @@ import numpy as np
 from minigluon import autograd
 from minigluon.base import MXNetError
 from minigluon.context import current_context
+from minigluon.ndarray import sparse
 from minigluon.ndarray.ndarray import NDArray, place, zeros
 from minigluon.symbol.inference import Facts, Inference, complete, open_shape, types_of
 from minigluon.symbol.symbol import Node, Symbol, in_order, substituted
@@ -16,10 +17,12 @@ from minigluon.symbol.symbol import Node, Symbol, in_order, substituted
 __all__ = [
     "CachedOp",
     "Executor",
+    "STORAGES",
     "Symbol",
     "bind",
     "by_name",
     "closed",
+    "empty_as",
     "evaluate",
     "filled",
     "group_of",
@@ -29,6 +32,7 @@ __all__ = [
     "resized",
     "run",
     "simple_bind",
+    "storages",
     "tell",
 ]
 
@@ -334,7 +338,8 @@ def simple_bind(
 ):
     """An Executor on fresh arrays, zeros, whose shapes follow from those that are given.
 
-    A variable of a `ctx_group` lies on the device that `group2ctx` names for it.
+    A variable of a `ctx_group` lies on the device that `group2ctx` names for it; one with a storage, of its own
+    or in `stype_dict`, has an array of that storage.
     """
     shapes = {k: v for k, v in kwargs.items() if isinstance(v, list | tuple)}
     found = self.infer_shape_partial(**shapes)
@@ -345,12 +350,35 @@ def simple_bind(
     types = {node.name: t for (node, _), t in types.items() if node.op is None}
     at = {n.name: group_of(n, group2ctx, ctx) for n in in_order(self._entries) if n.op is None}
     names, states = self.list_arguments(), self.list_auxiliary_states()
-    args = {n: zeros(s, at[n], types.get(n)) for n, s in zip(names, found[0])}
+    stored, sparse_grads = storages(self._entries, stype_dict or {})
+    args = {n: empty_as(stored.get(n), s, at[n], types.get(n)) for n, s in zip(names, found[0])}
     aux = {n: zeros(s, at[n], types.get(n)) for n, s in zip(states, found[2])}
     reqs = requests(names, grad_req)
     wanted = [n for n in names if reqs[n] != "null"]
-    grads = {n: zeros(args[n].shape, at[n], args[n].dtype) for n in wanted}
+    grads = {n: empty_as(sparse_grads.get(n), args[n].shape, at[n], args[n].dtype) for n in wanted}
     return self.bind(ctx, args, grads, reqs, aux, group2ctx)
+
+
+def storages(entries, given):
+    """{variable: storage} of the arrays, from `given` or the attributes, and of the gradients."""
+    nodes = in_order(entries)
+    codes = {n.name: n.attrs.get("__storage_type__") for n in nodes if n.op is None}
+    stored = {name: STORAGES.get(code, code) for name, code in codes.items()} | given
+    grads = {name: "row_sparse" for name, stype in stored.items() if stype == "row_sparse"}
+    for node in nodes:
+        if node.settings.get("sparse_grad"):  # of an Embedding
+            grads[node.inputs[1][0].name] = "row_sparse"
+    return stored, grads
+
+
+STORAGES = {"0": "default", "1": "row_sparse", "2": "csr"}
+
+
+def empty_as(stype, shape, ctx, dtype):
+    """Zeros with a storage."""
+    if stype in (None, "default"):
+        return zeros(shape, ctx, dtype)
+    return sparse.zeros(stype, shape, ctx, dtype)
 
 
 def evaluate(self, ctx=None, **kwargs):

@@ -2,10 +2,12 @@
 
 # Written from chapters/23_custom.ipynb: edit the chapter, then run `minigluon export`.
 
+from collections import namedtuple
 from itertools import count
 
 import numpy as np
 
+from minigluon import ops
 from minigluon.autograd import assign, pause, state
 from minigluon.base import MXNetError
 from minigluon.context import current_context
@@ -23,13 +25,16 @@ __all__ = [
     "Custom_symbol",
     "Described",
     "Description",
+    "KINDS",
     "NDArrayOp",
     "NumpyOp",
+    "OperatorArguments",
     "PythonOp",
     "backward_operator",
     "called",
     "forward_operator",
     "get_all_registered_operators",
+    "get_operator_arguments",
     "given",
     "learned",
     "made",
@@ -39,6 +44,7 @@ __all__ = [
     "serial",
     "several",
     "sorted_arguments",
+    "type_of_setting",
     "unwrapped",
     "wrapped",
 ]
@@ -130,7 +136,38 @@ def register(reg_name):
 
 def get_all_registered_operators():
     """Names of all operators, those of the package and those of programs."""
+    ops.load()
     return [*operators, *registered]
+
+
+OperatorArguments = namedtuple("OperatorArguments", ["narg", "names", "types"])
+
+
+def get_operator_arguments(op_name):
+    """How many arguments an operator takes, their names and types, in MXNet's words; MXNetError if there is none."""
+    ops.load()
+    op = operators.get(op_name, operators.get(op_name.removeprefix("_")))
+    if op is None:
+        raise MXNetError(f"get_operator_arguments: there is no operator {op_name!r}")
+    array = "NDArray-or-Symbol" + "[]" * (op.most > len(op.arrays))
+    settings = [s for s in op.settings if s != "rng"]  # a program cannot give a stream
+    types = [array] * len(op.arrays) + [type_of_setting(op, s) for s in settings]
+    return OperatorArguments(len(types), op.arrays + settings, types)
+
+
+KINDS = {bool: "boolean", int: "int", float: "float", tuple: "Shape(tuple)", str: "string"}
+
+
+def type_of_setting(op, name):
+    """What a setting may be, from its choices and its default."""
+    default = op.defaults.get(name)
+    choices = ", ".join(map(repr, sorted(op.choices.get(name, ()))))
+    kind = f"{{{choices}}}" if choices else KINDS.get(type(default), "any")
+    if name not in op.defaults:
+        return f"{kind}, required"
+    shown = {bool: int, float: "{:g}".format, tuple: list}.get(type(default), repr)(default)
+    shown = f"'{shown}'" if type(default) is int else shown
+    return f"{kind},{' ' * (not choices)}optional, default={shown}"
 
 
 class Description:

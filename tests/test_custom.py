@@ -290,3 +290,18 @@ def test_operators_of_the_oldest_kind(op, value, slope):
     assert exe.forward(is_train=True)[0].asscalar() == value
     exe.backward(mx.nd.ones(1))
     assert exe.grad_dict["x"].asscalar() == slope
+
+
+def test_the_arguments_of_an_operator():
+    found = mx.operator.get_operator_arguments("Activation")
+    assert isinstance(found, mx.operator.OperatorArguments)
+    assert found.narg == 2 and found.names == ["data", "act_type"]
+    choices = "{'relu', 'sigmoid', 'softrelu', 'softsign', 'tanh'}, required"
+    assert found.types == ["NDArray-or-Symbol", choices]
+    found = mx.operator.get_operator_arguments("Dropout")
+    assert found.names == ["data", "p", "mode", "axes", "cudnn_off"]
+    assert found.types[1] == "float, optional, default=0.5"
+    assert mx.operator.get_operator_arguments("Concat").types[0] == "NDArray-or-Symbol[]"
+    assert mx.operator.get_operator_arguments("_contrib_ROIAlign").names[:2] == ["data", "rois"]
+    with pytest.raises(mx.MXNetError, match="no operator 'nothing'"):
+        mx.operator.get_operator_arguments("nothing")

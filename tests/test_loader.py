@@ -105,7 +105,7 @@ def test_what_a_batch_may_be():
     ragged = data.SimpleDataset([([1] * (1 + i), i) for i in range(8)])
     batches = list(data.DataLoader(ragged, 4, num_workers=2, batchify_fn=group))
     assert [b[0].shape for b in batches] == [(4, 4), (4, 8)]
-    empty = data.SimpleDataset([nd.zeros((0, 3))] * 4)
+    empty = data.SimpleDataset([nd.empty((0, 3))] * 4)
     assert [b.shape for b in data.DataLoader(empty, 2, num_workers=1)] == [(2, 0, 3)] * 2
 
 

@@ -173,3 +173,15 @@ def test_numbers_stored():
     x = nd.array([[0, 1], [0, 0], [2, 3]]).tostype("csr")
     assert nd.contrib.getnnz(x).asnumpy().tolist() == [3]
     assert nd.contrib.getnnz(x, axis=1).asnumpy().tolist() == [1, 0, 2]
+
+
+def test_shapes_that_are_not_known_are_refused_as_in_mxnet():
+    for make in (mx.nd.zeros, mx.nd.ones):
+        for shape in ((), 0, (2, 0), [0, 1]):
+            with pytest.raises(mx.MXNetError, match="not known completely"):
+                make(shape)
+        with mx.np_shape():
+            assert make(()).shape == () and make((2, 0)).shape == (2, 0)
+    with pytest.raises(mx.MXNetError):
+        mx.nd.full((), 1)
+    assert mx.nd.full((2, 0), 1).shape == mx.nd.empty((2, 0)).shape == (2, 0)

@@ -792,3 +792,26 @@ def test_numbers_are_settings():
     assert (x * 2).attr_dict() == {"_mulscalar0": {"scalar": "2"}}
     assert (1.5 - x).list_attr() == {"scalar": "1.5"}
     assert S.dot(x, x).list_attr() == {} == (x + x).list_attr()
+
+
+def test_an_executor_has_arrays_with_storage():
+    data, w = S.var("data", stype="csr"), S.var("w", stype="row_sparse", shape=(3, 2))
+    e = S.sparse.dot(data, w).simple_bind(
+        mx.cpu(), data=(4, 3), grad_req={"data": "null", "w": "write"}
+    )
+    assert [a.stype for a in e.arg_arrays] == ["csr", "row_sparse"]
+    x = mx.nd.array([[0, 1, 0], [2, 0, 0], [0, 0, 0], [0, 3, 0]])
+    e.arg_dict["data"][:] = x.tostype("csr")
+    e.arg_dict["w"][:] = mx.nd.ones((3, 2)).tostype("row_sparse")
+    e.forward(is_train=True)
+    e.backward(mx.nd.ones((4, 2)))
+    assert (e.outputs[0].asnumpy() == x.asnumpy() @ np.ones((3, 2))).all()
+    assert e.grad_dict["w"].stype == "row_sparse"
+    assert (e.grad_dict["w"].asnumpy() == [[2, 2], [4, 4], [0, 0]]).all()
+    embedded = S.Embedding(S.var("i"), S.var("t"), input_dim=5, output_dim=2, sparse_grad=True)
+    e = embedded.simple_bind(mx.cpu(), i=(3,), grad_req={"i": "null", "t": "write"})
+    e.forward(is_train=True, i=mx.nd.array([1, 3, 1]))
+    e.backward(mx.nd.ones((3, 2)))
+    assert e.grad_dict["t"].stype == "row_sparse" and e.grad_dict["t"].indices.tolist() == [1, 3]
+    e = embedded.simple_bind(mx.cpu(), i=(3,), stype_dict={"t": "row_sparse"})
+    assert e.arg_dict["t"].stype == "row_sparse"

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import struct
+import sys
 from contextlib import suppress
 
 import numpy as np
@@ -35,6 +36,7 @@ __all__ = [
     "concatenate",
     "empty",
     "file_chunks",
+    "full",
     "histogram",
     "is_array",
     "load",
@@ -42,10 +44,12 @@ __all__ = [
     "located",
     "named",
     "onehot_encode",
+    "ones",
     "packed_shape",
     "path_of",
     "raw_numbers",
     "replace_file",
+    "require_sizes",
     "save",
     "zeros",
 ]
@@ -326,11 +330,41 @@ def load_frombuffer(buf):
 # --- Arrays of every storage ----------------------------------------------------------------------
 
 
+def require_sizes(name, shape, unknown=(0,)):
+    """Refuse a shape that MXNet reads as one not known yet: `()`, or with one of `unknown` in it."""
+    if type(shape) is tuple and shape and 0 not in shape:
+        return
+    scope = sys.modules.get(
+        "minigluon.numpy.scope"
+    )  # a later chapter's; absent, nothing is switched
+    shape = ndarray.sizes(shape)
+    if (scope is None or not scope.is_np_shape()) and (
+        shape == () or not {*unknown}.isdisjoint(shape)
+    ):
+        raise MXNetError(
+            f"{name}: the shape {shape} is not known completely, as 0 stands for an unknown size; "
+            "within mx.np_shape() it is a size like others"
+        )
+
+
 def zeros(shape, ctx=None, dtype=None, stype=None, **settings):
     """An array of zeros, with storage 'default', 'csr' or 'row_sparse'."""
+    require_sizes("zeros", shape)
     if stype in (None, "default"):
         return ndarray.zeros(shape, ctx, dtype, **settings)
     return sparse.zeros(stype, shape, ctx, dtype)
+
+
+def ones(shape, ctx=None, dtype=None, **settings):
+    """An array of ones."""
+    require_sizes("ones", shape)
+    return ndarray.ones(shape, ctx, dtype, **settings)
+
+
+def full(shape, val, ctx=None, dtype=None, out=None):
+    """An array in which every number is `val`."""
+    require_sizes("full", shape, unknown=())
+    return ndarray.full(shape, val, ctx, dtype, out)
 
 
 def empty(shape, ctx=None, dtype=None, stype=None):

@@ -589,7 +589,7 @@ def bias_gradient(g, layout):
     return sum(g, axis=-1, exclude=True) if is_last(layout) else channel_sum(g)
 
 
-@operator
+@operator(aliases=("Convolution_v1",))
 def Convolution(
     data,
     weight,

@@ -12,6 +12,7 @@ from minigluon.ops.indexing import at
 from minigluon.ops.reduce import softmax
 
 __all__ = [
+    "IdentityAttachKLSparseReg",
     "LinearRegressionOutput",
     "LogisticRegressionOutput",
     "MAERegressionOutput",
@@ -26,6 +27,7 @@ __all__ = [
     "minus_truth",
     "regression_gradient",
     "softmax_output_gradient",
+    "sparseness_gradient",
     "squared",
     "svm_gradient",
 ]
@@ -233,3 +235,43 @@ def svm_gradient(data, label, /, margin=1.0, regularization_coefficient=1.0, use
     short = margin + side * x
     slope = short > 0 if use_linear else 2 * np.maximum(short, 0)
     return (side * slope * regularization_coefficient).astype(data.dtype).reshape(data.shape)
+
+
+# --- Sparseness -----------------------------------------------------------------------------------
+
+
+@operator(same_dtype=False)
+def IdentityAttachKLSparseReg(
+    data, moving_avg, /, sparseness_target=0.1, penalty=0.001, momentum=0.9
+):
+    """`data` itself, (batch, units) of numbers between 0 and 1; its gradient pulls the mean activity of each unit to a target.
+
+    moving_avg: (units,), the mean so far. Source: Hinton, A practical guide to training RBMs, 2010, section 11.
+    """
+    if moving_avg.shape != data.shape[1:2]:
+        raise ValueError(f"moving_avg must have shape {data.shape[1:2]}, not {moving_avg.shape}")
+    return data.copy()
+
+
+@IdentityAttachKLSparseReg.vjp
+def _(g, y, x, moving_avg, **settings):
+    return sparseness_gradient(g, x, moving_avg, **settings), None
+
+
+@IdentityAttachKLSparseReg.shapes
+def _(data, moving_avg=None, **_):
+    return data, (math.prod(data[1:]),)
+
+
+IdentityAttachKLSparseReg.states = {"moving_avg": '["zero", {}]'}
+
+
+@operator(vjp=(lambda h, y, *_, **__: h, None, None), same_dtype=False)
+def sparseness_gradient(
+    data, inputs, moving_avg, /, sparseness_target=0.1, penalty=0.001, momentum=0.9
+):
+    """The gradient of `IdentityAttachKLSparseReg`, from that of its output, `data`; moves the mean activity."""
+    moving_avg *= momentum
+    moving_avg += ((1 - momentum) * inputs.mean(axis=0)).astype(moving_avg.dtype)
+    slope = (1 - sparseness_target) / (1 - moving_avg) - sparseness_target / moving_avg
+    return data + (penalty * slope).astype(data.dtype)

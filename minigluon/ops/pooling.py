@@ -26,6 +26,7 @@ __all__ = [
     "LRN",
     "MANY",
     "Pooling",
+    "Pooling_v1",
     "UpSampling",
     "added",
     "bilinear",
@@ -452,6 +453,32 @@ def _(g, y, x, pool_type, p_value, cudnn_off, count_include_pad, **settings):
     p = p_value - 1
     scale = power(y, p)  # 0 for a window of zeros, whose gradient is 0 here
     return (pool_spread(g / (scale + equal(scale, 0)), x, **settings) * power(x, p),)
+
+
+@operator
+def Pooling_v1(
+    data,
+    /,
+    kernel=(),
+    pool_type="max",
+    global_pool=False,
+    pooling_convention="valid",
+    stride=(),
+    pad=(),
+):
+    """`Pooling` as it was at first: a mean divides by the size of the window, wherever it lies."""
+    settings = global_pool, False, pooling_convention, stride, pad
+    if pool_type != "avg" or global_pool:
+        return Pooling.kernel(data, kernel, pool_type, *settings)
+    return Pooling.kernel(data, kernel, "sum", *settings) / math.prod(several(kernel))
+
+
+@Pooling_v1.vjp
+def _(g, y, x, kernel, pool_type, global_pool, **settings):
+    same = {**Pooling.defaults, **settings, "kernel": kernel, "global_pool": global_pool}
+    if pool_type != "avg" or global_pool:
+        return Pooling.rules(g, y, x, **{**same, "pool_type": pool_type})
+    return Pooling.rules(g / math.prod(several(kernel)), y, x, **{**same, "pool_type": "sum"})
 
 
 # --- Enlarging ------------------------------------------------------------------------------------

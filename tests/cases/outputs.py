@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.rows import Row, signed
+from tests.rows import Row, positive, signed
 
 X, C = signed(4, 3), np.array([0, 2, 1, 1])
 
@@ -85,5 +85,21 @@ ROWS = [
         differentiable=(),
         wrong=((X, C[:2]), {}),
         says="label must have shape (4,), not (2,)",
+    ),
+    Row(
+        "IdentityAttachKLSparseReg",
+        (positive(4, 3), positive(3, seed=1) / 2),
+        {},
+        lambda x, m: x,
+        differentiable=(),
+        wrong=((X, positive(2)), {}),
+        says="moving_avg must have shape (3,), not (2,)",
+    ),
+    Row(
+        "sparseness_gradient",
+        (X, positive(4, 3), positive(3, seed=1) / 2),
+        {"sparseness_target": 0.2, "penalty": 0.5, "momentum": 1.0},
+        lambda g, x, m, **_: g + 0.5 * (0.8 / (1 - m) - 0.2 / m),
+        differentiable=(0,),
     ),
 ]

@@ -150,6 +150,18 @@ ROWS = [
         note="channels last",
     ),
     Row("Pooling", (signed(1, 2, 3, 4, 3),), {"kernel": (2, 2, 2)}, pool, note="3d"),
+    *(
+        Row(
+            "Pooling_v1",
+            (X,),
+            {"kernel": (3, 3), "stride": (2, 2), "pooling_convention": "full", "pool_type": kind},
+            lambda x, pool_type, **s: (
+                pool(x, "sum", **s) / 9 if pool_type == "avg" else pool(x, pool_type, **s)
+            ),
+            note=kind,
+        )
+        for kind in ("max", "avg", "sum")
+    ),
     Row("pool_sum", (X,), {**SET, "pool_type": "avg"}, pool),
     Row("pool_spread", (signed(2, 3, 4, 3), X), SET, spread, differentiable=(0,)),
     Row("pool_place", (signed(2, 3, 4, 3), X), SET, place, differentiable=(0,)),

@@ -33,6 +33,7 @@ EXCEPTIONS = {  # row id -> reason
     ),
     **dict.fromkeys(["_square_sum", "_square_sum-axis"], "MXNet has it for row_sparse arrays only"),
     "softmax_cross_entropy-out of range": "MXNet reads beyond the row; here the probability is 0",
+    "IdentityAttachKLSparseReg": "in MXNet a program cannot give it the mean so far; only a graph can",
     "contrib_ModulatedDeformableConvolution": "on a CPU MXNet has no gradient of it",
     "contrib_allclose": "MXNet's answer has shape (); here a single number has shape (1,)",
     "broadcast_like": "MXNet wants as many axes on both sides; the adjoint of a sum may add some",
