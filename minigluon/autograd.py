@@ -12,7 +12,7 @@ import numpy as np
 from numpy import ndarray
 
 from minigluon.base import MXNetError
-from minigluon.context import current_context
+from minigluon.context import busy, current_context
 from minigluon.ndarray.ndarray import (
     NDArray,
     compute_soon,
@@ -625,6 +625,9 @@ def writable(x):
             )
         if type(x._node) is not Leaf:
             x._data = x._data.copy()
+    if x._ctx.device_typeid == 3:  # a GPU may still be fetching it
+        for wait in busy:
+            wait(x._data)
     return x._data
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Scopes",
     "allocate",
     "brought",
+    "busy",
     "capture",
     "cpu",
     "cpu_pinned",
@@ -29,12 +30,15 @@ __all__ = [
     "cupy_or_none",
     "current_context",
     "each_run",
+    "ferries",
     "fetched",
     "gpu",
     "gpu_memory_info",
+    "is_page_locked",
     "keep_memory",
     "notes",
     "num_gpus",
+    "page_locked",
     "prepared",
     "put",
     "read_notes",
@@ -152,10 +156,35 @@ def cupy_for(device_id):
 def put(raw, ctx):
     """The raw array `raw` in the memory of `ctx`; raises MXNetError where there is no such GPU."""
     if ctx.device_type != "gpu":
-        return raw if isinstance(raw, np.ndarray) else fetched(raw)
+        raw = raw if isinstance(raw, np.ndarray) else fetched(raw)
+        return page_locked(raw) if ctx.device_type == "cpu_pinned" and num_gpus() else raw
     cupy = cupy_for(ctx.device_id)
     with cupy.cuda.Device(ctx.device_id):
+        if ferries and is_page_locked(raw):
+            return ferries[-1](cupy, raw)
         return cupy.asarray(raw)
+
+
+ferries = []  # the last one brings page-locked memory to the current GPU: function(cupy, raw)
+busy = []  # functions that wait until nobody needs the numbers of a page-locked array any more
+
+
+def page_locked(raw):
+    """A copy of an array of RAM in page-locked memory, which a GPU can fetch by itself; that itself, if it is there."""
+    if is_page_locked(raw):
+        return raw
+    memory = cupy_or_none().cuda.alloc_pinned_memory(max(1, raw.nbytes))
+    there = np.ndarray(raw.shape, raw.dtype, memory)
+    there[...] = raw
+    return there
+
+
+def is_page_locked(raw):
+    """Whether an array is in memory that `page_locked` has taken, without gaps."""
+    if not isinstance(raw, np.ndarray) or not raw.flags.c_contiguous:
+        return False
+    base = raw.base.base if isinstance(raw.base, np.ndarray) else raw.base
+    return base is not None and isinstance(base, cupy_or_none().cuda.PinnedMemoryPointer)
 
 
 notes = []  # functions that raise what a kernel has noted

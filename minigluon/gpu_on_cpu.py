@@ -25,7 +25,7 @@ __all__ = [
     "MemoryPool",
     "NO_LIKE",
     "OutOfMemoryError",
-    "PinnedMemory",
+    "PinnedMemoryPointer",
     "RawModule",
     "Stream",
     "UNKNOWN",
@@ -34,6 +34,7 @@ __all__ = [
     "again",
     "alloc_pinned_memory",
     "allocators",
+    "arrive",
     "asarray",
     "cuda",
     "current",
@@ -53,6 +54,7 @@ __all__ = [
     "streams",
     "unwrap",
     "using_allocator",
+    "waits",
     "wrap",
 ]
 
@@ -98,6 +100,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     def get(self):
         """A copy in RAM: the explicit way out."""
         refuse_captured("D2H transfers")
+        arrive()
         return self.x.copy()
 
     def set(self, x, stream=None):
@@ -106,7 +109,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
             raise TypeError(f"{type(x)} cannot be set to {self.dtype} array")
         if x.shape != self.shape:
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {x.shape}")
-        x = x if isinstance(x.base, PinnedMemory) else x.copy()
+        x = x if isinstance(x.base, PinnedMemoryPointer) else x.copy()
         (stream or get_current_stream()).do(lambda: np.copyto(self.x, x))
 
     def __array__(self, *_, **__):
@@ -255,6 +258,7 @@ class Device(contextlib.AbstractContextManager):
     def synchronize(self):
         """Wait for all streams."""
         refuse_captured("synchronous API calls")
+        arrive()
         for stream in list(streams):
             stream.finish()
 
@@ -335,7 +339,16 @@ def pointers(arrays):
 
 # --- Streams: as late as they may -----------------------------------------------------------------
 
-streams = set()  # with work that is not done yet
+streams, waits = (
+    set(),
+    [],
+)  # with work that is not done yet; events that the default one must wait for
+
+
+def arrive():
+    """Let the default stream wait for what it must wait for."""
+    while waits:
+        waits.pop().wait()
 
 
 class Stream:
@@ -356,6 +369,8 @@ class Stream:
     def do(self, work):
         """Put a call on the queue."""
         refuse_captured("H2D transfers", self)
+        if self.is_null:
+            arrive()
         self.asked += 1
         self.queue.append(work)
         streams.add(self)
@@ -382,8 +397,13 @@ class Stream:
         return event
 
     def wait_event(self, event):
-        """Do later work after the event."""
-        self.do(event.wait) if self.queue and not self.is_null else event.wait()
+        """Do later work after the event; the default stream comes to it with its next work."""
+        if self.is_null:
+            waits.append(event)
+        elif self.queue:
+            self.do(event.wait)
+        else:
+            event.wait()
 
     # --- Capture: a note instead of a call --------------------------------------------------------
 
@@ -448,13 +468,13 @@ def get_current_stream():
     return current.stack[-1]
 
 
-class PinnedMemory(bytearray):
+class PinnedMemoryPointer(bytearray):
     """Page-locked memory: here, any."""
 
 
 def alloc_pinned_memory(size):
     """So many bytes that the device can copy by itself."""
-    return PinnedMemory(size)
+    return PinnedMemoryPointer(size)
 
 
 class UnownedMemory:
@@ -497,6 +517,7 @@ def done(name, call, args, into=None):
     """The result of a call on arrays of RAM; in a capture, a note of it. `into` is what it changes."""
     stream = get_current_stream()
     if stream.steps is None:
+        arrive()
         return wrap(call())
     if name in BLAS:
         raise NotImplementedError(
@@ -545,6 +566,7 @@ class Graph:
 
     def launch(self, stream=None):
         """Do it, in order."""
+        arrive()
         for step in self.steps:
             step()
 
@@ -555,6 +577,7 @@ cuda = types.SimpleNamespace(
     Graph=Graph,
     MemoryPointer=MemoryPointer,
     MemoryPool=MemoryPool,
+    PinnedMemoryPointer=PinnedMemoryPointer,
     Stream=Stream,
     UnownedMemory=UnownedMemory,
     alloc_pinned_memory=alloc_pinned_memory,

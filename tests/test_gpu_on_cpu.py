@@ -10,6 +10,7 @@ import pytest
 import minigluon as mx
 from minigluon import context, gpu_on_cpu
 from minigluon.context import OutOfMemory, gpu_memory_info, num_gpus
+from minigluon.gluon.data import pinned
 
 
 @pytest.fixture
@@ -132,3 +133,73 @@ def test_the_benchmark_for_hardware_runs_on_the_stand_in(monkeypatch, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert "no hardware" in found["device"] and len(found["paths"]) >= 20
+
+
+def lane_of(monkeypatch):
+    """The lane of the stand-in, a new one."""
+    monkeypatch.setattr(pinned, "lanes", {})
+    mx.nd.arange(1, ctx=mx.cpu_pinned()).as_in_context(mx.gpu(0))
+    return next(iter(pinned.lanes.values()))
+
+
+def test_page_locked_memory_travels_beside_the_work(gpu, monkeypatch):
+    lane = lane_of(monkeypatch)
+    x = mx.nd.array(X, ctx=mx.cpu_pinned())
+    assert context.is_page_locked(x._data) and x.context == mx.cpu_pinned()
+    assert not context.is_page_locked(mx.nd.array(X)._data) and not context.is_page_locked(
+        X[:, ::2]
+    )
+    y = x.as_in_context(gpu)
+    assert y.context == gpu and lane.stream.queue  # not there yet, and nobody has waited
+    np.testing.assert_array_equal((y * 2).asnumpy(), 2 * X)
+    assert not lane.stream.queue
+    np.testing.assert_array_equal(x[1].as_in_context(gpu).asnumpy(), X[1])
+    for empty in ((0,), (2, 0)):
+        assert mx.nd.array(np.zeros(empty), ctx=mx.cpu_pinned()).as_in_context(gpu).shape == empty
+
+
+def test_what_is_still_to_be_fetched_is_not_overwritten(gpu, monkeypatch):
+    lane_of(monkeypatch)
+
+    def sent():
+        x = mx.nd.array(X, ctx=mx.cpu_pinned())
+        y = x.as_in_context(gpu)
+        x[:] = 0
+        return y.asnumpy()
+
+    np.testing.assert_array_equal(sent(), X)
+    monkeypatch.setattr(context, "busy", [])
+    monkeypatch.setattr(mx.autograd, "busy", [])
+    np.testing.assert_array_equal(sent(), 0 * X)  # the fault that this is about
+
+
+def test_work_that_does_not_wait_finds_old_numbers(gpu, monkeypatch):
+    lane_of(monkeypatch)
+    monkeypatch.setattr(gpu_on_cpu.Stream, "wait_event", lambda self, event: None)
+    y = mx.nd.array(X, ctx=mx.cpu_pinned()).as_in_context(gpu)
+    assert not np.array_equal(y.asnumpy(), X)
+
+
+def test_two_pieces_of_memory_go_back_and_forth(gpu, monkeypatch):
+    lane = lane_of(monkeypatch)
+    places, waited, wait = [], [], gpu_on_cpu.Stream.wait_event
+
+    def noted(self, event):
+        waited.append((self, event))
+        wait(self, event)
+
+    monkeypatch.setattr(gpu_on_cpu.Stream, "wait_event", noted)
+    data = np.arange(40, dtype="float32").reshape(10, 4)
+    total = 0
+    loader = mx.gluon.data.DataLoader(mx.gluon.data.SimpleDataset(list(data)), 2, pin_memory=True)
+    for batch in loader:
+        assert batch.context == mx.cpu_pinned(0)
+        x = batch.as_in_context(gpu)
+        places.append(x._data.data.ptr)
+        total += float((x * x).sum().asscalar())
+    assert total == (data**2).sum() and len({*places}) == 2 and places[:4] == places[:2] * 2
+    events = [event for stream, event in waited if stream is lane.stream]
+    assert len(events) == 5 and all(e.stream is gpu_on_cpu.Stream.null for e in events)
+    held = [b.as_in_context(gpu) for b in loader]  # nobody's memory is given away
+    np.testing.assert_array_equal(np.concatenate([h.asnumpy() for h in held]), data)
+    assert sum(map(len, lane.free.values())) <= 2 * pinned.KEPT

@@ -752,6 +752,9 @@ def astype(self, dtype, copy=True):
 def copyto(self, other):
     """Write the numbers into the array `other`, or copy them to the context `other`."""
     if isinstance(other, Context):
+        if self._node is None:
+            raw = put(self._data, other)
+            return self._alike(NDArray(raw.copy() if raw is self._data else raw, other))
         out = identity(self)
         out._data, out._ctx = put(out._data, other), other
         return out

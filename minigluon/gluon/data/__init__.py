@@ -4,7 +4,7 @@
 
 import importlib
 
-from minigluon.gluon.data import batchify
+from minigluon.gluon.data import batchify, pinned
 from minigluon.gluon.data.dataloader import DataLoader
 from minigluon.gluon.data.dataset import ArrayDataset, Dataset, RecordFileDataset, SimpleDataset
 from minigluon.gluon.data.sampler import (
@@ -31,6 +31,7 @@ __all__ = [
     "SequentialSampler",
     "SimpleDataset",
     "batchify",
+    "pinned",
     "vision",  # noqa: F822
 ]
 
