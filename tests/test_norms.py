@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import minigluon as mx
+import minigluon.ops
 from minigluon import autograd
 
 
@@ -56,3 +57,35 @@ def test_places_come_in_the_type_of_the_array(name, dtype):
     found = getattr(mx.nd, name)(x, axis=np.int64(1))
     assert found.dtype is np.dtype(dtype).type
     assert found.asnumpy().tolist() == ([1, 0] if name == "argmax" else [0, 1])
+
+
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+@pytest.mark.parametrize("spread", [1, 20, 1000])
+def test_softmax_is_the_same_with_the_maximum_taken_away_and_without(axis, spread, monkeypatch):
+    z = (np.random.default_rng(4).normal(size=(6, 5, 40)) * spread).astype("float32")
+    g, found = np.random.default_rng(5).normal(size=z.shape).astype("float32"), []
+    for limit, short in ((60, 512), (0, 0)):
+        monkeypatch.setattr(minigluon.ops.reduce, "CALM", limit)
+        monkeypatch.setattr(minigluon.ops.reduce, "SHORT", short)
+        x = mx.nd.array(z)
+        x.attach_grad()
+        with autograd.record():
+            y = mx.nd.softmax(x, axis=axis)
+        y.backward(mx.nd.array(g))
+        found.append((y.asnumpy(), x.grad.asnumpy()))
+    e = np.exp(z.astype("f8") - z.max(axis, keepdims=True))
+    exact = e / e.sum(axis, keepdims=True)
+    slope = exact * (g - (g * exact).sum(axis, keepdims=True))
+    for y, dx in found:
+        np.testing.assert_allclose(y, exact, rtol=3e-6, atol=1e-30)
+        np.testing.assert_allclose(dx, slope, rtol=1e-5, atol=2e-6)
+
+
+def test_softmax_of_what_is_far_or_not_a_number():
+    z = np.zeros((4, 3), "float32")
+    z[0, 1], z[1, 2], z[2, 0] = 3e38, -np.inf, np.nan
+    y = mx.nd.softmax(mx.nd.array(z)).asnumpy()
+    np.testing.assert_array_equal(y[0], [0, 1, 0])
+    np.testing.assert_array_equal(y[1], [0.5, 0.5, 0])
+    assert np.isnan(y[2]).all()
+    np.testing.assert_allclose(y[3], 1 / 3, rtol=1e-6)

@@ -2,6 +2,8 @@
 
 # Written from chapters/50_losses.ipynb: edit the chapter, then run `minigluon export`.
 
+from functools import lru_cache
+
 import numpy as np
 
 from minigluon.autograd import state
@@ -18,6 +20,8 @@ __all__ = [
     "LARGE",
     "by_rows",
     "check_labels",
+    "class_numbers",
+    "column",
     "cross_entropy_back",
     "in_blocks",
     "kept",
@@ -59,9 +63,9 @@ def sparse_softmax_cross_entropy(data, label, /, axis=-1):
     size 1 there. The result keeps `axis` with size 1.
     """
     check_labels(data, label, axis)
-    where = at(data, label, axis, "clip")
     if rows_of(data, axis) is not None:
-        return by_rows(data, where, state.recording)
+        return by_rows(data, class_numbers(data, label), state.recording)
+    where = at(data, label, axis, "clip")
     shifted = data - data.max(axis=axis, keepdims=True)
     picked = shifted[where]
     total = np.exp(shifted, out=shifted).sum(axis=axis, keepdims=True)
@@ -76,30 +80,35 @@ def rows_of(data, axis):
     return None
 
 
+def class_numbers(data, label):
+    """The label of each row of `data` as the number of a class, one behind the other."""
+    found = label.astype(np.intp).reshape(data.size // data.shape[-1])
+    return np.minimum(np.maximum(found, 0), data.shape[-1] - 1)
+
+
 CALM = 1e20  # sums of exponentials between its inverse and this are far from a type's limits
 
 
-def by_rows(data, where, keep):
+def by_rows(data, classes, keep):
     """Losses along the last axis, a few rows at a time; with `keep` exponentials and sums lie before them."""
     rows = rows_of(data, -1)
     n, width = rows.shape
     memory = np.empty(rows.size + 2 * n if keep else 2 * n, data.dtype)
     total, loss = memory[-2 * n :].reshape(2, n, 1)
     powers = memory[: -2 * n].reshape(-1, width)
-    classes = where[-1].reshape(-1)
-    large = rows.size >= LARGE and data.dtype.char in "fd"
-    ones = np.ones((width, 1), data.dtype) if large else None
+    wide = data.dtype.char in "fd"  # in half precision there is no room
 
     def block(i, j):
         z, label = rows[i:j], (np.arange(j - i), classes[i:j])
         e = powers[i:j] if keep else np.empty_like(z)
-        if large:
+        if wide:
             with np.errstate(over="ignore"):
                 np.exp(z, out=e)
-                np.matmul(e, ones, out=total[i:j])
-            likely = e[label][:, None]
+                np.matmul(e, column(width, data.dtype), out=total[i:j])
+            likely = e[label]
             if CALM * float(likely.min()) > 1 and total[i:j].max() < CALM:
-                np.log(total[i:j] / likely, out=loss[i:j])
+                ratio = np.divide(total[i:j, 0], likely, out=loss[i:j, 0])
+                np.log(ratio, out=ratio)
                 return
         top = z.max(axis=1, keepdims=True)
         np.exp(np.subtract(z, top, out=e), out=e)
@@ -108,6 +117,14 @@ def by_rows(data, where, keep):
 
     in_blocks(block, n, width)
     return loss.reshape(*data.shape[:-1], 1)
+
+
+@lru_cache(64)
+def column(width, dtype):
+    """Ones below each other: a product with them adds up rows, short ones five times as fast as `sum`."""
+    ones = np.ones((width, 1), dtype)
+    ones.flags.writeable = False
+    return ones
 
 
 def kept(loss, data):
@@ -125,11 +142,12 @@ def cross_entropy_back(data, logits, loss, label, /, axis=-1):
     rows = rows_of(logits, axis)
     if rows is None:
         return data * overestimate.kernel(logits, loss, label, axis=axis)
-    where, out = at(logits, label, axis, "clip"), np.empty_like(logits)
+    out = np.empty_like(logits)
+    chosen = np.arange(len(rows)), class_numbers(logits, label)
     factors, outs, (powers, total) = data.reshape(-1, 1), rows_of(out, axis), kept(loss, logits)
     if powers is not None:
         factors = factors / total
-    shift = None if powers is not None else (loss + logits[where]).reshape(-1, 1)
+    shift = None if powers is not None else loss.reshape(-1, 1) + rows[chosen][:, None]
 
     def block(i, j):
         if powers is not None:
@@ -140,7 +158,7 @@ def cross_entropy_back(data, logits, loss, label, /, axis=-1):
         e *= factors[i:j]
 
     in_blocks(block, *rows.shape)
-    out[where] -= data
+    outs[chosen] -= data.reshape(-1)
     return out
 
 

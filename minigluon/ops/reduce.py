@@ -12,6 +12,8 @@ from minigluon.op import Operand, operator
 from minigluon.ops.elementwise import cast_like, equal, exp
 
 __all__ = [
+    "CALM",
+    "SHORT",
     "along",
     "are_columns",
     "argmax",
@@ -19,8 +21,11 @@ __all__ = [
     "at_least_1d",
     "axes",
     "broadcast_along",
+    "by_rows",
+    "calm",
     "centred",
     "counted",
+    "dotted",
     "highest",
     "log_softmax",
     "log_softmax_rule",
@@ -36,6 +41,7 @@ __all__ = [
     "softmax_within",
     "spread_along",
     "sum",
+    "summed",
     "wide",
 ]
 
@@ -220,10 +226,45 @@ def softmax(data, length=None, /, axis=-1, temperature=None, dtype=None, use_len
         return softmax_within(data, length, axis, temperature, use_length).astype(
             narrow, copy=False
         )
-    e = centred(data, axis, temperature)
-    np.exp(e, out=e)
-    e /= e.sum(axis, None, None, True)
+    z = scaled(data, temperature)
+    e = np.exp(z) if calm(z) else np.exp(z - highest(z, axis))
+    e /= summed(e, axis)
     return e if e.dtype is narrow else e.astype(narrow, copy=False)
+
+
+CALM = 60
+SHORT = 512  # numbers of a row up to which an inner product is quicker than a sum
+
+
+def calm(z):
+    """Whether all numbers are so small that exponentials, and sums of them, stay within all limits."""
+    return (
+        type(z) is np.ndarray
+        and z.dtype.char in "fd"
+        and z.size
+        and z.max() < CALM
+        and z.min() > -CALM
+    )
+
+
+def summed(a, axis):
+    """The sums along `axis`, of size 1 there."""
+    if not by_rows(a, axis) or a.shape[-1] > SHORT:
+        return a.sum(axis, None, None, True)
+    return np.vecdot(a, np.ones(a.shape[-1], a.dtype))[..., None]
+
+
+def dotted(a, b, axis):
+    """The sums of a b along `axis`, of size 1 there; along the last without an array of products."""
+    if by_rows(a, axis) and type(b) is np.ndarray and a.dtype is b.dtype and a.shape == b.shape:
+        return np.vecdot(a, b)[..., None]
+    return (a * b).sum(axis=axis, keepdims=True)
+
+
+def by_rows(a, axis):
+    """Whether NumPy's inner products run along `axis`."""
+    last = axis in (-1, a.ndim - 1) and a.ndim > 1
+    return last and type(a) is np.ndarray and a.dtype.char in "fd"
 
 
 def softmax_within(data, length, axis, temperature, use_length):

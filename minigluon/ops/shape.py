@@ -24,6 +24,7 @@ __all__ = [
     "broadcast_to",
     "broadcast_to_method",
     "codes_of",
+    "copied",
     "decoded",
     "depth_to_space",
     "expand_dims",
@@ -103,7 +104,18 @@ def reshape(data, /, shape=None, reverse=False, target_shape=None, keep_highest=
     if shape is None:
         shape = [n or -1 for n in several(target_shape or ())]
         shape[:1] = [0] if keep_highest else shape[:1]
-    return data.reshape(decoded(several(shape), data.shape, reverse)).copy()
+    return copied(data, decoded(several(shape), data.shape, reverse))
+
+
+def copied(data, shape):
+    """The numbers of `data` in order, in new memory; each is moved once."""
+    if data.flags.c_contiguous:
+        return data.reshape(shape).copy()
+    made = np.empty_like(data, shape=inferred([*shape], data.size), order="C")
+    if made.size != data.size:
+        raise ValueError(f"{data.size} numbers do not fit the shape {tuple(shape)}")
+    made.reshape(data.shape)[...] = data
+    return made
 
 
 def several(n):

@@ -12,7 +12,7 @@ from minigluon.kernels import MORE, VECTORS, Kernels, cuda, dense, fits, flag, r
 from minigluon.op import operator
 from minigluon.ops.elementwise import cast_like, exp
 from minigluon.ops.loss import cross_entropy_back, overestimate, sparse_softmax_cross_entropy
-from minigluon.ops.reduce import log_softmax, scaled, softmax, sum
+from minigluon.ops.reduce import dotted, log_softmax, scaled, softmax, sum
 
 __all__ = [
     "alarm",
@@ -83,8 +83,8 @@ cuda(log_softmax)(partial(softmax_rows, True))
 )
 def softmax_back(data, out, /, axis=-1, temperature=None):
     """The gradient of softmax's input from that of its output, `data`, and the output itself."""
-    total = (data * out).sum(axis=axis, keepdims=True)
-    return scaled(out * (data - total), temperature)
+    share = data - dotted(data, out, axis)
+    return scaled(np.multiply(share, out, out=share), temperature)
 
 
 @operator(
