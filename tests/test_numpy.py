@@ -492,3 +492,62 @@ def test_losses_take_labels_and_weights_of_other_types(label, weight):
     loss = gluon.loss.L2Loss()(predicted, labels, weights)
     onp.testing.assert_allclose(loss.asnumpy(), [(0.25 + 1) / 4, 0])
     assert loss.dtype == ("float64" if label == "float64" else "float32")
+
+
+WRITTEN = {
+    "mixed": lambda F, x, y: x * y + x,
+    "whole": lambda F, x, y: x / 2 + x / x,
+    "truth": lambda F, x, y: ((x > 2) & (y < 1)) | (x == 1),
+    "sum": lambda F, x, y: x.sum() * y.mean() + y.max() - y.min() + y.prod(),
+    "kept": lambda F, x, y: y.sum(axis=1, keepdims=True) * x,
+    "item": lambda F, x, y: x[0] + y[1, 1:2],
+    "masks": lambda F, x, y: y[..., None] * x[:, None, ::-1].astype("float32").swapaxes(1, 2),
+    "T": lambda F, x, y: F.np.dot(x.T, y),
+    "split": lambda F, x, y: F.np.split(y, 3, axis=1)[1] + F.np.array_split(y, [1], axis=1)[0],
+    "stack": lambda F, x, y: F.np.stack([y, F.np.concatenate([y[:1], y[1:]])]),
+    "made": lambda F, x, y: F.np.arange(3) + F.np.zeros((2, 3)) + y,
+    "var": lambda F, x, y: y.var(axis=0) + F.np.std(y),
+    "roll": lambda F, x, y: F.np.roll(F.np.flip(y, 1), 1),
+    "tril": lambda F, x, y: F.np.tril(y) + F.np.triu(y),
+    "tensordot": lambda F, x, y: F.np.tensordot(y, y, [[1], [1]]) @ F.np.einsum("ij,kj", y, y),
+    "norm": lambda F, x, y: F.np.linalg.norm(y, axis=1) + F.np.linalg.svd(y)[1],
+    "take": lambda F, x, y: F.np.take(y, x % 2, axis=0, mode="clip"),
+    "chosen": lambda F, x, y: y[x[0] % 2],
+    "where": lambda F, x, y: F.np.where(x > 2, y, 0) ** 2 + 2**y - -y,
+    "reshape": lambda F, x, y: y.reshape(-1) + y.flatten() + F.npx.reshape(y, (-1,)),
+    "layers": lambda F, x, y: F.npx.softmax(y) + F.npx.one_hot(x[0], 3)[:2] + F.npx.relu(y),
+    "random": lambda F, x, y: F.np.random.normal(0, 1, (2, 3)) * 0 + y,
+    "operator": lambda F, x, y: F.broadcast_mul(y, x) + F.broadcast_add(y, x),
+    "lent": lambda F, x, y: F.np.cov(y),
+}
+
+
+ONE_SHAPE, NO_GRADIENT = {"made", "random", "layers"}, {"truth", "whole", "lent"}
+
+
+def run_once(net, shape, slope):
+    """The output of a network on arrays of two types, and the gradient of the real one."""
+    x = np.array(onp.arange(shape[0] * shape[1]).reshape(shape) + 1)
+    y = np.array(onp.random.RandomState(0).uniform(0.5, 2, shape).astype("float32"))
+    y.attach_grad()
+    with autograd.record():
+        out = net(x, y)
+        total = (out.astype("float32") ** 2).sum()
+    if slope:
+        total.backward()
+    return out, y.grad
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_hybridized_block_computes_what_it_does_on_arrays(name):
+    class Net(gluon.HybridBlock):
+        def hybrid_forward(self, F, x, y):
+            return WRITTEN[name](F, x, y)
+
+    eager, written = Net(), Net()
+    written.hybridize()
+    for shape in ((2, 3),) if name in ONE_SHAPE else ((2, 3), (2, 6)):
+        pairs = zip(*[run_once(net, shape, name not in NO_GRADIENT) for net in (eager, written)])
+        for one, two in pairs:
+            assert type(two) is np.ndarray and two.dtype == one.dtype and two.shape == one.shape
+            onp.testing.assert_allclose(two.asnumpy(), one.asnumpy(), rtol=2e-4, atol=1e-5)

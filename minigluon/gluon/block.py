@@ -534,7 +534,8 @@ class HybridBlock(Block):
 
     def _written(self, *args):
         """The graph of this block on symbols; the names of its nodes begin with the block's prefix."""
-        params = {n: variable_of(p) for n, p in self._reg_params.items()}
+        kind = type(first_of(args))
+        params = {n: kind(variable_of(p)._entries) for n, p in self._reg_params.items()}
         if self._empty_prefix:
             return self.hybrid_forward(sym, *args, **params)
         with BlockNames(self):

@@ -73,9 +73,10 @@ def rebuilt(form, parts):
 class Graph(Written):
     """A block written down once: its outputs, the data and the parameters that they need."""
 
-    def __init__(self, block, form, count, name):
+    def __init__(self, block, form, count, name, kind=Symbol):
+        self.kind = kind
         names = ["data"] if count == 1 else [f"data{i}" for i in range(count)]
-        data = [sym.var(n) for n in names]
+        data = [self.kind(sym.var(n)._entries) for n in names]
         outputs = []
         self.form = flattened(written(block, rebuilt(form, iter(data))), outputs, "output")
         entries = [entry for out in outputs for entry in out._entries]
@@ -158,7 +159,8 @@ class Programs:
             )
         graph = self.graphs.get(state.training)
         if graph is None:
-            graph = Graph(self.block, form, len(flat), self.block.name or "forward")
+            kind = getattr(flat[0], "symbol", Symbol)  # arrays of `mx.np` have symbols of their own
+            graph = Graph(self.block, form, len(flat), self.block.name or "forward", kind)
             self.graphs[state.training] = self.latest = graph
             self.form = self.form or form
         return graph

@@ -2,6 +2,7 @@
 
 # Written from chapters/31_parameter.ipynb: edit the chapter, then run `minigluon export`.
 
+import importlib
 import warnings
 
 import numpy as np
@@ -292,6 +293,10 @@ class Parameter:
     @_ctx_map.setter
     def _ctx_map(self, places):
         """It follows from the contexts: nothing is left to set."""
+
+    def var(self):
+        """The symbol of this parameter; a later chapter says how it is made."""
+        return importlib.import_module("minigluon.gluon.block").variable_of(self)
 
     # --- Reading and writing ----------------------------------------------------------------------
 

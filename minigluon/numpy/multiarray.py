@@ -326,6 +326,10 @@ class ndarray(NDArray):  # noqa: N801
     __slots__ = ()
 
     dtype = property(lambda self: self._data.dtype, doc="The type of the numbers, a numpy.dtype.")
+    symbol = property(
+        lambda self: importlib.import_module("minigluon.symbol.numpy")._Symbol,
+        doc="What stands for such an array in a graph.",
+    )
 
     def as_nd_ndarray(self):
         """The same array as one of `mx.nd`."""

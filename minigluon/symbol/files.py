@@ -300,7 +300,7 @@ def read_call(called, name, inputs, texts):
         called, side = NUMBERS[called]
     own = READ.get(called, called)
     if own.startswith("_np_"):  # operators of `mx.np` are made when somebody needs them
-        importlib.import_module("minigluon.numpy.multiarray")
+        importlib.import_module("minigluon.symbol.numpy")
     if own not in operators:
         raise MXNetError(
             f"load_json: node {name!r} has the operator {called!r}, which is not known here"

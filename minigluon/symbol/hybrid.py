@@ -50,9 +50,11 @@ __all__ = [
     "by_chance",
     "calls",
     "collect",
+    "copied",
     "cores",
     "differentiate",
     "elsewhere",
+    "expanded",
     "head_of",
     "identity_of",
     "in_blocks",
@@ -145,6 +147,30 @@ def calls(entries, given):
             inputs = [a for a in node.inputs if type(a) is tuple and a not in given]
             stack.extend((a[0], False) for a in reversed(inputs))
     return found
+
+
+def expanded(entries, inputs, outlines):
+    """The same graph with the calls that shorthand stands for, for these shapes."""
+    order = calls(entries, {*inputs})
+    if not any(hasattr(node.op, "expand") for node in order):
+        return entries
+    made = {}
+    for node in order:
+        own = [made.get(a, a) for a in node.inputs]
+        expand = getattr(node.op, "expand", None)
+        found = expand and expand(own, outlines, **node.settings)
+        if found is None:
+            new = node if own == node.inputs else copied(node, own)
+            found = [(new, i) for i in range(len(node.outputs))]
+        for new in calls(found, {*inputs}):
+            outlines.visit(new)
+        made |= {(node, i): entry for i, entry in enumerate(found)}
+    return [made.get(entry, entry) for entry in entries]
+
+
+def copied(node, inputs):
+    """A call on other inputs."""
+    return Node(node.name, node.op, inputs, node.settings, dict(node.attrs), node.called)
 
 
 # --- Equal calls are written once -----------------------------------------------------------------
@@ -960,7 +986,8 @@ class Written:
         outlines = Outlines()
         for entry, a in zip(self.inputs, arrays):
             outlines.put(entry, a._data.shape, a._data.dtype)
-        graph = self.name, self.inputs, self.outputs, outlines
+        outputs = expanded(self.outputs, self.inputs, outlines)
+        graph = self.name, self.inputs, outputs, outlines
         if wanted:
             op = as_operator(*graph, wanted, self.batch)
         else:

@@ -378,6 +378,9 @@ def compose(op, args, settings, called=None, name=None, attr=None):
     Among the settings may stand `name`, `attr` and attributes such as `lr_mult`.
     """
     args, settings = bind(op, tuple(args), settings)
+    kind = next((type(a) for a in args if isinstance(a, Symbol) and type(a) is not Symbol), Symbol)
+    if kind is not Symbol and (made := kind._instead(op, args, settings)) is not None:
+        return made
     if not settings.keys() <= op.known:
         notes = {k: settings[k] for k in settings if k not in op.known}
         settings = {k: v for k, v in settings.items() if k in op.known}
@@ -401,7 +404,7 @@ def compose(op, args, settings, called=None, name=None, attr=None):
             notes |= {"__init__": initial[array]} if array in initial else {}
             inputs[i] = (Node(f"{name}_{array}", attrs=notes), 0)
     node = Node(name, op, inputs, settings, attrs, called)
-    return Symbol([(node, i) for i in range(len(node.outputs))])
+    return kind([(node, i) for i in range(len(node.outputs))])
 
 
 def wanted(op, settings):
@@ -537,6 +540,9 @@ for name in (
 Symbol.__neg__ = lambda self: operators["multiply"](self, -1.0)  # as MXNet writes it down
 Symbol.astype = lambda self, dtype, copy=True: operators["cast"](self, dtype=dtype)
 Symbol.as_nd_ndarray = lambda self: self
+Symbol.as_np_ndarray = lambda self: importlib.import_module("minigluon.symbol.numpy")._Symbol(
+    self._entries
+)  # a later chapter's
 
 
 def no_such(name):

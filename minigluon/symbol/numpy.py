@@ -1,0 +1,280 @@
+"""The same operators, seen by an array that keeps NumPy's shapes: a sum has no axes, a comparison is true or false."""
+
+# Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
+
+import importlib
+import math
+from types import SimpleNamespace
+
+import numpy as onp
+
+from minigluon import autograd, numpy
+from minigluon.base import MXNetError
+from minigluon.numpy.multiarray import ARITHMETIC, as_np, ndarray
+from minigluon.op import interpreters, operator
+from minigluon.operator import unwrapped, wrapped
+from minigluon.symbol.symbol import Node, Symbol, compose, recorded
+
+# --- Symbols of this kind -------------------------------------------------------------------------
+
+
+def slotted(x, found):
+    """Arguments with a slot for each symbol, which goes into the list `found`."""
+    if isinstance(x, Symbol):
+        found.append(x)
+        return {"slot": len(found) - 1}
+    if isinstance(x, slice):
+        return {"slice": [slotted(part, found) for part in (x.start, x.stop, x.step)]}
+    if x is Ellipsis:
+        return {"slice": []}
+    if isinstance(x, dict):
+        return {"dict": [[k, slotted(v, found)] for k, v in x.items()]}
+    if isinstance(x, onp.dtype | type):
+        return onp.dtype(x).name
+    return type(x)(slotted(part, found) for part in x) if type(x) in (list, tuple) else x
+
+
+def filled(x, arrays):
+    """Arguments in which arrays stand in the slots."""
+    if isinstance(x, dict):
+        (key, value), *_ = x.items()
+        if key == "slot":
+            return arrays[value]
+        if key == "slice":
+            return slice(*filled(value, arrays)) if value else Ellipsis
+        return {k: filled(v, arrays) for k, v in value}
+    return type(x)(filled(part, arrays) for part in x) if type(x) in (list, tuple) else x
+
+
+def function_called(name):
+    """A function of `mx.np` by its name, a method by `.name`, an operator by `op.name`."""
+    space, _, own = name.rpartition(".")
+    if name[0] == ".":
+        return getattr(ndarray, own)
+    if space == "op":
+        return numpy.multiarray.operators[own]
+    return getattr(
+        importlib.import_module(f"minigluon.numpy.{space}" if space else "minigluon.numpy"), own
+    )
+
+
+@operator(same_dtype=False)
+def _np_call(*arrays, function, form, count=1):
+    """A call of a function of `mx.np`, the arrays in the slots of the arguments `form`."""
+    out = called(function, form, as_np(wrapped(arrays)))
+    return unwrapped(out)
+
+
+def called(function, form, arrays):
+    """The list of results."""
+    args, kwargs = filled(form, arrays)
+    out = function_called(function)(*args, **kwargs)
+    return list(out) if isinstance(out, list | tuple) else [out]
+
+
+_np_call.outputs = lambda n, count=1, **_: count
+
+
+@_np_call.vjp
+def _(g, y, *arrays, function, form, count=1):
+    heads = list(g) if isinstance(g, tuple | list) else [g]
+    settings = {"function": function, "form": form, "count": count}
+    shares = _np_pull(*heads, *arrays, **settings)
+    return list(shares) if len(arrays) > 1 else [shares]
+
+
+@operator(same_dtype=False)
+def _np_pull(*both, function, form, count=1):
+    """The gradients of such a call, for the gradients of its results, which come first."""
+    both = as_np(wrapped(both))
+    heads, arrays = both[:count], both[count:]
+    for a in arrays:
+        a.attach_grad()
+    with autograd.record():
+        out = called(function, form, arrays)
+    tracked = [(o, h) for o, h in zip(out, heads) if o._node is not None]
+    if tracked:
+        autograd.backward(*map(list, zip(*tracked)))
+    return unwrapped([a.grad for a in arrays])
+
+
+_np_pull.outputs = lambda n, count=1, **_: n - count
+
+
+def expand(entries, outlines, function, form, count=1):
+    """The entries that take the places of the outputs of a call, for inputs of known shapes."""
+    kinds = [(outlines.shapes.get(e), outlines.types.get(e)) for e in entries]
+    if any(shape is None for shape, _ in kinds):
+        return None
+    try:
+        with onp.errstate(all="ignore"):
+            trials = [trial(make, kinds, entries, function, form) for make in (onp.zeros, various)]
+    except (MXNetError, ValueError, IndexError, TypeError):
+        return None  # what is wrong with it, the call itself will say
+    (found, text), (_, other) = trials
+    return found if text == other else None
+
+
+def various(shape, dtype):
+    """Numbers that differ from each other, truth values that take turns."""
+    numbers = onp.arange(math.prod(shape)).reshape(shape)
+    found = numbers % 2 if onp.dtype(dtype).kind == "b" else numbers * 0.7 + 1
+    return onp.asarray(found, dtype=dtype)
+
+
+def trial(make, kinds, entries, function, form):
+    """The entries that a call on made-up numbers notes, and all that was noted as a text."""
+    arrays = as_np(wrapped([make(shape, dtype) for shape, dtype in kinds]))
+    for a in arrays:
+        a.attach_grad()
+    with autograd.record(train_mode=autograd.is_training()):
+        out = called(function, form, arrays)
+    made, text = {a._node: Symbol([e]) for a, e in zip(arrays, entries)}, []
+    return [noted(a, made, entries, text)._entries[0] for a in out], text
+
+
+def noted(a, made, entries, text):
+    """The recorded computation of an array as a Symbol; `made` holds those of notes."""
+    if a._node is None:
+        return fixed(a._data, entries, text)
+    for note in recorded(a._node):
+        if note in made:
+            continue
+        if not hasattr(note, "op"):
+            made[note] = made[note.parents[0]][note.index]
+            continue
+        text.append((note.op.name, repr(note.settings)))
+        pairs = zip(note.parents, note.args)
+        inputs = [made[p] if p is not None else fixed(raw, entries, text) for p, raw in pairs]
+        made[note] = compose(note.op, inputs, dict(note.settings))
+    return made[a._node]
+
+
+class Kept:
+    """Numbers that belong to a program, told apart by what they are, not by how they print."""
+
+    def __init__(self, raw):
+        self.raw = raw
+
+
+def fixed(raw, entries, text):
+    """Numbers that no input has a part in, as a Symbol; a plain number as it is."""
+    text.append(raw.tobytes() if hasattr(raw, "shape") else raw)
+    if not hasattr(raw, "shape"):
+        return raw
+    return Symbol([(Node("constant", _np_kept, entries[:1], {"numbers": Kept(raw)}), 0)])
+
+
+@operator(same_dtype=False, vjp=lambda g, y, *like, numbers: [None for _ in like])
+def _np_kept(*like, numbers):
+    """Numbers that are known beforehand, where the array `like` is."""
+    return onp.asarray(numbers.raw, like=like[0]) if like else numbers.raw
+
+
+_np_call.expand = expand
+
+
+COUNTS = {"svd": 3, "slogdet": 2, "eigh": 2, "eig": 2, "qr": 2, "histogram": 2}
+
+
+def count_of(name, args, kwargs):
+    """How many results a call has; None if it is one array."""
+    own = name.rpartition(".")[2]
+    if own.endswith("split"):
+        cuts = args[1] if len(args) > 1 else kwargs["indices_or_sections"]
+        return cuts if isinstance(cuts, int) else len(cuts) + 1
+    if own in ("meshgrid", "broadcast_arrays"):
+        return len(args)
+    return 2 if own == "average" and kwargs.get("returned") else COUNTS.get(own)
+
+
+def deferred(name):
+    """The function that writes down a call of the function `name`."""
+
+    def function(*args, **kwargs):
+        found = []
+        kwargs.pop("out", None)
+        form, count = slotted((args, kwargs), found), count_of(name, args, kwargs)
+        made = compose(_np_call, found, {"function": name, "form": form, "count": count or 1})
+        parts = [_Symbol([entry]) for entry in made._entries]
+        return parts if count else parts[0]
+
+    function.__name__ = function.__qualname__ = name.lstrip(".")
+    return function
+
+
+class _Symbol(Symbol):
+    """A symbol that is called as an array of `mx.np` is."""
+
+    __slots__ = ()
+    __hash__ = Symbol.__hash__
+    T = property(deferred(".transpose"))
+
+    def __getitem__(self, key):
+        if len(self) > 1:
+            return _Symbol(super().__getitem__(key)._entries)
+        return deferred(".__getitem__")(self, key)
+
+    def __iter__(self):
+        return (_Symbol([entry]) for entry in self._entries)
+
+    def as_np_ndarray(self):
+        """The symbol itself."""
+        return self
+
+    def as_nd_ndarray(self):
+        """The same symbol, called as an array of `mx.nd` is."""
+        return Symbol(self._entries)
+
+    @staticmethod
+    def _instead(op, args, settings):
+        """Arithmetic of an operator, which casts, is a call as well; None for all others."""
+        several = sum(isinstance(a, Symbol) for a in args) > 1
+        if several and op.same_dtype and op.kernel.__module__ == ARITHMETIC:
+            return deferred(f"op.{op.name}")(*args, **settings)
+        return None
+
+
+METHODS = """
+add radd sub rsub mul rmul truediv rtruediv mod rmod pow rpow matmul rmatmul floordiv rfloordiv and rand or ror xor
+rxor neg abs invert eq ne lt le gt ge
+"""
+NAMED = """
+sum mean prod max min argmax argmin all any var std cumsum dot repeat squeeze swapaxes take argsort sort copy round
+reshape transpose astype flatten ravel clip split tile flip expand_dims
+"""
+for name in [f"__{n}__" for n in METHODS.split()] + NAMED.split():
+    setattr(_Symbol, name, deferred(f".{name}"))
+
+
+interpreters[_Symbol] = compose
+
+
+def namespace(part):
+    """The functions of a part of `mx.np`, for symbols."""
+    module = importlib.import_module(f"minigluon.numpy{part and '.' + part}")
+    names = [n for n in dir(module) if n[0] != "_" and callable(getattr(module, n))]
+    return {n: deferred(f"{part}.{n}" if part else n) for n in names}
+
+
+def __getattr__(name):
+    """A function that writes a call down, or a name of `mx.np` that is none."""
+    if name == "linalg":
+        return SimpleNamespace(**namespace(name))
+    if name == "random":
+        return SimpleNamespace(normal=drawn("normal"), uniform=drawn("uniform"))
+    found = getattr(numpy, name)
+    return deferred(name) if callable(found) and not isinstance(found, type) else found
+
+
+def drawn(law):
+    """The symbol of numbers of a law, which are drawn anew in each run."""
+
+    def function(first=0.0, second=1.0, size=None, dtype="float32", **_):
+        draw = getattr(importlib.import_module("minigluon.symbol.random"), law)
+        shape = (size,) if isinstance(size, int) else tuple(size or (1,))
+        made = _Symbol(draw(first, second, shape=shape, dtype=dtype or "float32")._entries)
+        return made if size is not None and size != () else made.reshape(())
+
+    function.__name__ = law
+    return function
