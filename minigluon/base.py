@@ -2,11 +2,22 @@
 
 # Written from chapters/01_operators.ipynb: edit the chapter, then run `minigluon export`.
 
+import os
 import warnings
 
 import numpy as np
 
-__all__ = ["MXNetError", "integer_types", "mx_real_t", "numeric_types", "py_str", "string_types"]
+__all__ = [
+    "MXNetError",
+    "NotImplementedForSymbol",
+    "NotSupportedForSparseNDArray",
+    "data_dir",
+    "integer_types",
+    "mx_real_t",
+    "numeric_types",
+    "py_str",
+    "string_types",
+]
 
 
 # --- Mathematics ----------------------------------------------------------------------------------
@@ -20,6 +31,14 @@ class MXNetError(RuntimeError):
     """An operator was called with something it cannot work on; the name is MXNet's, for old code."""
 
 
+class NotImplementedForSymbol(MXNetError):
+    """Something that needs numbers was asked of a Symbol (chapter 20), which has none yet."""
+
+
+class NotSupportedForSparseNDArray(MXNetError):
+    """Something that needs all numbers was asked of a sparse array (chapter 17)."""
+
+
 numeric_types = (float, int, np.generic)
 integer_types = (int, np.int32, np.int64)
 string_types = (str,)
@@ -29,6 +48,11 @@ mx_real_t = np.float32  # the type of arrays whose maker names none
 def py_str(text):
     """A text as a `str`; MXNet's hooks are given bytes."""
     return text.decode("utf-8") if isinstance(text, bytes) else text
+
+
+def data_dir():
+    """Where data are kept: the environment variable MXNET_HOME, or ~/.mxnet."""
+    return os.environ.get("MXNET_HOME", os.path.join(os.path.expanduser("~"), ".mxnet"))
 
 
 def _as_list(obj):

@@ -2,9 +2,12 @@
 
 # Written from chapters/79_utilities.ipynb, chapters/86_io.ipynb: edit the chapter, then run `minigluon export`.
 
+import json
 import math
 import os
 import random
+import sys
+import time
 from contextlib import contextmanager
 from functools import wraps
 
@@ -17,7 +20,7 @@ from minigluon.gluon.data.vision.datasets import MNIST, ROOTS, fetched, unpacked
 from minigluon.gluon.utils import download as fetch
 from minigluon.io.io import DataIter, MNISTIter
 from minigluon.ndarray import sparse
-from minigluon.ndarray.ndarray import NDArray, array
+from minigluon.ndarray.ndarray import NDArray, array, waitall
 from minigluon.symbol.symbol import Symbol, var
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "WHOLE",
     "almost_equal",
     "almost_equal_ignore_nan",
+    "as_array",
     "as_arrays",
     "assert_allclose",
     "assert_almost_equal",
@@ -41,6 +45,7 @@ __all__ = [
     "check_consistency",
     "check_gluon_hybridize_consistency",
     "check_numeric_gradient",
+    "check_speed",
     "check_symbolic_backward",
     "check_symbolic_forward",
     "chi_square_check",
@@ -49,12 +54,14 @@ __all__ = [
     "compare_optimizer",
     "create_2d_tensor",
     "create_sparse_array",
+    "create_sparse_array_zd",
     "create_vector",
     "default_atols",
     "default_context",
     "default_dtype",
     "default_numeric_eps",
     "default_rtols",
+    "discard_stderr",
     "download",
     "effective_dtype",
     "environment",
@@ -62,6 +69,8 @@ __all__ = [
     "gen_buckets_probs_with_ppf",
     "get_atol",
     "get_etol",
+    "get_identity_mat",
+    "get_identity_mat_batch",
     "get_mnist",
     "get_mnist_iterator",
     "get_mnist_ubyte",
@@ -73,11 +82,13 @@ __all__ = [
     "is_cd_run",
     "is_np_array",
     "is_op_runnable",
-    "kept",
     "list_gpus",
     "mean_check",
     "new_matrix_with_real_eigvals_2d",
+    "new_matrix_with_real_eigvals_nd",
+    "new_orthonormal_matrix_2d",
     "new_sym_matrix_with_real_eigvals_2d",
+    "new_sym_matrix_with_real_eigvals_nd",
     "np_reduce",
     "numeric_grad",
     "one_run",
@@ -96,10 +107,13 @@ __all__ = [
     "retry",
     "same",
     "same_array",
+    "same_symbol_structure",
     "set_default_context",
     "setenv",
+    "shuffle_csr_column_indices",
     "simple_bound",
     "simple_forward",
+    "stacked",
     "use_np",
     "var_check",
     "verify_generator",
@@ -420,6 +434,76 @@ def create_sparse_array(
     )[0]
 
 
+def create_sparse_array_zd(
+    shape,
+    stype,
+    density,
+    data_init=None,
+    rsp_indices=None,
+    dtype=None,
+    modifier_func=None,
+    shuffle_csr_indices=False,
+):
+    """A sparse array of some density, or, row_sparse with `rsp_indices`, with these rows."""
+    if stype == "row_sparse" and rsp_indices is not None:
+        density = 0.0
+        assert len(rsp_indices) <= shape[0], "more rows are named than there are"
+    return create_sparse_array(
+        shape, stype, data_init, rsp_indices, dtype, modifier_func, density, shuffle_csr_indices
+    )
+
+
+def shuffle_csr_column_indices(csr):
+    """Shuffle the columns of each row of a SciPy matrix, in place: a csr array need not have them sorted."""
+    for start, stop in zip(csr.indptr, csr.indptr[1:]):
+        np.random.shuffle(csr.indices[start:stop])
+
+
+def new_orthonormal_matrix_2d(n):
+    """A random rotation, (n, n)."""
+    return np.linalg.qr(np.random.randn(n, n))[0]
+
+
+def new_matrix_with_real_eigvals_2d(n):
+    """A matrix (n, n) whose eigenvalues are real and lie between 0.5 and 1.5."""
+    q, scale = new_orthonormal_matrix_2d(n), np.exp(np.random.uniform(-0.2, 0.2, n))
+    values = np.diag(np.linspace(0.5, 1.5, n))
+    return (q * scale) @ values @ (q * (1 / scale)).T
+
+
+def new_sym_matrix_with_real_eigvals_2d(n):
+    """A symmetric matrix (n, n) whose eigenvalues lie between 0.5 and 1.5."""
+    q = new_orthonormal_matrix_2d(n)
+    a = (q * np.linspace(0.5, 1.5, n)) @ q.T
+    return (a + a.T) / 2
+
+
+def stacked(make, shape):
+    """Matrices, one for each place in the leading axes of `shape`, (…, n, n)."""
+    parts = [make(shape[-1]) for _ in range(math.prod(shape[:-2]))]
+    return np.stack(parts).reshape(shape)
+
+
+def new_matrix_with_real_eigvals_nd(shape):
+    """Matrices with real eigenvalues, in an array of `shape`, (…, n, n)."""
+    return stacked(new_matrix_with_real_eigvals_2d, shape)
+
+
+def new_sym_matrix_with_real_eigvals_nd(shape):
+    """Symmetric matrices, in an array of `shape`, (…, n, n)."""
+    return stacked(new_sym_matrix_with_real_eigvals_2d, shape)
+
+
+def get_identity_mat(size):
+    """An identity matrix (size, size) as an array of MXNet's."""
+    return array(np.identity(size))
+
+
+def get_identity_mat_batch(size):
+    """Two of them, (2, size, size)."""
+    return array(np.stack([np.identity(size)] * 2))
+
+
 def compare_optimizer(
     opt1,
     opt2,
@@ -610,18 +694,6 @@ def create_2d_tensor(rows, columns, dtype=np.int64):
     return array(np.arange(rows).repeat(columns).reshape(rows, columns), dtype=dtype)
 
 
-def new_matrix_with_real_eigvals_2d(n):
-    """A random square matrix with real, distinct eigenvalues."""
-    q = np.random.uniform(-1, 1, (n, n))
-    return q @ np.diag(np.arange(1.0, n + 1)) @ np.linalg.inv(q)
-
-
-def new_sym_matrix_with_real_eigvals_2d(n):
-    """A random symmetric matrix."""
-    a = np.random.uniform(-1, 1, (n, n))
-    return a @ a.T
-
-
 def is_cd_run():
     """Whether this is a run of a release pipeline."""
     return os.environ.get("CD_JOB") == "1"
@@ -648,22 +720,25 @@ def as_arrays(names, given, ctx, dtype):
         raise ValueError(
             f"Symbol arguments and keys of the given location do not match: {sorted(names)} vs. {sorted(given)}"
         )
-    dtype = None if dtype == "asnumpy" else dtype
-    return {n: array(plain(a), ctx=ctx, dtype=kept(a, dtype)) for n, a in given.items()}
+    return {n: as_array(a, ctx, dtype) for n, a in given.items()}
 
 
-def kept(a, dtype):
-    """The type for an array: `dtype` for floating-point numbers, its own for others."""
-    own = np.dtype(getattr(a, "dtype", np.float64))
-    return own if dtype is None or own.kind != "f" else dtype
+def as_array(a, ctx, dtype):
+    """An NDArray of its own type and storage, or one of NumPy's as `dtype`, or with "asnumpy" of its own type too."""
+    if isinstance(a, NDArray):
+        return a.copy()
+    a = np.asarray(a)
+    return array(a, ctx=ctx, dtype=a.dtype if isinstance(dtype, str) else dtype)
 
 
-def bound(sym, location, aux_states, ctx, dtype, grad_req="write"):
-    """An executor of `sym` on arrays, with gradients of ones."""
+def bound(sym, location, aux_states, ctx, dtype, grad_req="write", grad_stypes=None):
+    """An executor of `sym` on arrays, with gradients of ones, in the storage that `grad_stypes` names."""
     ctx = ctx or default_context()
     args = as_arrays(sym.list_arguments(), location, ctx, dtype)
     states = as_arrays(sym.list_auxiliary_states(), aux_states, ctx, dtype) if aux_states else None
     grads = {n: array(np.ones(a.shape), ctx=ctx, dtype=a.dtype) for n, a in args.items()}
+    for name, stype in (grad_stypes or {}).items():
+        grads[name] = grads[name].tostype(stype or "default")
     return sym.bind(ctx, args, args_grad=grads, grad_req=grad_req, aux_states=states)
 
 
@@ -710,11 +785,13 @@ def check_symbolic_backward(
     if isinstance(grad_req, list | tuple):
         grad_req = dict(zip(names, grad_req))
     requests = grad_req if isinstance(grad_req, dict) else dict.fromkeys(names, grad_req)
-    exe = bound(sym, location, aux_states, ctx, dtype, requests)
+    if isinstance(grad_stypes, list | tuple):
+        grad_stypes = dict(zip(names, grad_stypes))
+    exe = bound(sym, location, aux_states, ctx, dtype, requests, grad_stypes)
     exe.forward(is_train=True)
     if isinstance(out_grads, dict):
         out_grads = [out_grads[n] for n in sym.list_outputs()]
-    exe.backward([array(plain(g), ctx=ctx, dtype=kept(g, dtype)) for g in out_grads or ()] or None)
+    exe.backward([as_array(g, ctx, dtype) for g in out_grads or ()] or None)
     for name, value in wanted.items():
         request = requests.get(name, "write")
         value = (
@@ -903,6 +980,57 @@ def check_gluon_hybridize_consistency(
         assert_almost_equal(a, b, rtol, atol)
     if numpy_func is not None:
         assert_almost_equal(numpy_func(*[a.asnumpy() for a in data_l]), seen[0][0], rtol, atol)
+
+
+def same_symbol_structure(sym1, sym2):
+    """Whether two graphs have the same operators in the same order, whatever their names."""
+    one, two = ([node["op"] for node in json.loads(s.tojson())["nodes"]] for s in (sym1, sym2))
+    return all(a == b for a, b in zip(one, two))
+
+
+def check_speed(sym, location=None, ctx=None, N=20, grad_req=None, typ="whole", **kwargs):
+    """Seconds that a run of `sym` takes, the mean of N; `typ` is 'whole', with gradients, or 'forward'.
+
+    The arguments are in `location`, or random in the shapes that `kwargs` names.
+    """
+    if typ not in ("whole", "forward"):
+        raise ValueError(f"typ can only be 'whole' or 'forward', not {typ!r}")
+    request = grad_req or ("write" if typ == "whole" else "null")
+    shapes = kwargs if location is None else {k: v.shape for k, v in location.items()}
+    exe = sym.simple_bind(ctx or default_context(), grad_req=request, **shapes)
+    for name, a in exe.arg_dict.items():
+        a[:] = np.random.normal(size=a.shape) if location is None else location[name]
+
+    def run():
+        exe.forward(is_train=typ == "whole")
+        if typ == "whole":
+            exe.backward(exe.outputs)
+
+    run()  # the first time is not like the others
+    waitall()
+    start = time.perf_counter()
+    for _ in range(N):
+        run()
+    waitall()
+    return (time.perf_counter() - start) / N
+
+
+@contextmanager
+def discard_stderr():
+    """A `with` block in which nothing that is written to the standard error reaches it, not even by C code."""
+    try:
+        number = sys.stderr.fileno()
+    except (AttributeError, OSError):  # no file: a notebook, or a test that listens
+        yield
+        return
+    kept = os.dup(number)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), number)
+    try:
+        yield
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
 
 
 # --- Iterators over files -------------------------------------------------------------------------

@@ -220,3 +220,25 @@ def test_first_states_of_numpy_kind():
             assert type(layer.begin_state(batch_size=2)[0]) is mx.np.ndarray
     finally:
         mx.npx.reset_np()
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_a_cell_over_pictures_of_one_pixel_is_the_plain_cell(kind):
+    one = {"h2h_kernel": (1, 1), "i2h_kernel": (1, 1), "i2h_pad": (0, 0), "activation": "tanh"}
+    over = getattr(mx.rnn, f"Conv{kind}Cell")((1, 3, 1, 1), 4, prefix="c_", **one)
+    plain = getattr(mx.rnn, f"{kind}Cell")(4, prefix="c_")
+    assert isinstance(over, mx.rnn.BaseConvRNNCell) and isinstance(over, type(plain))
+    steps = [sym.var("x0"), sym.var("x1")]
+    a, b = (sym.Group(cell.unroll(2, steps)[0]) for cell in (over, plain))
+    shapes = dict(zip(b.list_arguments(), b.infer_shape(x0=(2, 3), x1=(2, 3))[0]))
+    values = {n: mx.nd.random.uniform(-1, 1, s) for n, s in shapes.items()}
+    pictures = {n: v if v.ndim == 1 else v.reshape((0, 0, 1, 1)) for n, v in values.items()}
+    for y, z in zip(a.eval(**pictures), b.eval(**values)):
+        assert np.allclose(y.asnumpy()[:, :, 0, 0], z.asnumpy(), atol=1e-6)
+    assert over.unpack_weights({n: v for n, v in pictures.items() if n[0] == "c"}).keys() == (
+        plain.unpack_weights({n: v for n, v in values.items() if n[0] == "c"}).keys()
+    )
+    with pytest.raises(AssertionError, match="odd number"):
+        getattr(mx.rnn, f"Conv{kind}Cell")((1, 3, 4, 4), 2, h2h_kernel=(2, 2))
+    wide = mx.rnn.ConvLSTMCell((1, 3, 8, 6), 2, i2h_stride=(2, 2))
+    assert wide.state_shape == [(0, 2, 4, 3)] * 2

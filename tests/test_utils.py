@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import math
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -307,7 +309,7 @@ def test_ready_made_arrays():
     assert tu.create_vector(3).asnumpy().tolist() == [0, 1, 2]
     assert tu.create_2d_tensor(2, 3).asnumpy().tolist() == [[0] * 3, [1] * 3]
     values = np.linalg.eigvals(tu.new_matrix_with_real_eigvals_2d(4))
-    np.testing.assert_allclose(np.sort(values.real), [1, 2, 3, 4], rtol=1e-6)
+    np.testing.assert_allclose(np.sort(values.real), np.linspace(0.5, 1.5, 4), rtol=1e-6)
     a = tu.new_sym_matrix_with_real_eigvals_2d(4)
     np.testing.assert_array_equal(a, a.T)
 
@@ -333,3 +335,54 @@ def test_optimizers_are_compared_on_rows():
     tu.compare_optimizer(plain, full, (30, 2), "float32", "row_sparse", "row_sparse")
     with pytest.raises(AssertionError):
         tu.compare_optimizer(plain, lazy, (30, 2), "float32", "row_sparse", "row_sparse")
+    several = tu.new_matrix_with_real_eigvals_nd((2, 3, 3))
+    assert several.shape == (2, 3, 3) and np.linalg.cond(several).max() < 20
+    assert np.linalg.eigvalsh(tu.new_sym_matrix_with_real_eigvals_nd((2, 3, 3))).min() > 0.49
+    assert (tu.get_identity_mat_batch(2).asnumpy() == np.eye(2)).all()
+    made = tu.create_sparse_array_zd((4, 2), "row_sparse", 0.5, rsp_indices=[1, 3])
+    assert made.indices.asnumpy().tolist() == [1, 3]
+    q = tu.new_orthonormal_matrix_2d(3)
+    np.testing.assert_allclose(q @ q.T, np.eye(3), atol=1e-12)
+
+
+def test_locations_are_taken_as_mxnet_takes_them():
+    """An NDArray keeps type and storage; one of NumPy's becomes float32, or keeps its type with "asnumpy"."""
+    x = mx.sym.var("x")
+    whole = np.arange(6).reshape(2, 3)
+    tu.check_symbolic_forward(mx.sym.mean(x), [whole], [np.array([2.5])])
+    for dtype, found in (("asnumpy", np.int64), (np.float64, np.float64)):
+        outs = tu.check_symbolic_forward(x + 1, [whole], [whole + 1], dtype=dtype)
+        assert outs[0].dtype == found
+    outs = tu.check_symbolic_forward(x + 1, [mx.nd.array(whole, dtype="int32")], [whole + 1])
+    assert outs[0].dtype == np.int32
+    rows = mx.nd.array([[0, 1], [2, 0]]).tostype("csr")
+    found = tu.check_symbolic_backward(
+        mx.sym.sparse.dot(mx.sym.var("d"), mx.sym.var("w")),
+        {"d": rows, "w": np.ones((2, 2))},
+        [np.ones((2, 2))],
+        {"w": np.array([[2, 2], [1, 1]])},
+        grad_req={"d": "null", "w": "write"},
+        grad_stypes={"d": "csr", "w": "row_sparse"},
+    )
+    assert found["w"].stype == "row_sparse" and rows.stype == "csr"
+
+
+def test_graphs_are_compared_and_timed():
+    x, y = mx.sym.var("x"), mx.sym.var("y")
+    assert tu.same_symbol_structure(x + 1, y + 2) and not tu.same_symbol_structure(x + 1, x * 2)
+    for typ in ("whole", "forward"):
+        assert 0 < tu.check_speed(x * 2, x=(2, 2), N=2, typ=typ) < 1
+    with pytest.raises(ValueError, match="'whole' or 'forward'"):
+        tu.check_speed(x, x=(2,), typ="half")
+
+
+def test_errors_are_discarded():
+    program = """
+import os, sys
+from minigluon.test_utils import discard_stderr
+with discard_stderr():
+    os.write(2, b"unseen")
+print("seen", file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr == "seen\n"

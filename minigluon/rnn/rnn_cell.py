@@ -10,8 +10,12 @@ from minigluon.initializer import FusedRNN, LSTMBias
 from minigluon.symbol.symbol import Symbol
 
 __all__ = [
+    "BaseConvRNNCell",
     "BaseRNNCell",
     "BidirectionalCell",
+    "ConvGRUCell",
+    "ConvLSTMCell",
+    "ConvRNNCell",
     "DropoutCell",
     "FusedRNNCell",
     "GATES",
@@ -25,6 +29,8 @@ __all__ = [
     "SequentialRNNCell",
     "Several",
     "ZoneoutCell",
+    "convolved",
+    "leaky",
     "normalized",
     "zoned",
 ]
@@ -104,6 +110,10 @@ class BaseRNNCell:
         raise NotImplementedError
 
     @property
+    def _num_gates(self):
+        return len(self._gate_names)
+
+    @property
     def state_shape(self):
         """Shapes of the states."""
         return [info["shape"] for info in self.state_info]
@@ -166,12 +176,12 @@ class BaseRNNCell:
 class GatedCell(BaseRNNCell):
     """A cell with one product of the inputs and one of the last output, for all its gates."""
 
-    _states = 1
+    _states, _activation, _split = 1, "tanh", {}  # `_split` says where the gates lie side by side
 
-    def __init__(self, num_hidden, prefix, params=None, i2h_bias_init=None):
+    def __init__(self, num_hidden, prefix, params=None, **initializers):
         super().__init__(prefix=prefix, params=params)
         self._num_hidden = num_hidden
-        notes = {"i2h_bias": {"init": i2h_bias_init}} if i2h_bias_init else {}
+        notes = {name: {"init": init} for name, init in initializers.items() if init}
         self._iW, self._iB, self._hW, self._hB = (
             self._params.get(name, **notes.get(name, {}))
             for name in ("i2h_weight", "i2h_bias", "h2h_weight", "h2h_bias")
@@ -211,19 +221,19 @@ class LSTMCell(GatedCell):
     _gate_names, _states = ("_i", "_f", "_c", "_o"), 2
 
     def __init__(self, num_hidden, prefix="lstm_", params=None, forget_bias=1.0):
-        super().__init__(num_hidden, prefix, params, LSTMBias(forget_bias=forget_bias))
+        super().__init__(num_hidden, prefix, params, i2h_bias=LSTMBias(forget_bias=forget_bias))
 
     def __call__(self, inputs, states):
         name = self._step()
         i2h, h2h = self._sums(inputs, states[0], name)
-        i, f, c, o = sym.SliceChannel(i2h + h2h, num_outputs=4, name=f"{name}slice")
+        i, f, c, o = sym.SliceChannel(i2h + h2h, num_outputs=4, name=f"{name}slice", **self._split)
         i, f, o = (
             sym.Activation(gate, act_type="sigmoid", name=name + letter)
             for gate, letter in ((i, "i"), (f, "f"), (o, "o"))
         )
-        c = sym.Activation(c, act_type="tanh", name=f"{name}c")
+        c = self._get_activation(c, self._activation, name=f"{name}c")
         c = sym.elemwise_add(f * states[1], i * c, name=f"{name}state")
-        h = sym.elemwise_mul(o, sym.Activation(c, act_type="tanh"), name=f"{name}out")
+        h = sym.elemwise_mul(o, self._get_activation(c, self._activation), name=f"{name}out")
         return h, [h, c]
 
 
@@ -238,13 +248,120 @@ class GRUCell(GatedCell):
     def __call__(self, inputs, states):
         name = self._step()
         i2h, h2h = self._sums(inputs, states[0], name)
-        ri, zi, ni = sym.SliceChannel(i2h, num_outputs=3, name=f"{name}i2h_slice")
-        rh, zh, nh = sym.SliceChannel(h2h, num_outputs=3, name=f"{name}h2h_slice")
+        ri, zi, ni = sym.SliceChannel(i2h, num_outputs=3, name=f"{name}i2h_slice", **self._split)
+        rh, zh, nh = sym.SliceChannel(h2h, num_outputs=3, name=f"{name}h2h_slice", **self._split)
         r = sym.Activation(ri + rh, act_type="sigmoid", name=f"{name}r_act")
         z = sym.Activation(zi + zh, act_type="sigmoid", name=f"{name}z_act")
-        n = sym.Activation(ni + r * nh, act_type="tanh", name=f"{name}h_act")
+        n = self._get_activation(ni + r * nh, self._activation, name=f"{name}h_act")
         h = sym.elemwise_add((1.0 - z) * n, z * states[0], name=f"{name}out")
         return h, [h]
+
+
+class BaseConvRNNCell(GatedCell):
+    """A cell whose products are convolutions over `input_shape`, (batch, channels, height, width); states keep their size.
+
+    Source: Shi et al., Convolutional LSTM Network, 2015.
+    """
+
+    def __init__(
+        self,
+        input_shape,
+        num_hidden,
+        h2h_kernel,
+        h2h_dilate,
+        i2h_kernel,
+        i2h_stride,
+        i2h_pad,
+        i2h_dilate,
+        i2h_weight_initializer,
+        h2h_weight_initializer,
+        i2h_bias_initializer,
+        h2h_bias_initializer,
+        activation,
+        prefix="",
+        params=None,
+        conv_layout="NCHW",
+    ):
+        GatedCell.__init__(
+            self,
+            *(num_hidden, prefix, params),
+            i2h_weight=i2h_weight_initializer,
+            h2h_weight=h2h_weight_initializer,
+            i2h_bias=i2h_bias_initializer,
+            h2h_bias=h2h_bias_initializer,
+        )
+        assert all(k % 2 for k in h2h_kernel), (
+            f"Only support odd number, get h2h_kernel= {h2h_kernel}"
+        )
+        self._activation, self._conv_layout = activation, conv_layout
+        self._split = {} if conv_layout == "NCHW" else {"axis": conv_layout.find("C")}
+        self._i2h = {
+            "kernel": i2h_kernel,
+            "stride": i2h_stride,
+            "pad": i2h_pad,
+            "dilate": i2h_dilate,
+        }
+        pad = tuple(d * (k - 1) // 2 for d, k in zip(h2h_dilate, h2h_kernel))  # as large as before
+        self._h2h = {"kernel": h2h_kernel, "dilate": h2h_dilate, "pad": pad, "stride": (1, 1)}
+        first = sym.Convolution(
+            sym.var("data"), num_filter=num_hidden, layout=conv_layout, **self._i2h
+        )
+        self._state_shape = (0, *first.infer_shape(data=input_shape)[1][0][1:])
+
+    @property
+    def state_info(self):
+        """Shape and layout of each state; the batch is 0."""
+        return [{"shape": self._state_shape, "__layout__": self._conv_layout}] * self._states
+
+    def _sums(self, inputs, h, name):
+        """Both convolutions, with their biases."""
+        same = {"num_filter": self._num_hidden * len(self._gate_names), "layout": self._conv_layout}
+        return (
+            sym.Convolution(inputs, self._iW, self._iB, name=f"{name}i2h", **same, **self._i2h),
+            sym.Convolution(h, self._hW, self._hB, name=f"{name}h2h", **same, **self._h2h),
+        )
+
+
+def leaky(inputs, **kwargs):
+    """The activation of convolutional cells by default."""
+    return sym.LeakyReLU(inputs, act_type="leaky", slope=0.2, **kwargs)
+
+
+def convolved(name, cell, prefix):
+    """The cell over pictures that steps as `cell` does; its arguments are those of `BaseConvRNNCell`."""
+
+    def __init__(
+        self,
+        input_shape,
+        num_hidden,
+        h2h_kernel=(3, 3),
+        h2h_dilate=(1, 1),
+        i2h_kernel=(3, 3),
+        i2h_stride=(1, 1),
+        i2h_pad=(1, 1),
+        i2h_dilate=(1, 1),
+        i2h_weight_initializer=None,
+        h2h_weight_initializer=None,
+        i2h_bias_initializer="zeros",
+        h2h_bias_initializer="zeros",
+        activation=leaky,
+        prefix=prefix,
+        params=None,
+        conv_layout="NCHW",
+    ):
+        given = {k: v for k, v in locals().items() if k != "self"}
+        BaseConvRNNCell.__init__(self, **given)
+
+    made = type(name, (BaseConvRNNCell, cell), {"__init__": __init__, "__module__": __name__})
+    made.__doc__ = (
+        f"The step of `{cell.__name__}` over pictures: `BaseConvRNNCell` tells its arguments."
+    )
+    return made
+
+
+ConvRNNCell = convolved("ConvRNNCell", RNNCell, "ConvRNN_")
+ConvLSTMCell = convolved("ConvLSTMCell", LSTMCell, "ConvLSTM_")
+ConvGRUCell = convolved("ConvGRUCell", GRUCell, "ConvGRU_")
 
 
 GATES = {"rnn_relu": ("",), "rnn_tanh": ("",), "lstm": LSTMCell._gate_names}
@@ -286,10 +403,6 @@ class FusedRNNCell(BaseRNNCell):
     @property
     def _gate_names(self):
         return GATES[self._mode]
-
-    @property
-    def _num_gates(self):
-        return len(self._gate_names)
 
     def _slice_weights(self, arr, li, lh):
         """{name: its part of the vector} for inputs of `li` and outputs of `lh` numbers."""

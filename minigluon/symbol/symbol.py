@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 
 from minigluon import attribute
-from minigluon.base import MXNetError
+from minigluon.base import MXNetError, NotImplementedForSymbol
 from minigluon.name import current as current_manager
 from minigluon.ndarray.ndarray import ArgumentError
 from minigluon.op import Operand, bind, interpreters, operators, signature
@@ -20,7 +20,6 @@ __all__ = [
     "Group",
     "INFIX",
     "Node",
-    "NotImplementedForSymbol",
     "Symbol",
     "TYPE_CODES",
     "Variable",
@@ -98,10 +97,6 @@ def in_order(entries):
 
 
 # --- The Symbol -----------------------------------------------------------------------------------
-
-
-class NotImplementedForSymbol(MXNetError):
-    """Something that needs numbers was asked of a Symbol, which has none yet."""
 
 
 class Symbol(Operand):
