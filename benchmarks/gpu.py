@@ -20,6 +20,7 @@ import minigluon as mx
 import minigluon.ops
 from minigluon import autograd
 from minigluon.context import cupy_or_none, gpu_memory_info, num_gpus, put
+from minigluon.ndarray.ndarray import NDArray
 from minigluon.op import operators
 from minigluon.ops import optimizer, product_kernels
 
@@ -58,7 +59,20 @@ def device(*shape, dtype="float16", scale=1.0):
 
 def tensor(x, grad=False):
     """The same numbers in PyTorch."""
-    return torch.as_tensor(x.get(), device="cuda").requires_grad_(grad)
+    found = x.get()
+    if found.dtype.name == "bfloat16":  # NumPy's kind of it is not PyTorch's
+        half = torch.as_tensor(found.astype("float32"), device="cuda").bfloat16()
+        return half.requires_grad_(grad)
+    return torch.as_tensor(found, device="cuda").requires_grad_(grad)
+
+
+def half_kinds():
+    """The half types: bfloat16 where ml_dtypes is installed."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        return ["float16"]
+    return ["float16", ml_dtypes.bfloat16]
 
 
 def kernel(name):
@@ -81,6 +95,10 @@ def rows(tiny):
     t = theirs_rows(x, g, label, gamma, beta) if torch else {}
     make = lambda name, ours, bytes: Row(name, ours, t.get(name), bytes)
     yield make("softmax", lambda: kernel("softmax")(x), 2 * n)
+    log = kernel("log_softmax")
+    z = log(x)
+    yield make("log-softmax", lambda: log(x), 2 * n)
+    yield make("log-softmax backward", lambda: kernel("log_softmax_back")(g, z), 3 * n)
     yield make("softmax backward", lambda: kernel("softmax_back")(g, p), 3 * n)
     yield make("cross-entropy", lambda: kernel("sparse_softmax_cross_entropy")(x, label), n)
     yield make(
@@ -104,6 +122,8 @@ def theirs_rows(x, g, label, gamma, beta):
     back = lambda y, g, xs: lambda: torch.autograd.grad(y, xs, g, retain_graph=True)
     return {
         "softmax": lambda: F.softmax(X, -1),
+        "log-softmax": lambda: F.log_softmax(X, -1),
+        "log-softmax backward": back(F.log_softmax(Xg, -1), G, [Xg]),
         "softmax backward": back(soft, G, [Xg]),
         "cross-entropy": lambda: F.cross_entropy(X, L, reduction="none"),
         "cross-entropy backward": back(loss, one, [Xg]),
@@ -140,6 +160,69 @@ def batch_norm(tiny):
         ]
     yield Row("batch norm", forward, theirs[0], 3 * n)
     yield Row("batch norm backward", backward, theirs[1], 5 * n)
+
+
+def planes(tiny):
+    """Normalization over the planes of pictures, group and instance; pooling."""
+    shape = (2, 4, 8, 8) if tiny else (64, 64, 112, 112)
+    x, g = device(*shape, dtype="float32"), device(*shape, dtype="float32")
+    gamma, beta = (device(shape[1], dtype="float32") for _ in "gb")
+    few, n = [a[:2] for a in (gamma, beta)], x.nbytes
+    y, m, r = (kernel("InstanceNorm")(x, gamma, beta)[i] for i in (0, -2, -1))
+    over = {"axis": (0, 1), "exclude": True, "along": 1}
+    window = {"kernel": (3, 3), "stride": (2, 2), "pad": (1, 1)}
+    p = kernel("Pooling")(x, **window)
+    back = p + 1
+    theirs = [None] * 5
+    if torch:
+        F, X, W, B = torch.nn.functional, tensor(x, True), tensor(gamma, True), tensor(beta, True)
+        Y, P, G, H = (
+            F.instance_norm(X, weight=W, bias=B),
+            F.max_pool2d(X, 3, 2, 1),
+            tensor(g),
+            tensor(back),
+        )
+        grad = lambda y, h: lambda: torch.autograd.grad(y, X, h, retain_graph=True)
+        x_ = X.detach()
+        theirs = [
+            lambda: F.group_norm(x_, 2, W, B),
+            lambda: F.instance_norm(x_, weight=W, bias=B),
+            grad(Y, G),
+            lambda: F.max_pool2d(x_, 3, 2, 1),
+            grad(P, H),
+        ]
+    ours = {
+        "group norm": (lambda: kernel("GroupNorm")(x, *few, num_groups=2), 2 * n),
+        "instance norm": (lambda: kernel("InstanceNorm")(x, gamma, beta), 2 * n),
+        "instance norm backward": (
+            lambda: kernel("norm_backward")(g, x, gamma, m, r, **over),
+            3 * n,
+        ),
+        "pooling": (lambda: kernel("Pooling")(x, **window), n + p.nbytes),
+        "pooling backward": (lambda: kernel("pool_place")(back, x, **window), 2 * n + p.nbytes),
+    }
+    for (name, (call, moved)), other in zip(ours.items(), theirs):
+        yield Row(name, call, other, moved)
+
+
+class Chain(mx.gluon.HybridBlock):
+    """Six calls number by number, in one pass."""
+
+    def hybrid_forward(self, F, x, w):
+        return F.tanh(x) * F.sigmoid(w) + F.relu(x - w) * 0.5
+
+
+def chains(tiny):
+    """A run of elementwise calls, fused, and with its gradient."""
+    n = 4096 if tiny else 1 << 26
+    x, w = (NDArray(device(n, dtype="float32"), GPU) for _ in "xw")
+    net = Chain()
+    net.hybridize()
+    theirs = None
+    if torch:
+        X, W = (tensor(a._data) for a in (x, w))
+        theirs = lambda: torch.tanh(X) * torch.sigmoid(W) + torch.relu(X - W) * 0.5
+    yield Row("fused chain", lambda: net(x, w), theirs, 12 * n)
 
 
 def updates(tiny):
@@ -191,6 +274,12 @@ def lookups(tiny):
         theirs,
         g.nbytes + table.nbytes,
     )
+    rule, rows = operators["Embedding"].rules[1], len(np.unique(index))
+    if torch:
+        lookup = torch.nn.functional.embedding(I, W, sparse=True)
+        theirs = lambda: torch.autograd.grad(lookup, W, G, retain_graph=True)
+    sparse = lambda: rule(g, None, where, table, sparse_grad=True)
+    yield Row("embedding gradient, rows", sparse, theirs, g.nbytes + rows * d * 2)
 
 
 def products(tiny):
@@ -206,29 +295,50 @@ def products(tiny):
         ours = lambda pair=pair, step=step: product_kernels.product(*pair, step)
         yield Row(f"product, {step}", ours, theirs if step == "tensor" else None, 0, flops)
     yield Row("product, cuBLAS fp16", lambda: np.matmul(a, b.T), theirs, 0, flops)
-    shape, f = ((2, 8, 8, 16), 8) if tiny else ((256, 56, 56, 64), 64)
-    x, w = device(*shape), device(f, 3, 3, shape[-1])
-    settings = {"kernel": (3, 3), "pad": (1, 1), "num_filter": f, "layout": "NHWC", "no_bias": True}
-    flops = 2 * 9 * f * int(np.prod(shape))
+    yield from convolutions(tiny)
+    yield from depthwise(tiny)
+
+
+def convolutions(tiny):
+    """3 x 3 windows forwards and backwards: tensor cores for halves, NHWC, and float, NCHW."""
+    for kind in (*half_kinds(), "float32"):
+        last = kind != "float32"
+        shape, f = (
+            ((2, 8, 8, 16), 8) if tiny else ((256, 56, 56, 64) if last else (64, 64, 56, 56), 64)
+        )
+        x, c = device(*shape, dtype=kind), shape[-1 if last else 1]
+        w = device(*((f, 3, 3, c) if last else (f, c, 3, 3)), dtype=kind)
+        name = f"{'NHWC' if last else 'NCHW'} {np.dtype(kind).name}"
+        yield from convolution(name, x, w, device(f, dtype=kind), f, last)
+
+
+def convolution(name, x, w, b, f, last):
+    """Of one type: alone, with bias and ReLU, and both gradients."""
+    same = {"kernel": (3, 3), "pad": (1, 1), "layout": "NHWC" if last else "NCHW"}
+    settings = {**same, "num_filter": f, "no_bias": True}
     g = kernel("Convolution")(x, w, **settings)
-    same = {k: settings[k] for k in ("kernel", "pad", "layout")}
-    theirs = [None] * 3
+    theirs = [None] * 4
     if torch:
-        picture, filters, G = (tensor(v).permute(0, 3, 1, 2) for v in (x, w, g))
-        grad = torch.nn.grad
+        turned = lambda v: tensor(v).permute(0, 3, 1, 2) if last else tensor(v)
+        picture, filters, G, B = turned(x), turned(w), turned(g), tensor(b)
+        conv, grad = torch.nn.functional.conv2d, torch.nn.grad
         theirs = [
-            lambda: torch.nn.functional.conv2d(picture, filters, padding=1),
+            lambda: conv(picture, filters, padding=1),
+            lambda: torch.relu_(conv(picture, filters, B, padding=1)),
             lambda: grad.conv2d_input(picture.shape, filters, G, padding=1),
             lambda: grad.conv2d_weight(picture, filters.shape, G, padding=1),
         ]
-    ours = (
-        lambda: kernel("Convolution")(x, w, **settings),
-        lambda: kernel("conv_data")(g, w, x, **same),
-        lambda: kernel("conv_weight")(g, x, **same),
-    )
-    for name, call, other in zip(("", ", picture", ", weight"), ours, theirs):
-        yield Row(f"convolution NHWC fp16{name}", call, other, x.nbytes + g.nbytes, flops)
-    yield from depthwise(tiny)
+    ours = {
+        "": lambda: kernel("Convolution")(x, w, **settings),
+        ", bias, ReLU": lambda: kernel("Convolution")(
+            x, w, b, relu=True, **{**settings, "no_bias": False}
+        ),
+        ", picture": lambda: kernel("conv_data")(g, w, x, **same),
+        ", weight": lambda: kernel("conv_weight")(g, x, **same),
+    }
+    flops = 2 * x.size * f * 9
+    for (part, call), other in zip(ours.items(), theirs):
+        yield Row(f"convolution {name}{part}", call, other, x.nbytes + g.nbytes, flops)
 
 
 def depthwise(tiny):
@@ -250,10 +360,13 @@ def depthwise(tiny):
 
 
 def recurrent(tiny):
-    """One LSTM layer whose weights fit into a block, and one whose weights do not; forwards, and with its gradients."""
-    for h in (8, 80) if tiny else (64, 1024):
-        t, n = (3, 2) if tiny else (35, 64)
-        layer = mx.gluon.rnn.LSTM(h, input_size=h)
+    """A layer whose weights fit into a block, and one whose weights do not; forwards, and with its gradients."""
+    for kind, h in [("LSTM", h) for h in ((8, 80) if tiny else (64, 1024))] + [
+        ("GRU", 8 if tiny else 64)
+    ]:
+        t, n, gates = (3, 2, 4) if tiny else (35, 64, 4)
+        gates = 4 if kind == "LSTM" else 3
+        layer = getattr(mx.gluon.rnn, kind)(h, input_size=h)
         layer.initialize(ctx=GPU)
         x = mx.nd.array(rng.normal(size=(t, n, h)), ctx=GPU)
 
@@ -264,15 +377,17 @@ def recurrent(tiny):
 
         theirs = [None, None]
         if torch:
-            lstm, X = torch.nn.LSTM(h, h).cuda(), torch.randn(t, n, h, device="cuda")
+            lstm = getattr(torch.nn, kind)(h, h).cuda()
+            X = torch.randn(t, n, h, device="cuda")
             theirs = [
                 lambda lstm=lstm, X=X: lstm(X),
                 lambda lstm=lstm, X=X: lstm(X)[0].sum().backward(),
             ]
         moved = t * n * h * 4
-        flops = 2 * 8 * t * n * h * h  # of two products, of the inputs and of the states
-        yield Row(f"LSTM of {h}", lambda layer=layer, x=x: layer(x), theirs[0], 10 * moved, flops)
-        yield Row(f"LSTM of {h}, gradients", both, theirs[1], 20 * moved, 3 * flops)
+        flops = 4 * gates * t * n * h * h  # of two products, of the inputs and of the states
+        forward = lambda layer=layer, x=x: layer(x)
+        yield Row(f"{kind} of {h}", forward, theirs[0], 10 * moved, flops)
+        yield Row(f"{kind} of {h}, gradients", both, theirs[1], 20 * moved, 3 * flops)
 
 
 def transcripts(tiny):
@@ -305,55 +420,96 @@ def order(tiny):
 
 
 def networks(tiny):
-    """Whole training steps: a small network hybridized, ResNet-18, a two-layer LSTM."""
-    for name, net, shape, classes in (
-        ("step of an MLP, hybridized", mlp(), (64, 784), 10),
-        (
-            "step of ResNet-18",
-            None if tiny else mx.gluon.model_zoo.vision.resnet18_v1(),
-            (64, 3, 224, 224),
-            1000,
-        ),
-    ):
-        if net is not None:
-            yield Row(
-                name,
-                training(net, shape, classes),
-                torch_mlp() if torch and "MLP" in name else None,
-            )
-    t, n, h = (3, 2, 8) if tiny else (35, 64, 650)
-    lstm = mx.gluon.rnn.LSTM(h, num_layers=2, input_size=h)
-    yield Row(
-        "step of a 2-layer LSTM",
-        training(lstm, (t, n, h), None),
-        torch_lstm(t, n, h) if torch else None,
-    )
+    """Whole training steps: a small network as graphs, ResNet-18, a word model of two LSTM layers."""
+    theirs = torch_mlp() if torch else None
+    yield Row("step of an MLP, as graphs", training(mlp(), (64, 784), 10), theirs)
+    yield Row("step of an MLP, call by call", training(mlp(False), (64, 784), 10, False), theirs)
+    n, side = (1, 32) if tiny else (64, 224)
+    net = mx.gluon.model_zoo.vision.resnet18_v1(classes=10 if tiny else 1000)
+    net.hybridize(static_alloc=True)
+    theirs = torch_resnet(n, side) if torch else None
+    yield Row("step of ResNet-18", training(net, (n, 3, side, side), 10 if tiny else 1000), theirs)
+    sizes = (3, 2, 8, 50) if tiny else (35, 64, 650, 10000)
+    theirs = torch_words(*sizes) if torch else None
+    yield Row("step of a word model", word_step(*sizes), theirs)
 
 
-def mlp():
+class WordModel(mx.gluon.HybridBlock):
+    """A table of words, two LSTM layers, a score for each word."""
+
+    def __init__(self, h, words):
+        super().__init__()
+        with self.name_scope():
+            self.table = mx.gluon.nn.Embedding(words, h)
+            self.lstm = mx.gluon.rnn.LSTM(h, num_layers=2, input_size=h)
+            self.scores = mx.gluon.nn.Dense(words, flatten=False, in_units=h)
+
+    def hybrid_forward(self, F, x):
+        return self.scores(self.lstm(self.table(x)))
+
+
+def word_step(t, n, h, words):
+    """A step of the word model: forward, loss, backward, update."""
+    net, loss = WordModel(h, words), mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    net.initialize(ctx=GPU)
+    x, label = (mx.nd.array(rng.integers(0, words, (t, n)), ctx=GPU) for _ in "xl")
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-3}, kvstore=None)
+
+    def step():
+        with autograd.record():
+            total = loss(net(x), label)
+        total.backward()
+        trainer.step(n)
+
+    return step
+
+
+def torch_words(t, n, h, words):
+    """The word model in PyTorch."""
+    table, lstm = torch.nn.Embedding(words, h), torch.nn.LSTM(h, h, 2)
+    net = torch.nn.ModuleList([table, lstm, torch.nn.Linear(h, words)]).cuda()
+    x, label = (torch.randint(0, words, (t, n), device="cuda") for _ in "xl")
+    net.forward = lambda x: net[2](net[1](net[0](x))[0])
+    cross = torch.nn.functional.cross_entropy
+    return torch_training(net, x, lambda y: cross(y.flatten(0, 1), label.flatten()))
+
+
+def torch_resnet(n, side):
+    """ResNet-18 of torchvision, where that is installed."""
+    try:
+        from torchvision.models import resnet18
+    except ImportError:
+        return None
+    label = torch.randint(0, 1000, (n,), device="cuda")
+    x = torch.randn(n, 3, side, side, device="cuda")
+    cross = torch.nn.functional.cross_entropy
+    return torch_training(resnet18().cuda(), x, lambda y: cross(y, label))
+
+
+def mlp(static=True):
     """784-256-256-10."""
     net = mx.gluon.nn.HybridSequential()
     net.add(
         *[mx.gluon.nn.Dense(n, activation=a) for n, a in ((256, "relu"), (256, "relu"), (10, None))]
     )
-    net.hybridize(static_alloc=True)
+    net.hybridize(static_alloc=static)
     return net
 
 
-def training(net, shape, classes):
+def training(net, shape, classes, static=True):
     """A step: forward, loss, backward, update."""
     net.initialize(ctx=GPU)
     x = mx.nd.array(rng.normal(size=shape), ctx=GPU)
-    label = None if classes is None else mx.nd.array(rng.integers(0, classes, shape[0]), ctx=GPU)
+    label = mx.nd.array(rng.integers(0, classes, shape[0]), ctx=GPU)
     loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    loss.hybridize(static_alloc=True)
+    loss.hybridize(static_alloc=static)
     net(x)
     trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-3}, kvstore=None)
 
     def step():
         with autograd.record():
             y = net(x)
-            total = (y * y).sum() if label is None else loss(y, label)
+            total = loss(y, label)
         total.backward()
         trainer.step(shape[0])
 
@@ -384,13 +540,8 @@ def torch_mlp():
     )
 
 
-def torch_lstm(t, n, h):
-    """The LSTM in PyTorch, by cuDNN."""
-    net = torch.nn.LSTM(h, h, 2).cuda()
-    return torch_training(net, torch.randn(t, n, h, device="cuda"), lambda y: (y[0] * y[0]).sum())
-
-
-GROUPS = (rows, batch_norm, updates, lookups, products, recurrent, transcripts, order, networks)
+GROUPS = (rows, batch_norm, planes, chains, updates, lookups, products, recurrent)
+GROUPS += (transcripts, order, networks)
 
 
 def seconds(call, own):
@@ -492,7 +643,7 @@ def main():
         "paths": [],
     }
     print(f"{found['device']}: copies at {bandwidth / 1e12:.2f} TB/s; PyTorch {found['pytorch']}")
-    print(f"{'path':28s} {'us':>10s} {'floor':>10s} {'reached':>8s} {'PyTorch':>10s} {'ratio':>6s}")
+    print(f"{'path':40s} {'us':>10s} {'floor':>10s} {'reached':>8s} {'PyTorch':>10s} {'ratio':>6s}")
     for group in GROUPS:
         for path in group(given.tiny):
             if given.only in path.name:
@@ -506,7 +657,7 @@ def line(row):
     show = lambda key, form: "-" if row[key] is None else format(row[key], form)
     cells = show("us", ".1f"), show("floor_us", ".1f"), show("reached", ".0%")
     cells += show("pytorch_us", ".1f"), show("against_pytorch", ".2f")
-    return f"{row['path']:28s} " + " ".join(c.rjust(w) for c, w in zip(cells, (10, 10, 8, 10, 6)))
+    return f"{row['path']:40s} " + " ".join(c.rjust(w) for c, w in zip(cells, (10, 10, 8, 10, 6)))
 
 
 if __name__ == "__main__":
