@@ -551,3 +551,27 @@ def test_a_hybridized_block_computes_what_it_does_on_arrays(name):
         for one, two in pairs:
             assert type(two) is np.ndarray and two.dtype == one.dtype and two.shape == one.shape
             onp.testing.assert_allclose(two.asnumpy(), one.asnumpy(), rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_shapes_are_learnt_where_f_np_stands_between_layers(hybrid):
+    class Net(gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = gluon.nn.Dense(6, flatten=False), gluon.nn.Dense(2)
+            self.scale = self.params.get("scale", shape=(0,), allow_deferred_init=True)
+
+        def hybrid_forward(self, F, x, scale):
+            parts = F.np.split(self.first(x), 2, axis=-1)
+            middle = F.np.matmul(parts[0], F.np.swapaxes(parts[1], 1, 2))[:, 1:] + x.sum()
+            return self.last(F.npx.layer_norm(middle, scale, scale * 0)), F.np.argmax(
+                middle, axis=-1
+            )
+
+    net = Net()
+    net.initialize()
+    net.hybridize(hybrid)
+    for n in (3, 5):
+        out, places = net(np.ones((n, 4, 5)))
+        assert out.shape == (n, 2) and places.shape == (n, 3) and places.dtype == "int64"
+    assert net.scale.shape == (4,) and net.first.weight.shape == (6, 5)

@@ -13,7 +13,7 @@ from minigluon.gluon.parameter import DeferredInitializationError, ParameterDict
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.ndarray.utils import load, replace_file, save
 from minigluon.symbol.hybrid import Written
-from minigluon.symbol.inference import types_of
+from minigluon.symbol.inference import Inference, types_of
 from minigluon.symbol.symbol import TYPE_CODES, Symbol, in_order
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "fill",
     "flattened",
     "rebuilt",
+    "shapes_from_graph",
     "shortened",
     "told",
     "traced",
@@ -111,6 +112,21 @@ def written(block, args):
                 "Hybridized, hybrid_forward runs once, on symbols without numbers or shapes"
             )
         raise
+
+
+def shapes_from_graph(block, args):
+    """Learn the shapes of a block's parameters from its graph, on inputs like `args`."""
+    flat, outputs = [], []
+    form = flattened(list(args), flat)
+    data = [a.symbol(sym.var(f"data{i}")._entries) for i, a in enumerate(flat)]
+    flattened(written(block, rebuilt(form, iter(data))), outputs, "output")
+    shapes = {f"data{i}": a.shape for i, a in enumerate(flat)}
+    facts = Inference(shapes, {f"data{i}": a.dtype for i, a in enumerate(flat)})
+    nodes, parameters = in_order(sym.Group(outputs)._entries), {**block.collect_params()}
+    facts.settle(nodes)
+    for node in nodes:
+        if node.op is None and node.name in parameters:
+            parameters[node.name].shape = facts.shapes[node, 0]
 
 
 ONLY_ARRAYS = {NDArray}
