@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigluon as mx
+import minigluon.ops.ctc
 from minigluon.base import MXNetError
 from tests.cases.ctc import enumerated, reference
 
@@ -168,3 +169,51 @@ def test_any_small_batch(data):
     want = [enumerated(z[:t, i], label[i, :n], 0) for i, (t, n) in enumerate(zip(own, count))]
     np.testing.assert_allclose(y.asnumpy(), want, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(x.grad.asnumpy().sum(axis=2), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [0.1, 3, 30, 300, 1e4])
+@pytest.mark.parametrize("steps", [7, 40, 400])
+def test_probabilities_and_logarithms_agree(steps, size, dtype, monkeypatch):
+    rng, batch, classes, found = np.random.default_rng(steps), 12, 6, []
+    z = (rng.normal(size=(steps, batch, classes)) * size).astype(dtype)
+    z[:, 3] = 0  # all equal
+    z[:, 4, 2] = -np.inf  # never
+    label = rng.integers(1, classes, (batch, 4))
+    label[5], label[4] = 3, [1, 3, 1, 3]
+    own = np.array([0, steps, 3, *rng.integers(4, steps + 1, batch - 3)])
+    count = rng.integers(0, 5, batch)
+    x = nd.array(z, dtype=dtype)
+    x.attach_grad()
+    for smallest in (minigluon.ops.ctc.SMALLEST, np.inf):
+        monkeypatch.setattr(minigluon.ops.ctc, "SMALLEST", smallest)
+        with np.errstate(divide="ignore"), mx.autograd.record():
+            y = nd.CTCLoss(x, nd.array(label), nd.array(own), nd.array(count),
+                           use_data_lengths=True, use_label_lengths=True)  # fmt: skip
+        y.backward()
+        found.append((y.asnumpy(), x.grad.asnumpy()))
+    close = 2e-5 if dtype == "float32" else 1e-9
+    (y, g), (y_logs, g_logs) = found
+    assert np.isfinite(y).any() and np.isfinite(g).all()
+    np.testing.assert_allclose(y, y_logs, rtol=close, atol=close)
+    np.testing.assert_allclose(g, g_logs, atol=close)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_walk_that_falls_behind_may_win(late):
+    """Letters cost 10^-25 each in the first frames, and in the last, all but class 3 10^-40 in between."""
+    before = [1, 2] * 8
+    label = np.array([[*before, 3, *(before if late else [])]])
+    cost = np.zeros((76, 1, 4))
+    cost[:20, :, 1:], cost[20:56, :, :3] = 25, 40
+    cost[56:, :, 1:] = 25 if late else 0
+    z = -cost * np.log(10)
+    args = minigluon.ops.ctc.prepared(z, label, None, None, "first")
+    losses, g = minigluon.ops.ctc.solve(z, *args)
+    logp = z - np.log(np.exp(z).sum(2, keepdims=True))
+    total, share = minigluon.ops.ctc.by_logs(logp, *args)
+    np.testing.assert_allclose(losses, -total, rtol=1e-10)
+    assert abs(losses[0] / np.log(10) - (800 if late else 400)) < 30
+    want = np.exp(logp)
+    minigluon.ops.ctc.subtract_shares(want, share, args[0], 0)
+    np.testing.assert_allclose(g, want, atol=1e-9)

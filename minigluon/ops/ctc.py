@@ -20,21 +20,28 @@ from minigluon.ops.reduce import log_softmax
 __all__ = [
     "CTCLoss",
     "FAR",
+    "LONGEST",
+    "SMALLEST",
     "both_ways",
+    "by_factors",
+    "by_logs",
     "ctc_derivative",
     "further",
     "jumps",
     "lengths_in",
     "merged",
+    "places",
     "plain",
     "prepared",
     "read",
+    "scaled_sweep",
     "slowly",
     "solve",
     "states_of",
     "subtract_shares",
     "sweep",
     "told",
+    "turned",
     "waiting",
     "warn_of",
     "whole",
@@ -111,18 +118,81 @@ def sweep(steps, jump, start):
     return rows[:, :, 2:]
 
 
-def both_ways(steps, states, last, blank):
-    """The sweep from the start and the one from the end, in one: alpha and beta, (T + 1, N, S) each."""
+def turned(steps, states, last, blank):
+    """Steps, costs of jumps and starts of both sweeps, from the start and from the end, side by side."""
     n, jump = len(states), jumps(states, blank)
     back = np.full_like(jump, FAR)  # a jump to s from s + 2 costs what one from s to s + 2 does
     back[:, 2:] = jump[:, ::-1][:, :-2]
     start = np.full_like(steps, FAR, shape=(2 * n, states.shape[1]))
     start[:n, 0] = 0
     start[n:] = waiting(states, last)[:, ::-1]
-    found = sweep(
-        np.concatenate([steps, steps[::-1, :, ::-1]], axis=1), np.concatenate([jump, back]), start
-    )
+    both = np.concatenate([steps, steps[::-1, :, ::-1]], axis=1)
+    return both, np.concatenate([jump, back]), start
+
+
+def both_ways(steps, states, last, blank):
+    """The sweep from the start and the one from the end, in one: alpha and beta, (T + 1, N, S) each."""
+    n, found = len(states), sweep(*turned(steps, states, last, blank))
     return found[:, :n], found[::-1, n:, ::-1]
+
+
+def by_logs(logp, states, last, inside, blank):
+    """Log-probabilities of the labels, (N,), and the shares of walks in each place, (T, N, S)."""
+    steps = read(logp, states, last, inside)
+    alpha, beta = both_ways(steps, states, last, blank)
+    rows = np.arange(len(states), like=states)
+    end, short = alpha[-1, rows, last], alpha[-1, rows, np.maximum(last - 1, 0)]
+    total = np.logaddexp(end, np.where(last > 0, short, FAR))
+    share = alpha[1:] + beta[:-1] - steps
+    share -= total[:, None]
+    return total, np.exp(np.clip(share, -700, 0, out=share), out=share)
+
+
+# --- Without logarithms ---------------------------------------------------------------------------
+
+SMALLEST, LONGEST = 1e-200, 1300  # bounds within which probabilities have lost nothing
+
+
+def scaled_sweep(steps, jump, start):
+    """The sweep without logarithms: sums before each of the steps, (T, N, S), after all, and logs of their scales."""
+    t, n, s = steps.shape
+    wide = np.zeros_like(steps, shape=(t + 1, n, s + 2), order="C")
+    wide[:t, :, 2:], wide[t, :, 2:] = steps, np.exp(jump)
+    found = np.empty_like(wide[:t], order="C")
+    after = np.zeros_like(steps, shape=2 + n * (s + 2))
+    rows, flat = after[2:].reshape(n, s + 2), wide.reshape(t + 1, -1)
+    rows[:, 2:], scale, may = np.exp(start), np.zeros_like(steps, shape=n), flat[t]
+    far, one, here = np.empty_like(may), after[1:-1], after[2:]
+    for i, before, step in zip(range(t), found.reshape(t, -1), flat):
+        np.multiply(after[:-2], may, out=far)
+        np.add(here, one, out=before)
+        before += far
+        np.multiply(before, step, out=here)
+        if i % 16 == 15:
+            top = rows.max(axis=1)
+            top = np.where(top > 0, top, 1)
+            rows /= top[:, None]
+            scale += np.log(top)
+    return found[:, :, 2:], rows[:, 2:], scale
+
+
+def by_factors(e, norms, states, last, inside, blank):
+    """What `by_logs` returns, and for which samples it is sure; e: (T, N, C), which `norms`, (T, N), make probabilities."""
+    n, norms = len(states), np.log(norms)
+    steps = e.reshape(len(e), -1).take(places(states, e), axis=1)
+    if inside is not None:
+        waits = np.arange(states.shape[1], like=states) == last[:, None]
+        steps, norms = np.where(inside[:, :, None], steps, waits), np.where(inside, norms, 0)
+    found, after, scale = scaled_sweep(*turned(steps, states, last, blank))
+    share = np.multiply(found[:, :n], steps, out=steps)
+    share *= found[::-1, n:, ::-1]
+    each = share.sum(axis=2)
+    share /= np.where(each > 0, each, 1)[:, :, None]
+    ends = np.arange(states.shape[1], like=states) - last[:, None]
+    end = np.where((ends == 0) | (ends == -1), after[:n], 0).sum(axis=1)
+    reached = np.log(np.where(end > 0, end, 1)) + scale[:n]
+    sure = (each.min(axis=0) > SMALLEST) & (1.1 * len(e) - reached < LONGEST)
+    return reached - norms.sum(axis=0), share, sure
 
 
 # --- Loss and gradient ----------------------------------------------------------------------------
@@ -130,32 +200,39 @@ def both_ways(steps, states, last, blank):
 
 def solve(z, states, last, inside, blank):
     """Losses (N,) and their gradient, (T, N, C), for logits z."""
-    p = z - z.max(axis=2, keepdims=True)
-    logp = p - np.log(np.exp(p).sum(axis=2, keepdims=True))
-    steps = read(logp, states, last, inside)
-    alpha, beta = both_ways(steps, states, last, blank)
-    rows = np.arange(len(states), like=states)
-    end, short = alpha[-1, rows, last], alpha[-1, rows, np.maximum(last - 1, 0)]
-    total = np.logaddexp(end, np.where(last > 0, short, FAR))
-    never = total < FAR / 2
-    share = alpha[1:] + beta[:-1] - steps
-    share -= total[:, None]
-    share = np.exp(np.clip(share, -700, 0, out=share), out=share)
-    g = np.exp(logp, out=p)
-    subtract_shares(g, share, states)
+    centred = z - z.max(axis=2, keepdims=True)
+    e = np.exp(centred.astype("float64"))
+    norms = e.sum(axis=2)
+    totals, share, sure = by_factors(e, norms, states, last, inside, blank)
+    if not sure.all():
+        hard = np.flatnonzero(~sure)
+        logp = centred[:, hard] - np.log(norms[:, hard, None])
+        ended = None if inside is None else inside[:, hard]
+        totals[hard], share[:, hard] = by_logs(logp, states[hard], last[hard], ended, blank)
+    never = totals < FAR / 2
+    e /= norms[:, :, None]
+    subtract_shares(e, share, states, blank)
+    g = e.astype(z.dtype, copy=False)
     if inside is not None:
         g = np.where(inside[:, :, None], g, 0)
     if never.any():
         g = np.where(never[:, None], 0, g)
-    return np.where(never, np.inf, -total), g
+    return np.where(never, np.inf, -totals), g
 
 
-def subtract_shares(g, share, states):
+def subtract_shares(g, share, states, blank):
     """Take the shares of the states from the letters that stand in them, in place."""
-    same = (states[:, :, None] == states[:, None, :]).astype("float64")
-    share = np.matmul(share.swapaxes(0, 1), same).swapaxes(0, 1)
-    rows = np.arange(len(states), like=states)[:, None]
-    g[:, rows, states] -= share.astype(g.dtype)
+    letters, flat = states[:, 1::2], g.reshape(len(g), -1)
+    same = (letters[:, :, None] == letters[:, None, :]).astype("float64")
+    share_of = np.matmul(share[:, :, 1::2].swapaxes(0, 1), same).swapaxes(0, 1)
+    at = places(letters, g)
+    flat[:, at] = flat.take(at, axis=1) - share_of
+    g[:, :, blank] -= share[:, :, ::2].sum(axis=2)
+
+
+def places(states, like):
+    """Where the classes of the states stand in a row of all samples' classes, (N, S); `like`: (T, N, C)."""
+    return np.arange(len(states), like=states)[:, None] * like.shape[2] + states
 
 
 # --- What comes in --------------------------------------------------------------------------------
