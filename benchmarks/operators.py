@@ -156,7 +156,7 @@ def layer_norm(x, gamma):
 
 def chosen_at_random(p):
     edges = np.cumsum(p, 1)
-    return (edges < R.random((len(p), 1), "float32") * edges[:, -1:]).sum(1, dtype="int32")
+    return (edges > R.random((len(p), 1), "float32") * edges[:, -1:]).argmax(1).astype("int32")
 
 
 def iou(a, b):

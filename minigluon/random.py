@@ -29,6 +29,7 @@ __all__ = [
     "generalized_negative_binomial",
     "generalized_negative_binomial_like",
     "like",
+    "made_by",
     "multinomial",
     "needed",
     "negative_binomial",
@@ -40,6 +41,7 @@ __all__ = [
     "poisson_like",
     "rand_zipfian",
     "randint",
+    "randint_law",
     "randn",
     "random_exponential",
     "random_gamma",
@@ -72,12 +74,19 @@ def draw(law, params, shape, dtype, ctx, out, kinds="f", more=()):
     if out is not None:
         shape, dtype, ctx = fitted(out, shape, dtype)
     ctx = current_context() if ctx is None else Context(ctx)
-    dtype = SINGLE if dtype is None else real_dtype(dtype)
+    dtype = SINGLE if dtype is None else made_by(kinds, real_dtype(dtype))
+    shape = (1,) if shape is None else sizes(shape)
+    r = laws.source(ctx, None)
+    y = place(laws.obeying(law, r, shape, dtype, params), ctx)
+    return y if out is None else assign(out, y)
+
+
+def made_by(kinds, dtype):
+    """`dtype`, which must be of one of the `kinds` that a distribution makes."""
     if dtype.kind not in kinds:
         wanted = " or ".join({"f": "float", "i": "int", "u": "uint"}[k] for k in kinds)
         raise MXNetError(f"dtype {dtype}: this distribution makes numbers of type {wanted}")
-    y = place(laws.drawn(ctx, None, law, whole(shape), dtype, *params), ctx)
-    return y if out is None else assign(out, y)
+    return dtype
 
 
 def fitted(out, shape, dtype):
@@ -94,25 +103,34 @@ def whole(shape):
     return (1,) if shape is None else sizes(shape)
 
 
-LAWS = {  # by the names of the functions below
-    name: getattr(laws, f"{name}_law")
-    for name in ("uniform", "normal", "exponential", "gamma", "poisson", "negative_binomial")
-} | {"generalized_negative_binomial": laws.generalized_negative_binomial_law}
+# By the names of the functions below: a law, and parameters at which it is just a method of the generator.
+LAWS = {
+    "uniform": (laws.uniform_law, (0, 1), np.random.Generator.random),
+    "normal": (laws.normal_law, (0, 1), np.random.Generator.standard_normal),
+    "exponential": (laws.exponential_law, (1,), np.random.Generator.standard_exponential),
+    "gamma": (laws.gamma_law, None, None),
+    "poisson": (laws.poisson_law, None, None),
+    "negative_binomial": (laws.negative_binomial_law, None, None),
+    "generalized_negative_binomial": (laws.generalized_negative_binomial_law, None, None),
+}
 
 
 def either(name, params, shape, dtype, ctx, out, more=()):
     """By the law of a name if the parameters are numbers, by its operator if they are arrays."""
+    law, usual, method = LAWS[name]
     for p in params:
         if type(p) not in NUMBERS:
             break
     else:
-        return draw(LAWS[name], params, shape, dtype, ctx, out, "f", more)
+        if params == usual:
+            return draw(method, (), shape, dtype, ctx, out, "f", more)
+        return draw(law, params, shape, dtype, ctx, out, "f", more)
     kinds = [isinstance(p, NDArray) for p in params]
     for p, is_array in zip(params, kinds):
         if not is_array and not isinstance(p, int | float | np.number):
             raise ValueError(f"{name}: parameters are numbers or NDArrays, not {p!r}")
     if not any(kinds):
-        return draw(LAWS[name], params, shape, dtype, ctx, out, "f", more)
+        return draw(law, params, shape, dtype, ctx, out, "f", more)
     if not all(kinds):
         raise ArgumentError(f"{name}: all parameters must be NDArrays, or all numbers")
     if more:
@@ -151,11 +169,10 @@ def exponential(scale=1, shape=None, dtype=None, ctx=None, out=None, **more):
     if type(scale) in NUMBERS or isinstance(scale, np.number):
         if scale <= 0:
             raise MXNetError(f"exponential: a mean waiting time is positive, unlike scale={scale}")
-    elif isinstance(scale, NDArray) and np.dtype(scale.dtype).kind != "f":
-        scale = scale.astype("float32")
-    number = type(scale) in NUMBERS or isinstance(scale, np.number | NDArray)
-    rate = 1 / scale if number else scale
-    return either("exponential", (rate,), shape, dtype, ctx, out, more)
+        scale = 1 / scale
+    elif isinstance(scale, NDArray):
+        scale = 1 / (scale if np.dtype(scale.dtype).kind == "f" else scale.astype("float32"))
+    return either("exponential", (scale,), shape, dtype, ctx, out, more)
 
 
 def gamma(alpha=1, beta=1, shape=None, dtype=None, ctx=None, out=None, **more):
@@ -184,14 +201,17 @@ def generalized_negative_binomial(
 
 def randint(low, high, shape=None, dtype=None, ctx=None, out=None, **more):
     """Whole numbers from `low` up to, not including, `high`; int32 unless another type is given."""
-    if int(low) != low or int(high) != high or low >= high:
+    plain = type(low) is int is type(high)
+    if low >= high or not (plain or (int(low) == low and int(high) == high)):
         raise MXNetError(f"randint(low={low}, high={high}): give whole numbers, low below high")
     dtype = (SHORT if out is None else out.dtype) if dtype is None else dtype
+    params = (low, high, dtype) if plain else (int(low), int(high), dtype)
+    return draw(randint_law, params, shape, dtype, ctx, out, "iu", more)
 
-    def randint_law(r, n, t, low, high):
-        return r.integers(low, high, n, dtype)
 
-    return draw(randint_law, (int(low), int(high)), shape, dtype, ctx, out, "iu", more)
+def randint_law(r, n, t, low, high, dtype):
+    """Whole numbers from `low` up to, not including, `high`, as `dtype`, whatever the type `t`."""
+    return r.integers(low, high, n, dtype)
 
 
 def bernoulli(prob=0.5, shape=None, dtype=None, ctx=None, out=None, **more):

@@ -56,6 +56,7 @@ __all__ = [
     "normal_law",
     "normal_like",
     "normal_score",
+    "obeying",
     "on",
     "permutation_law",
     "poisson_law",
@@ -136,7 +137,9 @@ def source(rng, like):
         raise RuntimeError("random numbers are drawn on the CPU, once and not for each run")
     if rng is None:
         rng = device_of(like)
-    return generator(rng) if isinstance(rng, Context) else np.random.default_rng(rng)
+    if type(rng) is Context:
+        return generators.get(rng) or generator(rng)
+    return np.random.default_rng(rng)
 
 
 def device_of(raw):
@@ -148,11 +151,14 @@ def device_of(raw):
 
 
 def drawn(rng, like, law, n, dtype, *params):
+    """Numbers of shape `n` by `law` from the generator that `rng` stands for, see `source`."""
+    return obeying(law, source(rng, like), n, real_dtype(dtype), params)
+
+
+def obeying(law, r, n, dtype, params):
     """Numbers of shape `n` by `law(generator, n, dtype, *params)`, in the memory of the CPU."""
-    dtype = real_dtype(dtype)
     try:
-        r = generators.get(rng) if type(rng) is Context and capture.before is None else None
-        y = law(r or source(rng, like), n, dtype if dtype.itemsize == 8 else SINGLE, *params)
+        y = law(r, n, dtype if dtype.itemsize == 8 else SINGLE, *params)
         return y if y.dtype is dtype else y.astype(dtype, copy=False)
     except (ValueError, OverflowError) as error:
         raise MXNetError(f"{law.__name__}{params}: {error}") from None
@@ -433,6 +439,9 @@ def integers_law(r, n, t, low, high):
 @operator(aliases=("_shuffle",))
 def shuffle(data, /, rng=None):
     """The slices of `data` along its first axis, in random order."""
+    if type(data) is np.ndarray:
+        order = obeying(permutation_law, source(rng, data), data.shape[0], COUNTS, ())
+        return data.take(order, 0), order
     order = brought(lambda: drawn(rng, data, permutation_law, data.shape[0], COUNTS), data)
     return np.take(data, order, axis=0), order
 
@@ -468,7 +477,7 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
     if not outcomes or (data.size and not (data.min() >= 0 and heights[..., -1].min() > 0)):
         raise ValueError("probabilities are not negative, and one of each row is positive")
     n = data.shape[:-1] + sizes(shape) or (1,)
-    u = drawn(rng, data, uniform_law, n, DOUBLE, 0, 1)
+    u = obeying(np.random.Generator.random, source(rng, data), n, DOUBLE, ())
     u = u if type(data) is np.ndarray else np.asarray(u, like=data)
     np.minimum(u, 1 - 2.0**-24, out=u)  # so that nothing below rounds up to the next row
     index = first_above(u, heights).astype(dtype)
@@ -488,7 +497,7 @@ def first_above(u, heights):
     rows, k = math.prod(heights.shape[:-1]), heights.shape[-1]
     if u.size == rows:  # one of each row: as many comparisons as numbers
         at = u.reshape(heights.shape[:-1] + (1,)) * heights[..., -1:]
-        return (heights <= at).sum(-1).reshape(u.shape)
+        return (heights > at).argmax(-1).reshape(u.shape)
     row = np.asarray(np.arange(rows)[:, None], like=heights)
     raised = ((heights / heights[..., -1:]).reshape(rows, k) + row).reshape(-1)
     at = u.reshape(rows, many(u, heights)) + row
