@@ -1,14 +1,18 @@
 """Losses of gluon: values that MXNet 1.9.1 gave, large logits, labels that pad, hybridized programs."""
 
+import json
+
 import numpy as np
 import pytest
 
+import minigluon as mx
 import minigluon.ops
-from minigluon import autograd, nd
+from minigluon import autograd, gluon, nd
 from minigluon.base import MXNetError
 from minigluon.gluon import loss as losses
 from minigluon.op import operators
 from minigluon.ops.loss import in_blocks
+from tests.test_symbol import side
 
 A = [[0.7610377, 0.121675014, 0.44386324], [0.33367444, 1.4940791, -0.20515826]]
 B = [[2.2697546, -1.4543657, 0.045758516], [-0.18718386, 1.5327792, 1.4693588]]
@@ -205,3 +209,53 @@ def test_losses_are_right_on_every_level(level, dtype):
     slope = np.exp(exact)
     slope[rows, label] -= 1
     np.testing.assert_allclose(x.grad.asnumpy(), slope, rtol=100 * loose, atol=loose)
+
+
+X, W = mx.sym.var("x"), mx.sym.var("w")
+
+
+def classified(**settings):
+    return gluon.loss.SoftmaxCrossEntropyLoss(**settings)(X, W)
+
+
+SPELLED = {
+    "logits": lambda: classified(),
+    "first axis": lambda: classified(axis=0, batch_axis=1),
+    "logarithms": lambda: classified(from_logits=True, weight=2.0),
+    "two of them": lambda: classified() * 2 + classified(from_logits=True),
+    "behind a layer": lambda: gluon.loss.SoftmaxCrossEntropyLoss()(
+        mx.sym.FullyConnected(mx.sym.var("x"), mx.sym.var("z"), no_bias=True, num_hidden=2),
+        mx.sym.var("w"),
+    ),
+}
+
+
+def test_cross_entropy_is_spelled_in_files_with_operators_that_mxnet_has(tmp_path, mxnet_python):
+    arrays = {"x": [[1.0, 3.0], [0.5, -2.0]], "w": [1, 0], "z": [[0.5, 2.0], [-1.0, 0.0]]}
+    graphs = {name: make() for name, make in SPELLED.items()}
+    (tmp_path / "expressions.json").write_text("[]")
+    (tmp_path / "arrays.json").write_text(json.dumps(arrays))
+    (tmp_path / "run.json").write_text(json.dumps({k: g.tojson() for k, g in graphs.items()}))
+    _, there = side(tmp_path, mxnet_python, "mxnet")
+    for name, graph in graphs.items():
+        given = {k: nd.array(arrays[k]) for k in graph.list_arguments()}
+        again = mx.sym.load_json(graph.tojson())
+        assert again.list_arguments() == graph.list_arguments() and again.name == graph.name
+        wanted = graph.eval(**given)[0].asnumpy()
+        np.testing.assert_allclose(again.eval(**given)[0].asnumpy(), wanted, rtol=1e-6)
+        assert isinstance(there[name], list), there[name]
+        np.testing.assert_allclose(there[name][0], wanted, rtol=1e-4)
+        ops = {n["op"] for n in json.loads(graph.tojson())["nodes"]}
+        assert "pick" in ops and not ops & {
+            "sparse_softmax_cross_entropy",
+            "negative_log_likelihood",
+        }
+
+
+def test_a_spelled_graph_keeps_names_and_leaves_the_original():
+    loss = classified()
+    graph = mx.sym.Group([loss, loss * 2])
+    names = [n["name"] for n in json.loads(graph.tojson())["nodes"]]
+    assert len(set(names)) == len(names)
+    assert graph.list_outputs() == mx.sym.load_json(graph.tojson()).list_outputs()
+    assert "sparse_softmax" in str(graph.get_internals().list_outputs())

@@ -1,6 +1,7 @@
 """Loops and branches in graphs: the same as loops and branches of arrays, gradients included."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import minigluon as mx
 from minigluon import autograd, gluon
 from minigluon.gluon import nn
+from tests.test_symbol import side
 
 
 def block(function):
@@ -227,15 +229,104 @@ def test_a_foreach_goes_to_a_file_and_back():
             mx.sym.load_json(text.replace('"num_out_data": "1"', spoilt))
 
 
-def test_no_file_for_other_loops():
-    out, _ = mx.sym.contrib.while_loop(
-        lambda i: i < 3, lambda i: (i, [i + 1]), [mx.sym.var("i")], max_iterations=4
+FILED = [  # over x, w, z of 2 × 2, without rows of no step, which MXNet leaves as they come
+    "S.contrib.while_loop(lambda i, t: S.sum(i) < 99, lambda i, t: (t * w + z, [i + 1, t * z]), [x, z], 3)[0]",
+    "S.Group(S.contrib.while_loop(lambda i: S.sum(i) < 9, lambda i: ([], [i + 1]), [x], 5)[1])",
+    "S.Group(S.contrib.while_loop(lambda i, t: S.sum(t) < S.sum(w) * 3, lambda i, t: ([t * i], [t, t + i + x]), [x, z], 9)[1])",
+    "S.Group(S.contrib.while_loop(lambda i: S.sum(i) < 0, lambda i: (i * x, [i + x]), [x], 3)[1])",
+    "S.contrib.cond(S.sum(x) < 1, lambda: x + w, lambda: w * z + x)",
+    "S.contrib.cond(S.sum(x) < 100, lambda: x + w, lambda: w * z + x)",
+    "S.Group(S.contrib.cond(S.sum(x), lambda: [x + w, w], lambda: [w * z, x * 1]))",
+    "S.contrib.cond(S.sum(x) < 9, lambda: S.contrib.foreach(lambda d, h: (d + h, h * 2), x, S.sum(z, axis=0))[0], lambda: x + w)",
+    "S.contrib.foreach(lambda d, h: (d * S.sum(w, axis=0), h), x, z)[0] + 1",
+]
+
+
+def filed(folder, python, *extra, texts):
+    """What each side makes of the expressions, as graphs, and of graphs, as numbers."""
+    (folder / "run.json").write_text(json.dumps(texts))
+    return side(folder, python, *extra)
+
+
+def test_loops_go_to_mxnet_and_come_from_there(tmp_path, mxnet_python):
+    rng = np.random.default_rng(0)
+    arrays = {n: rng.uniform(0.5, 1.5, (2, 2)).tolist() for n in "xwz"}
+    (tmp_path / "expressions.json").write_text(json.dumps(FILED))
+    (tmp_path / "arrays.json").write_text(json.dumps(arrays))
+    ours, _ = filed(tmp_path, sys.executable, texts={})
+    theirs, _ = filed(tmp_path, mxnet_python, "mxnet", texts={})
+    for e in FILED:
+        assert isinstance(ours[e], list) and isinstance(theirs[e], list), (e, ours[e], theirs[e])
+    texts = {
+        f"{who} {e}": graphs[e][3]
+        for who, graphs in (("our", ours), ("their", theirs))
+        for e in FILED
+    }
+    _, here = filed(tmp_path, sys.executable, texts=texts)
+    _, there = filed(tmp_path, mxnet_python, "mxnet", texts=texts)
+    for e in FILED:
+        results = [side_[f"{who} {e}"] for side_ in (here, there) for who in ("our", "their")]
+        assert all(isinstance(r, list) for r in results), (e, results)
+        for r in results[1:]:
+            for one, other in zip(r, results[0], strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-5, err_msg=e)
+
+
+def looped(i, w):
+    """A `while_loop` and a `cond` behind each other."""
+    out, last = mx.sym.contrib.while_loop(
+        lambda t: mx.sym.sum(t) < 9, lambda t: (t * w, [t + w]), [i], max_iterations=4, name="turn"
     )
-    with pytest.raises(mx.MXNetError, match="cannot be written to a file"):
-        (out[0] if isinstance(out, list) else out).tojson()
-    unused, _ = mx.sym.contrib.foreach(lambda d, h: (h, h), mx.sym.var("x"), mx.sym.var("s"))
-    with pytest.raises(mx.MXNetError, match="leaves a part of its data unused"):
+    return mx.sym.contrib.cond(
+        mx.sym.sum(last[0]) < 9, lambda: out, lambda: out * 2 + w, name="side"
+    )
+
+
+def test_other_loops_go_to_a_file_and_back():
+    i, w = mx.sym.var("i"), mx.sym.var("w")
+    graph = looped(i, w)
+    again = mx.sym.load_json(graph.tojson())
+    assert json.loads(again.tojson()) == json.loads(graph.tojson())
+    found = []
+    for g in (graph, again):
+        values = {"i": mx.nd.array([1, 2]), "w": mx.nd.array([0.5, 3])}
+        grads = {n: mx.nd.zeros((2,)) for n in values}
+        exe = g.bind(mx.cpu(), values, grads)
+        y = exe.forward(is_train=True)[0]
+        exe.backward([mx.nd.ones(y.shape)])
+        found.append([a.asnumpy().tolist() for a in (y, grads["i"], grads["w"])])
+    assert found[0] == found[1] and any(found[0][1])
+
+
+@pytest.mark.parametrize(
+    ("part", "spoilt"),
+    [
+        ('"func_var_locs": "[0]"', '"func_var_locs": "[7]"'),
+        ('"func_var_locs": "[0]"', '"func_var_locs": "[0, 0]"'),
+        ('"cond_input_locs": "[0]"', '"cond_input_locs": "[0, 1]"'),
+        ('"cond_input_locs": "[0]"', '"cond_input_locs": "x"'),
+        ('"cond_input_locs": "[0]"', '"cond_input_locs": "[-1]"'),
+        ('"func_input_locs": "[0, 1]"', '"func_input_locs": "[0, 5]"'),
+        ('"max_iterations": "4"', '"max_iterations": "many"'),
+        ('"num_out_data": "1"', '"num_out_data": "3"'),
+        ('"then_input_locs": "[1]"', '"then_input_locs": "[]"'),
+    ],
+)
+def test_spoilt_loops_are_refused(part, spoilt):
+    text = looped(mx.sym.var("i"), mx.sym.var("w")).tojson()
+    assert part in text
+    with pytest.raises(mx.MXNetError, match="load_json: node '(turn|side)' "):
+        mx.sym.load_json(text.replace(part, spoilt))
+
+
+def test_no_file_for_loops_with_idle_variables():
+    s, x = mx.sym.var("s"), mx.sym.var("x")
+    unused, _ = mx.sym.contrib.foreach(lambda d, h: (h, h), x, s)
+    with pytest.raises(mx.MXNetError, match="leaves a part of its data or a loop variable unused"):
         unused.tojson()
+    out, _ = mx.sym.contrib.while_loop(lambda i, t: i < 3, lambda i, t: (i, [i + 1, i]), [s, x], 4)
+    with pytest.raises(mx.MXNetError, match="let the body return it"):
+        (out[0] if isinstance(out, list) else out).tojson()
 
 
 def test_data_without_slices():

@@ -12,7 +12,7 @@ from minigluon.cores import alone, spread
 from minigluon.op import operator
 from minigluon.ops.elementwise import exp
 from minigluon.ops.indexing import at, pick, unpick
-from minigluon.ops.reduce import sum
+from minigluon.ops.reduce import log_softmax, sum
 
 __all__ = [
     "BLOCK",
@@ -27,6 +27,7 @@ __all__ = [
     "kept",
     "negative_log_likelihood",
     "overestimate",
+    "picked",
     "rows_of",
     "sparse_softmax_cross_entropy",
 ]
@@ -196,6 +197,17 @@ def negative_log_likelihood(data, label, /, axis=-1):
     """Minus the log-probability in `data` of class `label` along `axis`, which stays with size 1."""
     check_labels(data, label, axis)
     return -data[at(data, label, axis, "clip")]
+
+
+def picked(logs, label, axis):
+    """Minus the number of class `label` along `axis`."""
+    return -pick(logs, label, axis=axis, keepdims=True)
+
+
+negative_log_likelihood.spelling = picked
+sparse_softmax_cross_entropy.spelling = lambda data, label, axis: picked(
+    log_softmax(data, axis=axis), label, axis
+)
 
 
 def check_labels(data, label, axis):

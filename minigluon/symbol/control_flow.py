@@ -12,7 +12,7 @@ from minigluon.name import current as current_manager
 from minigluon.ndarray import control_flow as eager
 from minigluon.ndarray.control_flow import as_python, flatten, regroup
 from minigluon.ndarray.ndarray import NDArray, place, zeros
-from minigluon.op import operator
+from minigluon.op import operator, operators
 from minigluon.symbol.files import READERS
 from minigluon.symbol.hybrid import Written
 from minigluon.symbol.symbol import Node, Symbol, clock, in_order, var
@@ -20,15 +20,27 @@ from minigluon.symbol.symbol import Node, Symbol, clock, in_order, var
 __all__ = [
     "Body",
     "PLACES",
+    "READERS",
+    "as_graph",
+    "choosing",
     "cond",
     "foreach",
     "listed",
     "looping",
     "outer",
+    "outer_variables",
     "placed",
+    "placed_choice",
+    "placed_loop",
+    "programs_of",
+    "read_cond",
     "read_foreach",
+    "read_places",
+    "read_while_loop",
+    "repeating",
     "stepping",
     "undifferentiated",
+    "variables_of",
     "while_loop",
 ]
 
@@ -191,6 +203,12 @@ def stepping(title, own, outputs, many, symbols, name):
 PLACES = ("in_data_locs", "in_state_locs", "remain_locs")
 
 
+def as_graph(outputs):
+    """The graph of these outputs for a file: one that is a variable becomes a copy, as MXNet wants calls there."""
+    copied = [e if e[0].op else operators["identity"](Symbol([e]))._entries[0] for e in outputs]
+    return Symbol(copied)
+
+
 def placed(own, outputs, many, number):
     """What a file says of a `foreach`: settings and the body; None if the body leaves a variable out."""
     order = [node for node in in_order(outputs) if node.op is None]
@@ -200,7 +218,7 @@ def placed(own, outputs, many, number):
         place: str([order.index(node) for node, _ in part]) for place, part in zip(PLACES, own)
     }
     settings |= {"num_args": str(number + 1), "num_outputs": str(len(outputs))}
-    return settings | {"num_out_data": str(many)}, [Symbol(outputs)]
+    return settings | {"num_out_data": str(many)}, [as_graph(outputs)]
 
 
 def read_foreach(name, inputs, texts, graphs):
@@ -223,6 +241,36 @@ READERS["_foreach"] = read_foreach
 # --- Until a condition fails, and one or the other ------------------------------------------------
 
 
+def repeating(holds, step, places, many, most):
+    """What a `while_loop` node runs: programs of condition and body, whose first `many` outputs are stacked.
+
+    `places` are three lists of numbers: the input of the node for each variable of the condition, and for each of the
+    body; and for each loop variable the variable of the body that holds it.
+    """
+    tested, used, changing = places
+
+    def run(*given):
+        values, rows = [given[i] for i in used], []
+
+        def goes_on():
+            now = {used[v]: values[v] for v in changing}
+            found = holds(*[now.get(i, given[i]) for i in tested])
+            return as_python(found, bool, "the result of cond")
+
+        while len(rows) < most and goes_on():
+            found = listed(step(*values))
+            rows.append(found[:many])
+            for v, new in zip(changing, found[many:]):
+                values[v] = new
+        last = [values[v] for v in changing]
+        if rows or not many:
+            return [*eager.stacked(rows, "the output of func", most), *last]
+        shapes = listed(step(*values))[:many]
+        return [*[zeros((most, *a.shape), a.context, a.dtype) for a in shapes], *last]
+
+    return run
+
+
 def while_loop(cond, func, loop_vars, max_iterations=None, name=None):
     """`out, loop_vars = func(*loop_vars)` while `cond(*loop_vars)` holds, as one node.
 
@@ -242,23 +290,33 @@ def while_loop(cond, func, loop_vars, max_iterations=None, name=None):
     out, new = func(*variables)
     outputs, out_form = flatten([] if out is None else out, "the output of func")
     step.close([*outputs, *eager.updated(first, new)], free)
-    holds, step = test.written(free), step.written(free)
-    many, count = len(outputs), len(first)
-
-    def run(*given):
-        values, outside, rows = list(given[:count]), given[count:], []
-        while len(rows) < most and as_python(holds(*values, *outside), bool, "the result of cond"):
-            found = listed(step(*values, *outside))
-            rows.append(found[:many])
-            values = found[many:]
-        if rows or not many:
-            return [*eager.stacked(rows, "the output of func", most), *values]
-        shapes = listed(step(*values, *outside))[:many]
-        return [*[zeros((most, *a.shape), a.context, a.dtype) for a in shapes], *values]
-
-    made = looping("_while_loop", run, many + count, [*first, *outer(free)], name)
+    many, inputs = len(outputs), [*variables, *outer_variables(free)]
+    every = [*range(len(inputs))]
+    places = every, every, every[: len(first)]
+    run = repeating(test.written(free), step.written(free), places, many, most)
+    stored = placed_loop(test.outputs, step.outputs, inputs, len(first), most)
+    made = looping("_while_loop", run, len(step.outputs), [*first, *outer(free)], name, stored)
     last = made[many:]
     return regroup(iter(made[:many]), out_form), last[0] if alone else last
+
+
+def choosing(test, branches, places):
+    """What a `cond` node runs: programs of the condition, None if it is the first input, and of both branches.
+
+    `places` are three lists: the input of the node for each variable of these.
+    """
+
+    def run(*given):
+        asked, *sides = [[given[i] for i in part] for part in places]
+        choice = asked[0] if test is None else test(*asked)
+        side = 0 if as_python(choice, bool, "pred") else 1
+        context = given[0]._ctx
+        return [
+            a if isinstance(a, NDArray) else place(a, context)
+            for a in listed(branches[side](*sides[side]))
+        ]
+
+    return run
 
 
 def cond(pred, then_func, else_func, name=None):
@@ -271,14 +329,103 @@ def cond(pred, then_func, else_func, name=None):
         forms.append((form, len(outputs)))
     if forms[0] != forms[1]:
         raise MXNetError("then_func and else_func must give equally many outputs, in the same form")
-    programs = [branch.written(free) for branch in branches]
+    (form, count), every = forms[0], [*range(1, len(free) + 1)]
+    run = choosing(None, [branch.written(free) for branch in branches], ([0], every, every))
+    stored = placed_choice(pred, [branch.outputs for branch in branches], free)
+    return regroup(iter(looping("_cond", run, count, [pred, *outer(free)], name, stored)), form)
 
-    def run(choice, *outside):
-        chosen = programs[0] if as_python(choice, bool, "pred") else programs[1]
-        context = choice._ctx
-        return [
-            a if isinstance(a, NDArray) else place(a, context) for a in listed(chosen(*outside))
-        ]
 
-    form, count = forms[0]
-    return regroup(iter(looping("_cond", run, count, [pred, *outer(free)], name)), form)
+def outer_variables(free):
+    """The Symbols of the variables that stand in a body for what comes from outside."""
+    return [Symbol([entry]) for entry in free.values()]
+
+
+def variables_of(outputs):
+    """The variables of a graph, in the order of a file."""
+    return [node for node in in_order(outputs) if node.op is None]
+
+
+def placed_loop(test, step, inputs, count, most):
+    """What a file says of a `while_loop`: settings and two graphs; None if the body leaves a loop variable out.
+
+    `test` and `step` are the outputs of condition and body; the first `count` of the Symbols `inputs` are loop variables.
+    """
+    order, inside = [s._entries[0][0] for s in inputs], variables_of(step)
+    if not {*order[:count]} <= {*inside}:
+        return None
+    settings = {
+        "cond_input_locs": [order.index(node) for node in variables_of(test)],
+        "func_input_locs": [order.index(node) for node in inside],
+        "func_var_locs": [inside.index(node) for node in order[:count]],
+        "max_iterations": most,
+        "num_args": len(inputs) + 2,
+        "num_out_data": len(step) - count,
+        "num_outputs": len(step),
+    }
+    return {k: str(v) for k, v in settings.items()}, [as_graph(test), as_graph(step)]
+
+
+def placed_choice(pred, branches, free):
+    """What a file says of a `cond`: settings and three graphs, of which the first only hands on its input."""
+    order = [entry[0] for entry in free.values()]
+    sides = [[order.index(node) + 1 for node in variables_of(outputs)] for outputs in branches]
+    settings = {"cond_input_locs": [0], "then_input_locs": sides[0], "else_input_locs": sides[1]}
+    settings |= {"num_args": len(free) + 4, "num_outputs": len(branches[0])}
+    graphs = map(as_graph, [[(Node(pred.name), 0)], *branches])
+    return {k: str(v) for k, v in settings.items()}, [*graphs]
+
+
+def read_places(name, texts, keys, number):
+    """The lists of a loop's settings; MXNetError for others than lists of numbers below `number`."""
+    try:
+        found = [json.loads(texts[key]) for key in keys]
+        good = all(type(i) is int and 0 <= i < number for part in found for i in part)
+    except (KeyError, ValueError, TypeError):
+        good = False
+    if not good:
+        raise MXNetError(
+            f"load_json: node {name!r} is no loop: {', '.join(keys)} must name its inputs"
+        )
+    return found
+
+
+def programs_of(name, graphs, places):
+    """The graphs of a loop as programs; MXNetError if `places` are not as many as their variables."""
+    if [len(variables_of(g._entries)) for g in graphs] != [*map(len, places)]:
+        raise MXNetError(f"load_json: node {name!r} does not fit its graphs")
+    return [
+        Written([(n, 0) for n in variables_of(g._entries)], list(g._entries), name) for g in graphs
+    ]
+
+
+def read_while_loop(name, inputs, texts, graphs):
+    """The node of a `while_loop` in a file."""
+    keys = ("cond_input_locs", "func_input_locs", "func_var_locs")
+    tested, used, changing = read_places(name, texts, keys, len(inputs))
+    numbers = [texts.get(key, "") for key in ("num_out_data", "max_iterations")]
+    if len(graphs) != 2 or not all(n.isdigit() for n in numbers) or not tested:
+        raise MXNetError(f"load_json: node {name!r} is no loop: it needs a condition and a body")
+    holds, step = programs_of(name, graphs, (tested, used))
+    many, most = map(int, numbers)
+    if len(graphs[1]) != many + len(changing) or max(changing, default=0) >= len(used):
+        raise MXNetError(f"load_json: node {name!r} does not fit its body")
+    run = repeating(holds, step, (tested, used, changing), many, most)
+    symbols, stored = [Symbol([e]) for e in inputs], (texts, graphs)
+    return looping("_while_loop", run, len(graphs[1]), symbols, name, stored)[0]._entries[0][0]
+
+
+def read_cond(name, inputs, texts, graphs):
+    """The node of a `cond` in a file."""
+    keys = ("cond_input_locs", "then_input_locs", "else_input_locs")
+    places = read_places(name, texts, keys, len(inputs))
+    if len(graphs) != 3 or len(graphs[1]) != len(graphs[2]) or not places[0]:
+        raise MXNetError(
+            f"load_json: node {name!r} is no branch: it needs a condition and two sides"
+        )
+    test, *branches = programs_of(name, graphs, places)
+    symbols, stored = [Symbol([e]) for e in inputs], (texts, graphs)
+    run = choosing(test, branches, places)
+    return looping("_cond", run, len(graphs[1]), symbols, name, stored)[0]._entries[0][0]
+
+
+READERS["_while_loop"], READERS["_cond"] = read_while_loop, read_cond

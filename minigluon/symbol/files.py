@@ -31,9 +31,11 @@ __all__ = [
     "listed",
     "load",
     "load_json",
+    "named_after",
     "read_call",
     "read_node",
     "save",
+    "spelled",
     "split_read",
     "split_settings",
     "tojson",
@@ -95,8 +97,8 @@ def written_name(node):
     if node.op.name in ("_foreach", "_while_loop", "_cond"):
         if node.op.stored is None:
             raise MXNetError(
-                f"{node.name}: a graph with a while_loop, a branch, or a foreach that leaves a part of its data "
-                "unused cannot be written to a file"
+                f"{node.name}: a loop that leaves a part of its data or a loop variable unused cannot be written to a "
+                "file: let the body return it, or do without it"
             )
         return node.op.name, node.op.stored[0]
     numbers = [not isinstance(a, tuple) and a is not None for a in node.inputs]
@@ -131,9 +133,42 @@ def split_settings(settings):
     }
 
 
+def spelled(entries):
+    """The same graph, with operators that MXNet knows where one has a `spelling`."""
+    if not any(hasattr(node.op, "spelling") for node in in_order(entries)):
+        return entries
+    made = {}
+
+    def renewed(a):
+        return made.get(a, a) if type(a) is tuple else a
+
+    for node in in_order(entries):
+        inputs = [renewed(a) for a in node.inputs]
+        if hasattr(node.op, "spelling"):
+            arrays = [Symbol([a]) for a in inputs]
+            found = node.op.spelling(*arrays, **{**node.op.defaults, **node.settings})
+            made[node, 0] = named_after(node, found._entries[0], {a[0] for a in inputs})
+        elif inputs != node.inputs:
+            new = Node(node.name, node.op, inputs, node.settings, node.attrs, node.called)
+            made.update({(node, i): (new, i) for i in range(len(node.outputs))})
+    return [renewed(e) for e in entries]
+
+
+def named_after(node, entry, known):
+    """`entry`, whose new nodes, those behind `known`, get the name of `node`, with that of their operator but for the last."""
+    stack = [entry[0]]
+    while stack:
+        new = stack.pop()
+        new.name = node.name if new is entry[0] else f"{node.name}_{new.op.name}"
+        new.attrs = dict(node.attrs)
+        stack += [a[0] for a in new.inputs if type(a) is tuple and a[0] not in known]
+    return entry
+
+
 def tojson(self, remove_amp_cast=True):
     """The graph as MXNet's JSON, a text."""
-    nodes = in_order(self._entries)
+    entries = spelled(self._entries)
+    nodes = in_order(entries)
     number = {node: i for i, node in enumerate(nodes)}
     starts = [0]
     for node in nodes:
@@ -143,7 +178,7 @@ def tojson(self, remove_amp_cast=True):
             "nodes": [as_json(node, number) for node in nodes],
             "arg_nodes": [i for i, node in enumerate(nodes) if node.op is None],
             "node_row_ptr": starts,
-            "heads": [[number[node], i, 0] for node, i in self._entries],
+            "heads": [[number[node], i, 0] for node, i in entries],
             "attrs": {"mxnet_version": ["int", VERSION]},
         },
         indent=2,
