@@ -17,6 +17,7 @@ from minigluon.symbol.symbol import Node, Symbol, in_order, substituted
 __all__ = [
     "CachedOp",
     "Executor",
+    "NAMED",
     "STORAGES",
     "Symbol",
     "bind",
@@ -77,14 +78,23 @@ def moved_to(ctx, inputs):
     return [a.as_in_context(ctx) if isinstance(a, NDArray) else a for a in inputs]
 
 
+NAMED = {  # operators of one array whose input MXNet's monitors call by its name; of others it is input0
+    *("softmax", "log_softmax", "MakeLoss", "L2Normalization", "Dropout", "squeeze", "diag", "LRN"),
+    *("cumsum", "Pooling", "tile", "repeat", "flip", "reverse", "pad", "swapaxes", "split"),
+    *("one_hot", "depth_to_space", "space_to_depth"),
+}
+
+
 def tell(callback, node, inputs, outputs, variables=False):
     """Call `callback(name, operator, array)` for the arrays of one call, also under the names of `variables`."""
     several = node.op.most > len(node.op.arrays)
+    alone = len(node.inputs) == 1 and node.op.most == 1 and node.op.name not in NAMED
+    alone |= any(a is not None and type(a) is not tuple for a in node.inputs)  # beside a number
     for i, a in enumerate(inputs):
         if isinstance(a, NDArray):
             if variables and node.inputs[i][0].op is None:
                 callback(node.inputs[i][0].name, node.called, a)
-            name = f"arg{i}" if several else node.op.arrays[i]
+            name = "input0" if alone else f"arg{i}" if several else node.op.arrays[i]
             callback(f"{node.name}_{name}", node.called, a)
     for name, a in zip(node.outputs, outputs):
         callback(name, node.called, a)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -249,3 +250,25 @@ def test_import_is_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
     assert out.strip() == "['minigluon']"
+
+
+def test_blocks_in_lists_are_told_of():
+    class Listed(mx.gluon.Block):
+        def __init__(self, layers):
+            super().__init__()
+            self.layers = layers
+
+    dense = mx.gluon.nn.Dense
+    for layers in ([dense(1)], {"a": [dense(1), dense(2)]}, (1, {"b": dense(1)})):
+        with pytest.warns(UserWarning, match='"layers" of Listed holds blocks in an unregistered'):
+            Listed(layers).collect_params()
+    for layers in (["a", 1], {"a": "4", "b": 123}, mx.gluon.nn.Sequential(), []):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            Listed(layers).collect_params()
+    net = Listed([])
+    net.inner = dense(1)
+    net.layers.append(net.inner)  # it is a child as well
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.collect_params()

@@ -133,7 +133,7 @@ def test_a_monitor_of_inputs_and_the_log(caplog):
     with caplog.at_level(logging.INFO):
         watch.toc_print()
     assert [r.getMessage().split() for r in caplog.records] == [
-        ["Batch:", "1", name, "2.0"] for name in ("data", "bend_data", "bend_output", "data")
+        ["Batch:", "1", name, "2.0"] for name in ("data", "bend_input0", "bend_output", "data")
     ]
     broken = mx.monitor.Monitor(1, stat_func=lambda x: 3)
     broken.install(exe)

@@ -71,3 +71,13 @@ def test_type_of_gradient(dtype):
         y = mx.nd.SoftmaxOutput(x, mx.nd.array([1], dtype="int32"), normalization="valid")
     y.backward()
     assert y.dtype == x.grad.dtype == np.dtype(dtype)
+
+
+def test_labels_of_many_outputs_lie_in_rows():
+    """As in MXNet, whose graphs ask for labels of this shape."""
+    for shape, label in (((2, 3), (2, 1)), ((2, 3, 4), (2, 4)), ((2, 3, 4, 5), (2, 20))):
+        y = mx.sym.SoftmaxOutput(mx.sym.var("d"), multi_output=True, name="s")
+        assert y.infer_shape(d=shape)[0] == [shape, label]
+        assert y.infer_shape(d=shape, s_label=shape[:1] + shape[2:])[1] == [shape]
+        out = y.eval(d=mx.nd.ones(shape), s_label=mx.nd.zeros(label))[0]
+        assert out.shape == shape

@@ -815,3 +815,18 @@ def test_an_executor_has_arrays_with_storage():
     assert e.grad_dict["t"].stype == "row_sparse" and e.grad_dict["t"].indices.tolist() == [1, 3]
     e = embedded.simple_bind(mx.cpu(), i=(3,), stype_dict={"t": "row_sparse"})
     assert e.arg_dict["t"].stype == "row_sparse"
+
+
+def test_monitors_call_inputs_as_mxnet_does():
+    heard = []
+    x, w = S.var("x"), S.var("w")
+    y = S.softmax(S.relu(S.elemwise_add(x * 2, w, name="a"), name="r"), name="s")
+    values = {"x": mx.nd.ones(2), "w": mx.nd.ones(2)}
+    e = y.bind(mx.cpu(), values)
+    e.set_monitor_callback(lambda name, a: heard.append(name), monitor_all=True)
+    e.forward()
+    number = y.get_internals().list_outputs()[1].removesuffix("output")
+    assert heard == [
+        *("x", f"{number}input0", f"{number}output", "a_lhs", "w", "a_rhs", "a_output"),
+        *("r_input0", "r_output", "s_data", "s_output"),
+    ]

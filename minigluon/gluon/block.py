@@ -60,6 +60,7 @@ __all__ = [
     "sketch",
     "tree_of",
     "variable_of",
+    "warn_of_strays",
 ]
 
 
@@ -187,7 +188,13 @@ class Block:
         self._children[str(len(self._children)) if name is None else name] = block
 
     def collect_params(self, select=None):
-        """All parameters of this block and its children, or those whose name matches `select`."""
+        """All parameters of this block and its children, or those whose name matches `select`.
+
+        Warns of blocks in a list, tuple or dictionary: they are no children, and their parameters are not found.
+        """
+        for name, value in vars(self).items():
+            if type(value) in (list, tuple, dict) and name != "_children":
+                warn_of_strays(value, name, self)
         found = ParameterDict(self._params.prefix)
         pattern = re.compile(select or "")
         found.update({n: p for n, p in self.params.items() if pattern.match(n)})
@@ -393,6 +400,22 @@ class Block:
     def _repr_html_(self):
         """The block as a table, for JupyterLab."""
         return importlib.import_module("minigluon.visualization").table(self)
+
+
+def warn_of_strays(value, name, block):
+    """Warn if the container `value`, an attribute of `block`, holds blocks that are not its children."""
+    stack = [value]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Block) and part not in block._children.values():
+            warnings.warn(
+                f'"{name}" of {type(block).__name__} holds blocks in an unregistered container: a list, tuple or '
+                "dictionary does not make them children. Use register_child, or nn.Sequential instead",
+                stacklevel=4,
+            )
+            return
+        if type(part) in (list, tuple, dict):
+            stack += part.values() if isinstance(part, dict) else part
 
 
 class HookHandle:

@@ -97,7 +97,9 @@ def known(shape):
 def _(data, label=None, multi_output=False, **settings):
     if known(label):
         return data, label
-    return data, data[:1] + data[2:] if multi_output else data[:-1]
+    if multi_output:  # as MXNet: all places of a sample in one row
+        return data, (*data[:1], math.prod(data[2:]))
+    return data, data[:-1]
 
 
 @operator(same_dtype=False)

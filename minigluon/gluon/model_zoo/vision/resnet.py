@@ -69,8 +69,9 @@ class FirstVersion(HybridBlock):
             self.downsample.add(shortcut(channels, stride, in_channels), nn.BatchNorm())
 
     def hybrid_forward(self, F, x):
+        y = self.body(x)
         around = x if self.downsample is None else self.downsample(x)
-        return F.Activation(around + self.body(x), act_type="relu")
+        return F.Activation(around + y, act_type="relu")
 
 
 class BasicBlockV1(FirstVersion):
