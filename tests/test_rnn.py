@@ -132,6 +132,7 @@ def called(xs, lengths, plan, both, projection):
     "mode, projection", [("rnn_tanh", None), ("lstm", None), ("lstm", 48), ("gru", None)]
 )
 def test_threads_share_the_sweep(mode, projection, limit, threads, monkeypatch):
+    assert cores.alone.threads  # which also finds OpenBLAS, and the next line would not
     monkeypatch.setattr(cores.Alone, "threads", property(lambda a: 1 if a.depth else threads))
     monkeypatch.setattr(minigluon.ops.rnn, "SMALL", limit)
     size, steps, batch, inputs = (128 if mode == "rnn_tanh" else 80), 9, 66, 16
@@ -158,6 +159,15 @@ def test_threads_share_the_sweep(mode, projection, limit, threads, monkeypatch):
         found.append([a.asnumpy() for a in (*ys, *(x.grad for x in xs))])
     for a, b in zip(*found):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 9, 50, 333])
+@pytest.mark.parametrize("batch", [1, 20, 1000])
+def test_spans_hold_every_step_once_the_last_first(steps, batch):
+    found = minigluon.ops.rnn.spans(Plan((steps, batch, 8), "lstm", 200, 1, False, None))
+    edges = [(s.start, s.stop) for s in found[::-1]]
+    assert edges[0][0] == 0 and edges[-1][1] == steps and all(i < j for i, j in edges)
+    assert [i for i, _ in edges[1:]] == [j for _, j in edges[:-1]]
 
 
 def test_an_error_beside_the_sweep_is_raised():

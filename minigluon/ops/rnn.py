@@ -775,12 +775,16 @@ def swept_back(plan, room, w, flow):
 
 
 def spans(plan):
-    """Spans of steps, the last first: enough work for another thread each, and few enough numbers for a cache."""
+    """Spans of steps, the last first: enough work for another thread each, and few enough numbers for a cache.
+
+    The outer ones are shorter: so the other threads begin early, and have little left at the end.
+    """
     rows = plan.steps * plan.batch
     few = rows * plan.rows * plan.recurrent < 2 * MANY
     count = 1 if few else max(1, min(plan.steps, rows // 128, 8))
-    edges = [i * plan.steps // count for i in range(count + 1)]
-    return [slice(i, j) for i, j in zip(edges, edges[1:])][::-1]
+    sizes = [min(i + 1, count - i, 3) for i in range(count)]
+    edges = [sum(sizes[:i]) * plan.steps // sum(sizes) for i in range(count + 1)]
+    return [slice(i, j) for i, j in zip(edges, edges[1:]) if i < j][::-1]
 
 
 class Total:
