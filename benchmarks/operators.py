@@ -431,7 +431,7 @@ PROGRAMS = {
     ),
     "asnumpy": ("x.asnumpy()", "x.copy()", "x.numpy().copy()"),
     "Embedding": (
-        "nd.Embedding(rows, x, input_dim=len(x), output_dim=x.shape[1])",
+        "nd.Embedding(rows, x, input_dim=n, output_dim=m)",
         "np.take(x, whole_numbers(rows), 0, mode='clip')",
         "torch.nn.functional.embedding(rows.long(), x)",
     ),
@@ -461,7 +461,7 @@ PROGRAMS = {
     "slogdet": ("nd.linalg.slogdet(spd)", "np.linalg.slogdet(spd)", "torch.linalg.slogdet(spd)"),
     "syevd": ("nd.linalg.syevd(spd)", "eigenvectors(spd)", "torch.linalg.eigh(spd)"),
     "FullyConnected": (
-        "nd.FullyConnected(x, weight, bias, num_hidden=weight.shape[0])",
+        "nd.FullyConnected(x, weight, bias, num_hidden=units)",
         "x @ weight.T + bias",
         "torch.nn.functional.linear(x, weight, bias)",
     ),
@@ -544,7 +544,8 @@ def world(names, name, raw):
         import mxnet as mx
     else:
         import minigluon as mx
-    scope = {"nd": mx.nd, **{k: mx.nd.array(a) for k, a in raw.items()}}
+    sizes = {"n": len(raw["x"]), "m": raw["x"].shape[1], "units": len(raw["weight"])}
+    scope = {"nd": mx.nd, **sizes, **{k: mx.nd.array(a) for k, a in raw.items()}}
     return scope, mx.nd.waitall if "mxnet" in names else None
 
 

@@ -230,7 +230,9 @@ def several(op, out, ctx):
     """What a kernel gave, if it is not one array, as NDArrays."""
     if type(out) is not tuple:
         return NDArray(numbered(out), ctx)
-    return shown(op, [NDArray(numbered(o), ctx) for o in out[: op.visible]])
+    if op.visible == 1:
+        return NDArray(numbered(out[0]), ctx)
+    return [NDArray(o if type(o) is ndarray else numbered(o), ctx) for o in out[: op.visible]]
 
 
 def numbered(out):

@@ -442,7 +442,7 @@ def by_score(score, valid, most):
     """The numbers of the valid boxes, the best first, (batch, k), and which of these are valid."""
     most = min(most, largest(valid.sum(axis=1)))
     order = np.where(valid, -score, np.inf).argsort(axis=1, kind="stable")[:, :most]
-    return order, np.take_along_axis(valid, order, axis=1)
+    return order, valid[np.arange(len(order), like=order)[:, None], order]
 
 
 def largest(x):
@@ -488,10 +488,11 @@ def box_nms_index(
     """Where `contrib_box_nms` takes its numbers from, counted through all of `data`; -1 for nowhere."""
     check_columns(data, coord_start, score_index, id_index)
     *batch, n, k = data.shape
-    rows, each = data.reshape(math.prod(batch), n, k), np.arange(n, like=data)
+    rows = data.reshape(math.prod(batch), n, k)
     image = np.arange(len(rows), like=data)[:, None]
-    which = np.broadcast_to(each, (len(rows), n))
-    if topk:
+    if not topk:
+        which = np.broadcast_to(np.arange(n, like=data), (len(rows), n))
+    else:
         score, ids = rows[..., score_index], rows[..., max(id_index, 0)]
         valid = score > valid_thresh
         if id_index >= 0:
@@ -509,7 +510,8 @@ def first(order, kept, n):
     """The kept numbers of `order`, (batch, k), moved to the front of (batch, n); -1 behind them."""
     out = np.full_like(order, -1, dtype="int64", shape=(len(order), n))
     front = (~kept).argsort(axis=1, kind="stable")
-    numbers, good = (np.take_along_axis(x, front, axis=1) for x in (order, kept))
+    image = np.arange(len(order), like=order)[:, None]
+    numbers, good = order[image, front], kept[image, front]
     out[:, : order.shape[1]] = np.where(good, numbers, -1)
     return out
 

@@ -213,8 +213,8 @@ def unpick(data, like, index, /, axis=-1, keepdims=False, mode="clip"):
 
 
 def largest(a):
-    """The largest number of an array: CuPy has no `maximum.reduce`, which is the fastest for NumPy."""
-    return np.maximum.reduce(a, None) if type(a) is np.ndarray else a.max()
+    """The largest number of an array: where it stands NumPy tells in a third of the time that `max` takes."""
+    return a.item(a.argmax()) if type(a) is np.ndarray else a.max()
 
 
 def within(index, size):

@@ -53,10 +53,15 @@ def FullyConnected(data, weight, bias=None, /, num_hidden=None, no_bias=False, f
     data: (batch, …), flattened to (batch, in_units), or (…, in_units) with flatten=False;
     weight: (num_hidden, in_units); bias: (num_hidden,), absent with no_bias=True.
     """
-    if (bias is None or data.ndim != 2) or not (
-        weight.shape == (num_hidden, data.shape[1]) and bias.shape == (num_hidden,)
-    ):  # not the usual case, in which all is well
-        check_sizes(data, weight, bias, num_hidden, no_bias, flatten)
+    if (
+        (data.ndim == 2 and bias is not None)
+        and bias.shape == (num_hidden,)
+        and weight.shape == (num_hidden, data.shape[1])
+    ):  # the usual case, in which all is well
+        y = matmul(data, weight.T)
+        add_row(y, bias)
+        return y
+    check_sizes(data, weight, bias, num_hidden, no_bias, flatten)
     y = matmul(data if data.ndim == 2 else rows(data, flatten), weight.T)
     if bias is not None:
         add_row(y, bias)

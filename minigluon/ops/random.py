@@ -83,6 +83,7 @@ __all__ = [
     "seed",
     "shuffle",
     "single",
+    "smallest",
     "source",
     "spread_left",
     "stream",
@@ -474,7 +475,7 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
     if dtype.kind in "iu" and outcomes > 127 and outcomes > np.iinfo(dtype).max:
         raise ValueError(f"{outcomes} outcomes cannot be told apart in {dtype}")
     heights = data.cumsum(-1, DOUBLE)
-    if not outcomes or (data.size and not (data.min() >= 0 and heights[..., -1].min() > 0)):
+    if not outcomes or (data.size and not (smallest(data) >= 0 and smallest(heights[..., -1]) > 0)):
         raise ValueError("probabilities are not negative, and one of each row is positive")
     n = data.shape[:-1] + sizes(shape) or (1,)
     u = obeying(np.random.Generator.random, source(rng, data), n, DOUBLE, ())
@@ -490,6 +491,11 @@ sample_multinomial.outputs = lambda _, get_prob, **__: 2 if get_prob else 1
 @sample_multinomial.vjp
 def _(g, y, data, shape, get_prob, dtype, rng):
     return (unchosen(g[1] / chosen(data, y[0]), data, y[0]),) if get_prob else (None,)
+
+
+def smallest(a):
+    """The smallest number of an array, found as `largest` finds the largest."""
+    return a.item(a.argmin()) if type(a) is np.ndarray else a.min()
 
 
 def first_above(u, heights):

@@ -86,7 +86,8 @@ def SequenceMask(data, sequence_length=None, /, use_sequence_length=False, value
     if lengths is None:
         return data.copy()
     value = np.array(value, first.dtype, like=first)
-    return back(blend(inside(first, lengths), first, value), axis)
+    y = blend(inside(first, lengths), first, value)
+    return y if axis == 0 else back(y, axis)
 
 
 def masked(g, n, use_sequence_length, axis):
