@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 import minigluon as mx
 import minigluon.ops
-from minigluon import autograd
+from minigluon import autograd, gluon
 from minigluon.executor import run as interpret
 from minigluon.gluon import nn
 from minigluon.op import operators
@@ -272,7 +272,7 @@ def test_random_graphs_in_blocks(graph):
 STEPS = """
 import os, resource
 import minigluon as mx
-from minigluon import autograd
+from minigluon import autograd, gluon
 from minigluon.gluon import nn
 from minigluon.gluon import nn
 
@@ -323,7 +323,53 @@ def test_random_numbers_are_drawn_once():
         y = net(x)
     y.backward()
     assert ((x.grad.asnumpy() > 0) == (y.asnumpy() > 0)).all() and 0 < y.asnumpy().sum() < 2000
-    with autograd.record(), pytest.raises(mx.MXNetError, match="draws random numbers, in dropout"):
+
+
+DRAWING = {
+    "dropout": lambda F, x: F.square(F.Dropout(F.tanh(x), p=0.5)) * x,
+    "dropout along axes": lambda F, x: F.exp(F.Dropout(x, p=0.3, axes=(1,))),
+    "two masks": lambda F, x: F.Dropout(F.square(F.Dropout(x, p=0.5)) * x, p=0.5, mode="always"),
+    "slopes": lambda F, x: F.square(F.LeakyReLU(x, act_type="rrelu")[0]) * x,
+    "noise": lambda F, x: F.square(x + F.random.normal(shape=(5, 4))) * x,
+    "a factor": lambda F, x: F.exp(x * F.random.uniform(shape=(5, 4))),
+    "like": lambda F, x: F.square(x + F.random.normal_like(F.square(x))) * x,
+    "none in use": lambda F, x: F.square(F.Dropout(x, p=0.0)) * x,
+}
+
+
+@pytest.mark.parametrize("name", DRAWING)
+def test_what_was_drawn_stays_drawn_in_gradients_of_gradients(name):
+    class Net(gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            return DRAWING[name](F, x)
+
+    net, found = Net(), []
+    start = np.random.default_rng(0).normal(size=(5, 4))
+    for active in (False, True):
+        net.hybridize(active)
+        for _ in range(2):  # the first call of a hybridized block traces, the second only runs
+            mx.random.seed(5)
+            x = mx.nd.array(start)
+            x.attach_grad()
+            with autograd.record():
+                y = net(x)
+                (once,) = autograd.grad(y, [x], create_graph=True)
+                (twice,) = autograd.grad(once * once, [x], create_graph=True)
+                total = twice.sum()
+            total.backward()
+        found.append([a.asnumpy() for a in (y, once, twice, x.grad)])
+    for a, b in zip(*found):
+        np.testing.assert_allclose(b, a, rtol=2e-5, atol=1e-5)
+    assert abs(found[0][3]).max() > 0
+
+
+def test_draws_that_an_operator_hides_have_no_second_gradient():
+    net = gluon.rnn.LSTM(3, num_layers=2, dropout=0.5)
+    net.initialize()
+    net.hybridize()
+    x = mx.nd.ones((4, 2, 3))
+    x.attach_grad()
+    with autograd.record(), pytest.raises(mx.MXNetError, match="keeps them to itself"):
         autograd.grad(net(x), [x], create_graph=True)
 
 

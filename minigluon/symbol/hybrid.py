@@ -28,6 +28,7 @@ from minigluon.symbol.inference import Facts, draws, undrawn
 from minigluon.symbol.symbol import Node, Symbol
 
 __all__ = [
+    "AGAIN",
     "BLOCK",
     "CHANCE",
     "FUSED",
@@ -56,6 +57,7 @@ __all__ = [
     "elsewhere",
     "expanded",
     "head_of",
+    "held_draws",
     "identity_of",
     "in_blocks",
     "in_parts",
@@ -68,6 +70,7 @@ __all__ = [
     "on_slices",
     "plus",
     "pool",
+    "redrawn",
     "renewed",
     "rule_of",
     "shares_of",
@@ -736,15 +739,17 @@ def as_operator(name, inputs, outputs, outlines, wanted=None, batch=()):
     chosen = [e if wanted is None or wanted[i] else None for i, e in enumerate(inputs)]
     back = unique(differentiate(outputs, heads, chosen, outlines), table, {*given, *heads})
     inside = {*calls(outputs, given)}
-    saved = needed(back, inside, {*given, *heads})
+    drawn = [node for node in calls(outputs, given) if by_chance(node)]
+    held, stuck = held_draws(drawn) if heads else ({}, [])
+    saved = list(dict.fromkeys([*needed(back, inside, {*given, *heads}), *held]))
     for node in calls(back, {*given, *heads, *saved}):
         outlines.visit(node)
     graph = Pair(name, inputs, outputs, saved, heads, back)
     kernel, pull = in_parts(graph, outlines, batch) or graph.written(outlines)
     op = operator(kernel, same_dtype=False, listed=False)
     op.visible, op.listing = len(outputs), f"{kernel.source}\n\n\n{pull.source}\n"
-    drawn = [node.name for node in inside if by_chance(node)]
-    op.rules = rule_of(name, op, pull, (heads, inputs, back, outlines), drawn)
+    there = [op.visible + saved.index(e) for e in held]  # where the program returns what was drawn
+    op.rules = rule_of(name, op, pull, (heads, inputs, back, outlines), held, there, stuck)
     return op
 
 
@@ -796,6 +801,43 @@ def head_of(number, entry, outlines):
     return head
 
 
+AGAIN = {  # operator -> its first output from its data and from what it has drawn, its second output
+    "Dropout": lambda data, mask: data * mask,
+    "LeakyReLU": lambda data, slopes: operators["where"](data > 0, data, data * slopes),
+}
+
+
+def held_draws(drawn):
+    """{entry: None} of what the calls `drawn` have drawn, and the names of those that do not show it."""
+    shown = [node for node in drawn if node.op.name in AGAIN or node.op.rules is None]
+    held = {(node, int(node.op.name in AGAIN)): None for node in shown}
+    return held, [node.name for node in drawn if node not in shown]
+
+
+def redrawn(heads, inputs, back, outlines, held):
+    """The backward graph with a variable, one more input, for each of the drawn entries `held`."""
+    if not held:
+        return heads, inputs, back, outlines
+    variables, made, moved = {}, {}, {}
+    for node, i in held:
+        variables[node, i] = made[node, i] = (Node(f"{node.name}_drawn"), 0)
+        if outlines.shapes.get((node, i)) is not None:
+            outlines.put(made[node, i], outlines.shapes[node, i], outlines.types[node, i])
+
+    def found(a):
+        return made.get(a) or (moved.get(a[0], a[0]), a[1])
+
+    for node in calls(back, {*heads, *inputs, *held}):
+        entries = [found(a) if type(a) is tuple else a for a in node.inputs]
+        if (node, 1) in held:
+            made[node, 0] = AGAIN[node.op.name](
+                Symbol([entries[0]]), Symbol([made[node, 1]])
+            )._entries[0]
+        elif entries != node.inputs:
+            moved[node] = Node(node.name, node.op, entries, node.settings)
+    return heads, [*inputs, *variables.values()], [e and found(e) for e in back], outlines
+
+
 def needed(back, inside, given):
     """The values of forward calls, `inside`, that the backward graph reads."""
     found, seen, stack = {}, set(), [e for e in back if e is not None]
@@ -811,22 +853,25 @@ def needed(back, inside, given):
     return list(found)
 
 
-def rule_of(name, op, pull, graph, drawn):
-    """The rule of an operator whose backward program is `pull`; `drawn` names its random calls."""
+def rule_of(name, op, pull, graph, held, there, stuck):
+    """The rule of an operator whose backward program is `pull`.
+
+    `held` are entries that were drawn, which the operator returns at the places `there`; `stuck` names calls that hide theirs.
+    """
     second = []
 
     def rule(g, y, *args, into=()):
         if type(y) is tuple:  # raw arrays: run the program on what was saved
-            there = {places[i]: a for i, a in enumerate(into) if a is not None and i in places}
-            return pull(*g, *y[op.visible :], *args, **there)
-        if drawn:  # from the inputs alone other numbers would be drawn
+            given = {places[i]: a for i, a in enumerate(into) if a is not None and i in places}
+            return pull(*g, *y[op.visible :], *args, **given)
+        if stuck:  # from the inputs alone other numbers would be drawn
             raise MXNetError(
-                f"{name}: a program that draws random numbers, in {', '.join(drawn)}, has a gradient but "
-                "no gradient of its gradient: call hybridize(False) for create_graph=True"
+                f"{name}: a program that draws random numbers, in {', '.join(stuck)}, and keeps them to itself, has a "
+                "gradient but no gradient of its gradient: call hybridize(False) for create_graph=True"
             )
         if not second:
-            second.append(backward_operator(f"{name}_backward", *graph))
-        return second[0](*g, *args)
+            second.append(backward_operator(f"{name}_backward", *redrawn(*graph, held)))
+        return second[0](*g, *args, *[y[i] for i in there])
 
     rule.places = places = pull.places
     return rule
