@@ -361,7 +361,7 @@ def depthwise(tiny):
 
 def recurrent(tiny):
     """A layer whose weights fit into a block, and one whose weights do not; forwards, and with its gradients."""
-    for kind, h in [("LSTM", h) for h in ((8, 80) if tiny else (64, 1024))] + [
+    for kind, h in [("LSTM", h) for h in ((8, 80) if tiny else (64, 650, 1024))] + [
         ("GRU", 8 if tiny else 64)
     ]:
         t, n, gates = (3, 2, 4) if tiny else (35, 64, 4)

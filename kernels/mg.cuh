@@ -84,3 +84,18 @@ __device__ __forceinline__ float mg_row(float v) {
 __device__ __forceinline__ long long mg_row_number() {
     return blockIdx.x * (long long)blockDim.y + threadIdx.y;
 }
+
+// All blocks of a cooperative launch wait for one another. `count` is 0 before the launch and only
+// grows. Where blocks run one after the other, as on the CPU, there must be one.
+__device__ __forceinline__ void mg_meet(unsigned* count) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();  // what this block has written is there before it is counted
+        const unsigned ticket = atomicAdd(count, 1u);
+        const unsigned all = (ticket / gridDim.x + 1) * gridDim.x;
+        while (*(volatile unsigned*)count < all) {
+        }
+        __threadfence();  // and what others have written is read anew
+    }
+    __syncthreads();
+}

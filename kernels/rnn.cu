@@ -308,3 +308,110 @@ __global__ void sweep_back(const T* __restrict__ g, const T* __restrict__ weight
     dh[mine] = my_dh;
     if (M == LSTM) dc[mine] = my_dc;
 }
+
+// --- All steps in one launch, with weights on all multiprocessors -------------------------------
+// Block x keeps the weights of `units` units in shared memory from step to step; 64 threads a unit
+// take 64 samples at a time. A step needs the states of all units, so between two steps all blocks
+// meet. A launch makes the steps from `first` to `last` - 1.
+
+#define SAMPLES 64
+#define WIDTH 32
+
+// Numbers of 64 samples, from column q0 on, 32 of each; rows are an odd number apart.
+template <class T>
+__device__ __forceinline__ void fetch(float* tile, const T* from, int rows, int cols, int q0) {
+    __syncthreads();
+    for (int i = threadIdx.x; i < SAMPLES * WIDTH; i += blockDim.x) {
+        const int r = i / WIDTH, q = i % WIDTH;
+        const bool inside = r < rows && q0 + q < cols;
+        tile[r * (WIDTH + 1) + q] = inside ? mg_float(from[(long long)r * cols + q0 + q]) : 0.f;
+    }
+    __syncthreads();
+}
+
+template <class T, int M>
+__global__ void __launch_bounds__(1024)
+    persist(T* gates, const T* __restrict__ weight, const T* __restrict__ outer,
+            const T* __restrict__ inner, T* h, T* c, T* n, const int* __restrict__ lengths,
+            unsigned* meeting, int first, int last, int batch, int hidden, int units) {
+    constexpr int G = GATES(M);
+    extern __shared__ __align__(16) unsigned char room[];
+    float* tile = (float*)room;                       // (64, 33)
+    T* rows = (T*)(tile + SAMPLES * (WIDTH + 1));     // (G, units, hidden)
+    const int r = threadIdx.x % SAMPLES, own = threadIdx.x / SAMPLES, begin = blockIdx.x * units;
+    const int j = begin + own;
+    for (int i = threadIdx.x; i < G * units * hidden; i += blockDim.x) {
+        const int gate = i / hidden / units, unit = begin + i / hidden % units;
+        if (unit < hidden) rows[i] = weight[((long long)gate * hidden + unit) * hidden + i % hidden];
+    }
+    const Layer<T> k = {gates, h, c, n, nullptr, inner, outer, lengths, batch, hidden};
+    for (int t = first; t < last; ++t) {
+        for (int b0 = 0; b0 < batch; b0 += SAMPLES) {
+            const int b = b0 + r;
+            const bool works = b < batch && j < hidden;
+            const long long row = (long long)t * batch + b, at = row * hidden + j;
+            float a[4], u[4] = {};
+            if (works) shares<T, M>(k, row, j, a);
+            for (int q0 = 0; q0 < hidden; q0 += WIDTH) {
+                fetch(tile, h + ((long long)t * batch + b0) * hidden, batch - b0, hidden, q0);
+                for (int q = 0; works && q < min(WIDTH, hidden - q0); ++q) {
+                    const float state = tile[r * (WIDTH + 1) + q];
+#pragma unroll
+                    for (int g = 0; g < G; ++g)
+                        u[g] = fmaf(mg_float(rows[(g * units + own) * hidden + q0 + q]), state, u[g]);
+                }
+            }
+            if (works) {
+                float old_h = M == GRU || lengths ? mg_float(h[at]) : 0.f;
+                float old_c = M == LSTM ? mg_float(c[at]) : 0.f;
+                finish<T, M>(k, t, b, j, a, u, old_h, old_c);
+            }
+        }
+        if (t + 1 < last) mg_meet(meeting);
+    }
+}
+
+// The way back: a block keeps the columns of its units. dh and dc, in float, are carried in memory;
+// what step 0 sends through the weights is left to the caller.
+template <class T, int M>
+__global__ void __launch_bounds__(1024)
+    persist_back(const T* __restrict__ g, const T* __restrict__ weight,
+                 const T* __restrict__ gates, const T* __restrict__ h, const T* __restrict__ c,
+                 const T* __restrict__ n, const int* __restrict__ lengths, float* dh, float* dc,
+                 T* da, T* du, unsigned* meeting, int first, int last, int steps, int batch,
+                 int hidden, int units) {
+    constexpr int G = GATES(M);
+    extern __shared__ __align__(16) unsigned char room[];
+    float* tile = (float*)room;                       // (64, 33)
+    T* columns = (T*)(tile + SAMPLES * (WIDTH + 1));  // (units, G hidden)
+    const int rows = G * hidden, begin = blockIdx.x * units;
+    const int r = threadIdx.x % SAMPLES, own = threadIdx.x / SAMPLES, j = begin + own;
+    for (int i = threadIdx.x; i < units * rows; i += blockDim.x) {
+        const int unit = i % units, row = i / units;
+        if (begin + unit < hidden)
+            columns[unit * rows + row] = weight[(long long)row * hidden + begin + unit];
+    }
+    const T* flow = M == GRU ? du : da;
+    for (int t = last - 1; t >= first; --t) {
+        for (int b0 = 0; b0 < batch; b0 += SAMPLES) {
+            const int b = b0 + r;
+            const bool works = b < batch && j < hidden;
+            const long long i = (long long)b * hidden + j;
+            float sum = 0.f;
+            for (int q0 = 0; t + 1 < steps && q0 < rows; q0 += WIDTH) {
+                fetch(tile, flow + ((t + 1ll) * batch + b0) * rows, batch - b0, rows, q0);
+                for (int q = 0; works && q < min(WIDTH, rows - q0); ++q)
+                    sum = fmaf(mg_float(columns[own * rows + q0 + q]), tile[r * (WIDTH + 1) + q], sum);
+            }
+            if (!works) continue;
+            Saved<T, M> s;
+            s.load(gates, h, c, n, g + (long long)t * batch * hidden, t, b, j, batch, hidden);
+            float dh_here = dh[i] + sum, dc_here = M == LSTM ? dc[i] : 0.f;
+            s.back(lengths && t >= lengths[b], dh_here, dc_here);
+            s.store(da, du, (long long)t * batch + b, j, hidden);
+            dh[i] = dh_here;
+            if (M == LSTM) dc[i] = dc_here;
+        }
+        if (t > first) mg_meet(meeting);
+    }
+}

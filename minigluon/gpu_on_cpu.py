@@ -36,6 +36,7 @@ __all__ = [
     "allocators",
     "arrive",
     "asarray",
+    "blocks_take_turns",
     "cuda",
     "current",
     "done",
@@ -262,6 +263,8 @@ class Device(contextlib.AbstractContextManager):
         for stream in list(streams):
             stream.finish()
 
+    attributes = {"MultiProcessorCount": 132}  # noqa: RUF012
+
     @property
     def mem_info(self):
         """Bytes free and in all."""
@@ -306,9 +309,9 @@ how = {"check": False, "order": 0}  # how kernels run: `check` watches every acc
 
 
 class RawModule(cuda_on_cpu.RawModule):
-    """The runner's module, for arrays of this library."""
+    """The runner's module, for arrays of this library; its blocks run one after the other in any case."""
 
-    def __init__(self, **settings):
+    def __init__(self, *, enable_cooperative_groups=False, **settings):
         super().__init__(**how, **settings)
 
     def get_function(self, name):
@@ -330,6 +333,9 @@ class Kernel:
         given = [unwrap(a) for a in args]
         call = lambda: self.kernel(grid, block, given, shared_mem=shared_mem)
         done(self.kernel.name, call, args, ())
+
+
+blocks_take_turns = True  # so a kernel whose blocks wait for one another must not be launched
 
 
 def pointers(arrays):

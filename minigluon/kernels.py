@@ -34,12 +34,17 @@ MORE = 98304  # and with asking, on every card since 2018
 
 
 class Kernels:
-    """The kernels of `kernels/<file>.cu`, to be launched by name; `names` are all instances that are used."""
+    """The kernels of `kernels/<file>.cu`, to be launched by name; `names` are all instances that are used.
+
+    All blocks of those whose names begin as in the tuple `together` are on the card at once, or the launch fails.
+    """
 
     files = {}  # file -> its Kernels: tests compile them all
 
-    def __init__(self, file, names):
-        self.file, self.names, self.loaded = file, list(names), {}
+    together = ()
+
+    def __init__(self, file, names, together=()):
+        self.file, self.names, self.loaded, self.together = file, list(names), {}, together
         self.where = f"kernels/{file}.cu"
         Kernels.files[file] = self
 
@@ -58,7 +63,10 @@ class Kernels:
             raise MXNetError(f"{self.where} is not built for {name}")
         try:
             module = cupy.RawModule(
-                code=self.code(), options=("-std=c++17",), name_expressions=(name,)
+                code=self.code(),
+                options=("-std=c++17",),
+                name_expressions=(name,),
+                enable_cooperative_groups=name.startswith(self.together),
             )
             self.loaded[key] = module.get_function(name)
         except Exception as error:

@@ -19,7 +19,7 @@ from minigluon.base import MXNetError
 from minigluon.cuda_on_cpu import KernelError, RawModule, available, source
 from minigluon.kernels import Kernels
 from minigluon.op import operators
-from minigluon.ops import optimizer, product_kernels, update_kernels
+from minigluon.ops import optimizer, product_kernels, recurrent_kernels, update_kernels
 from tests import nvrtc
 from tests.standins import unwrap, wrap
 
@@ -634,6 +634,18 @@ PLANTED = {  # a case, what is changed in its source, what check mode must say
         "",
         "uninit",
     ),
+    "a tile that is still read": (
+        "lstm steps",
+        "    __syncthreads();\n    for (int i = threadIdx.x; i < SAMPLES * WIDTH",
+        "    for (int i = threadIdx.x; i < SAMPLES * WIDTH",
+        "race",
+    ),
+    "a unit beyond the last": (
+        "rnn_tanh steps",
+        "works = b < batch && j < hidden",
+        "works = b < batch",
+        "race",
+    ),
     "walks that do not wait": (
         "ctc long",
         "S + s] = v;\n        }\n        __syncthreads();",
@@ -930,9 +942,62 @@ def test_recurrent_gradients(case, check, monkeypatch, launched):
         scale = np.float32(max(1, abs(want).max()))
         assert got.dtype == kind
         compare(wrap(unwrap(got) / scale), (want / scale).astype(unwrap(got / scale).dtype), kind)
-    way = {name.partition("<")[0] for name in launched}
-    assert way == ({"cell", "cell_back"} if way & {"cell"} else {"sweep", "sweep_back"})
-    assert ("cell" in way) == ("steps" in case or "projected" in case)
+    way = "cell" if "projected" in case else "persist" if "steps" in case else "sweep"
+    assert {name.partition("<")[0] for name in launched} == {way, f"{way}_back"}
+
+
+@on_cpu
+@pytest.mark.parametrize("case", [case for case in RECURRENT if "steps" in case])
+def test_recurrent_gradients_step_by_step(case, monkeypatch, launched):
+    monkeypatch.setattr(recurrent_kernels, "WORK", 0)
+    found = recurrent_answers(case, wrap)
+    assert {name.partition("<")[0] for name in launched} == {"cell", "cell_back"}
+    single = lambda a: a.astype("float32")
+    for got, want in zip(found, recurrent_answers(case, single), strict=True):
+        if want is not None:
+            scale = np.float32(max(1, abs(want).max()))
+            here = (unwrap(got) / scale).astype(got.dtype)
+            compare(wrap(here), (want / scale).astype(got.dtype), got.dtype)
+
+
+def recurrent_answers(case, enter):
+    """The outputs of a recurrent network and its gradients."""
+    _, make, settings = RECURRENT[case]
+    op = operators["RNN"]
+    arrays = [a if a is None else enter(a) for a in make()]
+    with record():
+        y = op.kernel(*arrays, **settings)
+        g = [enter(random(*o.shape, seed=7).astype(arrays[0].dtype)) for o in y]
+        return [*y, *op.rules(g, y, *arrays, **{**op.defaults, **settings})]
+
+
+@on_cpu
+@pytest.mark.parametrize("mode", range(4))
+def test_blocks_meet_between_steps(mode, monkeypatch, launched):
+    """All steps in one launch, by the one block that there may be here, are the steps one by one."""
+    monkeypatch.setitem(gpu_on_cpu.how, "check", True)
+    name = [*recurrent_kernels.MODES][mode]
+    case = rnn_case(5, 70, 4, 7, name, lengths=[5, 3] * 35)
+    monkeypatch.setitem(RECURRENT, "meeting", case)
+    monkeypatch.setattr(recurrent_kernels, "samples", lambda plan, itemsize: 0)
+    monkeypatch.setitem(gpu_on_cpu.Device.attributes, "MultiProcessorCount", 1)
+    want = recurrent_answers("meeting", wrap)
+    one_by_one = len(launched)
+    monkeypatch.setattr(gpu_on_cpu, "blocks_take_turns", False)
+    got = recurrent_answers("meeting", wrap)
+    assert one_by_one == 10 and len(launched) == 12
+    for a, b in zip(got, want, strict=True):
+        if b is not None:
+            np.testing.assert_array_equal(unwrap(a), unwrap(b))
+
+
+@pytest.mark.parametrize(
+    ("batch", "hidden", "size", "units"),
+    [(64, 650, 4, 5), (64, 1024, 4, 0), (64, 1024, 2, 8), (1, 4096, 2, 0), (640, 650, 4, 0)],
+)
+def test_where_weights_fit_all_blocks(batch, hidden, size, units, launched):
+    plan = recurrent_kernels.Plan((35, batch, hidden), "lstm", hidden, 1, False, None)
+    assert recurrent_kernels.units(plan, size) == units
 
 
 @on_cpu

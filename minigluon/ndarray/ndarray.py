@@ -355,7 +355,7 @@ def place(raw, ctx):
         ctx = current_context()
     elif type(ctx) is not Context:
         ctx = Context(ctx)
-    here = ctx.device_type != "gpu" and type(raw) is ndarray  # nothing to be moved
+    here = ctx.device_typeid not in (2, 3) and type(raw) is ndarray  # neither a GPU nor pinned
     return NDArray(raw if here else put(raw, ctx), ctx)
 
 

@@ -5,7 +5,7 @@
 import numpy as np
 
 from minigluon import autograd
-from minigluon.context import brought
+from minigluon.context import brought, cupy_or_none
 from minigluon.cores import matmul
 from minigluon.kernels import MORE, STORED, Kernels, cuda, dense, stored
 from minigluon.ops.random import drawn
@@ -32,20 +32,27 @@ __all__ = [
     "LIMITS",
     "MODES",
     "SAMPLES",
+    "WORK",
     "backwards",
     "blanked",
     "cells",
     "forwards",
+    "grid_room",
+    "grids",
     "kept",
     "launch",
+    "names",
+    "persistent",
     "projected_back",
     "samples",
     "shared",
+    "spans",
     "steps",
     "suits",
     "sweeps",
     "swept",
     "swept_back",
+    "units",
     "weight_gradients",
 ]
 
@@ -81,8 +88,9 @@ def kept(plan, memory, lengths, dropout):
 MODES = {"rnn_relu": 0, "rnn_tanh": 1, "lstm": 2, "gru": 3}
 SAMPLES, BLOCKS = (1, 4), 132  # one sample a block where every block finds a multiprocessor
 steps = [f"{k}<{t}, {m}" for k in ("cell", "cell_back") for t in STORED.values() for m in range(4)]
-sweeps = [s.replace("cell", "sweep") for s in steps]
-cells = Kernels("rnn", [f"{s}>" for s in steps] + [f"{s}, {n}>" for s in sweeps for n in SAMPLES])
+sweeps, grids = ([s.replace("cell", way) for s in steps] for way in ("sweep", "persist"))
+names = [f"{s}>" for s in steps + grids] + [f"{s}, {n}>" for s in sweeps for n in SAMPLES]
+cells = Kernels("rnn", names, together=("persist",))
 
 
 def samples(plan, itemsize):
@@ -101,6 +109,35 @@ def shared(plan, n, itemsize):
     return forwards, backwards + gates * pitch * plan.hidden * itemsize
 
 
+WORK = (
+    1 << 21
+)  # multiplications of a block and step from which cuBLAS is the better half: an estimate
+
+
+def units(plan, itemsize):
+    """Of how many units a block keeps the weights, all blocks being there at once; 0 where that cannot or should not be."""
+    each = -(-plan.hidden // cupy_or_none().cuda.Device().attributes["MultiProcessorCount"])
+    fits = each <= 16 and grid_room(plan, each, itemsize) <= MORE
+    return each if fits and not plan.projected and plan.batch * each * plan.rows <= WORK else 0
+
+
+def grid_room(plan, each, itemsize):
+    """Bytes of shared memory: 32 columns of 64 samples, padded, and the weights."""
+    return 4 * 64 * 33 + plan.rows * each * itemsize
+
+
+def spans(plan):
+    """The steps of each launch: all in one, or, where blocks take turns and cannot meet, one in each."""
+    turns = getattr(cupy_or_none(), "blocks_take_turns", False)
+    return [(t, t + 1) for t in range(plan.steps)] if turns else [(0, plan.steps)]
+
+
+def persistent(name, plan, each, itemsize, *args):
+    """Launch a kernel whose blocks keep `each` units."""
+    grid, block, room = -(-plan.hidden // each), 64 * each, grid_room(plan, each, itemsize)
+    cells(name, (grid,), (block,), *args, np.int32(each), shared=room)
+
+
 def launch(plan, n):
     """Grid and block: of a sweep with `n` samples a block, of a step if `n` is 0."""
     if not n:
@@ -117,6 +154,13 @@ def swept(plan, cell, x, w, ends):
         room = shared(plan, n, x.itemsize)[0]
         args = cell.gates, w["h2h"], *biases, cell.h, cell.c, cell.n, ends, np.int32(plan.steps)
         cells(f"sweep<{kind}, {n}>", *launch(plan, n), *args, *sizes, shared=room)
+        return
+    if each := units(plan, x.itemsize):
+        args = cell.gates, w["h2h"], *biases, cell.h, cell.c, cell.n, ends
+        meeting = np.zeros_like(x, shape=(1,), dtype="uint32")
+        for first, last in spans(plan):
+            steps = meeting, np.int32(first), np.int32(last)
+            persistent(f"persist<{kind}>", plan, each, x.itemsize, *args, *steps, *sizes)
         return
     product, recurrent = np.empty_like(cell.gates[0]), w["h2h"].T
     for t in range(plan.steps):
@@ -174,6 +218,13 @@ def swept_back(plan, cell, w, g, dh, dc, ends):
         cells(f"sweep_back<{kind}, {n}>", *launch(plan, n), *args, *sizes, shared=room)
     elif plan.projected:
         dy = projected_back(plan, kind, w, g, dh, saved, sizes)
+    elif each := units(plan, g.itemsize):
+        meeting = np.zeros_like(g, shape=(1,), dtype="uint32")
+        for first, last in reversed(spans(plan)):
+            steps = meeting, *map(np.int32, (first, last, plan.steps))
+            args = g, w["h2h"], *saved, *steps, *sizes
+            persistent(f"persist_back<{kind}>", plan, each, g.itemsize, *args)
+        dh += matmul((da if du is None else du)[0], w["h2h"])
     else:
         product = None
         for t in reversed(range(plan.steps)):
