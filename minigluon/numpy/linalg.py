@@ -76,6 +76,7 @@ def svd(a, full_matrices=False):
 
 def eigh(a, UPLO="L"):
     """Ascending eigenvalues of symmetric matrices, and eigenvectors as columns."""
+    a = a if a.dtype.kind == "f" else a.astype("float64")
     vectors, values = operators["linalg_syevd"](np.swapaxes(a, -1, -2) if UPLO == "U" else a)
     return values, np.swapaxes(vectors, -1, -2)
 

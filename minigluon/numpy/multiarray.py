@@ -1155,6 +1155,8 @@ def np_broadcast_to(a, /, shape):
 
 def broadcast_arrays(*args):
     """Arrays repeated to their common shape."""
+    if not builtins.all(isinstance(a, NDArray) for a in args):
+        return by_numpy("broadcast_arrays")(*args)
     shape = onp.broadcast_shapes(*[a.shape for a in args])
     return [broadcast_to(a, shape) for a in args]
 
@@ -1625,7 +1627,8 @@ def empty(shape, dtype=None, order="C", ctx=None):
 
 
 def full(shape, fill_value, dtype=None, order="C", ctx=None, out=None):
-    """An array in which every number is `fill_value`."""
+    """An array in which every number is `fill_value`; of truth values if that is one."""
+    dtype = bool if dtype is None and isinstance(fill_value, bool) else dtype
     value = fill_value.asnumpy() if isinstance(fill_value, NDArray) else fill_value
     return given(wrapped(onp.full(sizes(shape), value, real_dtype(dtype)), ctx), out)
 
@@ -1644,7 +1647,8 @@ def ones_like(a, dtype=None, order="C", ctx=None, out=None):
 
 def full_like(a, fill_value, dtype=None, order="C", ctx=None, out=None):
     """An array in the shape and type of `a` in which every number is `fill_value`."""
-    return given(ones_like(a, dtype) * fill_value, out)
+    value = fill_value.item() if isinstance(fill_value, NDArray) else fill_value
+    return given(ones_like(a, dtype) * value, out)
 
 
 def empty_like(prototype, dtype=None, order="C", subok=False, shape=None):

@@ -19,7 +19,7 @@ from minigluon.context import (
 from minigluon.ndarray import utils
 from minigluon.ndarray.ndarray import waitall
 from minigluon.numpy import random as laws
-from minigluon.numpy.multiarray import as_np, places, stack, swapaxes
+from minigluon.numpy.multiarray import as_np, np_reshape, places, stack, swapaxes
 from minigluon.numpy.scope import is_np_array, is_np_shape, reset_np, set_np
 from minigluon.op import operators
 from minigluon.random import seed
@@ -101,6 +101,8 @@ def reshape(a, newshape, reverse=False, order="C"):
     codes = [newshape] if isinstance(newshape, int) else list(newshape)
     if -3 in codes:
         a, codes = without_ones(a, codes)
+    if not any(code < -1 for code in codes):
+        return np_reshape(a, newshape=tuple(codes))
     named = tuple(n for code in codes for n in CODES.get(code, (code,)))
     return operators["reshape"](a, shape=named, reverse=reverse)
 
