@@ -439,9 +439,10 @@ def interpret(op, args, settings):
     """Carry out a call for which an array of `mx.np` was asked, as for an NDArray."""
     plain = [NDArray(a._data, a._ctx, a._node) if isinstance(a, NDArray) else a for a in args]
     arrays = [a for a in plain if isinstance(a, NDArray)]
-    if len(arrays) > 1 and op.same_dtype and op.kernel.__module__ == ARITHMETIC:
+    module = op.kernel.__module__
+    if module == ARITHMETIC and op.same_dtype and len({a._data.dtype for a in arrays}) > 1:
         plain = alike(*plain)
-    bare = op.kernel.__module__ in ELEMENTWISE and not builtins.any(a.ndim for a in arrays)
+    bare = module in ELEMENTWISE and not builtins.any(a.ndim for a in arrays)
     if bare:
         plain = [reshaped(a, (1,)) if isinstance(a, NDArray) else a for a in plain]
     out = interpreters[NDArray](op, plain, settings)
