@@ -8,6 +8,7 @@ import numpy as np
 
 from minigluon.op import operator
 from minigluon.ops.detection import survivors
+from minigluon.ops.shape import several
 
 __all__ = [
     "Correlation",
@@ -16,11 +17,13 @@ __all__ = [
     "along_rule",
     "base_anchors",
     "best_boxes",
+    "between_pixels",
     "bin_masks",
     "chosen",
     "contrib_MultiProposal",
     "contrib_PSROIPooling",
     "contrib_Proposal",
+    "contrib_RROIAlign",
     "contrib_dequantize",
     "contrib_quantize",
     "correlation_along",
@@ -40,6 +43,7 @@ __all__ = [
     "sizes",
     "spread",
     "symmetric",
+    "turned_points",
     "window",
 ]
 
@@ -259,6 +263,56 @@ def region_parts_back(g, data, rois, /, spatial_scale, output_dim, pooled_size, 
         split = np.einsum("dij,ig,jh->dghij", g[r], groups, groups)
         part = np.matmul(np.matmul(rows[r].T, split), columns[r])
         out[image[r : r + 1]] += part.reshape(1, *data.shape[1:])
+    return out
+
+
+def turned_points(roi, pooled, scale, ratio):
+    """Where a turned region is read: rows and columns, each (bins down, points, bins across, points)."""
+    x, y, width, height = (float(n) * scale for n in roi[1:5])
+    width, height, angle = max(width, 1.0), max(height, 1.0), math.radians(float(roi[5]))
+    axes = []
+    for size, bins in ((height, pooled[0]), (width, pooled[1])):
+        points = ratio if ratio > 0 else math.ceil(size / bins)
+        axes.append(((np.arange(bins * points) + 0.5) / (bins * points) - 0.5) * size)
+    down, across = np.meshgrid(*axes, indexing="ij")
+    rows = down * math.cos(angle) - across * math.sin(angle) + y
+    columns = across * math.cos(angle) + down * math.sin(angle) + x
+    shape = pooled[0], len(axes[0]) // pooled[0], pooled[1], len(axes[1]) // pooled[1]
+    return rows.reshape(shape), columns.reshape(shape)
+
+
+def between_pixels(picture, rows, columns):
+    """The numbers of `picture`, (channels, h, w), at places between its pixels; 0 more than a pixel outside."""
+    h, w = picture.shape[1:]
+    inside = (rows >= -1) & (rows <= h) & (columns >= -1) & (columns <= w)
+    rows, columns = np.clip(rows, 0, h - 1), np.clip(columns, 0, w - 1)
+    y, x = np.floor(rows).astype("int64"), np.floor(columns).astype("int64")
+    a, b = rows - y, columns - x
+    below, right = np.minimum(y + 1, h - 1), np.minimum(x + 1, w - 1)
+    upper = picture[:, y, x] * (1 - b) + picture[:, y, right] * b
+    lower = picture[:, below, x] * (1 - b) + picture[:, below, right] * b
+    return (upper * (1 - a) + lower * a) * inside
+
+
+@operator(vjp=(None, None), aliases=("_contrib_RROIAlign",))
+def contrib_RROIAlign(data, rois, /, pooled_size, spatial_scale, sampling_ratio=-1):
+    """The mean of each bin of regions that are turned: (regions, channels, *pooled_size). As in MXNet it has no gradient.
+
+    data: (batch, channels, height, width); rois: (regions, 6), rows (image, x, y, width, height, degrees), x and y of the
+    middle, counter-clockwise. Source: Ma et al., Arbitrary-oriented scene text detection, 2018.
+    """
+    pooled = several(pooled_size)
+    pooled = pooled * 2 if len(pooled) == 1 else pooled
+    if rois.ndim != 2 or rois.shape[1] != 6 or data.ndim != 4:
+        raise ValueError("data of shape (batch, channels, height, width) and rois (regions, 6)")
+    out = np.zeros_like(data, shape=(len(rois), data.shape[1], *pooled))
+    for r, roi in enumerate(rois):
+        at = (
+            np.asarray(a, data.dtype, like=data)
+            for a in turned_points(roi, pooled, spatial_scale, sampling_ratio)
+        )
+        read = between_pixels(data[int(roi[0])], *at)
+        out[r] = read.mean(axis=(2, 4))
     return out
 
 

@@ -1,5 +1,7 @@
 """Operators of chapter 18b: correlations, parts of regions, proposals, steps. The references are plain loops."""
 
+import math
+
 import numpy as np
 
 from tests.rows import Row, signed
@@ -119,6 +121,38 @@ INFO = np.array([[24.0, 32, 1], [24, 32, 1]])
 BOUNDS = np.array([-0.7]), np.array([0.9])
 
 
+def between(picture, y, x):
+    """The number of `picture` at (y, x), of the four pixels around it."""
+    h, w = picture.shape
+    if not (-1 <= y <= h and -1 <= x <= w):
+        return 0.0
+    y, x = min(max(y, 0), h - 1), min(max(x, 0), w - 1)
+    total = 0.0
+    for i in {int(y), min(int(y) + 1, h - 1)}:
+        for j in {int(x), min(int(x) + 1, w - 1)}:
+            total += picture[i, j] * max(0, 1 - abs(y - i)) * max(0, 1 - abs(x - j))
+    return total
+
+
+def turned(data, rois, pooled_size, spatial_scale, sampling_ratio=-1):
+    """`RROIAlign`, one point at a time."""
+    down, across = pooled_size
+    out = np.zeros((len(rois), data.shape[1], down, across))
+    for r, (image, x, y, w, h, degrees) in enumerate(rois):
+        x, y, w, h = (n * spatial_scale for n in (x, y, w, h))
+        w, h, t = max(w, 1), max(h, 1), math.radians(degrees)
+        n = sampling_ratio if sampling_ratio > 0 else math.ceil(h / down)
+        m = sampling_ratio if sampling_ratio > 0 else math.ceil(w / across)
+        for c, i, j, u, v in np.ndindex(data.shape[1], down, across, n, m):
+            b = -h / 2 + (i + (u + 0.5) / n) * h / down
+            a = -w / 2 + (j + (v + 0.5) / m) * w / across
+            at = b * math.cos(t) - a * math.sin(t) + y, a * math.cos(t) + b * math.sin(t) + x
+            out[r, c, i, j] += between(data[int(image), c], *at) / (n * m)
+    return out
+
+
+TURNED = np.array([[0, 3, 3, 4, 2, 30], [1, 2, 2, 3, 3, 0], [0, 0, 5, 9, 4, -75.0]])
+
 ROWS = [
     Row(
         "Correlation",
@@ -213,5 +247,21 @@ ROWS = [
         (),
         wrong=((signed(3), *BOUNDS), {}),
         says="int8, uint8 or int32",
+    ),
+    *(
+        Row(
+            "contrib_RROIAlign",
+            (signed(2, 2, 6, 6), TURNED),
+            settings,
+            turned,
+            differentiable=(),
+            wrong=((signed(2, 2, 6, 6), TURNED[:, :5]), settings),
+            says="rois (regions, 6)",
+            note=note,
+        )
+        for note, settings in {
+            "points": {"pooled_size": (2, 2), "spatial_scale": 1.0, "sampling_ratio": 2},
+            "as many as pixels": {"pooled_size": (3, 1), "spatial_scale": 0.5},
+        }.items()
     ),
 ]
