@@ -236,7 +236,9 @@ def main():
     for row, found in times.items():
         print(row, *[cell(row, name, found) for name in found], sep="\n    ")
     if args.json:
-        report = {"threads": int(args.threads), "ms": times, "targets": TARGETS}
+        clock = "the processor's" if args.threads == "1" else "wall"
+        clock += f", ms, best of {args.rounds} rounds"
+        report = {"threads": int(args.threads), "clock": clock, "ms": times, "targets": TARGETS}
         args.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
