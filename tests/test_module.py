@@ -343,3 +343,18 @@ def test_a_module_with_groups_of_devices():
         module.forward(mx.io.DataBatch([mx.nd.ones((2, 3))]))
         assert module._exec_group.execs[0].arg_dict["fc_weight"].context == mx.cpu(1)
         assert module.get_outputs()[0].context == mx.cpu(0)
+
+
+def test_batches_are_cut_by_work():
+    from minigluon.executor_manager import _check_arguments, _split_input_slice
+
+    cuts = lambda *given: [(s.start, s.stop) for s in _split_input_slice(*given)]
+    assert cuts(10, [1, 1, 2]) == [(0, 2), (2, 4), (4, 10)]  # as MXNet rounds
+    assert cuts(7, [1, 2, 4]) == [(0, 1), (1, 3), (3, 7)]
+    assert cuts(100, [0.3, 0.7]) == [(0, 30), (30, 100)]
+    with pytest.raises(ValueError, match="Too many slices"):
+        _split_input_slice(1, [1, 1])
+    a = mx.sym.var("a")
+    _check_arguments(a + 1)
+    with pytest.raises(ValueError, match="duplicated argument name 'a'"):
+        _check_arguments(a + mx.sym.var("a"))
