@@ -268,7 +268,9 @@ def brought(make, like):
     finally:
         capture.before = before
     there, first = np.empty_like(like, shape=found.shape, dtype=found.dtype), [found]
-    before.append(lambda: there.set(first.pop() if first else make()))
+    # `there.set` would wait for the device, as its source is not page-locked; `asarray` sees to that
+    send = lambda: np.copyto(there, np.asarray(first.pop() if first else make(), like=there))
+    before.append(send)
     return there
 
 
