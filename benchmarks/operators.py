@@ -125,6 +125,20 @@ def huber(x):
     return size
 
 
+def log_sigmoid(x):
+    out = np.abs(x)
+    np.negative(out, out=out)
+    np.exp(out, out=out)
+    np.log1p(out, out=out)
+    return np.subtract(np.minimum(x, np.float32(0)), out, out=out)
+
+
+def scattered(data, pairs, m):
+    out = np.zeros((m, m), data.dtype)
+    out[tuple(pairs)] = data
+    return out
+
+
 def moments(x):
     center = x.mean(0, keepdims=True)
     away = x - center
@@ -486,6 +500,81 @@ PROGRAMS = {
         "torch.multinomial(chance, 1)",
     ),
     "shuffle": ("nd.random.shuffle(x)", "R.permutation(x)", "x[torch.randperm(len(x))]"),
+    "hypot": ("nd.broadcast_hypot(x, y)", "np.hypot(x, y)", "torch.hypot(x, y)"),
+    "log_sigmoid": (
+        "nd.log_sigmoid(x)",
+        "log_sigmoid(x)",
+        "torch.nn.functional.logsigmoid(x)",
+    ),
+    "hard_sigmoid": (
+        "nd.hard_sigmoid(x)",
+        "clipped(x * np.float32(0.2) + np.float32(0.5), 0, 1)",
+        "(x * 0.2 + 0.5).clip(0, 1)",
+    ),
+    "add_n": ("nd.add_n(x, y, p)", "x + y + p", "x + y + p"),
+    "nansum": ("nd.nansum(x, axis=1)", "np.nansum(x, 1)", "x.nansum(1)"),
+    "full": (
+        "nd.full((1000, 100), 2)",
+        "np.full((1000, 100), 2, 'float32')",
+        "torch.full((1000, 100), 2.0)",
+    ),
+    "eye": ("nd.eye(100)", "np.eye(100, dtype='float32')", "torch.eye(100)"),
+    "linspace": (
+        "nd.linspace(0, 1, 1000)",
+        "np.linspace(0, 1, 1000, dtype='float32')",
+        "torch.linspace(0, 1, 1000)",
+    ),
+    "slice_like": (
+        "nd.slice_like(x, few)",
+        "x[:few.shape[0], :few.shape[1]].copy()",
+        "x[:few.shape[0], :few.shape[1]].clone()",
+    ),
+    "batch_take": (
+        "nd.batch_take(x, column)",
+        "x[np.arange(len(x)), whole_numbers(column).clip(0, x.shape[1] - 1)]",
+        "x.gather(1, column.long()[:, None])[:, 0]",
+    ),
+    "scatter_nd": (
+        "nd.scatter_nd(keep, pairs, shape=(m, m))",
+        "scattered(keep, whole_numbers(pairs), x.shape[1])",
+        "None",
+    ),
+    "SequenceReverse": ("nd.SequenceReverse(steps)", "steps[::-1].copy()", "steps.flip(0)"),
+    "ravel_multi_index": (
+        "nd.ravel_multi_index(pairs, shape=(m, m))",
+        "np.ravel_multi_index(tuple(whole_numbers(pairs)), (x.shape[1],) * 2).astype('float32')",
+        "pairs[0] * len(pairs[0]) + pairs[1]",
+    ),
+    "extractdiag": (
+        "nd.linalg.extractdiag(square)",
+        "np.diagonal(square).copy()",
+        "square.diagonal().clone()",
+    ),
+    "sumlogdiag": (
+        "nd.linalg.sumlogdiag(spd)",
+        "np.log(np.diagonal(spd)).sum(keepdims=True)",
+        "spd.diagonal().log().sum()",
+    ),
+    "trmm": (
+        "nd.linalg.trmm(spd, square)",
+        "np.tril(spd) @ square",
+        "spd.tril() @ square",
+    ),
+    "gamma": (
+        "nd.random.gamma(2, 1, shape=x.shape)",
+        "R.standard_gamma(2, x.shape, 'float32')",
+        "None",
+    ),
+    "poisson": (
+        "nd.random.poisson(3, shape=x.shape)",
+        "R.poisson(3, x.shape).astype('float32')",
+        "None",
+    ),
+    "bernoulli": (
+        "nd.random.bernoulli(0.5, shape=x.shape)",
+        "(R.random(x.shape, 'float32') < 0.5).astype('float32')",
+        "(torch.rand(x.shape) < 0.5).float()",
+    ),
     "box_iou": ("nd.contrib.box_iou(boxes, fifty)", "iou(boxes, fifty)", "None"),
     "box_nms": (
         "nd.contrib.box_nms(scored, overlap_thresh=0.5)",
@@ -501,6 +590,8 @@ HELPERS = (
     "inverse_root",
     "half_up",
     "huber",
+    "log_sigmoid",
+    "scattered",
     "moments",
     "cross_entropy",
     "pixels",

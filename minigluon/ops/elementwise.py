@@ -511,7 +511,7 @@ def mish(data, /):
 @operator(vjp=(lambda g, y, x, alpha, beta: alpha * g * greater(y, 0) * lesser(y, 1),))
 def hard_sigmoid(data, /, alpha=0.2, beta=0.5):
     """$\\alpha x+\\beta$, but at least 0 and at most 1; the derivative is 0 from these bounds on."""
-    return real(lambda x: np.clip(alpha * x + beta, 0, 1), data)
+    return real(lambda x: clip.kernel(alpha * x + beta, 0, 1), data)
 
 
 def positive(data, out=None):

@@ -201,7 +201,7 @@ def batch_untake(data, like, indices, /):
 @operator(vjp=(lambda g, y, x, i, shape: gather_places(g, i), None), same_dtype=False)
 def scatter_nd(data, indices, /, shape):
     """Zeros of `shape` with `data` at the places whose coordinates are the rows of `indices`."""
-    out = np.zeros_like(data, shape=tuple(shape))
+    out = np.zeros(tuple(shape), data.dtype, like=data)
     out[places(indices, out.shape)] = data
     return out
 
@@ -217,6 +217,8 @@ def places(indices, shape):
     found = indices.astype("int64")
     if len(found) > len(shape):
         raise IndexError(f"{len(found)} rows of indices for {len(shape)} axes")
+    if type(found) is np.ndarray:  # NumPy refuses them itself, before it writes
+        return tuple(found)
     for row, size in zip(found, shape):
         if row.size and not (row.min() >= -size and row.max() < size):
             raise IndexError(f"an index is out of range for an axis of size {size}")
@@ -228,8 +230,10 @@ def ravel_multi_index(data, /, shape):
     """Flat indices from coordinates: `data` has one row an axis of `shape`; one size may be -1, the first."""
     if len(data) != len(shape):
         raise ValueError(f"{len(data)} rows of coordinates for the {len(shape)} axes of {shape}")
-    steps = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-    total = sum(row.astype("int64") * step for row, step in zip(data, steps))
+    rows = data.astype("int64")
+    total = rows[0]
+    for row, size in zip(rows[1:], shape[1:]):
+        total = total * size + row
     return total.astype(data.dtype)
 
 

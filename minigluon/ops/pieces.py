@@ -16,6 +16,7 @@ from minigluon.ops.shape import reshape_like, several
 __all__ = [
     "Crop",
     "along",
+    "beginning",
     "borders",
     "col2im",
     "col2im_like",
@@ -230,17 +231,23 @@ def slice_like(data, shape_like, /, axes=()):
 
     Negative axes count from the end of `data`, in both arrays.
     """
-    if not several(axes or ()) and data.ndim != shape_like.ndim:
-        raise ValueError(f"without axes, {data.ndim} and {shape_like.ndim} axes do not fit")
-    where = [span(None)] * data.ndim
-    for a in several(axes or tuple(range(data.ndim))):
-        axis = one_axis(data, a)
-        if axis >= shape_like.ndim:
-            raise ValueError(f"axis {a} is axis {axis}, and shape_like has {shape_like.ndim} alone")
-        if (size := shape_like.shape[axis]) > data.shape[axis]:
-            raise ValueError(f"axis {a} of size {data.shape[axis]} has no {size} numbers")
+    return data[beginning(data.shape, shape_like.shape, tuple(several(axes or ())))].copy()
+
+
+@lru_cache(maxsize=1024)
+def beginning(shape, like, axes):
+    """The index of as many numbers as the shape `like` has; ValueError if there are not so many."""
+    if not axes and len(shape) != len(like):
+        raise ValueError(f"without axes, {len(shape)} and {len(like)} axes do not fit")
+    where = [span(None)] * len(shape)
+    for a in axes or range(len(shape)):
+        axis = counted(len(shape), a)
+        if axis >= len(like):
+            raise ValueError(f"axis {a} is axis {axis}, and shape_like has {len(like)} alone")
+        if (size := like[axis]) > shape[axis]:
+            raise ValueError(f"axis {a} of size {shape[axis]} has no {size} numbers")
         where[axis] = span(size)
-    return data[tuple(where)].copy()
+    return tuple(where)
 
 
 @operator(vjp=(lambda g, y, x, like: slice_like(g, x), None))

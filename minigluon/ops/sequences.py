@@ -163,7 +163,7 @@ def SequenceReverse(data, sequence_length=None, /, use_sequence_length=False, ax
     first = time_first(data, axis)
     lengths = lengths_of(first, sequence_length, use_sequence_length)
     if lengths is None:
-        return np.flip(data, axis).copy()
+        return back(first[::-1], axis) if axis else first[::-1].copy()
     require_lengths(lengths, len(first))
     steps = np.arange(len(first), like=lengths)[:, None]
     steps = np.where(steps < lengths, lengths - 1 - steps, steps)

@@ -141,7 +141,7 @@ ROWS = [
         lambda x, i, shape: put(x, shape, i),
         (0,),
         wrong=((signed(3), PLACES), {"shape": (2, 2)}),
-        says="out of range",
+        says="out of bounds",
     ),
     Row("gather_places", (X, PLACES), {}, lambda x, i: x[tuple(i)], (0,)),
     Row(
@@ -183,7 +183,7 @@ ROWS = [
         lambda x, i, new: np.stack([new[1], x[1], new[0]]),
         (0, 2),
         wrong=((X, np.array([2, 9]), signed(2, 4)), {}),
-        says="out of range",
+        says="out of bounds",
     ),
     Row("rows_at", (X, np.array([2, 0])), {}, lambda x, i: x[i], (0,)),
     Row("contrib_index_array", (X,), {}, lambda x: np.stack(np.indices(x.shape), -1), ()),
