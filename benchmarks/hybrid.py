@@ -4,7 +4,7 @@ A training step (forward, backward, update) of a perceptron 784-256-128-10 at ba
 of a transformer of 2 layers (256 units, 4 heads, 8 x 64 tokens) with Adam; the perceptron's answer to one
 sample; and the time to trace a network of 50 layers. PyTorch runs eagerly, MXNet hybridized. The contenders
 take turns, each in a process of its own, and the best time of each counts: only ratios within one run mean
-something.
+something. "products" is the time of the step's matrix products alone.
 
 All contenders get the same number of threads, two by default as the machine has two cores. Where other programs
 run beside, two threads wait for each other and the figures say nothing: then use `--threads 1 --cpu`, which
@@ -233,11 +233,51 @@ def hand_programs():
     return {f"perceptron, batch {size}": training(*batch_of(size)) for size in (64, 1024)}
 
 
+def product_programs():
+    """The products of a training step alone, in kept arrays: what no program of this library's can go below."""
+
+    def layer(m, k, n, data=True):
+        x, w, g = (RNG.normal(size=s).astype("float32") for s in ((m, k), (n, k), (m, n)))
+        y, dw, dx = (
+            np.empty((n, m) if m < n else (m, n), "float32"),
+            np.empty_like(w),
+            np.empty_like(x),
+        )
+
+        def run():
+            np.matmul(*((w, x.T) if m < n else (x, w.T)), out=y)
+            np.matmul(g.T, x, out=dw)
+            if data:
+                np.matmul(g, w, out=dx)
+
+        return run
+
+    def attention():
+        shape = BATCH * HEADS, TOKENS, UNITS // HEADS
+        a, b = (RNG.normal(size=shape).astype("float32") for _ in range(2))
+        out = np.empty((BATCH * HEADS, TOKENS, TOKENS), "float32")
+        return lambda: [np.matmul(a, b.swapaxes(1, 2), out=out) for _ in range(6)]
+
+    def all_of(parts):
+        return lambda: [run() for run in parts]
+
+    found = {}
+    for size in (64, 1024):
+        sizes = ((size, 784, 256, False), (size, 256, 128), (size, 128, 10))
+        found[f"perceptron, batch {size}"] = all_of([layer(*s) for s in sizes])
+    rows = BATCH * TOKENS
+    sizes = ((UNITS, 3 * UNITS), (UNITS, UNITS), (UNITS, 4 * UNITS), (4 * UNITS, UNITS))
+    layers = [layer(rows, *s) for s in sizes * LAYERS]
+    return {**found, "transformer": all_of(layers + [attention() for _ in range(LAYERS)])}
+
+
 def programs_of(name):
     if name == "torch":
         return torch_programs()
     if name == "by hand":
         return hand_programs()
+    if name == "products":
+        return product_programs()
     if name == "mxnet":
         np.bool = bool  # this release of MXNet still asks for it
         import mxnet as mx
@@ -272,7 +312,7 @@ def main():
         return
     from run import has, run
 
-    pythons = dict.fromkeys(("hybridized", "eager", "by hand"), sys.executable)
+    pythons = dict.fromkeys(("hybridized", "eager", "by hand", "products"), sys.executable)
     for name in ("torch", "mxnet"):
         if has(getattr(args, name), name):
             pythons[name] = getattr(args, name)
