@@ -15,14 +15,10 @@ import numpy as np
 
 __all__ = [
     "Alone",
-    "BY_COLUMNS",
-    "BY_ROWS",
     "FEW",
     "LONG",
     "MANY",
     "NAMES",
-    "ROW_MAJOR",
-    "add_product",
     "alone",
     "axpby",
     "blas",
@@ -32,7 +28,6 @@ __all__ = [
     "fits",
     "forget_threads",
     "helpers",
-    "lying",
     "matmul",
     "openblas",
     "plain_matmul",
@@ -193,7 +188,7 @@ LONG = 1 << 12  # numbers from which a call through ctypes pays, which costs 2 Â
 
 @cache
 def blas(name, kind):
-    """OpenBLAS's function `axpby`, `axpy` or `gemm` for numbers of a kind, 'f' or 'd'; None without it."""
+    """OpenBLAS's function `axpby` or `axpy` for numbers of a kind, 'f' or 'd'; None without it."""
     letter = {"f": "s", "d": "d"}.get(kind)
     library, a, z = openblas() or (None, "", "")
     function = getattr(library, f"{a}cblas_{letter}{name}{z}", None)
@@ -201,10 +196,8 @@ def blas(name, kind):
         return None
     size = ctypes.c_int64 if z else ctypes.c_int
     x = (ctypes.c_float if kind == "f" else ctypes.c_double, ctypes.c_void_p, size)
-    y = x if name != "axpy" else x[1:]
-    product = name == "gemm"  # two matrices, and the one to which their product is added
-    orders, sizes = [ctypes.c_int] * 3, [size] * 3
-    function.argtypes = [*orders, *sizes, *x, *x[1:], *y] if product else [size, *x, *y]
+    y = x if name == "axpby" else x[1:]
+    function.argtypes = [size, *x, *y]
     function.restype = None
     return function
 
@@ -235,34 +228,3 @@ def fits(x, y):
         and x.flags.carray
         and y.flags.carray
     )
-
-
-# --- A product on top of another ------------------------------------------------------------------
-
-ROW_MAJOR, BY_ROWS, BY_COLUMNS = 101, 111, 112  # numbers in cblas.h
-
-
-def add_product(a, b, y):
-    """`y += a @ b` of three matrices, in one call of OpenBLAS where they lie in memory by rows or columns."""
-    places = [lying(m) for m in (a, b, y)]
-    alike = a.dtype is b.dtype is y.dtype and a.size and b.size
-    f = blas("gemm", y.dtype.char) if alike and None not in places else None
-    if f is None or places[2][0] != BY_ROWS:
-        y += a @ b
-        return
-    (m, k), n, at = a.shape, b.shape[1], [x.ctypes.data for x in (a, b, y)]
-    (order_a, step_a), (order_b, step_b), (_, step) = places
-    f(ROW_MAJOR, order_a, order_b, m, n, k, 1, at[0], step_a, at[1], step_b, 1, at[2], step)
-
-
-def lying(m):
-    """The order in which a matrix of NumPy's lies in memory, and its distance of rows or columns; else None."""
-    (rows, columns), size = m.shape, m.itemsize
-    if type(m) is not np.ndarray:
-        return None
-    down, right = m.strides
-    if right == size and down % size == 0 and down >= size * max(columns, 1):
-        return BY_ROWS, down // size
-    if down == size and right % size == 0 and right >= size * max(rows, 1):
-        return BY_COLUMNS, right // size
-    return None

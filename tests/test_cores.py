@@ -80,29 +80,3 @@ def test_two_terms_of_arrays_that_openblas_cannot_take():
     y.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         cores.axpby(2.0, x, 3.0, y)
-
-
-LYING = {
-    "by rows": lambda m: np.ascontiguousarray(m),
-    "by columns": lambda m: np.asfortranarray(m),
-    "some of the columns": lambda m: np.repeat(m, 2, axis=1)[:, : m.shape[1]] * 0 + m,
-    "every other column": lambda m: np.repeat(m, 2, axis=1)[:, ::2],
-    "backwards": lambda m: np.ascontiguousarray(m[::-1])[::-1],
-}
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64"])
-@pytest.mark.parametrize("shape", [(5, 7, 3), (1, 4, 1), (3, 1, 2), (2, 0, 3)])
-@pytest.mark.parametrize("left", LYING)
-@pytest.mark.parametrize("right", LYING)
-def test_a_product_is_added_however_its_factors_lie_in_memory(left, right, shape, dtype):
-    (m, k, n), rng = shape, np.random.default_rng(0)
-    a, b = (rng.integers(-4, 5, s).astype(dtype) for s in ((m, k), (k, n)))
-    y = np.ones((m, 2 * n), dtype)[:, :n]  # some columns of a larger matrix
-    whole = y.base
-    cores.add_product(LYING[left](a), LYING[right](b), y)
-    np.testing.assert_array_equal(y, 1 + a @ b)
-    np.testing.assert_array_equal(whole[:, n:], 1)
-    turned = np.ones((n, m), dtype).T
-    cores.add_product(LYING[left](a), LYING[right](b), turned)
-    np.testing.assert_array_equal(turned, 1 + a @ b)

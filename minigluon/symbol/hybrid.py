@@ -64,7 +64,6 @@ __all__ = [
     "keep_memory",
     "keepers",
     "kinds_of_both",
-    "layers_of",
     "listed",
     "needed",
     "on_slices",
@@ -772,11 +771,6 @@ class Pair(NamedTuple):
             writer.alone = alone
         return kernel.function(), pull.function() if self.heads else None
 
-    def with_factors(self, layers):
-        """The same pair, but gradients of weights, with numbers in `layers`, as two factors behind all results."""
-        back = [None if i in layers else e for i, e in enumerate(self.back)]
-        return self._replace(back=back + [a for i in layers for a in self.back[i][0].inputs])
-
 
 CHANCE = {  # operators that draw only with some settings
     "Dropout": lambda p, mode, **_: p > 0 and (mode == "always" or state.training),
@@ -912,31 +906,16 @@ def in_parts(graph, outlines, batch):
     found = kinds_of_both(graph, kinds, outlines, part, count)
     if found is None or not parts.worth(found, outlines):
         return None
-    layers = layers_of(graph, found)
-    kernel, pull = graph.with_factors(layers).written(part, alone=True)
+    kernel, pull = graph.written(part, alone=True)
     given, results = [kinds[e] for e in graph.inputs], [e and found[e] for e in graph.back]
     both = (
         parts.forward_in_parts(kernel, given, count, len(graph.outputs)),
-        parts.backward_in_parts(pull, len(graph.heads), given, count, results, layers),
+        parts.backward_in_parts(pull, len(graph.heads), given, count, results),
     )
     whole = cache(lambda: graph.written(outlines))
     return [
         f and with_whole(f, run, whole, i) for i, (f, run) in enumerate(zip((kernel, pull), both))
     ]
-
-
-def layers_of(graph, kinds):
-    """{number of a result: `flatten`} of the gradients of weights that are a sum over the parts."""
-    found = {}
-    for i, e in enumerate(graph.back):
-        if (
-            e is not None
-            and e[0].op is not None
-            and e[0].op.name == "dense_weight"
-            and kinds[e] == parts.SUM
-        ):
-            found[i] = e[0].settings.get("flatten", True)
-    return found
 
 
 def kinds_of_both(graph, kinds, whole, part, count):

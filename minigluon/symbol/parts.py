@@ -3,11 +3,10 @@
 # Written from chapters/21b_parts.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
-from functools import partial
 
 import numpy as np
 
-from minigluon.cores import add_product, spread
+from minigluon.cores import spread
 from minigluon.symbol.inference import draws
 
 __all__ = [
@@ -25,21 +24,16 @@ __all__ = [
     "agrees",
     "along_an_axis",
     "backward_in_parts",
-    "by_rows",
     "count_for",
     "cut",
-    "fill",
     "forward_in_parts",
     "in_order",
     "joined",
-    "joined_parts",
     "kind_of",
     "kinds_of",
     "layer",
     "layer_data",
     "layer_weight",
-    "map_all",
-    "matrix",
     "moved",
     "normalized",
     "number_by_number",
@@ -300,75 +294,29 @@ def forward_in_parts(program, kinds, count, visible):
     return run
 
 
-def matrix(a, flatten):
-    """`a` as a matrix: all axes but the first become one, or without `flatten` all but the last."""
-    n = a.shape[0] if flatten else math.prod(a.shape[:-1])
-    return a.reshape(n, a.size // n if n else 0)
-
-
-def by_rows(gradients, inputs, flatten, out, count):
-    """A weight's gradient, new or in `out`, and the calls that fill it; one of `gradients` and `inputs` a part."""
-    pairs = [(matrix(g, False).T, matrix(x, flatten)) for g, x in zip(gradients, inputs)]
-    shape = len(pairs[0][0]), pairs[0][1].shape[1]
-    out = np.empty(shape, np.result_type(*pairs[0])) if out is None else out
-    step = max(1, -(-shape[0] // count))
-    slices = [slice(i, i + step) for i in range(0, shape[0], step)]
-    return out, [partial(fill, out, pairs, at) for at in slices]
-
-
-def fill(out, pairs, at):
-    """Write some rows of a sum of products."""
-    for i, (a, b) in enumerate(pairs):
-        if i == 0:
-            np.matmul(a[at], b, out=out[at])
-        else:
-            add_product(a[at], b, out[at])
-
-
-def backward_in_parts(program, heads, kinds, count, results, layers=()):
-    """The backward program in parts: `heads` gradients, what was saved, the inputs; `results` are kinds.
-
-    `layers` maps numbers of results to `flatten`: these are weights' gradients, whose two factors the program returns
-    instead, behind all results.
-    """
-    layers = dict(layers)
+def backward_in_parts(program, heads, kinds, count, results):
+    """The backward program in parts: `heads` gradients, what was saved, the inputs; `results` are kinds."""
 
     def run(*arrays, **into):
         given = cut(arrays[:heads], [PART] * heads, count)
         inputs = cut(arrays[heads + 1 :], kinds, count)
         parts = list(zip(given, arrays[heads], inputs))
         found = list(zip(*spread(lambda part: program(*part[0], *part[1], *part[2]), parts)))
-        made, factors, jobs = found[: len(results)], iter(found[len(results) :]), []
 
         def whole(i):
-            made[i] = joined_parts(made[i], results[i], into.get(f"into_{i}"))
+            terms = found[i]
+            if results[i] is None or results[i] == ALL:
+                return terms[0]
+            return (
+                np.concatenate(terms) if results[i] == PART else added(terms, into.get(f"into_{i}"))
+            )
 
-        for i, flatten in layers.items():
-            out = into.get(f"into_{i}")
-            made[i], more = by_rows(next(factors), next(factors), flatten, out, count)
-            jobs += [(made[i].size, job) for job in more]
-        jobs.sort(key=lambda job: -job[0])
-        jobs = [job for _, job in jobs]
-        jobs += [partial(whole, i) for i in range(len(results)) if i not in layers]
-        large = layers or sum([f[0].size for f in made if f[0] is not None]) >= LARGE
-        (spread if large else map_all)(lambda job: job(), jobs)
-        return tuple(made)
+        numbers = range(len(results))
+        large = sum([f[0].size for f in found if f[0] is not None]) >= LARGE
+        return tuple(spread(whole, numbers) if large else map(whole, numbers))
 
     run.places = {i: f"into_{i}" for i, kind in enumerate(results) if kind == SUM}
     return run
-
-
-def joined_parts(terms, kind, out):
-    """What the parts have found of one result, as one array."""
-    if kind is None or kind == ALL:
-        return terms[0]
-    return np.concatenate(terms) if kind == PART else added(terms, out)
-
-
-def map_all(function, items):
-    """Call `function` on each item."""
-    for item in items:
-        function(item)
 
 
 def added(terms, out):
