@@ -216,7 +216,8 @@ def randint_law(r, n, t, low, high, dtype):
 
 def bernoulli(prob=0.5, shape=None, dtype=None, ctx=None, out=None, **more):
     """Ones with probability `prob`, zeros otherwise."""
-    refuse(not 0 <= prob <= 1, f"bernoulli(prob={prob}): a probability lies between 0 and 1")
+    if not 0 <= prob <= 1:
+        raise MXNetError(f"bernoulli(prob={prob}): a probability lies between 0 and 1")
     return draw(lambda r, n, t, p: r.random(n, t) < p, (prob,), shape, dtype, ctx, out, "fiu", more)
 
 

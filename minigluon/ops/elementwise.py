@@ -149,7 +149,7 @@ def negative(data, /):
 )
 def add_n(*args, num_args=None):
     """The sum of one or more arrays of the same shape and type."""
-    if not args or any(a.shape != args[0].shape for a in args):
+    if len({a.shape for a in args}) != 1:
         raise ValueError("give at least one array, and arrays of one shape only")
     if len(args) == 1:
         return args[0].copy()

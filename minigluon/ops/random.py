@@ -231,7 +231,8 @@ def gamma_law(r, n, t, alpha, beta):
 
 def poisson_law(r, n, t, lam):
     """How many events of rate `lam` fall into one unit of time."""
-    refuse(lam < 0, f"poisson: lam={lam} must not be negative")
+    if wrong(lam < 0):
+        raise MXNetError(f"poisson: lam={lam} must not be negative")
     return r.poisson(lam, n)
 
 
