@@ -185,3 +185,15 @@ def test_shapes_that_are_not_known_are_refused_as_in_mxnet():
     with pytest.raises(mx.MXNetError):
         mx.nd.full((), 1)
     assert mx.nd.full((2, 0), 1).shape == mx.nd.empty((2, 0)).shape == (2, 0)
+
+
+def test_arrays_become_those_of_np_before_np_is_imported():
+    program = """
+import minigluon as mx
+x = mx.nd.ones((2, 3))
+y = x.as_np_ndarray()
+y[0, 0] = 5
+print(type(y).__name__, x[0, 0].asscalar(), y.as_nd_ndarray().shape)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "ndarray 5.0 (2, 3)\n", done.stderr

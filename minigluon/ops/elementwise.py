@@ -2,6 +2,7 @@
 
 # Written from chapters/10_elementwise.ipynb: edit the chapter, then run `minigluon export`.
 
+import importlib
 import math
 import warnings
 
@@ -31,6 +32,7 @@ __all__ = [
     "arctan",
     "arctanh",
     "as_in_context",
+    "as_np_ndarray",
     "astype",
     "away_from_zero",
     "bent",
@@ -778,3 +780,12 @@ NDArray.astype, NDArray.copy, NDArray.copyto = astype, identity, copyto
 NDArray.as_in_context = as_in_context
 NDArray.as_in_ctx = lambda self, ctx: self.as_in_context(ctx)
 NDArray.as_nd_ndarray = lambda self: self
+
+
+def as_np_ndarray(self):
+    """The same memory as an array of `mx.np`, chapter 24, which puts its own function in this place."""
+    importlib.import_module("minigluon.numpy.multiarray")
+    return self.as_np_ndarray()
+
+
+NDArray.as_np_ndarray = as_np_ndarray
