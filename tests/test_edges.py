@@ -77,7 +77,12 @@ def test_memory_makes_no_difference(row, laid_out):
 
 # --- Other types ----------------------------------------------------------------------------------
 
-SINGLE_OR_DOUBLE = ("linalg_", "inverse_or_zero", "_np_solve")  # LAPACK, and MXNet, know no other
+SINGLE_OR_DOUBLE = (
+    "linalg_",
+    "inverse_or_zero",
+    "_np_solve",
+    "_np_svd",
+)  # LAPACK, and MXNet, know no other
 DECREED = {"topk-both", "inverse_or_zero-singular"}  # the row itself is about float64
 OVERFLOWING = {
     "contrib_isinf",

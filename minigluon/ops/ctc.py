@@ -201,7 +201,7 @@ def by_factors(e, norms, states, last, inside, blank):
 def solve(z, states, last, inside, blank):
     """Losses (N,) and their gradient, (T, N, C), for logits z."""
     centred = z - z.max(axis=2, keepdims=True)
-    e = np.exp(centred.astype("float64"))
+    e = np.exp(centred.astype("float64", order="C"))  # written to through a flat view, below
     norms = e.sum(axis=2)
     totals, share, sure = by_factors(e, norms, states, last, inside, blank)
     if not sure.all():

@@ -83,7 +83,12 @@ ROWS = [
     Row("_np_lcm", (I, I.T), {}, np.lcm, ()),
     Row("_np_nan_to_num", (A,), {}, np.nan_to_num),
     Row(
-        "_np_nan_to_num", (np.array([np.nan, np.inf]),), {"nan": 1.0}, np.nan_to_num, (), note="nan"
+        "_np_nan_to_num",
+        (np.array([np.nan, np.inf, -np.inf]),),
+        {"nan": 1.0, "posinf": 2.0, "neginf": -3.0},  # what stands for infinity is else the type's
+        np.nan_to_num,
+        (),
+        note="nan",
     ),
     Row("_np_isposinf", (np.array([np.nan, np.inf, -np.inf]),), {}, np.isposinf, ()),
     Row("_np_isneginf", (np.array([np.nan, np.inf, -np.inf]),), {}, np.isneginf, ()),
