@@ -1,5 +1,7 @@
 """Planted bugs are found with their line, and sound kernels raise no alarm."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -100,3 +102,15 @@ def test_what_is_wrong_is_said(monkeypatch):
     monkeypatch.setattr(cuda_on_cpu.shutil, "which", lambda name: None)
     with pytest.raises(KernelError, match="needs g\\+\\+"):
         cuda_on_cpu.gxx("--version")
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="no /proc to count mappings in")
+@pytest.mark.parametrize("check", [False, True])
+def test_a_launch_gives_its_stacks_back(check):
+    """A process has some 65,000 mappings; a thread that waits needs two."""
+    code = 'extern "C" __global__ void wait(float* x) { __syncthreads(); x[threadIdx.x] = 1; }'
+    kernel, x = RawModule(code=code, check=check).get_function("wait"), np.zeros(1024, np.float32)
+    before = len(Path("/proc/self/maps").read_text().splitlines())
+    kernel((2,), (1024,), (x,))
+    assert (x == 1).all()
+    assert len(Path("/proc/self/maps").read_text().splitlines()) < before + 200

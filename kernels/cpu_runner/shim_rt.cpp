@@ -54,6 +54,9 @@ extern char __ehdr_start[] __attribute__((visibility("hidden"))),
 
 namespace mg {
 constexpr size_t STACK = 256 << 10, REDZONE = 64, ARENA = 256 << 10;
+// A stack and the page before it are two entries in the system's list of mappings, of which a process
+// has some 65,000, and each library of kernels has stacks of its own: only so many stay after a launch.
+constexpr size_t KEPT = 32;
 enum { READY, WAIT_BLOCK, WAIT_WARP, DONE };
 struct Fiber {
     char* stack = nullptr;
@@ -130,7 +133,8 @@ enum {
     E_MASK,
     E_SMEM,
     E_ALIGN,
-    E_UB
+    E_UB,
+    E_MEMORY
 };
 static const char* ename[] = {"out-of-bounds global access",
                               "out-of-bounds shared access",
@@ -145,7 +149,8 @@ static const char* ename[] = {"out-of-bounds global access",
                               "bad warp mask",
                               "too much shared memory",
                               "misaligned access",
-                              "undefined behaviour"};
+                              "undefined behaviour",
+                              "no memory for the stack of a thread"};
 static void err(int kind, void* pc, void* pc2, const char* fmt, ...) {
     ++nerr;
     for (auto& e : errs)
@@ -192,16 +197,29 @@ static void fiber_main() {
     to_main(true);
     abort();
 }
+static bool new_stack() {
+    char* s = (char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (s == MAP_FAILED) return false;
+    fibers.push_back({s});
+    freef.push_back((int)fibers.size() - 1);
+    return mprotect(s, 4096, PROT_NONE) == 0;
+}
+static void return_stacks() {
+    while (fibers.size() > KEPT) {
+        munmap(fibers.back().stack, STACK);
+        fibers.pop_back();
+    }
+}
 static void resume(T* t) {
     cur = t;
     if (!t->started) {
         t->started = true;
-        if (freef.empty()) {
-            char* s = (char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE,
-                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-            mprotect(s, 4096, PROT_NONE);
-            fibers.push_back({s});
-            freef.push_back((int)fibers.size() - 1);
+        if (freef.empty() && !new_stack()) {
+            cur = nullptr;
+            abandoned = true;
+            err(E_MEMORY, nullptr, nullptr, "%zu threads have one", fibers.size());
+            return;
         }
         t->fiber = freef.back();
         freef.pop_back();
@@ -839,6 +857,7 @@ static int launch(void (*entry)(void**), void** args, const uint32_t* cfg, const
             report += b;
         }
 #endif
+    return_stacks();
     snprintf(out, outn, "%s", report.c_str());
     return nerr;
 }
