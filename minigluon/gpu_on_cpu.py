@@ -113,6 +113,8 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         x = x if isinstance(x.base, PinnedMemoryPointer) else x.copy()
         (stream or get_current_stream()).do(lambda: np.copyto(self.x, x))
 
+    # --- The array --------------------------------------------------------------------------------
+
     def __array__(self, *_, **__):
         raise TypeError(
             "Implicit conversion to a NumPy array is not allowed. "

@@ -48,6 +48,8 @@ class DataParallelExecutorGroup:
         self._module, self.workload = module, workload
         self.shared_data_arrays = shared_group.shared_data_arrays if shared_group else self._data()
 
+    # --- Code -------------------------------------------------------------------------------------
+
     @classmethod
     def of(cls, module):
         """The group of a module that has its memory."""

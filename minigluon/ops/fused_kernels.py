@@ -101,6 +101,8 @@ class FusedWriter(Writer):
         """The name of the function that multiplies, whatever the size."""
         return self.bound("matmul", matmul)
 
+    # --- Code: runs -------------------------------------------------------------------------------
+
     def runs(self):
         """The calls in their order, in lists: those of a run together, the others alone."""
         found, open_run = [], []

@@ -269,6 +269,8 @@ class Captured:
         self.runs[key] = []
         return out
 
+    # --- Code: a program --------------------------------------------------------------------------
+
     def captured(self, arrays):
         """A new run for such arrays."""
         fixed = arrays[self.data :]

@@ -308,6 +308,8 @@ class BaseConvRNNCell(GatedCell):
         )
         self._state_shape = (0, *first.infer_shape(data=input_shape)[1][0][1:])
 
+    # --- Code -------------------------------------------------------------------------------------
+
     @property
     def state_info(self):
         """Shape and layout of each state; the batch is 0."""
