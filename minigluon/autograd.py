@@ -121,9 +121,8 @@ class State(threading.local):
 
 
 state = State()
-recorders = (
-    set()
-)  # the threads that record: one that ended meanwhile costs the others time, no more
+# The threads that record: one that ended meanwhile costs the others time, no more.
+recorders = set()
 
 
 def switch_recording(on):

@@ -104,8 +104,6 @@ def whole(shape):
 
 
 # By the names of the functions below: a law, and parameters at which it is just a method of the generator.
-
-
 LAWS = {
     "uniform": (laws.uniform_law, (0, 1), np.random.Generator.random),
     "normal": (laws.normal_law, (0, 1), np.random.Generator.standard_normal),

@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import struct
-import sys
 from contextlib import suppress
 
 import numpy as np
@@ -51,6 +50,7 @@ __all__ = [
     "replace_file",
     "require_sizes",
     "save",
+    "zero_is_a_size",
     "zeros",
 ]
 
@@ -329,18 +329,16 @@ def load_frombuffer(buf):
 
 # --- Arrays of every storage ----------------------------------------------------------------------
 
+zero_is_a_size = [lambda: False]  # the last one tells; the chapter on mx.np adds its switch
+
 
 def require_sizes(name, shape, unknown=(0,)):
     """Refuse a shape that MXNet reads as one not known yet: `()`, or with one of `unknown` in it."""
     if type(shape) is tuple and shape and 0 not in shape:
         return
-    scope = sys.modules.get(
-        "minigluon.numpy.scope"
-    )  # a later chapter's; absent, nothing is switched
     shape = ndarray.sizes(shape)
-    if (scope is None or not scope.is_np_shape()) and (
-        shape == () or not {*unknown}.isdisjoint(shape)
-    ):
+    unclear = shape == () or not {*unknown}.isdisjoint(shape)
+    if unclear and not zero_is_a_size[-1]():
         raise MXNetError(
             f"{name}: the shape {shape} is not known completely, as 0 stands for an unknown size; "
             "within mx.np_shape() it is a size like others"

@@ -6,6 +6,8 @@ import functools
 import inspect
 import threading
 
+from minigluon.ndarray.utils import zero_is_a_size
+
 __all__ = [
     "Scope",
     "Switch",
@@ -43,6 +45,9 @@ def is_np_array():
 def is_np_shape():
     """Whether shapes are read as NumPy reads them: 0 is a size, -1 is unknown."""
     return scope.shape
+
+
+zero_is_a_size.append(is_np_shape)
 
 
 def set_np_shape(active):
