@@ -427,66 +427,6 @@ def backward(heads, head_grads=None, retain_graph=False, train_mode=True):
         leaf.fresh = leaf.fresh or leaf.req != "null"
 
 
-def holders(grad, g):
-    """How many references there are to the array of `grad`, and to `g`."""
-    old = grad._data
-    return getrefcount(old), getrefcount(g)
-
-
-def alone():
-    """What `holders` says, called as `backward` calls it, of two arrays that nobody else holds."""
-    found, counts = [(NDArray(np.zeros(1), None), np.zeros(1))], None
-    for grad, g in found:
-        counts = holders(grad, g)
-    return counts
-
-
-ALONE = alone()
-
-
-def places(node):
-    """The memory for the gradient of each parent of the last node, None where there is none to write to."""
-    if type(node) is not Node or not getattr(node.op.rules, "places", None):
-        return None
-    leaves = [p for p in node.parents if p is not None]
-    if len({id(getattr(p, "grad", p)) for p in leaves}) < len(leaves) or any(
-        p.parents for p in leaves
-    ):
-        return None
-    return [None if p is None else own_memory(p) for p in node.parents]
-
-
-def own_memory(leaf):
-    """The raw array of a variable's gradient, if it is to be written and is held by nobody else."""
-    if leaf.req != "write" or type(leaf.grad) is not NDArray:
-        return None
-    found = leaf.grad._data
-    if type(found) is ndarray and found.size < 4096:  # so few are soon copied
-        return None
-    free = found.base is None and found.flags.c_contiguous
-    return found if free and getrefcount(found) == HELD else None
-
-
-def held():
-    """How many references `own_memory` counts to an array that one variable holds."""
-    leaf = Leaf(NDArray(np.zeros(1), None), "write")
-    found = leaf.grad._data
-    return getrefcount(found)
-
-
-HELD = held()
-
-
-def take_over(grad, g):
-    """Let `grad` hold the array `g` in place of its own, if they are alike; else copy it."""
-    old = grad._data
-    like = (type(g), g.shape, g.dtype) == (type(old), old.shape, old.dtype)
-    if like and g.base is None and old.base is None and g.flags.c_contiguous:
-        grad._data = g
-    else:
-        old[...] = g
-
-
 def head_gradients(heads, head_grads):
     """Pairs of node and gradient to start from; raises MXNetError for what was not recorded."""
     heads = [heads] if isinstance(heads, NDArray) else list(heads)
@@ -698,3 +638,66 @@ class Function:
     def _shares(self, gs):
         shares = self.backward(*gs)
         return list(shares) if isinstance(shares, tuple | list) else [shares]
+
+
+# --- For the maintainer: gradients without a copy -------------------------------------------------
+
+
+def holders(grad, g):
+    """How many references there are to the array of `grad`, and to `g`."""
+    old = grad._data
+    return getrefcount(old), getrefcount(g)
+
+
+def alone():
+    """What `holders` says, called as `backward` calls it, of two arrays that nobody else holds."""
+    found, counts = [(NDArray(np.zeros(1), None), np.zeros(1))], None
+    for grad, g in found:
+        counts = holders(grad, g)
+    return counts
+
+
+ALONE = alone()
+
+
+def places(node):
+    """The memory for the gradient of each parent of the last node, None where there is none to write to."""
+    if type(node) is not Node or not getattr(node.op.rules, "places", None):
+        return None
+    leaves = [p for p in node.parents if p is not None]
+    if len({id(getattr(p, "grad", p)) for p in leaves}) < len(leaves) or any(
+        p.parents for p in leaves
+    ):
+        return None
+    return [None if p is None else own_memory(p) for p in node.parents]
+
+
+def own_memory(leaf):
+    """The raw array of a variable's gradient, if it is to be written and is held by nobody else."""
+    if leaf.req != "write" or type(leaf.grad) is not NDArray:
+        return None
+    found = leaf.grad._data
+    if type(found) is ndarray and found.size < 4096:  # so few are soon copied
+        return None
+    free = found.base is None and found.flags.c_contiguous
+    return found if free and getrefcount(found) == HELD else None
+
+
+def held():
+    """How many references `own_memory` counts to an array that one variable holds."""
+    leaf = Leaf(NDArray(np.zeros(1), None), "write")
+    found = leaf.grad._data
+    return getrefcount(found)
+
+
+HELD = held()
+
+
+def take_over(grad, g):
+    """Let `grad` hold the array `g` in place of its own, if they are alike; else copy it."""
+    old = grad._data
+    like = (type(g), g.shape, g.dtype) == (type(old), old.shape, old.dtype)
+    if like and g.base is None and old.base is None and g.flags.c_contiguous:
+        grad._data = g
+    else:
+        old[...] = g

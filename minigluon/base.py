@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 
-# --- Mathematics ----------------------------------------------------------------------------------
+# --- What everything stands on --------------------------------------------------------------------
 
 # log(0) is -inf without a word, as on a GPU and in MXNet: kernels, and reductions inside NumPy, are silent
 warnings.filterwarnings("ignore", ".* encountered in", RuntimeWarning, r"minigluon\b")

@@ -165,6 +165,8 @@ def put(raw, ctx):
         return cupy.asarray(raw)
 
 
+# --- For the maintainer: what a GPU needs of a context --------------------------------------------
+
 ferries = []  # the last one brings page-locked memory to the current GPU: function(cupy, raw)
 busy = []  # functions that wait until nobody needs the numbers of a page-locked array any more
 
@@ -274,7 +276,7 @@ def brought(make, like):
     return there
 
 
-# --- Memory that stays ----------------------------------------------------------------------------
+# --- For the maintainer: memory that stays --------------------------------------------------------
 
 KEPT = 256 << 20  # bytes of freed memory that the process keeps for its next arrays
 
