@@ -37,6 +37,7 @@ MODULES = {
     "mon": "monitor",
     "monitor": "monitor",
     "name": "name",
+    "notebook": "notebook",
     "nd": "ndarray",
     "ndarray": "ndarray",
     "operator": "operator",

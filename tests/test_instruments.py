@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import threading
 
 import pytest
@@ -182,3 +183,81 @@ def test_errors_by_name():
     assert error.error_types["One"] is One and error.error_types["Other"] is Two
     hint = str(error.InternalError("lost"))
     assert hint.startswith("lost\n") and str(error.InternalError(hint)) == hint
+
+
+def records(path):
+    """The records of an event file, their sums checked."""
+    from minigluon.contrib.tensorboard import checked
+
+    data, found = path.read_bytes(), []
+    while data:
+        size = int.from_bytes(data[:8], "little")
+        body = data[12 : 12 + size]
+        assert data[8:12] == checked(data[:8]) and data[12 + size : 16 + size] == checked(body)
+        found.append(body)
+        data = data[16 + size :]
+    return found
+
+
+def test_event_files(tmp_path):
+    from minigluon.contrib import tensorboard
+
+    assert tensorboard.crc32c(b"123456789") == 0xE3069283  # RFC 3720
+    assert [tensorboard.varint(n).hex() for n in (1, 300, -1)] == ["01", "ac02", "ff" * 9 + "01"]
+    callback = tensorboard.LogMetricsCallback(str(tmp_path / "logs"), prefix="eval")
+    metric = mx.metric.CompositeEvalMetric([mx.metric.Loss("a"), mx.metric.Loss("b")])
+    metric.update(None, [nd.array([2.5])])
+    callback(mx.model.BatchEndParam(7, 0, metric, None))
+    callback(mx.model.BatchEndParam(8, 0, None, None))  # without a metric there is nothing to say
+    (path,) = (tmp_path / "logs").iterdir()
+    first, *rest = records(path)
+    assert b"brain.Event:2" in first and len(rest) == 2
+    for body, name in zip(rest, (b"eval-a", b"eval-b")):  # step 7, and the float 2.5 at the end
+        assert b"\x10\x07" in body and b"\x0a\x06" + name in body
+        assert body.endswith(b"\x15\x00\x00\x20\x40")
+
+
+class Table:
+    """As much of a pandas table as the logger uses."""
+
+    def __init__(self):
+        self.columns, self.rows, self.loc = [], [], self
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __setitem__(self, key, value):
+        if isinstance(key, str):
+            self.columns.append(key)
+        else:
+            assert key == len(self.rows) and value.keys() <= {*self.columns}
+            self.rows.append(value)
+
+
+def test_a_logger_of_tables(monkeypatch):
+    from minigluon.notebook import callback
+
+    monkeypatch.setitem(sys.modules, "pandas", type(mx)("pandas"))
+    sys.modules["pandas"].DataFrame = Table
+    logger = callback.PandasLogger(8, frequent=2)
+    data = mx.io.NDArrayIter(nd.ones((32, 3)), nd.zeros(32), 8)
+    graph = mx.sym.SoftmaxOutput(
+        mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=2), name="softmax"
+    )
+    mx.mod.Module(graph).fit(data, data, num_epoch=3, **callback.args_wrapper(logger))
+    assert [len(t) for t in logger.all_dataframes.values()] == [6, 3, 3]
+    for row in logger.train_df.rows:
+        assert row["records_per_sec"] == pytest.approx(8 * row["batches_per_sec"])
+    assert [row["minibatch_count"] for row in logger.train_df.rows] == [0, 2] * 3
+    assert all("accuracy" in row for row in logger.eval_df.rows)
+
+
+def test_missing_libraries_are_named(monkeypatch):
+    from minigluon.notebook import callback
+
+    for library in ("pandas", "bokeh", "bokeh.plotting"):
+        monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        callback.PandasLogger(8)
+    with pytest.raises(ImportError, match="pip install bokeh"):
+        callback.LiveLearningCurve("accuracy")
