@@ -185,10 +185,8 @@ def units(a):
     return a + np.eye(a.shape[-1], dtype=a.dtype) if square else a + a.dtype.type(1)
 
 
-FIRST, SECOND = (
-    24,
-    48,
-)  # sizes to try: divisible by most that one divides by, larger than most kernels
+# sizes to try: divisible by most that one divides by, larger than most kernels
+FIRST, SECOND = 24, 48
 SAME_SHAPE = {  # operators of several arrays, or of other modules, whose output is shaped as the first array
     *("Activation", "LeakyReLU", "Dropout", "softmax", "log_softmax", "softmin", "BatchNorm"),
     *("LayerNorm", "InstanceNorm", "GroupNorm", "L2Normalization", "SoftmaxOutput", "LRN"),
