@@ -622,7 +622,8 @@ class Function:
         ctx = outs[0]._ctx
         raw = [x._data for x in inputs]
         node = Node(self, raw, {}, tuple(o._data for o in outs), parents, ctx)
-        return [NDArray(o._data, ctx, Output(node, i)) for i, o in enumerate(outs)]
+        self._alike = outs[0]._alike  # gradients are of the kind that `forward` has made
+        return [o._alike(NDArray(o._data, ctx, Output(node, i))) for i, o in enumerate(outs)]
 
     # What the tape asks of an operator.
     name = property(lambda self: type(self).__name__)
@@ -632,7 +633,7 @@ class Function:
         """The gradients of all inputs, as raw arrays or NDArrays, like `g`."""
         if isinstance(g[0], NDArray):
             return self._shares(g)
-        shares = self._shares([NDArray(a, current_context()) for a in g])
+        shares = self._shares([self._alike(NDArray(a, current_context())) for a in g])
         return [None if s is None else s._data for s in shares]
 
     def _shares(self, gs):

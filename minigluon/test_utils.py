@@ -1043,14 +1043,15 @@ def get_mnist():
         pictures, labels = MNIST(ROOTS["mnist"], name == "train")[:]
         shape = len(labels), 1, *pictures.shape[1:3]
         found[f"{name}_data"] = pictures.asnumpy().reshape(shape).astype(np.float32) / 255
-        found[f"{name}_label"] = labels.astype(np.int8)
+        found[f"{name}_label"] = np.asarray(labels).astype(np.int8)
     return found
 
 
 def get_mnist_ubyte(path="data"):
     """Put the four files of handwritten digits, unpacked, into a folder."""
     os.makedirs(path, exist_ok=True)
-    for packed, sha1 in MNIST._train + MNIST._test:
+    train, test = (MNIST._train_data, MNIST._train_label), (MNIST._test_data, MNIST._test_label)
+    for packed, sha1 in train + test:
         name = os.path.join(path, packed.removesuffix(".gz"))
         if not os.path.exists(name):
             source = fetched(ROOTS["mnist"], MNIST._namespace, MNIST._mirror, packed, sha1)

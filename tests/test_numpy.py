@@ -575,3 +575,92 @@ def test_shapes_are_learnt_where_f_np_stands_between_layers(hybrid):
         out, places = net(np.ones((n, 4, 5)))
         assert out.shape == (n, 2) and places.shape == (n, 3) and places.dtype == "int64"
     assert net.scale.shape == (4,) and net.first.weight.shape == (6, 5)
+
+
+def picture_file(folder):
+    Image = pytest.importorskip("PIL.Image")
+    path = folder / "picture.png"
+    Image.fromarray(onp.arange(60, dtype="uint8").reshape(4, 5, 3)).save(path)
+    return str(path)
+
+
+def batch_of_pictures(folder):
+    it = mx.image.ImageIter(1, (3, 4, 4), imglist=[[0.0, picture_file(folder)]], path_root="")
+    batch = it.next()
+    return batch.data + batch.label
+
+
+def embedding(folder):
+    path = folder / "vectors.txt"
+    path.write_text("a 1 2 3\nb 4 5 6\n")
+    found = mx.contrib.text.embedding.CustomEmbedding(str(path), " ")
+    found.update_token_vectors("a", np.array([7.0, 8, 9]))
+    both = found.get_vecs_by_tokens(["a", "b"])
+    assert both.tolist() == [[7, 8, 9], [4, 5, 6]]
+    return [found.idx_to_vec, both, found.get_vecs_by_tokens("a")]
+
+
+class Twice(autograd.Function):
+    def forward(self, x):
+        return x * 2
+
+    def backward(self, g):
+        self.kind = type(g)
+        return g * 2
+
+
+def own_function(_):
+    x, twice = np.arange(3.0), Twice()
+    x.attach_grad()
+    with autograd.record():
+        y = twice(x)
+    y.backward()
+    assert twice.kind is np.ndarray and x.grad.tolist() == [2, 2, 2]
+    return [y]
+
+
+MADE = {
+    "imread": lambda f: [mx.image.imread(picture_file(f))],
+    "imresize": lambda f: [mx.image.imresize(mx.image.imread(picture_file(f)), 2, 3)],
+    "center_crop": lambda f: [mx.image.center_crop(mx.image.imread(picture_file(f)), (2, 2))[0]],
+    "ImageIter": batch_of_pictures,
+    "embedding": embedding,
+    "split_and_load": lambda _: gluon.utils.split_and_load(
+        onp.ones((4, 2)), [mx.cpu(0), mx.cpu(1)]
+    ),
+    "Constant": lambda _: [gluon.Constant("c", [1, 2]).value],
+    "Function": own_function,
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_the_package_makes_is_of_the_kind_asked_for(name, tmp_path):
+    assert all(type(a) is np.ndarray for a in MADE[name](tmp_path))
+
+
+def test_split_and_load_keeps_numpys_types_as_mx_np_does():
+    (part,) = gluon.utils.split_and_load(onp.ones(2), [mx.cpu()])
+    assert part.dtype == "float64"
+    npx.reset_np()
+    (part,) = gluon.utils.split_and_load(onp.ones(2), [mx.cpu()])
+    assert part.dtype == onp.float32
+
+
+def test_unknown_sizes_are_minus_one():
+    p = gluon.Parameter("p", shape=(0, 3), allow_deferred_init=True)
+    q = gluon.Parameter("q", shape=(-1, 3), allow_deferred_init=True)
+    for one in (p, q):
+        assert one.shape == (-1, 3)
+        one.initialize()
+        with pytest.raises(gluon.parameter.DeferredInitializationError):
+            one.data()
+        one.shape = (2, 3)
+        one._finish_deferred_init()
+        assert one.data().shape == one.shape == (2, 3)
+    with pytest.raises(ValueError, match=r"\(-1, 3\)"):
+        gluon.Parameter("r", shape=(0, 3)).initialize()
+    dense = gluon.nn.Dense(2)
+    assert repr(dense) == "Dense(-1 -> 2, linear)" and dense.weight.shape == (2, -1)
+    assert "in_channels=-1" in repr(gluon.nn.BatchNorm())
+    npx.reset_np()
+    assert repr(dense) == "Dense(None -> 2, linear)" and dense.weight.shape == (2, 0)

@@ -53,7 +53,8 @@ def digits(tmp_path):
     for name, a in (("images.gz", PIXELS), ("labels.gz", DIGITS.target[:20].astype("uint8"))):
         (tmp_path / name).write_bytes(gzip.compress(idx(a)))
         files.append((name, sha1(tmp_path / name)))
-    return type("Digits", (vision.MNIST,), {"_train": files, "_test": files})
+    names = [f"_{part}_{what}" for part in ("train", "test") for what in ("data", "label")]
+    return type("Digits", (vision.MNIST,), dict(zip(names, files * 2)))
 
 
 def test_mnist(digits, tmp_path):
@@ -120,9 +121,9 @@ def small_cifar(kind, labels, tmp_path):
             member = tarfile.TarInfo(name)
             member.size = records.nbytes
             tar.addfile(member, io.BytesIO(records.tobytes()))
-    found = {"_train": (("train.bin", digest),), "_test": (("test.bin", digest),)}
+    found = {"_train_data": (("train.bin", digest),), "_test_data": (("test.bin", digest),)}
     return type(
-        "Small", (kind,), {**found, "_archive": ("a.tar.gz", sha1(tmp_path / "a.tar.gz"))}
+        "Small", (kind,), {**found, "_archive_file": ("a.tar.gz", sha1(tmp_path / "a.tar.gz"))}
     ), records
 
 
@@ -141,7 +142,7 @@ def test_cifar(tmp_path, fine):
 
 def test_wrong_member(tmp_path):
     Small, _ = small_cifar(vision.CIFAR10, 1, tmp_path)
-    Small._train = (("train.bin", "0" * 40),)
+    Small._train_data = (("train.bin", "0" * 40),)
     with pytest.raises(mx.MXNetError, match="content of train.bin"):
         Small(str(tmp_path))
     assert [p.name for p in tmp_path.iterdir()] == ["a.tar.gz"]
@@ -248,17 +249,43 @@ def test_an_unreadable_record_is_named(tmp_path):
         data[0]
 
 
+def mnist_files(folder):
+    """Files in the format of MNIST, and the class that takes them without asking for their hashes."""
+    digits = DIGITS.target[:20].astype("uint8")
+    parts = {"_train_data": PIXELS, "_train_label": digits}
+    parts |= {"_test_data": PIXELS, "_test_label": digits}
+    names = {part: (getattr(vision.MNIST, part)[0], None) for part in parts}
+    for part, a in parts.items():
+        (folder / names[part][0]).write_bytes(gzip.compress(idx(a)))
+    return type("Mine", (vision.MNIST,), names)
+
+
+def test_digits_with_numpys_arrays(tmp_path):
+    with mx.util.np_array(), mx.util.np_shape():
+        data = mnist_files(tmp_path)(str(tmp_path))
+        x, y = data[3]
+        assert type(x) is type(y) is mx.np.ndarray and y.dtype == "int32" and y.shape == ()
+        some, labels = data[2:5]
+        assert some.shape == (3, 8, 8, 1) and labels.tolist() == DIGITS.target[2:5].tolist()
+        for workers in (0, 1):
+            x, y = next(iter(mx.gluon.data.DataLoader(data, 4, num_workers=workers)))
+            assert type(y) is mx.np.ndarray and y.dtype == "int32" and y.shape == (4,)
+
+
+def test_a_subclass_may_read_other_files(tmp_path):
+    class Mine(vision.MNIST):
+        def _get_data(self):
+            name = (self._train_data if self._train else self._test_data)[0]
+            self._data, self._label = [name], [self._train]
+
+    assert Mine(str(tmp_path))[0] == ("train-images-idx3-ubyte.gz", True)
+    assert Mine(str(tmp_path), train=False)[0] == ("t10k-images-idx3-ubyte.gz", False)
+
+
 def test_digits_for_tutorials(tmp_path, monkeypatch):
     from minigluon import test_utils
 
-    names = [
-        [(name, None) for name, _ in part] for part in (vision.MNIST._train, vision.MNIST._test)
-    ]
-    for images, labels in names:
-        (tmp_path / images[0]).write_bytes(gzip.compress(idx(PIXELS)))
-        (tmp_path / labels[0]).write_bytes(gzip.compress(idx(DIGITS.target[:20].astype("uint8"))))
-    mine = type("Mine", (vision.MNIST,), dict(zip(("_train", "_test"), names)))
-    mine._train, mine._test = map(tuple, names)
+    mine = mnist_files(tmp_path)
     monkeypatch.setattr(test_utils, "MNIST", mine)
     monkeypatch.setitem(datasets.ROOTS, "mnist", str(tmp_path))
     found = test_utils.get_mnist()

@@ -490,8 +490,7 @@ def complete_shapes(op, args, settings):
         ) from error
     for a, shape in zip(args, found):
         if isinstance(a, Outline) and a.parameter is not None and 0 in a.shape:
-            a.parameter.shape = tuple(shape)
-            a.shape = a.parameter.shape
+            a.shape = a.parameter.shape = tuple(shape)
 
 
 # --- Hybrid blocks --------------------------------------------------------------------------------
@@ -543,7 +542,7 @@ class HybridBlock(Block):
         if isinstance(first, Symbol):
             return self._written(x, *args)
         if isinstance(first, Outline):
-            params = {n: Outline(p.shape, p.dtype, p) for n, p in self._reg_params.items()}
+            params = {n: Outline(p._shape, p.dtype, p) for n, p in self._reg_params.items()}
             return self.hybrid_forward(nd, x, *args, **params)
         if self._active:
             return compiled(self, x, *args)
@@ -657,7 +656,7 @@ def variable_of(parameter):
             )
         parameter._var = sym.var(
             parameter.name,
-            shape=parameter.shape,
+            shape=parameter._shape,
             dtype=parameter.dtype,
             lr_mult=parameter.lr_mult,
             wd_mult=parameter.wd_mult,
@@ -679,7 +678,7 @@ def receive(parameter, data, ctx, cast_dtype, dtype_source):
 
     AssertionError where shape, type or contexts do not fit; nothing is changed.
     """
-    shape = parameter.shape or (0,) * data.ndim
+    shape = parameter._shape or (0,) * data.ndim
     assert len(shape) == data.ndim and all(a in (0, b) for a, b in zip(shape, data.shape)), (
         f"Failed loading Parameter '{parameter.name}' from saved params: shape incompatible "
         f"expected {parameter.shape} vs saved {data.shape}"

@@ -12,7 +12,7 @@ from minigluon import autograd, initializer
 from minigluon.base import MXNetError
 from minigluon.context import Context, cpu, current_context
 from minigluon.ndarray.ndarray import NDArray, real_dtype
-from minigluon.numpy.scope import is_np_array
+from minigluon.numpy.scope import as_asked, is_np_shape, new_array
 from minigluon.symbol.symbol import Symbol
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "fill",
     "fits",
     "known",
+    "noted",
     "reduced",
     "tensor_types",
 ]
@@ -45,6 +46,13 @@ class DeferredInitializationError(MXNetError):
 def known(shape):
     """Whether all sizes of a shape are known."""
     return shape is not None and all(n > 0 for n in shape)
+
+
+def noted(shape):
+    """A shape as it is kept, unknown sizes as 0; with NumPy's shapes a program writes them -1."""
+    if not shape or not is_np_shape():
+        return shape and tuple(shape)
+    return tuple(0 if n == -1 else n for n in shape)
 
 
 def fits(old, new):
@@ -83,7 +91,7 @@ class Parameter:
                 f"but got '{given}'"
             )
         self.name, self.lr_mult, self.wd_mult, self.init = name, lr_mult, wd_mult, init
-        self._shape = (shape,) if isinstance(shape, int) else shape and tuple(shape)
+        self._shape = noted((shape,) if isinstance(shape, int) else shape)
         self._dtype = checked(dtype)
         self._allow_deferred_init, self._differentiable = allow_deferred_init, differentiable
         self._data, self._deferred_init, self._grad_req, self._trainer = None, None, None, None
@@ -98,11 +106,14 @@ class Parameter:
 
     @property
     def shape(self):
-        """Sizes; 0 for those not known yet."""
+        """Sizes; 0 for those not known yet, -1 with NumPy's shapes."""
+        if self._shape and 0 in self._shape and is_np_shape():
+            return tuple(n or -1 for n in self._shape)
         return self._shape
 
     @shape.setter
     def shape(self, new):
+        new = noted(new)
         assert self._shape is None or fits(self._shape, new), (
             f"Expected shape {tuple(new)} is incompatible with given shape {self._shape}."
         )
@@ -168,7 +179,7 @@ class Parameter:
         else:
             raise ValueError(
                 f"Cannot initialize Parameter '{self.name}' because it has invalid shape: "
-                f"{self._shape}. Give all sizes, or allow_deferred_init=True"
+                f"{self.shape}. Give all sizes, or allow_deferred_init=True"
             )
 
     # Making the arrays.
@@ -179,7 +190,7 @@ class Parameter:
             return
         (own, default), contexts, data = self._deferred_init
         assert known(self._shape), (
-            f"Cannot initialize Parameter '{self.name}' because it has invalid shape: {self._shape}"
+            f"Cannot initialize Parameter '{self.name}' because it has invalid shape: {self.shape}"
         )
         if data is None:
             with autograd.pause():
@@ -193,8 +204,8 @@ class Parameter:
         if data.stype != self._stype:
             data = data.tostype(self._stype)
         self._data = [data.copyto(ctx) for ctx in contexts]
-        if is_np_array() and self._stype == "default":
-            self._data = [copy.as_np_ndarray() for copy in self._data]
+        if self._stype == "default":
+            self._data = [as_asked(copy) for copy in self._data]
         for copy in self._data:
             copy._node = None
             self._mark(copy)
@@ -500,7 +511,7 @@ class Constant(Parameter):
     """A named array that is not learnt."""
 
     def __init__(self, name, value):
-        value = value if isinstance(value, NDArray) else nd.array(value)
+        value = value if isinstance(value, NDArray) else new_array(value)
         self.value = value
         super().__init__(
             name,

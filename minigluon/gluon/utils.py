@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from minigluon.gluon.block import HookHandle as Handle
-from minigluon.ndarray.ndarray import NDArray, array
+from minigluon.ndarray.ndarray import NDArray
+from minigluon.numpy.scope import new_array
 
 __all__ = [
     "HookHandle",
@@ -76,7 +77,7 @@ def one_slice(data, axis, begin, end):
 def split_and_load(data, ctx_list, batch_axis=0, even_split=True):
     """The slices of `data`, an NDArray or a NumPy array, each on its own context."""
     if not isinstance(data, NDArray):
-        data = array(data, ctx=ctx_list[0])
+        data = new_array(data, ctx=ctx_list[0])
     slices = split_data(data, len(ctx_list), batch_axis, even_split)
     return [part.as_in_context(ctx) for part, ctx in zip(slices, ctx_list)]
 

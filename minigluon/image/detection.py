@@ -23,6 +23,7 @@ from minigluon.image.image import (
     told,
 )
 from minigluon.ndarray.ndarray import NDArray
+from minigluon.numpy.scope import as_asked
 
 __all__ = [
     "CreateDetAugmenter",
@@ -420,7 +421,8 @@ class ImageDetIter(ImageIter):
     # --- The iterator -----------------------------------------------------------------------------
 
     def _empty(self):
-        return nd.zeros(self.provide_data[0][1]), nd.full(self.provide_label[0][1], -1.0)
+        data, label = self.provide_data[0][1], self.provide_label[0][1]
+        return as_asked(nd.zeros(data)), as_asked(nd.full(label, -1.0))
 
     def _put(self, batch_data, batch_label, i, label, picture):
         """Put a sample into row `i`; how many rows that are, 0 for one that has no valid object."""

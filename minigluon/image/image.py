@@ -15,6 +15,7 @@ from minigluon import ndarray as nd
 from minigluon.base import MXNetError, numeric_types
 from minigluon.io.io import DataBatch, DataIter
 from minigluon.ndarray.ndarray import NDArray, array
+from minigluon.numpy.scope import as_asked
 from minigluon.ops.image import GREY, LIGHT, resized
 from minigluon.recordio import MXIndexedRecordIO, MXRecordIO, unpack
 
@@ -111,7 +112,7 @@ def imdecode(buf, flag=1, to_rgb=1, out=None):
         raise MXNetError(f"imdecode: flag={flag} is not 0 (grey) or 1 (colour)")
     if len(buf) == 0:
         raise MXNetError("imdecode: Input cannot be an empty buffer")
-    made = array(decoded(bytes(buf), flag, to_rgb), dtype="uint8")
+    made = as_asked(array(decoded(bytes(buf), flag, to_rgb), dtype="uint8"))
     if out is None:
         return made
     out[:] = made
@@ -143,7 +144,7 @@ def imresize(src, w, h, interp=1, out=None):
 
 def changed(src, raw):
     """An NDArray of a raw array, on the device of `src`."""
-    return array(raw, ctx=src.context, dtype=raw.dtype)
+    return src._alike(array(raw, ctx=src.context, dtype=raw.dtype))
 
 
 BORDERS = {0: "constant", 1: "edge", 2: "symmetric", 3: "wrap", 4: "reflect"}
@@ -738,7 +739,8 @@ class ImageIter(DataIter):
         return DataBatch([data], [label], pad=pad)
 
     def _empty(self):
-        return nd.zeros(self.provide_data[0][1]), nd.zeros(self.provide_label[0][1])
+        shapes = self.provide_data[0][1], self.provide_label[0][1]
+        return tuple(as_asked(nd.zeros(shape)) for shape in shapes)
 
     def _batchify(self, batch_data, batch_label, start=0):
         """Fill rows from `start` on; the number of rows that are full. StopIteration if none is."""
@@ -818,14 +820,17 @@ def listed(path_imglist, imglist, dtype):
         return None
     labels = [row[:-1] if len(row) > 2 else np.atleast_1d(plain(row[0])) for row in imglist]
     rows = zip(labels, imglist)
-    return {str(n): (array(y, dtype=dtype), row[-1]) for n, (y, row) in enumerate(rows, 1)}
+    return {
+        str(n): (as_asked(array(y, dtype=dtype)), row[-1]) for n, (y, row) in enumerate(rows, 1)
+    }
 
 
 def parsed(line, where, dtype):
     """A line of a list file as (key, (label, path)); ValueError that says `where` for what is none."""
     try:
         number, *labels, path = (word.strip() for word in line.strip().split("\t"))
-        return int(number), (array([float(word) for word in labels], dtype=dtype), path)
+        label = as_asked(array([float(word) for word in labels], dtype=dtype))
+        return int(number), (label, path)
     except ValueError:
         raise ValueError(
             f"{where}: want number, label(s) and path with tabs between, not {line!r}"

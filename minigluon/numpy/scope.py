@@ -3,6 +3,7 @@
 # Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
 
 import functools
+import importlib
 import inspect
 import threading
 
@@ -11,8 +12,10 @@ from minigluon.ndarray.utils import zero_is_a_size
 __all__ = [
     "Scope",
     "Switch",
+    "as_asked",
     "is_np_array",
     "is_np_shape",
+    "new_array",
     "np_array",
     "np_shape",
     "reset_np",
@@ -48,6 +51,17 @@ def is_np_shape():
 
 
 zero_is_a_size.append(is_np_shape)
+
+
+def as_asked(x):
+    """An array that was made by the package itself, as the kind that the program asks for."""
+    return x.as_np_ndarray() if scope.array else x
+
+
+def new_array(data, **settings):
+    """`mx.np.array`, which keeps NumPy's types, where the program asks for it, else `mx.nd.array`."""
+    part = "numpy.multiarray" if scope.array else "ndarray.ndarray"
+    return importlib.import_module(f"minigluon.{part}").array(data, **settings)
 
 
 def set_np_shape(active):

@@ -19,6 +19,7 @@ from minigluon.base import MXNetError
 from minigluon.contrib.text import vocab
 from minigluon.gluon.utils import _get_repo_file_url, download, replace_file
 from minigluon.ndarray.ndarray import NDArray
+from minigluon.numpy.scope import as_asked
 
 __all__ = [
     "CompositeEmbedding",
@@ -112,7 +113,7 @@ class _TokenEmbedding(vocab.Vocabulary):
         self._vec_len = len(rows[0])
         vectors = np.zeros((len(self._idx_to_token), self._vec_len), "float32")
         vectors[len(vectors) - len(rows) :] = rows
-        self._idx_to_vec = nd.array(vectors)
+        self._idx_to_vec = as_asked(nd.array(vectors))
         first = init_unknown_vec(shape=self._vec_len) if unknown is None else nd.array(unknown)
         self._idx_to_vec[0] = first
 
@@ -126,7 +127,7 @@ class _TokenEmbedding(vocab.Vocabulary):
         several = tokens if isinstance(tokens, list) else [tokens]
         known = self._token_to_idx
         found = [known.get(t, known.get(t.lower(), 0) if lower_case_backup else 0) for t in several]
-        vectors = self._idx_to_vec.take(nd.array(found, dtype="int64"))
+        vectors = self._idx_to_vec.take(nd.array(found, dtype="int64"), axis=0)
         return vectors if isinstance(tokens, list) else vectors[0]
 
     def update_token_vectors(self, tokens, new_vectors):

@@ -43,9 +43,7 @@ class _WikiText(_DownloadedDataset):
         name, sha1 = self._files[self._segment]
         path = os.path.join(self._root, name)
         if not os.path.exists(path) or (sha1 and not check_sha1(path, sha1)):
-            taken_out(
-                fetched(self._root, f"gluon/dataset/{self._name}", None, *self._archive), path
-            )
+            taken_out(fetched(self._root, self._name, None, *self._archive), path)
         numbers = self._numbers(path)
         size = (len(numbers) - 1) // self._seq_len * self._seq_len
         self._data, self._label = (

@@ -18,7 +18,7 @@ from minigluon import image, recordio
 from minigluon.base import MXNetError
 from minigluon.gluon.data.dataset import Dataset, RecordFileDataset, _DownloadedDataset
 from minigluon.gluon.utils import _get_repo_file_url, check_sha1, download, replace_file
-from minigluon.ndarray.ndarray import array
+from minigluon.numpy.scope import is_np_array, new_array
 
 __all__ = [
     "CIFAR10",
@@ -33,6 +33,7 @@ __all__ = [
     "ROOTS",
     "data_dir",
     "fetched",
+    "kept",
     "read_idx",
     "taken",
     "unpack",
@@ -94,7 +95,7 @@ def fetched(root, namespace, mirror, filename, sha1):
     path = os.path.join(root, filename)
     if os.path.exists(path) and (sha1 is None or check_sha1(path, sha1)):
         return path
-    sources = [_get_repo_file_url(namespace, filename)]
+    sources = [_get_repo_file_url(f"gluon/dataset/{namespace}", filename)]
     if mirror and "MXNET_GLUON_REPO" not in os.environ:
         sources.insert(0, mirror + filename)
     for i, url in enumerate(sources):
@@ -106,47 +107,46 @@ def fetched(root, namespace, mirror, filename, sha1):
     return path
 
 
+def kept(pictures, labels):
+    """Both as a data set keeps them: labels stay NumPy's, unless the program asks for arrays of `mx.np`."""
+    if is_np_array():
+        labels = new_array(labels, dtype=labels.dtype)
+    return new_array(pictures, dtype="uint8"), labels
+
+
 class MNIST(_DownloadedDataset):
     """Handwritten digits: pictures uint8 (28, 28, 1), labels int32; 60,000 to train, 10,000 to test."""
 
-    _namespace = "gluon/dataset/mnist"
+    _namespace = "mnist"
     _mirror = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-    _train = (
-        ("train-images-idx3-ubyte.gz", "6c95f4b05d2bf285e1bfb0e7960c31bd3b3f8a7d"),
-        ("train-labels-idx1-ubyte.gz", "2a80914081dc54586dbdf242f9805a6b8d2a15fc"),
-    )
-    _test = (
-        ("t10k-images-idx3-ubyte.gz", "c3a25af1f52dad7f726cce8cacb138654b760d48"),
-        ("t10k-labels-idx1-ubyte.gz", "763e7fa3757d93b0cdec073cef058b2004252c17"),
-    )
+    _train_data = ("train-images-idx3-ubyte.gz", "6c95f4b05d2bf285e1bfb0e7960c31bd3b3f8a7d")
+    _train_label = ("train-labels-idx1-ubyte.gz", "2a80914081dc54586dbdf242f9805a6b8d2a15fc")
+    _test_data = ("t10k-images-idx3-ubyte.gz", "c3a25af1f52dad7f726cce8cacb138654b760d48")
+    _test_label = ("t10k-labels-idx1-ubyte.gz", "763e7fa3757d93b0cdec073cef058b2004252c17")
 
     def __init__(self, root=ROOTS["mnist"], train=True, transform=None):
-        self._is_train = train
+        self._train = train
         super().__init__(root, transform)
 
     def _get_data(self):
-        files = self._train if self._is_train else self._test
+        train, test = (self._train_data, self._train_label), (self._test_data, self._test_label)
+        files = train if self._train else test
         paths = [fetched(self._root, self._namespace, self._mirror, *f) for f in files]
         pictures, labels = (read_idx(unpacked(p), n, p) for p, n in zip(paths, (3, 1)))
         if len(pictures) != len(labels):
             raise MXNetError(f"{paths[0]} has {len(pictures)} pictures, {len(labels)} labels")
-        self._data = array(pictures[..., None], dtype="uint8")
-        self._label = labels.astype(np.int32)
+        self._data, self._label = kept(pictures[..., None], labels.astype(np.int32))
 
 
 class FashionMNIST(MNIST):
     """Pieces of clothing, in the format of MNIST."""
 
-    _namespace = "gluon/dataset/fashion-mnist"
+    _namespace = "fashion-mnist"
     _mirror = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-    _train = (
-        ("train-images-idx3-ubyte.gz", "0cf37b0d40ed5169c6b3aba31069a9770ac9043d"),
-        ("train-labels-idx1-ubyte.gz", "236021d52f1e40852b06a4c3008d8de8aef1e40b"),
-    )
-    _test = (
-        ("t10k-images-idx3-ubyte.gz", "626ed6a7c06dd17c0eec72fa3be1740f146a2863"),
-        ("t10k-labels-idx1-ubyte.gz", "17f9ab60e7257a1620f4ad76bbbaf857c3920701"),
-    )
+    _train_data = ("train-images-idx3-ubyte.gz", "0cf37b0d40ed5169c6b3aba31069a9770ac9043d")
+    _train_label = ("train-labels-idx1-ubyte.gz", "236021d52f1e40852b06a4c3008d8de8aef1e40b")
+    _test_data = ("t10k-images-idx3-ubyte.gz", "626ed6a7c06dd17c0eec72fa3be1740f146a2863")
+    _test_label = ("t10k-labels-idx1-ubyte.gz", "17f9ab60e7257a1620f4ad76bbbaf857c3920701")
 
     def __init__(self, root=ROOTS["fashion-mnist"], train=True, transform=None):
         super().__init__(root, train, transform)
@@ -192,20 +192,20 @@ def taken(tar, member, archive, root, wanted):
 class CIFAR10(_DownloadedDataset):
     """Small photographs in ten classes: uint8 (32, 32, 3), labels int32; 50,000 to train, 10,000 to test."""
 
-    _namespace, _mirror = "gluon/dataset/cifar10", "https://www.cs.toronto.edu/~kriz/"
-    _archive = ("cifar-10-binary.tar.gz", "fab780a1e191a7eda0f345501ccd62d20f7ed891")
-    _train = (
+    _namespace, _mirror = "cifar10", "https://www.cs.toronto.edu/~kriz/"
+    _archive_file = ("cifar-10-binary.tar.gz", "fab780a1e191a7eda0f345501ccd62d20f7ed891")
+    _train_data = (
         ("data_batch_1.bin", "aadd24acce27caa71bf4b10992e9e7b2d74c2540"),
         ("data_batch_2.bin", "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795"),
         ("data_batch_3.bin", "1dd00a74ab1d17a6e7d73e185b69dbf31242f295"),
         ("data_batch_4.bin", "aab85764eb3584312d3c7f65fd2fd016e36a258e"),
         ("data_batch_5.bin", "26e2849e66a845b7f1e4614ae70f4889ae604628"),
     )
-    _test = (("test_batch.bin", "67eb016db431130d61cd03c7ad570b013799c88c"),)
+    _test_data = (("test_batch.bin", "67eb016db431130d61cd03c7ad570b013799c88c"),)
     _labels, _which = 1, 0
 
     def __init__(self, root=ROOTS["cifar10"], train=True, transform=None):
-        self._is_train = train
+        self._train = train
         super().__init__(root, transform)
 
     def _read_batch(self, filename):
@@ -224,38 +224,40 @@ class CIFAR10(_DownloadedDataset):
 
         The mirror may have packed the same files in its own way, so there each file is checked, not the archive.
         """
-        path = os.path.join(self._root, self._archive[0])
+        path = os.path.join(self._root, self._archive_file[0])
         if not os.path.exists(path) and "MXNET_GLUON_REPO" not in os.environ:
             with suppress(OSError, RuntimeError, MXNetError):
-                download(self._mirror + self._archive[0], path, retries=1)
+                download(self._mirror + self._archive_file[0], path, retries=1)
         if os.path.exists(path):
             with suppress(MXNetError):
                 return unpack(path, self._root, wanted)
         return unpack(
-            fetched(self._root, self._namespace, None, *self._archive), self._root, wanted
+            fetched(self._root, self._namespace, None, *self._archive_file), self._root, wanted
         )
 
     def _get_data(self):
         here = lambda name: os.path.join(self._root, name)  # noqa: E731
         right = [
-            os.path.exists(here(n)) and check_sha1(here(n), h) for n, h in self._train + self._test
+            os.path.exists(here(n)) and check_sha1(here(n), h)
+            for n, h in self._train_data + self._test_data
         ]
         if not all(right):
-            self._fetch(dict(self._train + self._test))
+            self._fetch(dict(self._train_data + self._test_data))
         parts = [
-            self._read_batch(here(n)) for n, _ in (self._train if self._is_train else self._test)
+            self._read_batch(here(n))
+            for n, _ in (self._train_data if self._train else self._test_data)
         ]
         pictures, labels = (np.concatenate(p) for p in zip(*parts))
-        self._data, self._label = array(pictures, dtype="uint8"), labels
+        self._data, self._label = kept(pictures, labels)
 
 
 class CIFAR100(CIFAR10):
     """Small photographs in 100 classes, or in 20 coarse ones unless `fine_label`."""
 
-    _namespace = "gluon/dataset/cifar100"
-    _archive = ("cifar-100-binary.tar.gz", "a0bb982c76b83111308126cc779a992fa506b90b")
-    _train = (("train.bin", "e207cd2e05b73b1393c74c7f5e7bea451d63e08e"),)
-    _test = (("test.bin", "8fb6623e830365ff53cf14adec797474f5478006"),)
+    _namespace = "cifar100"
+    _archive_file = ("cifar-100-binary.tar.gz", "a0bb982c76b83111308126cc779a992fa506b90b")
+    _train_data = (("train.bin", "e207cd2e05b73b1393c74c7f5e7bea451d63e08e"),)
+    _test_data = (("test.bin", "8fb6623e830365ff53cf14adec797474f5478006"),)
     _labels = 2
 
     def __init__(
