@@ -33,6 +33,7 @@ __all__ = [
     "plain_matmul",
     "pool",
     "spread",
+    "stacked",
 ]
 
 
@@ -159,6 +160,11 @@ def plain_matmul(a, b, out=None):
 
 
 elsewhere = [plain_matmul]  # the last one multiplies arrays that are not NumPy's
+
+
+def stacked(a, b, out=None):
+    """`a @ b` of stacks of matrices, into `out` if it is given."""
+    return (plain_matmul if type(a) is np.ndarray else elsewhere[-1])(a, b, out)
 
 
 def matmul(a, b, out=None):

@@ -278,7 +278,8 @@ class RawKernel:
         shape = self.configuration(grid, block, shared_mem)
         values, names, regions = self.arguments(args)
         order = self.order if order is None else order
-        config = (ctypes.c_uint32 * 9)(*shape, shared_mem, order, int(profile))
+        asked = self.max_dynamic_shared_size_bytes > 49152  # what kernels declare counts as well
+        config = (ctypes.c_uint32 * 9)(*shape, shared_mem, order, profile | asked << 1)
         addresses = (ctypes.c_void_p * (len(values) + 1))(*[v.ctypes.data for v in values])
         out = ctypes.create_string_buffer(BLOB)
         errors = self.library.mg_launch(

@@ -14,6 +14,7 @@ from minigluon import cuda_on_cpu
 __all__ = [
     "ABSENT",
     "BLAS",
+    "BRIEF",
     "CHANGING",
     "Current",
     "Device",
@@ -49,6 +50,7 @@ __all__ = [
     "ndarray",
     "pointers",
     "pool",
+    "refuse_brief",
     "refuse_captured",
     "refuse_mixed",
     "refuse_settings",
@@ -74,11 +76,13 @@ NO_LIKE = frozenset(["full", "ones", "eye", "linspace"])  # `like=` makes NumPy 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     """An array in a memory of its own: it answers NumPy's calls and is never converted silently."""
 
-    def __init__(self, shape, dtype=float, memptr=None):
+    def __init__(self, shape, dtype=float, memptr=None, strides=None):
         if memptr is None:
             self.x = empty(shape, dtype).x
+        elif hasattr(memptr, "of"):  # the `data` of an array
+            self.x = np.lib.stride_tricks.as_strided(memptr.of, shape, strides)
         else:
-            self.x = np.ndarray(shape, dtype, memptr.mem.bytes, memptr.offset)
+            self.x = np.ndarray(shape, dtype, memptr.mem.bytes, memptr.offset, strides)
 
     shape = property(lambda self: self.x.shape)
     dtype = property(lambda self: self.x.dtype)
@@ -96,7 +100,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
     @property
     def data(self):
         """Where the numbers are, as `data.ptr`."""
-        return types.SimpleNamespace(ptr=self.x.ctypes.data)
+        return types.SimpleNamespace(ptr=self.x.ctypes.data, of=self.x)
 
     def get(self):
         """A copy in RAM: the explicit way out."""
@@ -159,6 +163,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         def method(*args, **settings):
             refuse_mixed(name, args)
             refuse_settings(name, settings)
+            refuse_brief(name, [self, *args])
             into = self if name in CHANGING else settings.get("out")
             call = lambda: member(*unwrap(args), **unwrap(settings))
             return done(name, call, [self, *args], into)
@@ -169,6 +174,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         refuse_mixed(ufunc.__name__, inputs if method != "at" else inputs[::2])  # places may mix
         if method in ("accumulate", "reduce") and ufunc not in (np.add, np.multiply):
             raise NotImplementedError(f"`cupy_{ufunc.__name__}.{method}` is not supported yet")
+        if method == "at" and isinstance(inputs[1], tuple):
+            raise TypeError("operand type(s) all returned NotImplemented from __array_ufunc__")
+        refuse_brief(method if method in BRIEF else ufunc.__name__, inputs)
         into = inputs[0] if method == "at" else settings.get("out")
         call = lambda: getattr(ufunc, method)(*unwrap(inputs), **unwrap(settings))
         return done(ufunc.__name__, call, inputs, into)
@@ -181,6 +189,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         if func.__name__ not in ("array", "asarray"):  # which bring an array over, with `like=`
             refuse_mixed(func.__name__, args)
         refuse_settings(func.__name__, settings)
+        refuse_brief(func.__name__, args)
+        if (
+            func.__name__ == "sliding_window_view"
+        ):  # CuPy looks at sizes that it has sent to the card
+            refuse_captured("synchronous API calls")
         into = args[0] if func.__name__ in CHANGING else settings.get("out")
         call = lambda: func(*unwrap(args), **unwrap(settings))
         return done(func.__name__, call, args, into)
@@ -214,6 +227,19 @@ def refuse_settings(name, settings):
     for key in settings:
         if key in UNKNOWN and name != "copyto" or (name, key) == ("take", "mode"):
             raise TypeError(f"{name}() got an unexpected keyword argument {key!r}")
+
+
+BRIEF = (
+    "at sort argsort partition argpartition cumsum cumprod reduceat histogram where tril triu round"
+)
+BRIEF = frozenset(BRIEF.split())  # calls that fail in bfloat16, or make float32 of it
+
+
+def refuse_brief(name, args):
+    """TypeError for what CuPy does not do with bfloat16."""
+    brief = [a for a in flat(args) if a.dtype.name == "bfloat16"]
+    if brief and (name in BRIEF or (name == "matmul" and max(a.ndim for a in brief) > 2)):
+        raise TypeError(f"{name}: Unsupported dtype (bfloat16)")
 
 
 def refuse_mixed(name, args):

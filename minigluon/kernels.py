@@ -2,7 +2,7 @@
 
 # Written from chapters/93_kernels.ipynb: edit the chapter, then run `minigluon export`.
 
-from functools import wraps
+from functools import partial, wraps
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from minigluon.context import cupy_or_none
 __all__ = [
     "Kernels",
     "MORE",
+    "OWN",
     "SHARED",
     "STORED",
     "VECTORS",
@@ -21,8 +22,11 @@ __all__ = [
     "dense",
     "fits",
     "flag",
+    "in_float32",
+    "is_brief",
     "row_launch",
     "stored",
+    "wider",
     "width",
 ]
 
@@ -30,7 +34,8 @@ __all__ = [
 # --- Code: from a file to a call ------------------------------------------------------------------
 
 SHARED = 49152  # bytes of shared memory that a block gets without asking
-MORE = 98304  # and with asking, on every card since 2018
+OWN = 4096  # of which a kernel declares less than this for itself, if a launch adds to it
+MORE = 98304  # bytes that a launch adds with asking, on every card since the A100 of 2020
 
 
 class Kernels:
@@ -53,7 +58,7 @@ class Kernels:
         cupy = cupy_or_none()
         key = cupy.__name__, cupy.cuda.Device().id, name
         kernel = self.loaded.get(key) or self.load(cupy, key, name)
-        if shared > SHARED and kernel.max_dynamic_shared_size_bytes < MORE:
+        if shared > SHARED - OWN and kernel.max_dynamic_shared_size_bytes < MORE:
             kernel.max_dynamic_shared_size_bytes = MORE
         kernel(grid, block, args, shared_mem=shared)
 
@@ -107,8 +112,9 @@ def chosen(plain, function, op):
             out = function(*arrays, **{**op.defaults, **settings})
             if out is not NotImplemented:
                 return out
-        return plain(*arrays, **settings)
+        return kernel.plain(*arrays, **settings)
 
+    kernel.plain = plain
     return kernel
 
 
@@ -155,3 +161,28 @@ def fits(data, axis):
         return None
     cols = data.shape[-1]
     return kind, data.size // cols, cols
+
+
+def in_float32(op):
+    """Let `op` compute with bfloat16 on a GPU in float32; its results are bfloat16 again."""
+    for face in {op, *getattr(op, "revealing", ())}:
+        last = face  # kernels for types that they know come before
+        kernel, name = face.kernel, "kernel"
+        while hasattr(kernel, "plain"):
+            last, kernel, name = kernel, kernel.plain, "plain"
+        setattr(last, name, chosen(kernel, partial(wider, kernel), face))
+
+
+def wider(plain, *arrays, **settings):
+    """What `plain` makes of arrays of bfloat16 in float32; NotImplemented if there are none."""
+    if not any(is_brief(a) for a in arrays):
+        return NotImplemented
+    out = plain(*[a.astype("float32") if is_brief(a) else a for a in arrays], **settings)
+    brief = next(a.dtype for a in arrays if is_brief(a))
+    back = lambda a: a.astype(brief) if getattr(a, "dtype", None) == "float32" else a
+    return tuple(map(back, out)) if isinstance(out, tuple) else back(out)
+
+
+def is_brief(a):
+    """Whether it is an array of bfloat16."""
+    return a is not None and a.dtype.name == "bfloat16"

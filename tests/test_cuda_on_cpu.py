@@ -94,6 +94,22 @@ def test_arguments_and_launches_that_a_gpu_would_misread():
         kernel((1,), (1,), (x, y, n), shared_mem=60000)
 
 
+def test_shared_memory_that_a_kernel_declares_counts_as_well():
+    code = """extern "C" __global__ void k(float* x) {
+    extern __shared__ float room[];
+    __shared__ float own[32];
+    own[threadIdx.x] = room[threadIdx.x] = 1.f;
+    x[threadIdx.x] = own[threadIdx.x] + room[threadIdx.x];
+}"""
+    kernel, x = RawModule(code=code).get_function("k"), np.zeros(32, np.float32)
+    kernel((1,), (32,), (x,), shared_mem=49152 - 128)
+    with pytest.raises(KernelError, match="too much shared memory: 49156 bytes, 49028 of them"):
+        kernel((1,), (32,), (x,), shared_mem=49152 - 124)
+    kernel.max_dynamic_shared_size_bytes = 65536
+    kernel((1,), (32,), (x,), shared_mem=65536)
+    assert x.tolist() == [2] * 32
+
+
 def test_what_is_wrong_is_said(monkeypatch):
     with pytest.raises(KernelError, match="does not compile"):
         run("y[i] = fminf(x[i], INFINITY);")  # NVRTC does not know INFINITY either

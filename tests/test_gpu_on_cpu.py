@@ -11,6 +11,10 @@ import minigluon as mx
 from minigluon import context, gpu_on_cpu
 from minigluon.context import OutOfMemory, gpu_memory_info, num_gpus
 from minigluon.gluon.data import pinned
+from minigluon.op import operators
+from minigluon.ops.indexing import add_at
+from tests.cases import ROWS
+from tests.standins import wrap
 
 
 @pytest.fixture
@@ -33,7 +37,17 @@ REFUSED = {  # what a GPU's array does not do, and what it says
     "two memories in an assignment": (lambda x: x.__setitem__(0, X[0]), "Unsupported type"),
     "a function that CuPy lacks": (lambda x: np.insert(x, 0, 1), "no insert"),
     "a setting that CuPy lacks": (lambda x: np.take(x, 0, mode="clip"), "mode"),
+    "places in a tuple": (lambda x: np.add.at(x, (slice(None), [0, 1]), 1), "NotImplemented"),
+    "a sort of bfloat16": (lambda x: np.sort(brief(x)), "bfloat16"),
+    "a choice of bfloat16": (lambda x: np.where(x > 0, brief(x), 0), "bfloat16"),
+    "a running sum of bfloat16": (lambda x: brief(x).cumsum(), "bfloat16"),
+    "stacks of bfloat16": (lambda x: brief(x)[None] @ brief(x.T)[None], "bfloat16"),
 }
+
+
+def brief(x):
+    """`x` in bfloat16."""
+    return x.astype(pytest.importorskip("ml_dtypes").bfloat16)
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -60,6 +74,33 @@ def test_what_is_allowed():
     for refused in (np.maximum.accumulate, np.maximum.reduce):
         with pytest.raises(NotImplementedError):
             refused(x)
+
+
+BRIEFLY = """BilinearSampler SequenceMask argsort batch_dot box_encode cumsum gather gather_nd im2col col2im modulo
+scatter scatter_like sort take topk triangle where conv_data Convolution interleaved_matmul_selfatt_qk untake"""
+ASKED = [r for r in ROWS if r.op.removeprefix("contrib_") in BRIEFLY.split()]
+
+
+@pytest.mark.parametrize("row", ASKED, ids=[r.id for r in ASKED])
+def test_what_cupy_lacks_in_bfloat16_is_done_otherwise(row, gpu):
+    dtype = pytest.importorskip("ml_dtypes", reason="no ml_dtypes: no bfloat16").bfloat16
+    arrays = [a.astype(dtype) if getattr(a, "dtype", None) == "float64" else a for a in row.arrays]
+    op = operators[row.op]
+    want, got = op(*arrays, **row.settings), op(*map(wrap, arrays), **row.settings)
+    for w, g in zip(*[v if isinstance(v, tuple | list) else [v] for v in (want, got)]):
+        assert isinstance(g, gpu_on_cpu.ndarray) and g.shape == w.shape
+        assert g.dtype == w.dtype or {g.dtype.name, w.dtype.name} == {"bfloat16", "float32"}
+        np.testing.assert_allclose(*[v.astype("float32") for v in (g.get(), w)], 3e-2, 3e-2)
+
+
+def test_places_that_cupy_would_not_count():
+    for key in ((1, [0, 2, 0]), ([True, False], slice(1, None)), (..., np.array([2, 2]))):
+        for dtype in ("float32", "int8", "bool"):
+            want = np.zeros((2, 3), dtype)
+            np.add.at(want, key, np.ones(1, dtype))
+            got = wrap(np.zeros((2, 3), dtype))
+            add_at(got, key, wrap(np.ones(1, dtype)))
+            np.testing.assert_array_equal(got.get(), want)
 
 
 def test_arrays_go_there_and_back(gpu):

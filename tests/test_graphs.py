@@ -9,6 +9,7 @@ import pytest
 import minigluon as mx
 import minigluon.ops
 from minigluon import autograd, context, cuda_on_cpu, gluon, gpu_on_cpu
+from minigluon.cores import stacked
 from minigluon.cuda_on_cpu import available
 from minigluon.gluon import nn, rnn
 from minigluon.kernels import Kernels
@@ -525,6 +526,23 @@ def test_a_product_of_matrices_that_lie_anyhow(sizes, dtype, check, monkeypatch)
     compare(graphs.multiplied(wrap(a[0, 0]), wrap(b[0, 0]), out), want[0, 0], a.dtype)
     flat = wrap(np.zeros(m * n + 1, a.dtype))[1:].reshape(m, n)  # nothing to load four numbers from
     compare(graphs.multiplied(wrap(a[0, 0]), wrap(b[0, 0]), flat), want[0, 0], a.dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("tall", [0, 1 << 24], ids=["one by one", "together"])
+def test_stacks_of_halves(tall, dtype, monkeypatch):
+    """By the kernel or matrix by matrix, never as CuPy does it: in float32, or not at all."""
+    monkeypatch.setattr(graphs, "TALL", tall)
+    a, b = random(2, 3, 5, 7, dtype=dtype), random(3, 7, 4, dtype=dtype)
+    want = a.astype("float32") @ b.astype("float32")
+    compare(stacked(wrap(a), wrap(b)), want.astype(a.dtype), a.dtype)
+    out = wrap(np.zeros((2, 3, 5, 4), a.dtype))
+    assert stacked(wrap(a), wrap(b), out) is out
+    compare(out, want.astype(a.dtype), a.dtype)
+    many = random(5, 2, 2, dtype=dtype)
+    monkeypatch.setattr(graphs, "MOST_BLOCKS", 2)
+    want = (many.astype("float32") @ many.astype("float32")).astype(a.dtype)
+    compare(stacked(wrap(many), wrap(many)), want, a.dtype)
 
 
 def lie(v, turned):

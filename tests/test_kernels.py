@@ -61,6 +61,7 @@ CASES = {
     "softmax half": ("softmax", lambda: [random(9, 40, dtype="float16")], {}),
     "softmax bf16": ("softmax", lambda: [random(9, 41, dtype="bfloat16")], {}),
     "softmax long": ("softmax", lambda: [random(2, 25001)], {}),
+    "softmax of 48 KiB": ("softmax", lambda: [random(1, 12288)], {}),
     "softmax strided": ("softmax", lambda: [random(7, 5).T], {}),
     "log_softmax": ("log_softmax", lambda: [random(4, 3, 7, scale=9)], {"axis": 2}),
     "softmax_back odd": ("softmax_back", lambda: [random(5, 33), softmaxed(5, 33)], {}),
@@ -128,6 +129,7 @@ def batch_back(*shape, axis=1, dtype="float32", mode=1.0):
 CASES |= {
     "layer odd": ("LayerNorm", lambda: norm_arrays(5, 33, channels=33), {}),
     "layer wide": ("LayerNorm", lambda: norm_arrays(2, 1300, channels=1300), {"eps": 1e-3}),
+    "layer of 48 KiB": ("LayerNorm", lambda: norm_arrays(1, 12288, channels=12288), {}),
     "layer half": ("LayerNorm", lambda: norm_arrays(3, 40, channels=40, dtype="float16"), {}),
     "layer far": ("LayerNorm", lambda: norm_arrays(3, 40, channels=40, offset=100), {}),
     "instance": ("InstanceNorm", lambda: norm_arrays(2, 3, 4, 5, channels=3), {}),

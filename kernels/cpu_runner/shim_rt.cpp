@@ -96,7 +96,8 @@ static void (*k_entry)(void**);
 static void** k_args;
 static bool abandoned;
 static char* arena;
-static size_t arena_used, dyn_bytes;
+static size_t arena_used, dyn_bytes, static_bytes;
+static bool asked;  // for more than a block gets without asking: 48 KiB, whoever declares them
 static int nslots;
 static unsigned block_lin;
 struct Region {
@@ -394,8 +395,10 @@ void* smem(Slot& s, size_t n, size_t elem, const char* name) {
         v.off = arena_used;
         v.live = true;
         arena_used += n;
-        if (arena_used > ARENA) {
-            err(E_SMEM, nullptr, nullptr, "%zu bytes", arena_used);
+        static_bytes += n;
+        if (arena_used > ARENA || (!asked && dyn_bytes + static_bytes > 49152)) {
+            err(E_SMEM, nullptr, nullptr, "%zu bytes, %zu of them dynamic", dyn_bytes + static_bytes,
+                dyn_bytes);
             abandon();
         }
         memset(arena + v.off, 0xff,
@@ -719,7 +722,7 @@ static void run_block(const std::vector<unsigned>& ord) {
     acc[0] = 0;
     acc[1] = 1;
     acc[2] = 0;
-    arena_used = 0;
+    arena_used = static_bytes = 0;
     for (auto& v : svars) v.live = false;
     for (auto& c : cps) c.n = c.group = 0;
 #ifdef MG_CHECK
@@ -728,7 +731,7 @@ static void run_block(const std::vector<unsigned>& ord) {
     last = nullptr;
     acquired.clear();
 #endif
-    arena_used = 0;
+    arena_used = static_bytes = 0;
     dyn_off = 0;
     if (dyn_bytes) {
         memset(arena, 0xff, dyn_bytes);
@@ -780,6 +783,7 @@ static int launch(void (*entry)(void**), void** args, const uint32_t* cfg, const
     g_gdim = dim3(cfg[0], cfg[1], cfg[2]);
     g_bdim = dim3(cfg[3], cfg[4], cfg[5]);
     dyn_bytes = cfg[6];
+    asked = cfg[8] & 2;
     unsigned n = cfg[3] * cfg[4] * cfg[5], nw = (n + 31) / 32;
     int order = (int)cfg[7];
     rng = cfg[7] * 2654435761u | 1;
@@ -816,7 +820,7 @@ static int launch(void (*entry)(void**), void** args, const uint32_t* cfg, const
         bool un = arr[4 * i + 3];
         for (size_t k = 0; k <= arr[4 * i + 1] / arr[4 * i + 2]; ++k) cells[c0 + k].init = !un;
     }
-    prof = cfg[8];
+    prof = cfg[8] & 1;
     pcid.clear();
     prs.clear();
     pcs.clear();

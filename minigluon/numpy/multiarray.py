@@ -13,6 +13,7 @@ from minigluon import autograd, ops
 from minigluon.autograd import writable
 from minigluon.base import MXNetError
 from minigluon.context import Context, put
+from minigluon.cores import stacked
 from minigluon.ndarray.ndarray import ArgumentError, NDArray, place, real_dtype, sizes
 from minigluon.op import KINDS, BadValue, interpreters, operator, operators, summary
 from minigluon.ops.indexing import alone, scatter
@@ -614,7 +615,7 @@ def np_matmul(a, b, /):
     """Matrix products over the last two axes; both arrays have them, the other axes broadcast."""
     if a.ndim < 2 or b.ndim < 2:
         raise ValueError("both have at least two axes here: matmul makes matrices of vectors")
-    return onp.matmul(a, b)
+    return stacked(a, b)
 
 
 def spelled_out(subscripts):

@@ -5,6 +5,7 @@
 import numpy as np
 
 from minigluon.autograd import zeros_like
+from minigluon.cores import stacked
 from minigluon.op import operator
 from minigluon.ops.linalg import batch_dot
 
@@ -91,7 +92,7 @@ def scores(q, k):
         raise ValueError(
             f"queries {q.shape} and keys {k.shape}, (batch·heads, length, d), differ in more than length"
         )
-    return contrib_div_sqrt_dim.kernel(q) @ k.swapaxes(1, 2)
+    return stacked(contrib_div_sqrt_dim.kernel(q), k.swapaxes(1, 2))
 
 
 def score_gradients(g, q, k):
@@ -107,7 +108,7 @@ def answers(attention, v, heads):
             f"attention {attention.shape} does not fit the values {v.shape}: "
             f"it must be ({v.shape[0]}, queries, {v.shape[1]})"
         )
-    return weave.kernel(attention @ v, heads=heads)
+    return weave.kernel(stacked(attention, v), heads=heads)
 
 
 def answer_gradients(g, attention, v, heads):

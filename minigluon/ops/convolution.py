@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from minigluon.base import MXNetError
-from minigluon.cores import alone, spread
+from minigluon.cores import alone, spread, stacked
 from minigluon.op import operator
 from minigluon.ops.pieces import overlaid, places, seen_through
 from minigluon.ops.reduce import broadcast_along, sum
@@ -228,7 +228,7 @@ def product(data, weight, kernel, stride, dilate, pad, groups, bias=None):
             c = columns(crosswise(data[part]), *one_more(*settings), 1)[0, 0]
             y[part, 0] = lengthwise(w[0] @ c, part.stop - part.start)
         else:
-            np.matmul(w, columns(data[part], *settings, groups), out=y[part])
+            stacked(w, columns(data[part], *settings, groups), y[part])
         if bias is not None:
             y[part] += bias.reshape(groups, -1, 1)
 
@@ -281,7 +281,7 @@ def correlation(data, inputs, kernel, stride, dilate, pad, groups):
             c = columns(crosswise(inputs[part]), *one_more(*settings), 1)[0, 0]
             return crosswise(g[part, 0]).reshape(f, -1) @ c.T
         c = columns(inputs[part], *settings, groups)
-        return (g[part] @ c.swapaxes(2, 3)).sum(0)
+        return stacked(g[part], c.swapaxes(2, 3)).sum(0)
 
     return added_up(shared_out(share, batches(data, numbers), numbers), shape)
 

@@ -15,7 +15,7 @@ from minigluon.context import allocate, capture, cupy_or_none
 from minigluon.cores import elsewhere, plain_matmul
 from minigluon.kernels import STORED, Kernels, cuda, dense, flag, stored
 from minigluon.ops.linalg import batch_dot, dot, dot_left, dot_right, left_matrix, right_matrix
-from minigluon.ops.product_kernels import convolutions
+from minigluon.ops.product_kernels import HALVES, convolutions
 from minigluon.symbol.hybrid import calls, keepers
 from minigluon.symbol.symbol import states_of
 
@@ -26,8 +26,11 @@ __all__ = [
     "LARGE",
     "Lease",
     "MOST",
+    "MOST_BLOCKS",
     "PLACED",
     "Run",
+    "TALL",
+    "alike",
     "alone",
     "apart",
     "capturing",
@@ -45,6 +48,7 @@ __all__ = [
     "products",
     "right",
     "settled",
+    "stack_of_halves",
     "turned",
 ]
 
@@ -60,8 +64,9 @@ LARGE = 1 << 27  # multiplications from which a call of cuBLAS is worth its laun
 
 def multiplied(a, b, out=None):
     """`a @ b` of matrices or stacks of them on a GPU, however they lie, without cuBLAS; RuntimeError if they do not suit."""
+    a, b = alike(a, b)
     (*stack, m, k), n, kind = a.shape, b.shape[-1], stored(a, b)
-    if kind is None or b.shape != (*stack, k, n):
+    if kind is None or b.shape != (*stack, k, n) or m > 64 * MOST_BLOCKS:
         raise RuntimeError(
             f"no kernel multiplies {a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)}"
         )
@@ -77,9 +82,28 @@ def multiplied(a, b, out=None):
     return laid(kind, y, a.reshape(count, m, k), b.reshape(count, k, n))
 
 
+MOST_BLOCKS = 65535  # along the second and third axis of a grid
+
+
+def alike(a, b):
+    """Matrices or stacks of them with the same axes before the last two."""
+    if min(a.ndim, b.ndim) < 2:
+        raise RuntimeError("no kernel multiplies vectors")
+    if a.shape[:-2] == b.shape[:-2]:
+        return a, b
+    stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return tuple(np.broadcast_to(x, (*stack, *x.shape[-2:])) for x in (a, b))
+
+
 def laid(kind, y, a, b):
     """Fill `y` with the products of two stacks."""
     (count, m, k), n = a.shape, b.shape[2]
+    if count > MOST_BLOCKS:
+        rest = y.reshape(count, m, n)
+        for i in range(0, count, MOST_BLOCKS):
+            at = slice(i, i + MOST_BLOCKS)
+            laid(kind, rest[at], a[at], b[at])
+        return y
     tiles = -(-n // 64), -(-m // 64)
     parts = max(1, min(132 // (tiles[0] * tiles[1] * count), k // 64))
     span = -(-k // (16 * parts)) * 16
@@ -104,9 +128,30 @@ def lying(a):
     return (a if a.flags.c_contiguous else across, *steps)
 
 
+TALL = 1 << 24  # multiplications of one matrix from which a call for each is better: an estimate
+
+
+def stack_of_halves(a, b, out=None):
+    """`a @ b` of stacks of matrices of half precision."""
+    a, b = alike(a, b)
+    (*stack, m, k), n = a.shape, b.shape[-1]
+    y = np.empty_like(a, shape=(*stack, m, n), order="C") if out is None else out
+    if b.shape[-2] != k or not y.size or not k or not y.flags.c_contiguous or y.dtype != a.dtype:
+        return plain_matmul(a, b, out)
+    whole = y.reshape(-1, m, n), a.reshape(-1, m, k), b.reshape(-1, k, n)
+    if m * k * n < TALL and m <= 64 * MOST_BLOCKS:
+        return laid(stored(a, b), y, *whole[1:])
+    for into, left, right in zip(*whole):
+        plain_matmul(left, right, into)
+    return y
+
+
 def multiplied_or_plain(a, b, out=None):
     """A product on a GPU: by cuBLAS, or in a capture by a kernel."""
-    return (plain_matmul if capture.before is None else multiplied)(a, b, out)
+    if capture.before is not None:
+        return multiplied(a, b, out)
+    halves = min(a.ndim, b.ndim) > 1 and max(a.ndim, b.ndim) > 2 and stored(a, b) in HALVES
+    return (stack_of_halves if halves else plain_matmul)(a, b, out)
 
 
 elsewhere.append(multiplied_or_plain)

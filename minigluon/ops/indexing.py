@@ -16,6 +16,8 @@ __all__ = [
     "NATURAL",
     "Operand",
     "WHOLE",
+    "WIDENED",
+    "add_at",
     "add_rows",
     "alone",
     "at",
@@ -68,8 +70,31 @@ def scatter(data, like, /, key):
     if is_basic(key):
         out[key] = data.reshape(out[key].shape)
     else:
-        np.add.at(out, key, data)
+        add_at(out, key, data)
     return out
+
+
+def add_at(out, key, data):
+    """`np.add.at`, of which CuPy knows one array of places only, and sums in a few types."""
+    if type(out) is np.ndarray:
+        np.add.at(out, key, data)
+        return
+    places = np.arange(out.size, like=out).reshape(out.shape)[key]
+    kind = WIDENED.get(out.dtype.name, out.dtype)
+    sums = out if kind == out.dtype and out.flags.c_contiguous else out.astype(kind, order="C")
+    data = np.broadcast_to(data, places.shape).astype(kind).reshape(-1)
+    np.add.at(sums.reshape(-1), places.reshape(-1), data)
+    if sums is not out:
+        out[...] = sums
+
+
+WIDENED = {
+    "bfloat16": "float32",
+    "bool": "int32",
+    "int8": "int32",
+    "uint8": "int32",
+    "int16": "int32",
+}
 
 
 def is_basic(key):
@@ -333,7 +358,7 @@ def untake(data, like, indices, /, axis=0, mode="clip"):
     if axis == 0 and type(out) is np.ndarray and chosen.size <= len(out) and out[:1].size >= 16:
         add_rows(out, chosen.reshape(-1), data.reshape(-1, *out.shape[1:]))
     else:
-        np.add.at(out, (slice(None),) * axis + (chosen,), data)
+        add_at(out, (slice(None),) * axis + (chosen,), data)
     return out
 
 
@@ -391,7 +416,7 @@ def gather_nd(data, indices, /):
 def scatter_like(data, like, indices, /):
     """Undo `gather_nd`: zeros in the shape of `like`, with `data` added where it came from."""
     out = np.zeros_like(like)
-    np.add.at(out, tuple(indices.astype("int64")), data)
+    add_at(out, tuple(indices.astype("int64")), data)
     return out
 
 

@@ -4,6 +4,7 @@
 
 import numpy as np
 
+from minigluon.cores import stacked
 from minigluon.op import Operand, operator
 from minigluon.ops.reduce import sum
 from minigluon.ops.shape import expand_dims, reshape_like
@@ -146,7 +147,7 @@ def products(a, b, transpose_a, transpose_b):
         raise ValueError(f"the summed axes, of sizes {left[-1]} and {right[-2]}, must agree")
     if transpose_b and type(b) is np.ndarray and a.shape[-2] > 1:
         b = np.ascontiguousarray(b)  # NumPy is almost twice as fast with it, the copy included
-    return a @ b
+    return stacked(a, b)
 
 
 # --- Products of columns --------------------------------------------------------------------------

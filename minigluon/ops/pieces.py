@@ -47,6 +47,7 @@ __all__ = [
     "undiag",
     "unpad",
     "window",
+    "windowed",
     "zipped",
 ]
 
@@ -414,10 +415,21 @@ def seen_through(data, kernel, stride, dilate, pad):
         data[..., *(span(p, p + n) for n, p in zip(inner.shape[2:], pad))] = inner
     spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilate))
     axes = tuple(range(2, data.ndim))
-    seen = np.lib.stride_tricks.sliding_window_view(data, spans, axes)
+    seen = windowed(data, spans, axes)
     seen = seen[..., *(span(None, None, s) for s in (*stride, *dilate))]
     count = len(kernel)
     return seen.transpose(0, 1, *range(2 + count, 2 + 2 * count), *axes)
+
+
+def windowed(data, spans, axes):
+    """A view with axes more: what lies in a window of `spans` at each place. CuPy's own waits for the device."""
+    if type(data) is np.ndarray:
+        return np.lib.stride_tricks.sliding_window_view(data, spans, axes)
+    shape = list(data.shape)
+    for axis, span_ in zip(axes, spans):
+        shape[axis] -= span_ - 1
+    strides = *data.strides, *[data.strides[axis] for axis in axes]
+    return type(data)((*shape, *spans), data.dtype, data.data, strides)
 
 
 def frame(axes, kernel, stride, dilate, pad):
