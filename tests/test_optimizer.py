@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("name", STEPS)
-@pytest.mark.parametrize("size", [0, 1, ops.BLOCK - 1, 3 * ops.BLOCK + 7, ops.LARGE + 3])
+@pytest.mark.parametrize("size", [0, 1, ops.BLOCK // 4 - 1, ops.BLOCK + 7, ops.LARGE + 3])
 def test_blocks_and_threads_change_nothing(name, size, monkeypatch):
     monkeypatch.setattr(ops, "WORKERS", 3)
     step, count = STEPS[name]
@@ -62,6 +63,81 @@ def test_blocks_and_threads_change_nothing(name, size, monkeypatch):
     ops.run([(step, cut, {"lr": 0.1, "wd": 0.01})])
     for a, b in zip(plain, cut):
         np.testing.assert_array_equal(a, b)
+
+
+ACTIONS = {  # what may happen to parameters between two steps, given a trainer and a file of its states
+    "nothing": lambda params, trainer, file: None,
+    "set_data": lambda params, trainer, file: params[0].set_data(params[0].data() * 0.5),
+    "cast": lambda params, trainer, file: [
+        p.cast(to) for p in params for to in ("float64", "float32")
+    ],
+    "reset_ctx": lambda params, trainer, file: [p.reset_ctx(mx.cpu(1)) for p in params],
+    "attach_grad": lambda params, trainer, file: params[1].data().attach_grad(),
+    "held gradient": lambda params, trainer, file: params[0].grad().detach(),
+    "lr_mult": lambda params, trainer, file: setattr(params[0], "lr_mult", 0.5),
+    "wd_mult": lambda params, trainer, file: setattr(params[1], "wd_mult", 3.0),
+    "rate": lambda params, trainer, file: trainer.set_learning_rate(0.03),
+    "no gradient": lambda params, trainer, file: setattr(params[2], "grad_req", "null"),
+    "added gradient": lambda params, trainer, file: setattr(params[2], "grad_req", "add"),
+    "states": lambda params, trainer, file: (trainer.save_states(file), trainer.load_states(file)),
+    "turned": lambda params, trainer, file: turn(params[0].data()),
+    "read": lambda params, trainer, file: [p.data().asnumpy() for p in params],
+}
+
+
+def turn(x):
+    """Let the numbers of an array lie in columns."""
+    x._data = np.asfortranarray(x._data)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("sgd", {}),
+        ("sgd", {"momentum": 0.9}),
+        ("adam", {}),
+        ("adamax", {}),
+        ("nadam", {}),
+        ("lars", {}),
+        ("lamb", {}),
+    ],
+)
+def test_known_arrays_change_nothing(name, settings, action, tmp_path, monkeypatch):
+    found = []
+    for knowing in (True, False):
+        if not knowing:
+            monkeypatch.setattr(optimizer.Stepper, "_again", lambda *_: False)
+        params = [
+            mx.gluon.Parameter(f"p{i}", shape=s) for i, s in enumerate([(70, 60), (3,), (5, 4)])
+        ]
+        rng = np.random.default_rng(0)
+        for p in params:
+            p.initialize(mx.init.Constant(mx.nd.array(rng.normal(size=p.shape))))
+        trainer = mx.gluon.Trainer(params, name, {"learning_rate": 0.1, "wd": 0.01, **settings})
+        for step in range(5):
+            with mx.autograd.record():
+                loss = sum((p.data().square().sum() * (i + 1) for i, p in enumerate(params)))
+            loss.backward()
+            trainer.step(2, ignore_stale_grad=action in ("no gradient", "attach_grad"))
+            if step == 2:
+                kept = ACTIONS[action](params, trainer, str(tmp_path / "states"))
+        found.append([p.data().asnumpy() for p in params])
+        del kept
+    for a, b in zip(*found):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_known_arrays_are_not_looked_at_again():
+    weights = [mx.nd.ones((3, 2)), mx.nd.ones((4,))]
+    update = optimizer.get_updater(optimizer.SGD(learning_rate=0.5, momentum=0.9))
+    for _ in range(3):
+        update([0, 1], weights, weights)
+    (known,) = import_module("minigluon.optimizer.optimizer").known[update.optimizer].values()
+    assert known.same(weights, [update.states[i] for i in (0, 1)])
+    with mx.autograd.record(), pytest.raises(mx.base.MXNetError, match="Inplace"):
+        weights[0].attach_grad()
+        update([0, 1], weights, weights)
 
 
 def test_rows_of_a_dense_table():

@@ -217,10 +217,11 @@ class Trainer:
         """Pairs of number and arrays of the parameters to update; processes must agree on them."""
         learnt, fresh = [], fresh and not (ignore_stale_grad and self._distributed)
         for index, parameter in enumerate(self._params):
-            if parameter.grad_req == "null":
+            if parameter._grad_req == "null":
                 continue
-            rows = parameter._stype != "default"
-            arrays = parameter._data if rows else parameter.list_data()
+            arrays = parameter._data
+            if arrays is None:
+                parameter._check_initialized()
             stale = fresh and [a for a in arrays if type(a._node) is not Leaf or not a._node.fresh]
             if not stale:
                 learnt.append((index, arrays))

@@ -30,6 +30,7 @@ __all__ = [
     "picked",
     "rows_of",
     "sparse_softmax_cross_entropy",
+    "starts",
 ]
 
 
@@ -63,9 +64,11 @@ def sparse_softmax_cross_entropy(data, label, /, axis=-1):
     data: logits; label: whole numbers from 0 to classes - 1, of data's shape without `axis` or with
     size 1 there. The result keeps `axis` with size 1.
     """
+    rows = rows_of(data, axis)
+    if rows is not None and type(label) is np.ndarray:
+        loss = by_rows(rows, class_numbers(data, label), state.recording)
+        return loss.reshape(*data.shape[:-1], 1)
     check_labels(data, label, axis)
-    if rows_of(data, axis) is not None:
-        return by_rows(data, class_numbers(data, label), state.recording)
     where = at(data, label, axis, "clip")
     shifted = data - data.max(axis=axis, keepdims=True)
     picked = shifted[where]
@@ -82,48 +85,65 @@ def rows_of(data, axis):
 
 
 def class_numbers(data, label):
-    """The label of each row of `data` as the number of a class, one behind the other."""
-    found = label.astype(np.intp).reshape(data.size // data.shape[-1])
-    return np.minimum(np.maximum(found, 0), data.shape[-1] - 1)
+    """The label of each row of `data` as the number of a class, one behind the other; -1 as 0.
+
+    MXNetError for a label that is neither: see `check_labels`.
+    """
+    flat = label.reshape(data.size // data.shape[-1])
+    with np.errstate(invalid="ignore"):
+        found = flat.astype(np.intp)
+    whole = flat.dtype.kind != "f" or not np.count_nonzero(found != flat)
+    if not whole or np.count_nonzero(found.view(np.uintp) >= data.shape[-1]):  # -1 is large there
+        check_labels(data, label, -1)
+        found = np.maximum(found, 0)
+    return found
 
 
 CALM = 1e20  # sums of exponentials between its inverse and this are far from a type's limits
 
 
-def by_rows(data, classes, keep):
-    """Losses along the last axis, a few rows at a time; with `keep` exponentials and sums lie before them."""
-    rows = rows_of(data, -1)
+def by_rows(rows, classes, keep):
+    """Losses of rows, a few at a time; with `keep` exponentials and sums lie before them."""
     n, width = rows.shape
-    memory = np.empty(rows.size + 2 * n if keep else 2 * n, data.dtype)
-    total, loss = memory[-2 * n :].reshape(2, n, 1)
+    memory = np.empty(rows.size + 2 * n if keep else 2 * n, rows.dtype)
+    total, loss = memory[-2 * n :].reshape(2, n)
     powers = memory[: -2 * n].reshape(-1, width)
-    wide = data.dtype.char in "fd"  # in half precision there is no room
+    wide = rows.dtype.char in "fd"  # in half precision there is no room
 
     def block(i, j):
-        z, label = rows[i:j], (np.arange(j - i), classes[i:j])
+        z, at, sums = rows[i:j], starts(j - i, width) + classes[i:j], total[i:j]
         e = powers[i:j] if keep else np.empty_like(z)
         if wide:
             with np.errstate(over="ignore"):
                 np.exp(z, out=e)
-                np.matmul(e, column(width, data.dtype), out=total[i:j])
-            likely = e[label]
-            if CALM * float(likely.min()) > 1 and total[i:j].max() < CALM:
-                ratio = np.divide(total[i:j, 0], likely, out=loss[i:j, 0])
-                np.log(ratio, out=ratio)
+                np.matmul(e, column(width, rows.dtype), out=sums)
+                likely = e.reshape(-1).take(at)
+                calm = np.count_nonzero(CALM * likely > 1)
+            if calm == np.count_nonzero(sums < CALM) == j - i:
+                ratio = np.divide(sums, likely, out=likely)
+                np.log(ratio, out=loss[i:j])
                 return
         top = z.max(axis=1, keepdims=True)
         np.exp(np.subtract(z, top, out=e), out=e)
-        np.sum(e, axis=1, keepdims=True, out=total[i:j])
-        np.add(np.log(total[i:j]), top - z[label][:, None], out=loss[i:j])
+        np.sum(e, axis=1, out=sums)
+        np.add(np.log(sums), top[:, 0] - z.reshape(-1).take(at), out=loss[i:j])
 
     in_blocks(block, n, width)
-    return loss.reshape(*data.shape[:-1], 1)
+    return loss
+
+
+@lru_cache(16)
+def starts(n, width):
+    """Where each of n rows begins: with a class number added, where in a matrix that class is."""
+    found = np.arange(0, n * width, width)
+    found.flags.writeable = False
+    return found
 
 
 @lru_cache(64)
 def column(width, dtype):
-    """Ones below each other: a product with them adds up rows, short ones five times as fast as `sum`."""
-    ones = np.ones((width, 1), dtype)
+    """Ones: a product with them adds up rows, short ones five times as fast as `sum`."""
+    ones = np.ones(width, dtype)
     ones.flags.writeable = False
     return ones
 
@@ -143,12 +163,12 @@ def cross_entropy_back(data, logits, loss, label, /, axis=-1):
     rows = rows_of(logits, axis)
     if rows is None:
         return data * overestimate.kernel(logits, loss, label, axis=axis)
-    out = np.empty_like(logits)
-    chosen = np.arange(len(rows)), class_numbers(logits, label)
-    factors, outs, (powers, total) = data.reshape(-1, 1), rows_of(out, axis), kept(loss, logits)
+    outs, n = np.empty(rows.shape, rows.dtype), len(rows)
+    at = starts(*rows.shape) + np.maximum(label.reshape(n).astype(np.intp), 0)  # they were checked
+    factors, (powers, total) = data.reshape(n, 1), kept(loss, logits)
     if powers is not None:
         factors = factors / total
-    shift = None if powers is not None else loss.reshape(-1, 1) + rows[chosen][:, None]
+    shift = None if powers is not None else loss.reshape(n, 1) + rows.reshape(-1).take(at)[:, None]
 
     def block(i, j):
         if powers is not None:
@@ -159,8 +179,9 @@ def cross_entropy_back(data, logits, loss, label, /, axis=-1):
         e *= factors[i:j]
 
     in_blocks(block, *rows.shape)
-    outs[chosen] -= data.reshape(-1)
-    return out
+    flat = outs.reshape(-1)
+    flat[at] -= data.reshape(-1)
+    return outs.reshape(logits.shape)
 
 
 @cross_entropy_back.vjp

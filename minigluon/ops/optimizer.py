@@ -63,6 +63,7 @@ __all__ = [
     "row_sparse_update",
     "rows_step",
     "run",
+    "run_flat",
     "run_share",
     "scaled",
     "several",
@@ -158,9 +159,8 @@ def put_rows(a, rows, part):
 
 # --- In the cache, on all cores -------------------------------------------------------------------
 
-BLOCK = (
-    1 << 17
-)  # numbers; measured: halves of it take a sixth longer, threads wait for each other more
+# Numbers in a block, of all arrays; measured: halves of it take a sixth longer, threads wait for each other more.
+BLOCK = 1 << 19
 LARGE = 1 << 19  # numbers of all weights from which threads pay for their start
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 if os.environ.get(
@@ -181,13 +181,22 @@ def run(jobs, lazy=True):
     """Carry out updates, a list of (step, (w, g, *states), settings)."""
     for way in elsewhere:
         jobs = way(jobs)
-    flat = [job for job in [prepared(*job, lazy) for job in jobs] if job is not None]
-    total = sum([len(arrays[0]) for _, arrays, _ in flat])
+    run_flat([job for job in [prepared(*job, lazy) for job in jobs] if job is not None])
+
+
+def run_flat(jobs):
+    """Carry out updates of flat arrays of NumPy's, on all cores if there are many numbers."""
+    total = sum([len(arrays[0]) for _, arrays, _ in jobs])
     shares = WORKERS if total >= LARGE else 1
     if shares > 1:
-        spread(lambda i: run_share(flat, i, shares, total), range(shares))
-    else:
-        run_share(flat, 0, 1, total)
+        spread(lambda i: run_share(jobs, i, shares, total), range(shares))
+        return
+    for step, arrays, settings in jobs:
+        n = len(arrays[0])
+        if n * len(arrays) <= BLOCK:
+            step(*arrays, **settings)
+        else:
+            run_share([(step, arrays, settings)], 0, 1, n)
 
 
 def run_share(jobs, i, shares, total):
@@ -199,11 +208,12 @@ def run_share(jobs, i, shares, total):
         if begin >= n or end <= 0:
             continue
         begin, end = cut(begin, n), cut(end, n)
-        if begin == 0 and end == n <= BLOCK:
+        size = BLOCK // len(arrays)
+        if begin == 0 and end == n <= size:
             step(*arrays, **settings)
             continue
         while begin < end:
-            piece = slice(begin, begin := min(end, cut(begin + BLOCK, n)))
+            piece = slice(begin, begin := min(end, cut(begin + size, n)))
             step(*[a[piece] for a in arrays], **settings)
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "by_rows",
     "calm",
     "centred",
+    "column_sums",
     "counted",
     "dotted",
     "highest",
@@ -36,6 +37,7 @@ __all__ = [
     "one_axis",
     "place_of",
     "reduced",
+    "row_of_ones",
     "scaled",
     "softmax",
     "softmax_rule",
@@ -110,9 +112,24 @@ def sum(data, /, axis=None, keepdims=False, exclude=False):
     if where is None and not keepdims:  # as an array all the way: a bare number costs half a µs
         return data.sum(None, data.dtype, None, True).reshape(1)
     if data.size >= 8192 and not keepdims and are_columns(data, where):
-        rows = data.reshape(-1, data.shape[-1])
-        return matmul(np.ones((1, len(rows)), data.dtype), rows)[0]
+        return column_sums(data)
     return at_least_1d(data.sum(where, data.dtype, None, keepdims))
+
+
+def column_sums(data):
+    """The sums along all axes but the last: for a matrix of NumPy's a product with ones."""
+    if type(data) is not np.ndarray or not data.flags.forc:
+        return data.sum(tuple(range(data.ndim - 1)))
+    rows = data if data.ndim == 2 else data.reshape(-1, data.shape[-1])
+    return matmul(row_of_ones(len(rows), data.dtype), rows)[0]
+
+
+@lru_cache(16)
+def row_of_ones(n, dtype):
+    """A matrix of one row of ones, to multiply by only."""
+    ones = np.ones((1, n), dtype)
+    ones.flags.writeable = False
+    return ones
 
 
 def are_columns(data, where):

@@ -5,15 +5,18 @@
 import math
 import os
 import warnings
+from operator import attrgetter, is_
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 import minigluon.ndarray.ndarray as plain
-from minigluon.autograd import writable
+from minigluon.autograd import Leaf, state, writable
 from minigluon.ndarray import random
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.ndarray.utils import file_chunks, zeros
 from minigluon.ops.optimizer import (
+    WHOLE,
     adadelta_step,
     adagrad_step,
     adam_step,
@@ -22,6 +25,7 @@ from minigluon.ops.optimizer import (
     dcasgd_step,
     ftml_step,
     ftrl_step,
+    in_a_row,
     lamb_step,
     lars_step,
     momentum_step,
@@ -30,6 +34,7 @@ from minigluon.ops.optimizer import (
     rmsprop_centered_step,
     rmsprop_step,
     run,
+    run_flat,
     sgd_step,
     sign_momentum_step,
     sign_step,
@@ -45,6 +50,7 @@ __all__ = [
     "DCASGD",
     "FTML",
     "Ftrl",
+    "Known",
     "LAMB",
     "LARS",
     "LBSGD",
@@ -60,9 +66,15 @@ __all__ = [
     "Updater",
     "ccSGD",
     "create",
+    "free",
     "get_updater",
+    "known",
+    "node_of",
+    "parts_of",
     "raw",
+    "raw_of",
     "register",
+    "row_by_row",
 ]
 
 
@@ -280,6 +292,7 @@ class Stepper(Optimizer):
 
     lazy_update = False  # whether row-sparse gradients update their rows only
     _sparse_states = False  # whether states are row-sparse where the weight is, lazy or not
+    _alike = True  # whether a formula asks of a parameter its rates, its count and whether it has a state
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -299,18 +312,26 @@ class Stepper(Optimizer):
             "clip_gradient": self.clip_gradient or None,
         }
 
+    def _steps(self, index, states):
+        """The step and its settings for each parameter."""
+        found, before, counts = [], None, self._index_update_count
+        for i, s, lr, wd in zip(index, states, self._get_lrs(index), self._get_wds(index)):
+            like = (lr, wd, counts.get(i), s is None) if self._alike else i
+            if like != before:
+                before, step = like, self._formula(i, s, self._settings(lr, wd))
+            found.append(step)
+        return found
+
     def update(self, index, weight, grad, state):
         """Change a weight and its state in place; or a list of them."""
         if not isinstance(index, list | tuple):
             index, weight, grad, state = [index], [weight], [grad], [state]
         self._update_count(index)
-        jobs, known = [], (None, None)
-        for i, w, g, s, *factors in zip(
-            index, weight, grad, state, self._get_lrs(index), self._get_wds(index)
-        ):
-            if factors != known:  # most parameters have the same
-                known, common = factors, self._settings(*factors)
-            step, settings = self._formula(i, s, {**common})
+        steps = self._steps(index, state)
+        if len(index) > 1 and self._again(steps, weight, grad, state):
+            return
+        jobs = []
+        for (step, settings), w, g, s in zip(steps, weight, grad, state):
             g = g._data if g.stype == "default" or self._lazy(w) else g._data.dense()
             jobs.append((step, (writable(w), g, *raw(s)), settings))
         run(jobs)
@@ -325,15 +346,87 @@ class Stepper(Optimizer):
         made = [zeros(weight.shape, weight.context, weight.dtype, stype) for _ in range(count)]
         return made[0] if count == 1 else tuple(made)
 
+    # --- The optimizer ----------------------------------------------------------------------------
+
+    def _again(self, steps, weight, grad, states):
+        """Make steps on arrays that are known, or get to know them for the next time; whether they are made."""
+        found, key = known.setdefault(self, {}), (len(weight), id(weight[0]))
+        if key in found and found[key].same(weight, states):
+            jobs = found[key].jobs(steps, grad)
+            if jobs is not None:
+                run_flat(jobs)
+                return True
+        if len(found) > 16:  # other parameters than before, again and again
+            found.clear()
+        found.pop(key, None)
+        if (
+            self._alike
+            and WHOLE.isdisjoint([step for step, _ in steps])
+            and row_by_row(weight, states)
+        ):
+            found[key] = Known(weight, states)
+        return False
+
 
 def raw(state):
     """The raw arrays of a state: None, one array or several."""
-    if state is None:
-        return ()
-    if type(state) is NDArray:
-        return (state._data,)
-    several = (state,) if isinstance(state, NDArray) else state
-    return tuple(s._data for s in several if s is not None)
+    return tuple([s._data for s in parts_of(state)])
+
+
+def parts_of(state):
+    """The arrays of a state."""
+    if state is None or isinstance(state, NDArray):
+        return () if state is None else (state,)
+    return [s for s in state if s is not None]
+
+
+class Known:
+    """Weights and states of an update that were looked at before, and their flat arrays."""
+
+    def __init__(self, weight, states):
+        self.weight, self.states = [*weight], [*states]
+        self.held = [*weight, *(s for state in states for s in parts_of(state))]
+        self.raw = [*map(raw_of, self.held)]
+        arrays = [(w._data, *raw(s)) for w, s in zip(weight, states)]
+        self.flat = [[a.reshape(-1) for a in some] for some in arrays]
+
+    def same(self, weight, states):
+        """Whether weights and states are these, and free to be written to."""
+        return (
+            len(weight) == len(self.weight)
+            and all(map(is_, weight, self.weight))
+            and all(map(is_, states, self.states))
+            and all(map(is_, map(raw_of, self.held), self.raw))
+            and free(weight)
+        )
+
+    def jobs(self, steps, grad):
+        """The updates by these gradients as jobs of flat arrays; None if one of them is of another form."""
+        found = []
+        for (step, settings), w, (flat, *more), g in zip(
+            steps, self.raw, self.flat, map(raw_of, grad)
+        ):
+            if type(g) is not np.ndarray or g.shape != w.shape or not g.flags.c_contiguous:
+                return None
+            found.append((step, (flat, g.reshape(-1), *more), settings))
+        return found
+
+
+raw_of, node_of = attrgetter("_data"), attrgetter("_node")
+known = (
+    WeakKeyDictionary()
+)  # optimizer -> {number of its first parameter, first weight's id: Known}
+
+
+def free(weight):
+    """Whether weights can be written to as they are: see `writable`."""
+    return not state.recording and {*map(type, map(node_of, weight))} <= {Leaf, type(None)}
+
+
+def row_by_row(weight, states):
+    """Whether weights and states are NumPy's and dense, their numbers in a row, and no GPU may be fetching them."""
+    arrays = [*weight, *(s for state in states for s in parts_of(state))]
+    return in_a_row(map(raw_of, arrays)) and all(w._ctx.device_typeid != 3 for w in weight)
 
 
 @register
@@ -373,9 +466,10 @@ class Updater:
         if weight:
             self.optimizer._set_current_context(weight[0]._ctx.device_id)
         index = [i.decode() if type(i) is bytes else i for i in index]
-        for i, w in zip(index, weight):
-            if not self.states_synced.get(i):
-                self._make_ready(i, w)
+        if not all(map(self.states_synced.get, index)):
+            for i, w in zip(index, weight):
+                if not self.states_synced.get(i):
+                    self._make_ready(i, w)
         if self.aggregate_updates and len(index) > 1:
             self._together(index, grad, weight)
         else:
@@ -673,6 +767,8 @@ class Adamax(Stepper):
 class Nadam(Stepper):
     """Adam with Nesterov's momentum, which grows with time. Dozat, 2016."""
 
+    _alike = False  # the product of all momenta grows with each parameter
+
     def __init__(
         self,
         learning_rate=0.001,
@@ -742,6 +838,7 @@ class LARS(Stepper):
 
     _exact_first, _sparse_states = False, True
     _decaying = "_weight"
+    _alike = False  # its name counts
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from minigluon.autograd import state
 from minigluon.base import MXNetError
 from minigluon.cores import alone, matmul
 from minigluon.op import operator, operators
-from minigluon.ops.reduce import axes
+from minigluon.ops.reduce import axes, column_sums
 from minigluon.symbol import parts
 from minigluon.symbol.inference import Facts, draws, undrawn
 from minigluon.symbol.symbol import Node, Symbol
@@ -46,6 +46,7 @@ __all__ = [
     "UFUNCS",
     "Writer",
     "Written",
+    "are_sums_of_columns",
     "as_operator",
     "backward_operator",
     "by_chance",
@@ -627,10 +628,20 @@ def spelt_sum(writer, node):
         return f"{data}.reshape({result})"
     settings, n = {**node.op.defaults, **node.settings}, math.prod(shape) / math.prod(result)
     where = axes(np.broadcast_to(False, shape), settings["axis"], settings["exclude"])
-    text = f"{data}.sum({where[0] if len(where) == 1 else where}"
-    text += ", keepdims=True)" if settings["keepdims"] else ")"
+    if are_sums_of_columns(shape, where, settings["keepdims"], writer.outlines.types[node, 0]):
+        text = f"{writer.bound('column_sums', column_sums)}({data})"
+    else:
+        text = f"{data}.sum({where[0] if len(where) == 1 else where}"
+        text += ", keepdims=True)" if settings["keepdims"] else ")"
     text = f"{text}.reshape(1)" if len(where) == len(shape) and not settings["keepdims"] else text
     return f"{text} / {n}" if node.op.name == "mean" else text
+
+
+def are_sums_of_columns(shape, where, keepdims, dtype):
+    """Whether the kernel of `sum` takes a product with ones for such a sum, as it does for many numbers."""
+    size, others = math.prod(shape), (*range(len(shape) - 1),)
+    many = len(shape) > 1 and size >= 8192 and size >= 8 * shape[-1]
+    return many and where == others and not keepdims and dtype == np.float32
 
 
 MOVES = ("reshape", "reshape_like", "transpose", "batch_dot", "Flatten")  # read each number once
