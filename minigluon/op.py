@@ -149,8 +149,11 @@ def bind(op, args, settings):
 
 def called_arrays(op, settings):
     """The keywords that are arrays of an operator of any number: its own names, or `arg0`, `arg1` …"""
-    names = {*op.arrays, *(op.inputs(**settings) if op.inputs else ())}
-    return [n for n in settings if n not in op.known and (n in names or re.fullmatch(r"arg\d+", n))]
+    order = [*op.arrays, *(op.inputs(**settings) if op.inputs else ())]
+    found = [
+        n for n in settings if n not in op.known and (n in order or re.fullmatch(r"arg\d+", n))
+    ]
+    return sorted(found, key=lambda n: order.index(n) if n in order else len(order))
 
 
 def signature(op):

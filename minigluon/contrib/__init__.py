@@ -10,6 +10,7 @@ import pkgutil
 PARTS = {m.name: f"contrib.{m.name}" for m in pkgutil.iter_modules(globals().get("__path__", []))}
 PARTS |= {"nd": "ndarray.contrib", "ndarray": "ndarray.contrib"}
 PARTS |= {"sym": "symbol.contrib", "symbol": "symbol.contrib"}
+PARTS |= {"quant": "contrib.quantization"}
 __all__ = [*PARTS]
 
 

@@ -65,6 +65,8 @@ class PandasLogger:
             table[name] = None
         table.loc[len(table)] = metrics
 
+    # --- Curves -----------------------------------------------------------------------------------
+
     def train_cb(self, param):
         """After a batch."""
         if param.nbatch % self.frequent == 0:

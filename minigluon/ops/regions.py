@@ -444,7 +444,9 @@ def contrib_quantize(data, min_range, max_range, /, out_type="uint8"):
     if out_type not in ("int8", "uint8"):
         raise ValueError(f"out_type is int8 or uint8, not {out_type!r}")
     bound, most = symmetric(min_range, max_range), STEPS[out_type]
-    steps = np.rint(data * (most / bound)).clip(-most if out_type == "int8" else 0, most)
+    steps = np.rint(data * (most / np.where(bound > 0, bound, 1))).clip(
+        -most if out_type == "int8" else 0, most
+    )
     bounds = (-bound, bound) if out_type == "int8" else (min_range.copy(), max_range.copy())
     return steps.astype(out_type), *bounds
 
