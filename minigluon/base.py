@@ -32,11 +32,11 @@ class MXNetError(RuntimeError):
 
 
 class NotImplementedForSymbol(MXNetError):
-    """Something that needs numbers was asked of a Symbol (chapter 20), which has none yet."""
+    """Something that needs numbers was asked of a Symbol, which has none yet."""
 
 
 class NotSupportedForSparseNDArray(MXNetError):
-    """Something that needs all numbers was asked of a sparse array (chapter 17)."""
+    """Something that needs all numbers was asked of a sparse array."""
 
 
 numeric_types = (float, int, np.generic)

@@ -783,7 +783,7 @@ NDArray.as_nd_ndarray = lambda self: self
 
 
 def as_np_ndarray(self):
-    """The same memory as an array of `mx.np`, chapter 24, which puts its own function in this place."""
+    """The same memory as an array of `mx.np`, which puts its own function in this place."""
     importlib.import_module("minigluon.numpy.multiarray")
     return self.as_np_ndarray()
 
