@@ -416,3 +416,30 @@ def test_a_program_writes_into_the_gradients_own_memory():
         y.backward()
         memory.add(net.weight.grad()._data.ctypes.data)
     assert len(memory) == 1
+
+
+def test_a_block_that_changes_inside_writes_its_program_anew():
+    class Flips(gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            return x * 2 if self.twice else x
+
+    block, x = Flips(), mx.nd.ones((2,))
+    block.twice = True
+    block.hybridize()
+    assert block._cached_graph == () and block(x).asnumpy().tolist() == [2, 2]
+    block.twice = False
+    assert block(x).asnumpy().tolist() == [2, 2]  # what was written stands
+    inputs, graph = block._cached_graph
+    assert [s.name for s in inputs] == ["data"] and graph.list_arguments() == ["data"]
+    block._clear_cached_op()
+    assert block._cached_graph == () and block(x).asnumpy().tolist() == [1, 1]
+
+
+def test_a_recurrent_layer_forgets_the_programs_of_both_kinds_of_calls():
+    layer, x = gluon.rnn.GRU(3), mx.nd.ones((2, 1, 4))
+    layer.initialize()
+    layer.hybridize()
+    layer(x), layer(x, layer.begin_state(1))
+    assert len(layer._by_kind) == 2
+    layer._clear_cached_op()
+    assert not layer._by_kind and layer._programs is None

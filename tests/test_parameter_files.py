@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import minigluon as mx
+from minigluon import gluon
 from minigluon.gluon import SymbolBlock, nn
 
 
@@ -322,3 +323,29 @@ def test_mxnet_reads_a_tree(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(json.loads(done.stdout), net(x).asnumpy(), rtol=1e-5)
+
+
+def test_weights_stored_by_rows_are_saved(tmp_path):
+    net = gluon.contrib.nn.SparseEmbedding(5, 2)
+    net.initialize(mx.init.One())
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1.0})
+    with mx.autograd.record():
+        loss = net(mx.nd.array([1, 3])).sum()
+    loss.backward()
+    trainer.step(1)
+    net.save_parameters(str(tmp_path / "a"))
+    found = mx.nd.load(str(tmp_path / "a"))["weight"]
+    assert found.stype == "row_sparse" and found.asnumpy()[:, 0].tolist() == [1, 0, 1, 0, 1]
+    again = gluon.contrib.nn.SparseEmbedding(5, 2)
+    again.load_parameters(str(tmp_path / "a"))
+    gluon.Trainer(again.collect_params(), "sgd")
+    assert again.weight.row_sparse_data(mx.nd.array([0, 1])).asnumpy()[:2, 0].tolist() == [1, 0]
+
+
+def test_saved_parameters_are_the_mean_over_contexts(tmp_path):
+    net = gluon.nn.Dense(1, in_units=1)
+    net.initialize(ctx=[mx.cpu(0), mx.cpu(1)])
+    for i in range(2):
+        net.weight.data(mx.cpu(i))[:] = i
+    net.save_parameters(str(tmp_path / "a"))
+    assert mx.nd.load(str(tmp_path / "a"))["weight"].asscalar() == 0.5

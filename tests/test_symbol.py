@@ -830,3 +830,11 @@ def test_monitors_call_inputs_as_mxnet_does():
         *("x", f"{number}input0", f"{number}output", "a_lhs", "w", "a_rhs", "a_output"),
         *("r_input0", "r_output", "s_data", "s_output"),
     ]
+
+
+def test_the_name_is_an_attribute():
+    x = S.var("x")
+    y = (x + 1).attr("name")
+    assert x.attr("name") == "x" and y.startswith("_plusscalar") and x.list_attr() == {}
+    assert S.Group([x, x + 1]).attr("name") is None
+    assert S.var("y", attr={"name": "own"}).attr("name") == "own"

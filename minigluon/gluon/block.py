@@ -22,6 +22,7 @@ from minigluon.gluon.parameter import (
     DeferredInitializationError,
     Parameter,
     ParameterDict,
+    reduced,
 )
 from minigluon.initializer import Uniform
 from minigluon.name import Prefix
@@ -279,7 +280,7 @@ class Block:
         params = self._collect_params_with_prefix()
         if deduplicate:
             params = {way: p for p, way in {p: way for way, p in params.items()}.items()}
-        nd.save(filename, {way: p.data(p.list_ctx()[0]) for way, p in params.items()})
+        nd.save(filename, {way: reduced(p) for way, p in params.items()})
 
     # Reading.
 
@@ -331,7 +332,7 @@ class Block:
         """[Deprecated] Write all parameters by their names; use `save_parameters`."""
         warnings.warn("save_params is deprecated. Please use save_parameters.", stacklevel=2)
         params = self.collect_params().items()
-        nd.save(filename, {n.removeprefix(self.prefix): p.data(p.list_ctx()[0]) for n, p in params})
+        nd.save(filename, {n.removeprefix(self.prefix): reduced(p) for n, p in params})
 
     def load_params(self, filename, ctx=None, allow_missing=False, ignore_extra=False):
         """[Deprecated] Use `load_parameters`."""
@@ -518,20 +519,29 @@ class HybridBlock(Block):
                 f"{type(block)}. If you are using Sequential, please try HybridSequential instead"
             )
         super().register_child(block, name)
+        self._clear_cached_op()
+
+    def _clear_cached_op(self):
+        """Forget the programs: a block that has changed inside writes them anew."""
         self._programs = None
 
     def hybridize(self, active=True, **kwargs):
         """Write calls down as a program on the first one, and run that from then on."""
-        self._active, self._flags, self._programs = active, kwargs, None
+        self._active, self._flags = active, kwargs
+        self._clear_cached_op()
         super().hybridize(active, **kwargs)
 
     def cast(self, dtype):
-        self._programs = None
+        self._clear_cached_op()
         super().cast(dtype)
 
     def export(self, path, epoch=0, remove_amp_cast=True):
         """Write `path-symbol.json` and `path-0000.params`: the graph, and the parameters it needs."""
         compiler().export(self, path, epoch)
+
+    @property
+    def _cached_graph(self):
+        return compiler().graph_of(self)
 
     # --- Hybrid blocks ----------------------------------------------------------------------------
 
@@ -749,13 +759,13 @@ def tree_of(block, numbers):
     """A block and its children as MXNet writes them: {class and number: record}."""
     record = {"orig_name": block.name}
     key = f"{type(block).__name__.lower()}{next(numbers)}"
-    graph = getattr(getattr(block, "_programs", None), "latest", None)
+    found = getattr(block, "_cached_graph", ())
     if hasattr(block, "_active"):
-        record["hybridized"] = graph is not None
-    if graph is not None:
-        data = [Symbol([entry]) for entry in graph.inputs[: len(graph.data)]]
-        record |= {"in_format": list(block._programs.form), "out_format": graph.form}
-        record |= {"inputs": [s.tojson() for s in data], "symbol": Symbol(graph.outputs).tojson()}
+        record["hybridized"] = bool(found)
+    if found:
+        programs, (data, whole) = block._programs, found
+        record |= {"in_format": list(programs.form), "out_format": programs.latest.form}
+        record |= {"inputs": [s.tojson() for s in data], "symbol": whole.tojson()}
     record["children"] = {child.name: key for key, child in block._children.items()}
     for child in block._children.values():
         record |= tree_of(child, numbers)

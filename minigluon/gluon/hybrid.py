@@ -9,7 +9,12 @@ import minigluon.symbol as sym
 from minigluon.autograd import state
 from minigluon.base import MXNetError
 from minigluon.gluon.block import HybridBlock, first_of
-from minigluon.gluon.parameter import DeferredInitializationError, ParameterDict, as_contexts
+from minigluon.gluon.parameter import (
+    DeferredInitializationError,
+    ParameterDict,
+    as_contexts,
+    reduced,
+)
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.ndarray.utils import load, replace_file, save
 from minigluon.symbol.hybrid import Written
@@ -25,6 +30,7 @@ __all__ = [
     "export",
     "fill",
     "flattened",
+    "graph_of",
     "rebuilt",
     "shapes_from_graph",
     "shortened",
@@ -197,6 +203,14 @@ def traced(block):
     return None if graph is None else (Symbol(graph.outputs), graph.parameters)
 
 
+def graph_of(block):
+    """Symbols of the inputs, and the graph, of a block that has run hybridized; () before."""
+    graph = getattr(block._programs, "latest", None)
+    if graph is None:
+        return ()
+    return [Symbol([entry]) for entry in graph.inputs[: len(graph.data)]], Symbol(graph.outputs)
+
+
 def export(block, path, epoch=0):
     """Write `path-symbol.json` and `path-<epoch>.params` of a block that has run hybridized."""
     found = traced(block)
@@ -207,10 +221,7 @@ def export(block, path, epoch=0):
         )
     whole, parameters = found
     states = {*whole.list_auxiliary_states()}
-    arrays = {
-        f"{'aux' if p.name in states else 'arg'}:{p.name}": p.data(p.list_ctx()[0])
-        for p in parameters
-    }
+    arrays = {f"{'aux' if p.name in states else 'arg'}:{p.name}": reduced(p) for p in parameters}
     replace_file(f"{path}-symbol.json", [whole.tojson().encode()])
     save(f"{path}-{epoch:04d}.params", arrays)
 

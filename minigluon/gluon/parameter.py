@@ -760,7 +760,7 @@ def reduced(parameter):
     """The numbers of a parameter on the host, the mean over its contexts."""
     parameter._check_initialized()
     if len(parameter._data) == 1 or parameter._stype != "default":
-        return parameter._newest().copyto(cpu())
+        return parameter._newest().as_in_context(cpu())
     copies = [a.detach().copyto(cpu()) for a in parameter._data]
     return nd.add_n(*copies) / len(copies)
 

@@ -190,8 +190,9 @@ class Symbol(Operand):
     # --- The Symbol -------------------------------------------------------------------------------
 
     def attr(self, key):
-        """The attribute or setting `key` of its node as a text; None if there is none."""
-        return self.list_attr().get(key)
+        """The attribute or setting `key` of its node as a text, also its `name`; None if there is none."""
+        found = self.list_attr().get(key)
+        return self.name if found is None and key == "name" else found
 
     def list_attr(self, recursive=False):
         """Attributes and settings of its node, as texts."""

@@ -156,14 +156,12 @@ class _RNNLayer(HybridBlock):
         self._by_kind[self.skip_states] = self._programs
         return out
 
-    def hybridize(self, active=True, **kwargs):
-        """Write calls down as a program on the first one, and run that from then on."""
+    def _clear_cached_op(self):
         self._by_kind = {}
-        super().hybridize(active, **kwargs)
+        super()._clear_cached_op()
 
     def cast(self, dtype):
         """Convert all parameters to `dtype`."""
-        self._by_kind = {}
         super().cast(dtype)
         self._dtype = dtype
 

@@ -133,7 +133,7 @@ class HybridConcurrent(HybridConcatenate):
 
 
 class SparseEmbedding(Block):
-    """`Embedding` whose gradient is stored by rows."""
+    """`Embedding` whose weight and gradient are stored by rows."""
 
     def __init__(self, input_dim, output_dim, dtype="float32", weight_initializer=None, **kwargs):
         super().__init__(**kwargs)
@@ -145,9 +145,10 @@ class SparseEmbedding(Block):
             init=weight_initializer,
             dtype=dtype,
             grad_stype="row_sparse",
+            stype="row_sparse",
         )
 
     def forward(self, x):
-        return nd.Embedding(x, self.weight.data(x.context), **self._kwargs)
+        return nd.Embedding(x, self.weight.row_sparse_data(x), **self._kwargs)
 
     __repr__ = Embedding.__repr__
