@@ -629,27 +629,79 @@ def main():
     )
     parser.add_argument("--only", default="", help="paths whose name contains this")
     parser.add_argument("--out", help="the JSON file")
+    parser.add_argument("--resume", action="store_true", help="only what the file has not yet")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no row after")
     given = parser.parse_args()
     if not num_gpus():
         raise SystemExit("no GPU that CuPy can use: nothing was measured")
+    until = time.perf_counter() + given.seconds
     today = datetime.date.today().isoformat()
     out = Path(given.out or Path(__file__).parent / "results" / f"{today}-gpu.json")
-    bandwidth = copy_bandwidth(given.tiny)
-    found = {
-        "date": today,
-        **versions(),
-        "copy_bandwidth": bandwidth,
-        "peak": given.peak,
-        "paths": [],
-    }
-    print(f"{found['device']}: copies at {bandwidth / 1e12:.2f} TB/s; PyTorch {found['pytorch']}")
+    found = json.loads(out.read_text()) if given.resume and out.exists() else {}
+    if not found:
+        bandwidth = {"copy_bandwidth": copy_bandwidth(given.tiny), "peak": given.peak}
+        found = {"date": today, **versions(), **bandwidth, "paths": []}
+    give_up_on(found)
+    speed = f"copies at {found['copy_bandwidth'] / 1e12:.2f} TB/s; PyTorch {found['pytorch']}"
+    print(f"{found['device']}: {speed}")
     print(f"{'path':40s} {'us':>10s} {'floor':>10s} {'reached':>8s} {'PyTorch':>10s} {'ratio':>6s}")
-    for group in GROUPS:
-        for path in group(given.tiny):
-            if given.only in path.name:
-                found["paths"].append(row := measured(path, bandwidth, given.peak))
-                print(line(row), flush=True)
-                out.write_text(json.dumps(found, indent=1) + "\n")
+    for path in paths(given.tiny, found, out):
+        if time.perf_counter() > until:
+            break
+        if given.only in path.name:
+            tried(path, found, out)
+
+
+def give_up_on(found):
+    """A row that was being measured when the last process ended has ended it."""
+    if name := found.pop("measuring", None):
+        found["paths"].append({"path": name, "error": "the process ended in it"})
+
+
+def paths(tiny, found, out, groups=None):
+    """The rows of all groups that have no result; a group that cannot be prepared becomes a row."""
+    for group in groups or GROUPS:
+        done = {row["path"] for row in found["paths"]}
+        if group.__name__ in done:
+            continue
+        try:
+            begun(group.__name__, found, out)
+            for path in group(tiny):
+                if path.name not in done:
+                    yield path
+                    begun(group.__name__, found, out)
+        except Exception as error:
+            found["paths"].append({"path": group.__name__, "error": described(error)})
+            print(f"{group.__name__}: {described(error)}", flush=True)
+        found.pop("measuring", None)
+    out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def begun(name, found, out):
+    """Write down what is being done, in case that it ends the process."""
+    found["measuring"] = name
+    out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def tried(path, found, out):
+    """Measure one row and write it, or its error, which ends the process if the card is lost."""
+    begun(path.name, found, out)
+    try:
+        row = measured(path, found["copy_bandwidth"], found["peak"])
+        print(line(row), flush=True)
+    except Exception as error:
+        row = {"path": path.name, "error": described(error)}
+        print(f"{path.name}: {described(error)}", flush=True)
+    found["paths"].append(row)
+    del found["measuring"]
+    out.write_text(json.dumps(found, indent=1) + "\n")
+    if "error" in row:
+        cupy_or_none().cuda.Device().synchronize()
+
+
+def described(error):
+    """An error in a line."""
+    return f"{type(error).__name__}: {error}"[:1000]
 
 
 def line(row):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -178,6 +179,52 @@ def test_the_benchmark_for_hardware_runs_on_the_stand_in(monkeypatch, tmp_path):
     missing = [p for p in PATHS.split("; ") if not any(n.startswith(p) for n in names)]
     assert missing == [] and len({*names}) == len(names)
     assert all({"us", "floor_us", "reached", "pytorch_us"} <= {*row} for row in found["paths"])
+
+
+@pytest.mark.slow
+def test_the_session_for_hardware_runs_on_the_stand_in(monkeypatch, tmp_path):
+    monkeypatch.setenv("MINIGLUON_CUPY", "minigluon.gpu_on_cpu")
+    command = [sys.executable, "benchmarks/gpu_session.py", "--tiny", "--out", str(tmp_path)]
+    done = subprocess.run([*command, "--seconds", "280"], capture_output=True, text=True)
+    found = json.loads((tmp_path / "session.json").read_text())
+    assert done.returncode == 0
+    assert list(found) == ["card", "compile", "kernels", "benchmark", "tests"]
+    assert found["compile"]["wrong"] == found["kernels"]["wrong"] == found["tests"]["wrong"] == []
+    assert found["kernels"]["counts"]["passed"] == 8 and found["benchmark"]["rows"] > 40
+    assert not any(row["error"] for row in found["benchmark"]["table"])
+
+
+def test_a_test_that_ends_its_process_is_told_and_the_next_runs(tmp_path):
+    from benchmarks import gpu_session
+
+    path = tmp_path / "kernels.jsonl"
+    recorder = gpu_session.Recorder(path, 0, 1, None)
+    recorder.pytest_runtest_logstart("a")
+    assert gpu_session.results(path)["a"]["is_"] == "began"
+    items = [SimpleNamespace(nodeid=name) for name in "abc"]
+    recorder.pytest_collection_modifyitems(items)
+    assert [item.nodeid for item in items] == ["b", "c"]
+    recorder.write(test="a", is_="died", why="its process ended")
+    found = gpu_session.summary(gpu_session.results(path).values())
+    assert found == {"counts": {"died": 1}, "wrong": ["a: its process ended"]}
+
+
+def test_a_row_that_fails_or_ends_the_benchmark_is_told(gpu, tmp_path):
+    from benchmarks import gpu as table
+
+    def broken(tiny):
+        yield table.Row("bad", lambda: 1 / 0)
+        yield table.Row("good", lambda: None)
+        raise ValueError("no more")
+
+    out = tmp_path / "gpu.json"
+    found = {"copy_bandwidth": 1.0, "peak": 1.0, "paths": [], "measuring": "lost"}
+    table.give_up_on(found)
+    for path in table.paths(True, found, out, [broken]):
+        table.tried(path, found, out)
+    rows = {row["path"]: row.get("error") for row in json.loads(out.read_text())["paths"]}
+    assert rows["lost"] == "the process ended in it" and rows["good"] is None
+    assert "ZeroDivisionError" in rows["bad"] and rows["broken"] == "ValueError: no more"
 
 
 PATHS = """fused chain; softmax; softmax backward; log-softmax; log-softmax backward; cross-entropy; \
