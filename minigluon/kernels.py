@@ -24,6 +24,7 @@ __all__ = [
     "flag",
     "in_float32",
     "is_brief",
+    "loadable",
     "row_launch",
     "stored",
     "wider",
@@ -134,6 +135,12 @@ def stored(*arrays):
 def dense(a):
     """`a`, contiguous: a copy if it is not."""
     return a if a.flags.c_contiguous else a.copy()
+
+
+def loadable(a):
+    """`a`, contiguous and at a multiple of 16 bytes, for kernels that know wide loads only: a copy if it is not."""
+    a = dense(a)
+    return a if a.data.ptr % 16 == 0 else a.copy()
 
 
 def width(kind, cols, *arrays):

@@ -233,6 +233,11 @@ CASES |= {
         lambda: conv_arrays(2, 16, 9, 8, 5, 3, 2, dtype="float16", last=True),
         {**CONV, "num_filter": 5, "layout": "NHWC"},
     ),
+    "conv half channels first": (
+        "Convolution",
+        lambda: conv_arrays(2, 3, 9, 8, 5, 3, 2, dtype="float16"),
+        {**CONV, "num_filter": 5},
+    ),
     "conv tensor bf16": (
         "Convolution",
         lambda: conv_arrays(1, 8, 9, 8, 70, 3, 3, dtype="bfloat16", last=True),
@@ -271,6 +276,9 @@ for of in ("data", "weight"):
         f"conv {of} depthwise": gradient_case(of, 3, 5, 16, 15, 5, 3, 3, groups=5, pad=(1, 1)),
         f"conv {of} half": gradient_case(
             of, 2, 16, 9, 8, 8, 3, 2, dtype="float16", last=True, **ODD
+        ),
+        f"conv {of} half channels first": gradient_case(
+            of, 2, 3, 9, 8, 5, 3, 2, dtype="float16", **ODD
         ),
         f"conv {of} half large": gradient_case(
             of, 3, 24, 13, 15, 72, 3, 3, dtype="float16", last=True, pad=(1, 1)
@@ -563,6 +571,31 @@ def test_memory_with_gaps_is_never_misread(case, launched):
     for a, b in zip([*got, *arrays], [*want, *plain_arrays], strict=True):  # states change in place
         if a is not None:
             compare(a, unwrap(b), b.dtype)
+
+
+def at_odd_places(a):
+    """The same numbers without gaps, one number behind where 16 bytes could be loaded."""
+    if a is None or not a.ndim:
+        return a if a is None else wrap(a)
+    room = np.zeros(a.size + 16, a.dtype)
+    start = -room.ctypes.data // a.itemsize % (16 // a.itemsize) + 1
+    memory = room[start:][: a.size].reshape(a.shape)
+    memory[...] = a
+    return wrap(memory)
+
+
+@on_cpu
+@pytest.mark.parametrize("case", CASES)
+def test_wide_loads_stay_where_they_may(case, launched, monkeypatch):
+    """A card ends the process on a load of 16 bytes from elsewhere; check mode says so."""
+    monkeypatch.setitem(gpu_on_cpu.how, "check", True)
+    name, make, settings = CASES[case]
+    op, arrays = operators[name], [at_odd_places(a) for a in make()]
+    with train_mode(), np.errstate(divide="ignore"):
+        got = listed(op.kernel(*arrays, **settings))
+        want = listed(op.kernel(*[a if a is None else wrap(a) for a in make()], **settings))
+    for a, b in zip(got, want, strict=True):
+        compare(a, unwrap(b), b.dtype)
 
 
 @pytest.mark.skipif(not nvrtc.available(), reason="no NVRTC: pip install 'minigluon[nvrtc]'")

@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from minigluon.kernels import STORED, WIDE, Kernels, cuda, dense, flag, stored
+from minigluon.kernels import STORED, WIDE, Kernels, cuda, dense, flag, loadable, stored
 from minigluon.ops.convolution import (
     Convolution,
     Deconvolution,
@@ -30,11 +30,15 @@ __all__ = [
     "ROOM",
     "SETTINGS",
     "SPAN",
+    "are_halves_first",
+    "channels_first",
+    "channels_last",
     "convolutions",
     "correlated",
     "eights",
     "frame",
     "frames",
+    "in_eights",
     "kind_of",
     "ladder",
     "laid",
@@ -66,7 +70,8 @@ def product(a, b, step):
         )
     out, (threads, tile) = np.empty_like(a, shape=(m, n)), LADDER[step]
     grid = -(-n // tile[0]), -(-m // tile[1])
-    ladder(f"{step}<{kind}>", grid, threads, dense(a), dense(b), out, *map(np.int32, (m, n, k)))
+    args = loadable(a), loadable(b), out, *map(np.int32, (m, n, k))
+    ladder(f"{step}<{kind}>", grid, threads, *args)
     return out
 
 
@@ -111,6 +116,35 @@ def eights(layout, *channels):
     return not is_last(layout) or all(c % 8 == 0 for c in channels)
 
 
+def are_halves_first(layout, groups, *arrays):
+    """Whether these are pictures of a half type whose channels come first, with one group."""
+    fits = (
+        not is_last(layout) and groups == 1 and arrays[0].ndim == 4 and all(a.size for a in arrays)
+    )
+    return fits and stored(*arrays) in HALVES
+
+
+def in_eights(a, axis):
+    """`a` with zeros behind, so that the size of an axis is a multiple of eight."""
+    size = a.shape[axis]
+    if size % 8 == 0:
+        return a
+    shape = *a.shape[:axis], size + -size % 8, *a.shape[axis + 1 :]
+    out = np.zeros_like(a, shape=shape, order="C")
+    out[(slice(None),) * axis + (slice(size),)] = a
+    return out
+
+
+def channels_last(a, filled):
+    """An array (n, c, h, w) as (n, h, w, c), the axis `filled` of the first in eights."""
+    return loadable(in_eights(a, filled).transpose(0, 2, 3, 1))
+
+
+def channels_first(a):
+    """An array (n, h, w, c) as (n, c, h, w); NotImplemented as it is."""
+    return a if a is NotImplemented else dense(a.transpose(0, 3, 1, 2))
+
+
 FEW = (
     8  # filters of a group below which a thread makes one number, for a tile would be nearly empty
 )
@@ -127,7 +161,7 @@ def laid(x, weight, bias, layout, sizes, back=False, relu=False):
         grid = (-(-y.size // 256),)
     name = f"conv{way}<{stored(x)}, {flag(back)}>"
     offset = None if bias is None else dense(bias)
-    args = dense(x), dense(weight), offset, y, on_device(sizes, x), np.int32(relu)
+    args = loadable(x), loadable(weight), offset, y, on_device(sizes, x), np.int32(relu)
     convolutions(name, grid, (128 if last else 256,), *args)
     return y
 
@@ -136,12 +170,16 @@ def laid(x, weight, bias, layout, sizes, back=False, relu=False):
 def _(data, weight, bias=None, *, relu=False, **settings):
     layout, groups = settings["layout"], settings["num_group"]
     found = geometry(data, *(settings[k] for k in SETTINGS), layout, groups)
-    kind = kind_of(layout, groups, data, weight, *[bias] * (bias is not None))
+    arrays = data, weight, *[bias] * (bias is not None)
+    kind, turns = kind_of(layout, groups, *arrays), are_halves_first(layout, groups, *arrays)
     x, w = front(data, layout), front(weight, layout)
-    if kind is None or not eights(layout, x.shape[1]):
+    if not turns and (kind is None or not eights(layout, x.shape[1])):
         return NotImplemented
     check_weights(x.shape[1], settings["num_filter"] or len(w), w.shape, found[0], groups)
     check_bias(bias, len(w), settings["no_bias"])
+    if turns:
+        x, w = channels_last(data, 1), channels_last(weight, 1)
+        return channels_first(laid(x, w, bias, "NHWC", frame(x, w, found, 1, "NHWC"), relu=relu))
     return laid(data, weight, bias, layout, frame(data, weight, found, groups, layout), relu=relu)
 
 
@@ -174,9 +212,13 @@ def laid_back(g, weight, bias, shape, found, groups, layout):
 
 @cuda(conv_data)
 def _(data, weight, like, *, num_group, layout, **settings):
-    if kind_of(layout, num_group, data, weight) is None or len(like) != len(data):
+    turns = are_halves_first(layout, num_group, data, weight)
+    if not turns and kind_of(layout, num_group, data, weight) is None or len(like) != len(data):
         return NotImplemented
     found = geometry(data, *(settings[k] for k in SETTINGS), layout, num_group)
+    if turns:
+        g, w, (n, c, *sizes) = channels_last(data, 1), channels_last(weight, 0), like.shape
+        return channels_first(laid_back(g, w, None, (n, *sizes, c), found, 1, "NHWC"))
     return laid_back(data, weight, None, like.shape, found, num_group, layout)
 
 
@@ -209,7 +251,7 @@ def correlated(g, x, found, groups, layout):
     parts = -(-total // span)
     sums = np.empty_like(g, shape=(parts, like.size), dtype="float32")
     way = "_tensor" if last else "_direct" if direct else ""
-    args = dense(g), dense(x), sums, on_device(sizes, g), np.int64(span)
+    args = loadable(g), loadable(x), sums, on_device(sizes, g), np.int64(span)
     grid = (pairs, groups, parts) if direct else (*tiles, parts * groups)
     convolutions(f"conv_weight{way}<{stored(g)}>", grid, (128 if last else 256,), *args)
     grid = (-(-like.size // 256),)
@@ -220,9 +262,14 @@ def correlated(g, x, found, groups, layout):
 
 @cuda(conv_weight)
 def _(data, inputs, *, num_group, layout, **settings):
-    if kind_of(layout, num_group, data, inputs) is None:
+    turns = are_halves_first(layout, num_group, data, inputs)
+    if not turns and kind_of(layout, num_group, data, inputs) is None:
         return NotImplemented
     found = geometry(inputs, *(settings[k] for k in SETTINGS), layout, num_group)
+    if turns:
+        g, x = channels_last(data, 1), channels_last(inputs, 1)
+        out = channels_first(correlated(g, x, found, 1, "NHWC"))
+        return dense(out[: data.shape[1], : inputs.shape[1]])
     return correlated(data, inputs, found, num_group, layout)
 
 
