@@ -171,12 +171,15 @@ def matmul(a, b, out=None):
     """`a @ b` of two matrices, on all cores, but not on OpenBLAS's threads; into `out` if it is given."""
     if type(a) is not np.ndarray:
         return elsewhere[-1](a, b, out)
-    (m, k), n = a.shape, b.shape[1]
-    if m * k * n <= FEW or a.dtype.char not in "fd":
+    work = a.size * b.shape[1]
+    if work <= FEW:
+        return a.dot(b) if out is None else np.matmul(a, b, out=out)
+    if a.dtype.char not in "fd":
         return plain_matmul(a, b, out)
-    if m * k * n < MANY:
+    if work < MANY:
         with alone:
             return np.matmul(a, b, out=out)
+    m, n = len(a), b.shape[1]
     out = np.empty((m, n), np.result_type(a, b)) if out is None else out
     step = -(-max(m, n) // alone.threads)
     parts = [slice(i, i + step) for i in range(0, max(m, n), step)]

@@ -45,21 +45,22 @@ def seen_by_ndarray(op):
     interpreter_of, most, known, names = interpreters.get, op.most, op.known, op.settings
 
     def function(*args, **settings):
-        out = None
-        if settings or len(args) > most:
-            if not settings and len(args) <= most + len(names):  # as `bind`, 0.4 µs sooner
-                if len(args) == most + 1:  # such as x.sum(1)
-                    args, settings = args[:most], {names[0]: args[most]}
-                else:
-                    args, settings = args[:most], dict(zip(names, args[most:]))
-            elif len(args) > most or not known.issuperset(settings):
-                settings.pop("name", None)
-                out = settings.pop("out", None)
+        if settings:
+            if len(args) > most or not known.issuperset(settings):
+                out, _ = settings.pop("out", None), settings.pop("name", None)
+                args, settings = bind(op, args, settings)
+                if out is not None:
+                    return written(out, function(*args, **settings))
+        elif len(args) > most:
+            if len(args) == most + 1 and names:  # such as x.sum(1): as `bind`, 0.4 µs sooner
+                args, settings = args[:most], {names[0]: args[most]}
+            elif len(args) <= most + len(names):
+                args, settings = args[:most], dict(zip(names, args[most:]))
+            else:
                 args, settings = bind(op, args, settings)
         for a in args:
             if (interpret := interpreter_of(type(a))) is not None:
-                y = interpret(op, args, settings)
-                return y if out is None else written(out, y)
+                return interpret(op, args, settings)
         if op.name in PLAIN and len(args) == 2 and all(isinstance(a, int | float) for a in args):
             return PLAIN[op.name](*args)
         if not args:

@@ -3,6 +3,7 @@
 # Written from chapters/15_random.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,12 +13,13 @@ from minigluon.context import Context, current_context
 from minigluon.ndarray.ndarray import ArgumentError, NDArray, array, place, real_dtype, sizes
 from minigluon.ops import random as laws
 from minigluon.ops.elementwise import exp, log
-from minigluon.ops.random import NUMBERS, SINGLE, refuse
+from minigluon.ops.random import NUMBERS, SINGLE, obeying, refuse, source
 
 __all__ = [
     "LAWS",
     "SHORT",
     "bernoulli",
+    "bernoulli_law",
     "draw",
     "either",
     "expected",
@@ -74,15 +76,17 @@ def draw(law, params, shape, dtype, ctx, out, kinds="f", more=()):
     if out is not None:
         shape, dtype, ctx = fitted(out, shape, dtype)
     ctx = current_context() if ctx is None else Context(ctx)
-    dtype = SINGLE if dtype is None else made_by(kinds, real_dtype(dtype))
+    dtype = SINGLE if dtype is None else made_by(kinds, dtype)
     shape = (1,) if shape is None else sizes(shape)
-    r = laws.source(ctx, None)
-    y = place(laws.obeying(law, r, shape, dtype, params), ctx)
+    raw = obeying(law, source(ctx, None), shape, dtype, params)
+    y = NDArray(raw, ctx) if ctx.device_typeid == 1 else place(raw, ctx)
     return y if out is None else assign(out, y)
 
 
+@lru_cache(maxsize=64)
 def made_by(kinds, dtype):
-    """`dtype`, which must be of one of the `kinds` that a distribution makes."""
+    """The NumPy type of `dtype`, which must be of one of the `kinds` that a distribution makes."""
+    dtype = real_dtype(dtype)
     if dtype.kind not in kinds:
         wanted = " or ".join({"f": "float", "i": "int", "u": "uint"}[k] for k in kinds)
         raise MXNetError(f"dtype {dtype}: this distribution makes numbers of type {wanted}")
@@ -118,10 +122,7 @@ LAWS = {
 def either(name, params, shape, dtype, ctx, out, more=()):
     """By the law of a name if the parameters are numbers, by its operator if they are arrays."""
     law, usual, method = LAWS[name]
-    for p in params:
-        if type(p) not in NUMBERS:
-            break
-    else:
+    if type(params[0]) in NUMBERS and type(params[-1]) in NUMBERS:  # there are one or two
         if params == usual:
             return draw(method, (), shape, dtype, ctx, out, "f", more)
         return draw(law, params, shape, dtype, ctx, out, "f", more)
@@ -204,9 +205,11 @@ def randint(low, high, shape=None, dtype=None, ctx=None, out=None, **more):
     plain = type(low) is int is type(high)
     if low >= high or not (plain or (int(low) == low and int(high) == high)):
         raise MXNetError(f"randint(low={low}, high={high}): give whole numbers, low below high")
-    dtype = (SHORT if out is None else out.dtype) if dtype is None else dtype
-    params = (low, high, dtype) if plain else (int(low), int(high), dtype)
-    return draw(randint_law, params, shape, dtype, ctx, out, "iu", more)
+    if not plain:
+        low, high = int(low), int(high)
+    if dtype is None:
+        dtype = SHORT if out is None else out.dtype
+    return draw(randint_law, (low, high, dtype), shape, dtype, ctx, out, "iu", more)
 
 
 def randint_law(r, n, t, low, high, dtype):
@@ -218,7 +221,12 @@ def bernoulli(prob=0.5, shape=None, dtype=None, ctx=None, out=None, **more):
     """Ones with probability `prob`, zeros otherwise."""
     if not 0 <= prob <= 1:
         raise MXNetError(f"bernoulli(prob={prob}): a probability lies between 0 and 1")
-    return draw(lambda r, n, t, p: r.random(n, t) < p, (prob,), shape, dtype, ctx, out, "fiu", more)
+    return draw(bernoulli_law, (prob,), shape, dtype, ctx, out, "fiu", more)
+
+
+def bernoulli_law(r, n, t, p):
+    """True with probability `p`."""
+    return r.random(n, t) < p
 
 
 def multinomial(data, shape=None, get_prob=False, out=None, dtype="int32", **_):

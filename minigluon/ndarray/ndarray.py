@@ -232,7 +232,10 @@ def several(op, out, ctx):
         return NDArray(numbered(out), ctx)
     if op.visible == 1:
         return NDArray(numbered(out[0]), ctx)
-    return [NDArray(o if type(o) is ndarray else numbered(o), ctx) for o in out[: op.visible]]
+    found = []  # a comprehension would be one more call
+    for o in out[: op.visible]:
+        found.append(NDArray(o if type(o) is ndarray else numbered(o), ctx))
+    return found
 
 
 def numbered(out):

@@ -151,9 +151,10 @@ def negative(data, /):
 )
 def add_n(*args, num_args=None):
     """The sum of one or more arrays of the same shape and type."""
-    if len({a.shape for a in args}) != 1:
-        raise ValueError("give at least one array, and arrays of one shape only")
-    if len(args) == 1:
+    for a in args:
+        if a.shape != args[0].shape:
+            raise ValueError("give arrays of one shape only")
+    if len(args) < 2:
         return args[0].copy()
     total = args[0] + args[1]
     for a in args[2:]:

@@ -124,7 +124,8 @@ def linalg_gemm2(A, B, /, transpose_a=False, transpose_b=False, alpha=1.0, axis=
     """
     require_matrices(A, B)
     if axis == -2:
-        return scaled(products(A, B, transpose_a, transpose_b), alpha)
+        y = products(A, B, transpose_a, transpose_b)
+        return y if alpha == 1 else scaled(y, alpha)
     y = products(rows_last(A, axis), rows_last(B, axis), transpose_a, transpose_b)
     return scaled(y, alpha).swapaxes(axis, -2).copy()
 
@@ -164,7 +165,8 @@ def linalg_syrk(A, /, transpose=False, alpha=1.0):
     """`alpha` times each matrix times its transpose; with `transpose`, its transpose times itself."""
     require_matrices(A)
     if A.ndim == 2:  # NumPy sees that the factors are one matrix, and computes half of the numbers
-        return scaled(A.T @ A if transpose else A @ A.T, alpha)
+        y = A.T.dot(A) if transpose else A.dot(A.T)
+        return y if alpha == 1 else scaled(y, alpha)
     return scaled(products(A, A, transpose, not transpose), alpha)
 
 
@@ -178,10 +180,24 @@ def _(g, y, A, transpose, alpha):
 # --- Triangles and diagonals ----------------------------------------------------------------------
 
 
+def one_side(a, lower):
+    """`np.tril` or `np.triu`, with the mask kept: of small matrices it takes most of the time."""
+    if type(a) is not np.ndarray or a.shape[-1] > 32:
+        return np.tril(a) if lower else np.triu(a)
+    return np.where(lower_mask(a.shape[-1], lower), a, a.dtype.type(0))
+
+
+@lru_cache(maxsize=64)
+def lower_mask(n, lower):
+    """Where the lower or the upper triangle of n × n numbers is."""
+    mask = np.tri(n, dtype=bool)
+    return mask if lower else mask.T
+
+
 @operator(vjp=(lambda g, y, x, **settings: triangle(g, **settings),))
 def triangle(data, /, lower=True, diagonal=1.0):
     """The lower or upper triangle of each matrix, zeros elsewhere, its diagonal times `diagonal`."""
-    y = np.tril(data) if lower else np.triu(data)
+    y = one_side(data, lower)
     if diagonal == 1:
         return y
     return y * (1 - (1 - diagonal) * identity_like(data))
@@ -291,26 +307,12 @@ def linalg_trmm(A, B, /, transpose=False, rightside=False, lower=True, alpha=1.0
     """`alpha` times a triangle of the square `A`, transposed if asked, times `B`, or `B` times it."""
     require_square(A)
     require_matrices(B)
-    a = np.tril(A) if lower else np.triu(A)
+    a = one_side(A, lower)
     y = products(B, a, False, transpose) if rightside else products(a, B, transpose, False)
     return scaled(y, alpha)
 
 
 # --- Triangular systems ---------------------------------------------------------------------------
-
-
-def one_side(a, lower):
-    """`np.tril` or `np.triu`, with the mask kept: of small matrices it takes most of the time."""
-    if type(a) is not np.ndarray or a.shape[-1] > 32:
-        return np.tril(a) if lower else np.triu(a)
-    return np.where(lower_mask(a.shape[-1], lower), a, a.dtype.type(0))
-
-
-@lru_cache(maxsize=64)
-def lower_mask(n, lower):
-    """Where the lower or the upper triangle of n × n numbers is."""
-    mask = np.tri(n, dtype=bool)
-    return mask if lower else mask.T
 
 
 def substitute(a, b, lower):
@@ -448,17 +450,19 @@ def linalg_syevd(A, /):
     gradient, which is symmetric, exists for distinct eigenvalues, or if no choice among the vectors of equal ones matters.
     """
     require_square(A)
-    wants = "a symmetric matrix of finite numbers is needed"
-    values, vectors = solved(np.linalg.eigh, A, wants=wants)
-    u = vectors.swapaxes(-1, -2)
-    return u * np.sign(heads(u, np.abs(u).argmax(-1))), values
+    try:
+        values, vectors = np.linalg.eigh(A)
+    except np.linalg.LinAlgError as error:
+        raise MXNetError(f"a symmetric matrix of finite numbers is needed ({error})") from None
+    signs = np.sign(heads(vectors, np.abs(vectors).argmax(-2)))
+    return (vectors * signs).swapaxes(-1, -2), values
 
 
 def heads(u, index):
-    """The number at `index` of each row of the matrices `u`, as a column."""
+    """The number at `index` of each column of the matrices `u`, as a row."""
     if u.ndim == 2:  # the usual case, five times as fast as the general one
-        return u[np.arange(len(u), like=u), index][:, None]
-    return np.take_along_axis(u, index[..., None], -1)
+        return u[index, np.arange(len(u), like=u)]
+    return np.take_along_axis(u, index[..., None, :], -2)
 
 
 linalg_syevd.outputs = 2

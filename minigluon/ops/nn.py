@@ -73,7 +73,7 @@ LARGE = 1 << 21  # numbers from which threads pay for their start
 
 def add_row(y, row):
     """Add a row to every row of `y`, in place."""
-    if type(y) is not np.ndarray or y.size < LARGE:
+    if y.size < LARGE or type(y) is not np.ndarray:
         y += row
         return
     parts = np.array_split(y, alone.threads)

@@ -13,7 +13,7 @@ from minigluon.context import Context, brought, capture, current_context
 from minigluon.ndarray.ndarray import real_dtype, sizes
 from minigluon.op import operator
 from minigluon.ops.elementwise import log, log1p
-from minigluon.ops.indexing import untake
+from minigluon.ops.indexing import largest, untake
 from minigluon.ops.reduce import at_least_1d, sum
 from minigluon.ops.shape import expand_dims
 
@@ -21,6 +21,7 @@ __all__ = [
     "BERNOULLI",
     "COUNTS",
     "DOUBLE",
+    "LAST",
     "NUMBERS",
     "SINGLE",
     "STEPS",
@@ -159,7 +160,7 @@ def drawn(rng, like, law, n, dtype, *params):
 def obeying(law, r, n, dtype, params):
     """Numbers of shape `n` by `law(generator, n, dtype, *params)`, in the memory of the CPU."""
     try:
-        y = law(r, n, dtype if dtype.itemsize == 8 else SINGLE, *params)
+        y = law(r, n, dtype if dtype is DOUBLE else SINGLE, *params)
         return y if y.dtype is dtype else y.astype(dtype, copy=False)
     except (ValueError, OverflowError) as error:
         raise MXNetError(f"{law.__name__}{params}: {error}") from None
@@ -222,16 +223,20 @@ def moved(y, loc, scale):
 
 def gamma_law(r, n, t, alpha, beta):
     """Gamma, of shape `alpha` and scale `beta`: mean alpha * beta."""
-    if wrong(alpha <= 0):
-        raise MXNetError(f"gamma: alpha={alpha} must be positive")
-    if wrong(beta <= 0):
-        raise MXNetError(f"gamma: beta={beta} must be positive")
-    return moved(r.standard_gamma(alpha, n, t), 0, beta)
+    bad = (alpha <= 0) | (beta <= 0)
+    if bad is not False and wrong(bad):
+        name, value = ("alpha", alpha) if wrong(alpha <= 0) else ("beta", beta)
+        raise MXNetError(f"gamma: {name}={value} must be positive")
+    y = r.standard_gamma(alpha, n, t)
+    if type(beta) not in NUMBERS or beta != 1:
+        np.multiply(y, beta, out=y)
+    return y
 
 
 def poisson_law(r, n, t, lam):
     """How many events of rate `lam` fall into one unit of time."""
-    if wrong(lam < 0):
+    bad = lam < 0
+    if bad is not False and wrong(bad):
         raise MXNetError(f"poisson: lam={lam} must not be negative")
     return r.poisson(lam, n)
 
@@ -473,16 +478,19 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
     dtype, outcomes = real_dtype(dtype), data.shape[-1]
     if data.dtype.kind != "f":
         raise ValueError(f"probabilities are floating-point numbers, not {data.dtype}")
-    if dtype.kind in "iu" and outcomes > 127 and outcomes > np.iinfo(dtype).max:
+    if outcomes > 127 and dtype.kind in "iu" and outcomes > np.iinfo(dtype).max:
         raise ValueError(f"{outcomes} outcomes cannot be told apart in {dtype}")
     heights = data.cumsum(-1, DOUBLE)
-    if not outcomes or (data.size and not (smallest(data) >= 0 and smallest(heights[..., -1]) > 0)):
+    whole = heights[..., -1]  # without its axis: NumPy is slow with axes of size 1
+    least = smallest(data) if data.size else 1
+    if not outcomes or not (least > 0 or (least == 0 and smallest(whole) > 0)):
         raise ValueError("probabilities are not negative, and one of each row is positive")
-    n = data.shape[:-1] + sizes(shape) or (1,)
-    u = obeying(np.random.Generator.random, source(rng, data), n, DOUBLE, ())
+    n = data.shape[:-1] + (() if shape == () else sizes(shape)) or (1,)
+    u = source(rng, data).random(n)
+    if u.size and largest(u) > LAST:
+        np.minimum(u, LAST, out=u)
     u = u if type(data) is np.ndarray else np.asarray(u, like=data)
-    np.minimum(u, 1 - 2.0**-24, out=u)  # so that nothing below rounds up to the next row
-    index = first_above(u, heights).astype(dtype)
+    index = first_above(u, heights, whole).astype(dtype)
     return (index, np.log(chosen.kernel(data, index))) if get_prob else index
 
 
@@ -499,14 +507,19 @@ def smallest(a):
     return a.item(a.argmin()) if type(a) is np.ndarray else a.min()
 
 
-def first_above(u, heights):
-    """For each share `u` of a row's whole height, the first index at which the row is higher."""
-    rows, k = math.prod(heights.shape[:-1]), heights.shape[-1]
-    if u.size == rows:  # one of each row: as many comparisons as numbers
-        at = u.reshape(heights.shape[:-1] + (1,)) * heights[..., -1:]
-        return (heights > at).argmax(-1).reshape(u.shape)
+LAST = 1 - 2.0**-24  # the largest share: with it nothing below rounds up to the next row
+
+
+def first_above(u, heights, whole):
+    """For each share `u` of a row's `whole` height, the first index at which the row is higher."""
+    if u.size == whole.size:  # one of each row: as many comparisons as numbers
+        if u.shape == whole.shape:  # nearly always
+            return (heights > (u * whole)[..., None]).argmax(-1)
+        at = u.reshape(whole.shape) * whole
+        return (heights > at[..., None]).argmax(-1).reshape(u.shape)
+    rows, k = whole.size, heights.shape[-1]
     row = np.asarray(np.arange(rows)[:, None], like=heights)
-    raised = ((heights / heights[..., -1:]).reshape(rows, k) + row).reshape(-1)
+    raised = ((heights / whole[..., None]).reshape(rows, k) + row).reshape(-1)
     at = u.reshape(rows, many(u, heights)) + row
     found = np.searchsorted(raised, at.reshape(-1), side="right")
     return (found.reshape(at.shape) - row * k).reshape(u.shape)

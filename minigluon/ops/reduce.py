@@ -239,12 +239,14 @@ def softmax(data, length=None, /, axis=-1, temperature=None, dtype=None, use_len
     With `use_length` only the first `length` numbers count, the others get 0; `length` has the shape of
     `data` without `axis`. ValueError for integers.
     """
-    data, narrow = wide(data, dtype), dtype or data.dtype
+    narrow = dtype or data.dtype
+    if dtype is not None or data.dtype.kind != "f":
+        data = wide(data, dtype)
     if use_length or length is not None:
         return softmax_within(data, length, axis, temperature, use_length).astype(
             narrow, copy=False
         )
-    z = scaled(data, temperature)
+    z = data if temperature is None else data / temperature
     e = np.exp(z) if calm(z) else np.exp(z - highest(z, axis))
     e /= summed(e, axis)
     return e if e.dtype is narrow else e.astype(narrow, copy=False)

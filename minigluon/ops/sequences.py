@@ -35,8 +35,8 @@ def time_first(data, axis):
     return data if axis == 0 else np.swapaxes(data, 0, 1)
 
 
-def lengths_of(data, sequence_length, use_sequence_length):
-    """The lengths as whole numbers; None where all steps count.
+def lengths_of(data, sequence_length, use_sequence_length, dtype=WHOLE):
+    """The lengths as whole numbers of type `dtype`; None where all steps count.
 
     `data` has time on axis 0.
     """
@@ -46,7 +46,7 @@ def lengths_of(data, sequence_length, use_sequence_length):
         raise ValueError("use_sequence_length=True: give sequence_length")
     if sequence_length.shape != data.shape[1:2]:
         raise ValueError(f"{data.shape[1]} sequences, but lengths of shape {sequence_length.shape}")
-    return sequence_length.astype(WHOLE)
+    return sequence_length.astype(dtype)
 
 
 def require_lengths(lengths, steps):
@@ -62,8 +62,9 @@ def back(first, axis):
 
 def inside(data, lengths):
     """Where the sequences are: an array of truths, of data's number of axes."""
-    steps = np.arange(len(data), dtype=SHORT, like=lengths)[:, None]
-    found = steps < lengths.astype(SHORT)  # of half the width: twice as fast
+    if lengths.dtype != SHORT:
+        lengths = lengths.astype(SHORT)  # of half the width: twice as fast
+    found = np.arange(len(data), dtype=SHORT, like=lengths)[:, None] < lengths
     return found if data.ndim == 2 else found.reshape(found.shape + (1,) * (data.ndim - 2))
 
 
@@ -81,8 +82,8 @@ def SequenceMask(data, sequence_length=None, /, use_sequence_length=False, value
 
     data: (steps, batch, …), or (batch, steps, …) with axis=1; sequence_length: (batch,).
     """
-    first = time_first(data, axis)
-    lengths = lengths_of(first, sequence_length, use_sequence_length)
+    first = data if axis == 0 else time_first(data, axis)
+    lengths = lengths_of(first, sequence_length, use_sequence_length, SHORT)
     if lengths is None:
         return data.copy()
     value = np.array(value, first.dtype, like=first)
@@ -111,7 +112,7 @@ def SequenceLast(data, sequence_length=None, /, use_sequence_length=False, axis=
 
     data: (steps, batch, …), or (batch, steps, …) with axis=1; sequence_length: (batch,).
     """
-    first = time_first(data, axis)
+    first = data if axis == 0 else time_first(data, axis)
     last = first[last_places(first, sequence_length, use_sequence_length)]
     return last if use_sequence_length else last.copy()
 
@@ -125,7 +126,7 @@ def last_places(data, sequence_length, use_sequence_length):
     if last.size and largest(last.view(NATURAL)) >= len(data):  # negatives are large, too
         require_lengths(lengths, len(data))
         last = np.maximum(last, 0)
-    return last, np.arange(data.shape[1], like=lengths)
+    return last, np.arange(len(last), like=lengths)
 
 
 @operator(
