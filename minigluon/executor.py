@@ -11,7 +11,15 @@ from minigluon.base import MXNetError
 from minigluon.context import current_context
 from minigluon.ndarray import sparse
 from minigluon.ndarray.ndarray import NDArray, place, zeros
-from minigluon.symbol.inference import Facts, Inference, complete, open_shape, types_of
+from minigluon.symbol.inference import (
+    Facts,
+    Inference,
+    complete,
+    decided,
+    draws,
+    open_shape,
+    types_of,
+)
 from minigluon.symbol.symbol import Node, Symbol, in_order, substituted
 
 __all__ = [
@@ -81,7 +89,7 @@ def moved_to(ctx, inputs):
 NAMED = {  # operators of one array whose input MXNet's monitors call by its name; of others it is input0
     *("softmax", "log_softmax", "MakeLoss", "L2Normalization", "Dropout", "squeeze", "diag", "LRN"),
     *("cumsum", "Pooling", "tile", "repeat", "flip", "reverse", "pad", "swapaxes", "split"),
-    *("one_hot", "depth_to_space", "space_to_depth"),
+    *("one_hot", "depth_to_space", "space_to_depth", "moments", "GridGenerator", "linalg_det"),
 }
 
 
@@ -144,6 +152,7 @@ class Executor:
 
     def __init__(self, symbol, ctx, args, grads, grad_req, states, groups=None):
         self._symbol, self._ctx, self._outputs, self._hooks = symbol, ctx, None, ()
+        self._mode = None  # of the last `forward`, whether it was for training
         self._groups = groups
         self.arg_dict, self.grad_dict, self.aux_dict = args, grads, states
         self._grad_req = grad_req
@@ -192,20 +201,35 @@ class Executor:
         )
         with autograd.Scope(bool(wanted), bool(is_train)):
             self._outputs = run(self._entries, own, self._ctx, self._hooks, self._groups)
+        self._mode = bool(is_train)
         return self._outputs
 
     def backward(self, out_grads=None, is_train=True):
-        """Write the gradients of the last `forward`; heads are ones by default."""
-        if self._outputs is None:
-            raise MXNetError("backward: call forward(is_train=True) first")
+        """Write the gradients of the last `forward`; heads are ones by default.
+
+        Runs `forward` on the present arguments if there was none since the last `backward`.
+        """
         if isinstance(out_grads, dict):
             out_grads = [out_grads[name] for name in self._symbol.list_outputs()]
-        elif isinstance(out_grads, NDArray):
+        elif not isinstance(out_grads, list | tuple | None):
             out_grads = [out_grads]
+        for g in out_grads or ():
+            if not isinstance(g, NDArray | None):
+                raise TypeError(f"backward: out_grads are NDArrays, not {type(g).__name__}")
+        if self._mode is None or (self._played() and not self._draws()):
+            self.forward(True if self._mode is None else self._mode)
         heads = [*zip(self._outputs, out_grads or [None] * len(self._outputs))]
         heads = [(y, None if inert(y) else g) for y, g in heads if y._node is not None]
         if heads:  # else nothing was bound that wants a gradient
             autograd.backward(*zip(*heads), train_mode=is_train)
+
+    def _played(self):
+        """Whether a backward pass has used the record of the last `forward` up."""
+        return any(y._node is not None and y._node.used for y in self._outputs)
+
+    def _draws(self):
+        """Whether the graph draws random numbers."""
+        return any(node.op and draws(node.op) for node in in_order(self._entries))
 
     # --- Binding ----------------------------------------------------------------------------------
 
@@ -353,7 +377,7 @@ def simple_bind(
     """
     shapes = {k: v for k, v in kwargs.items() if isinstance(v, list | tuple)}
     found = self.infer_shape_partial(**shapes)
-    unknown = [n for n, s in zip(self.list_arguments(), found[0]) if not complete(s or None)]
+    unknown = [n for n, s in zip(self.list_arguments(), found[0]) if not decided(s)]
     if unknown:
         raise MXNetError(f"simple_bind: give the shapes of {', '.join(unknown)}")
     types = types_of(self._entries, type_dict or {})

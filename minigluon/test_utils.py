@@ -29,6 +29,7 @@ __all__ = [
     "RANK",
     "RTOL",
     "WHOLE",
+    "agree",
     "almost_equal",
     "almost_equal_ignore_nan",
     "as_array",
@@ -65,6 +66,8 @@ __all__ = [
     "download",
     "effective_dtype",
     "environment",
+    "exactness",
+    "fill",
     "gamma_tail",
     "gen_buckets_probs_with_ppf",
     "get_atol",
@@ -79,6 +82,8 @@ __all__ = [
     "get_tols",
     "getenv",
     "has_tvm_ops",
+    "in_training",
+    "in_use",
     "is_cd_run",
     "is_np_array",
     "is_op_runnable",
@@ -91,7 +96,6 @@ __all__ = [
     "new_sym_matrix_with_real_eigvals_nd",
     "np_reduce",
     "numeric_grad",
-    "one_run",
     "plain",
     "rand_coord_2d",
     "rand_ndarray",
@@ -899,7 +903,11 @@ def check_consistency(
     use_uniform=False,
     rand_type=np.float64,
 ):
-    """Run `sym` as each dict of `ctx_list` says ('ctx', shapes, 'type_dict'); all must agree."""
+    """Run `sym` as each dict of `ctx_list` says ('ctx', shapes, 'type_dict'); all must agree.
+
+    In use and, unless `grad_req` is 'null', in training, with the gradients. Returns {name: array} of the most
+    exact run, with which, or with `ground_truth`, the others are compared.
+    """
     assert len(ctx_list) > 1, "check_consistency compares at least two settings"
     symbols = [sym] * len(ctx_list) if isinstance(sym, Symbol) else sym
     executors = [simple_bound(s, grad_req, **c) for s, c in zip(symbols, ctx_list)]
@@ -913,22 +921,24 @@ def check_consistency(
         arg_params or {}
     )
     states = {n: np.zeros(a.shape) for n, a in first.aux_dict.items()} | (aux_params or {})
-    results = [one_run(exe, values, states, grad_req) for exe in executors]
-    ranks = [max(RANK.get(np.dtype(y.dtype).name, 0) for y in exe.outputs) for exe in executors]
-    truth = ground_truth or results[int(np.argmax(ranks))]
-    for found in results:
-        for name, y in found.items():
-            try:
-                assert_almost_equal(
-                    y, truth[name], rtol, atol, (name, f"{name} in the most exact"), equal_nan
-                )
-            except AssertionError:
-                if raise_on_err:
-                    raise
+    for exe in executors:
+        fill(exe, values, states)
+    runs = [in_use(executors)] + ([] if grad_req == "null" else [in_training(executors)])
+    exact = int(np.argmax([exactness(exe) for exe in executors]))
+    for results in runs:
+        truth = ground_truth or results[exact]
+        for found, exe in zip(results, executors):
+            worse = min(exactness(exe), exactness(executors[exact]), key=lambda r: r or 9)
+            agree(found, truth, worse, (rtol, atol, equal_nan), raise_on_err)
     return truth
 
 
 RANK = {"float16": 1, "float32": 2, "float64": 3}
+
+
+def exactness(exe):
+    """How exact the outputs of an executor are: 0 for whole numbers, then 1, 2, 3."""
+    return max(RANK.get(np.dtype(y.dtype).name, 0) for y in exe.outputs)
 
 
 def simple_bound(sym, grad_req, ctx, type_dict=None, **shapes):
@@ -939,18 +949,53 @@ def simple_bound(sym, grad_req, ctx, type_dict=None, **shapes):
     return sym.simple_bind(ctx, grad_req, type_dict=types, **shapes)
 
 
-def one_run(exe, values, states, grad_req):
-    """The outputs of an executor on given values, and its gradients unless `grad_req` is 'null'."""
+def fill(exe, values, states):
+    """Write arguments and auxiliary states into an executor, in the types it has; gradients become zeros."""
     for name, value in values.items():
         exe.arg_dict[name][:] = plain(value).astype(exe.arg_dict[name].dtype)
     for name, value in states.items():
         exe.aux_dict[name][:] = plain(value)
-    if grad_req == "null":
-        outputs = exe.forward(is_train=False)
-        return dict(zip(exe._symbol.list_outputs(), outputs))
-    outputs = exe.forward(is_train=True)
-    exe.backward([y.copy() for y in outputs])
-    return dict(zip(exe._symbol.list_outputs(), outputs)) | exe.grad_dict
+    for grad in exe.grad_arrays:
+        if grad is not None:
+            grad[:] = 0
+
+
+def in_use(executors):
+    """{name: output} of each executor, run outside of training."""
+    return [dict(zip(exe._symbol.list_outputs(), exe.forward(is_train=False))) for exe in executors]
+
+
+def in_training(executors):
+    """{name: output or gradient} of each executor, with the same heads for all."""
+    outputs = [exe.forward(is_train=True) for exe in executors]
+    least = [min((y.dtype for y in ys), key=lambda t: np.dtype(t).itemsize) for ys in zip(*outputs)]
+    heads = [y.astype(t).asnumpy() for y, t in zip(outputs[0], least)]
+    for exe, ys in zip(executors, outputs):
+        own = [array(h, exe._ctx, y.dtype).tostype(y.stype) for h, y in zip(heads, ys)]
+        exe.backward(own)
+    return [
+        dict(zip(exe._symbol.list_outputs(), ys)) | exe.grad_dict
+        for exe, ys in zip(executors, outputs)
+    ]
+
+
+def agree(found, truth, rank, tolerance, strict):
+    """Compare two dicts of arrays; `rank` is the exactness of the outputs, at which gradients are no better."""
+    rtol, atol, equal_nan = tolerance
+    kinds = {r: name for name, r in RANK.items()}
+    for name, y in found.items():
+        if y is None or truth[name] is None:
+            assert y is truth[name], f"{name}: one of the runs has no gradient"
+            continue
+        of = [min(RANK.get(np.dtype(a.dtype).name, 9), rank or 9) for a in (y, truth[name])]
+        as_exact = [a.astype(kinds.get(r, a.dtype)) for a, r in zip((y, truth[name]), of)]
+        limits = get_tols(*as_exact, rtol, atol)
+        try:
+            names = (name, f"{name} in the most exact")
+            assert_almost_equal(y, truth[name], *limits, names, equal_nan)
+        except AssertionError:
+            if strict:
+                raise
 
 
 def check_gluon_hybridize_consistency(

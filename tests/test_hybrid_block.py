@@ -443,3 +443,41 @@ def test_a_recurrent_layer_forgets_the_programs_of_both_kinds_of_calls():
     assert len(layer._by_kind) == 2
     layer._clear_cached_op()
     assert not layer._by_kind and layer._programs is None
+
+
+def network_around_a_graph():
+    class Around(mx.gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                dense = mx.gluon.nn.Dense(3)
+                out = dense(mx.sym.var("data"))
+                self.body = mx.gluon.nn.Dense(5)
+                self.top = SymbolBlock(
+                    [mx.sym.relu(out), mx.sym.tanh(out)], mx.sym.var("data"), dense.collect_params()
+                )
+
+        def hybrid_forward(self, F, x):
+            return F.add_n(*self.top(self.body(x)))
+
+    return Around()
+
+
+def test_a_graph_inside_of_a_network_waits_for_its_shapes(tmp_path):
+    x, file = mx.nd.ones((2, 4)), str(tmp_path / "p")
+    for active in (True, False):
+        net = network_around_a_graph()
+        net.initialize()
+        net.hybridize(active)
+        y = net(x)
+        net.save_parameters(file)
+        assert {*mx.nd.load(file)} == {"body.weight", "body.bias", "top.weight", "top.bias"}
+        again = network_around_a_graph()  # all of whose names have other numbers
+        again.load_parameters(file)
+        assert (again(x) == y).asnumpy().all()
+
+
+def test_graphs_with_sparse_variables_are_no_blocks():
+    weight = mx.sym.var("weight", stype="row_sparse")
+    with pytest.raises(AssertionError, match="row_sparse"):
+        SymbolBlock(mx.sym.dot(mx.sym.var("data"), weight), mx.sym.var("data"))

@@ -668,6 +668,10 @@ def test_outputs_are_called_as_in_mxnet():
     d = S.var("d")
     assert S.CTCLoss(d, d, name="c").list_outputs() == ["c_output0"]
     assert S.contrib.Proposal(d, d, d, name="p").list_outputs() == ["p_output0"]
+    assert S.topk(d, name="t").list_outputs() == ["t_output0"]
+    assert S.topk(d, ret_typ="mask", name="t").list_outputs() == ["t_output"]
+    assert S.linalg.det(d, name="t").list_outputs() == ["t_output0"]
+    assert S.contrib.box_nms(d, name="t").list_outputs() == ["t_output0"]
     found = S.contrib.MultiBoxTarget(d, d, d, name="m").list_outputs()
     assert found == ["m_loc_target", "m_loc_mask", "m_cls_target"]
 
@@ -838,3 +842,58 @@ def test_the_name_is_an_attribute():
     assert x.attr("name") == "x" and y.startswith("_plusscalar") and x.list_attr() == {}
     assert S.Group([x, x + 1]).attr("name") is None
     assert S.var("y", attr={"name": "own"}).attr("name") == "own"
+
+
+def test_backward_runs_what_it_needs():
+    x = mx.sym.var("x")
+    exe = (x * x).simple_bind(mx.cpu(), x=(2,))
+    exe.arg_dict["x"][:] = mx.nd.array([1, 2])
+    assert exe.outputs[0].shape == (2,)  # zeros, which no call has made
+    exe.backward(mx.nd.ones(2))
+    assert exe.grad_dict["x"].asnumpy().tolist() == [2, 4]
+    exe.arg_dict["x"][:] = 3
+    exe.backward([mx.nd.ones(2)])
+    assert exe.grad_dict["x"].asnumpy().tolist() == [6, 6]
+    with pytest.raises(TypeError, match="NDArrays, not ndarray"):
+        exe.backward(np.ones(2, "float32"))
+    exe = mx.sym.Dropout(x).simple_bind(mx.cpu(), x=(2,))
+    exe.forward(is_train=True)
+    exe.backward(mx.nd.ones(2))
+    with pytest.raises(mx.MXNetError, match="used it up"):  # another draw would be another mask
+        exe.backward(mx.nd.ones(2))
+
+
+def test_partial_shapes_where_zero_is_a_size():
+    with mx.np_shape():
+        x = mx.sym.var("x", shape=(-1, 20))
+        y = mx.sym.slice(x, begin=(None, 3), end=(None, 10))
+        assert y.infer_shape_partial() == ([(-1, 20)], [(-1, 7)], [])
+        with pytest.warns(UserWarning, match="Cannot decide"):
+            assert y.infer_shape() == (None, None, None)
+        assert y.infer_shape(x=(4, 20))[1] == [(4, 7)]
+        assert mx.sym.relu(mx.sym.var("z")).infer_shape_partial() == ([None], [None], [])
+
+
+def test_remainders_of_whole_numbers_have_no_gradient():
+    a, b = (mx.sym.cast(mx.sym.var(n), dtype="int32") for n in "ab")
+    exe = (a % b).simple_bind(mx.cpu(), a=(3,), b=(3,))
+    exe.arg_dict["a"][:] = 7
+    exe.arg_dict["b"][:] = mx.nd.array([0, 2, -3])
+    exe.forward(is_train=True)
+    exe.backward(mx.nd.ones(3, dtype="int32"))
+    assert not exe.grad_dict["a"].asnumpy().any() and not exe.grad_dict["b"].asnumpy().any()
+
+
+def test_small_hybridized_networks_are_written_down_call_by_call():
+    net = mx.gluon.nn.HybridSequential()
+    net.add(*[mx.gluon.nn.Dense(3, in_units=3) for _ in range(3)])
+    net.initialize()
+    x = mx.nd.ones((2, 3))
+    for limit, count in ((3, 3), (2, 1)):
+        net.hybridize(inline_limit=limit)
+        with mx.autograd.record():
+            y = net(x)
+        symbol = mx.autograd.get_symbol(y)
+        assert len(symbol.list_arguments()) == 7
+        nodes = json.loads(symbol.tojson())["nodes"]
+        assert sum(node["op"] != "null" for node in nodes) == count

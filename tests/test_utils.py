@@ -266,6 +266,15 @@ def test_symbolic_checks():
         net, [{**shapes, "type_dict": {"data": t}} for t in (np.float32, np.float64)]
     )
     assert "data" in found
+    embedding = mx.sym.Embedding(mx.sym.var("i"), input_dim=5, output_dim=2, name="e")
+    kinds = [{"ctx": mx.cpu(), "i": (3,), "type_dict": {"e_weight": t}} for t in (np.float16, "f")]
+    settings = {"grad_req": {"i": "null", "e_weight": "write"}, "arg_params": {"i": np.arange(3)}}
+    assert tu.check_consistency(embedding, kinds, **settings)["i"] is None
+    net = [mx.sym.relu(a, name="y"), mx.sym.Dropout(a, p=0.99, name="y")]  # the same in use only
+    shapes = {"ctx": mx.cpu(0), "a": (50,)}
+    tu.check_consistency(net, [shapes] * 2, grad_req="null", arg_params={"a": np.ones(50)})
+    with pytest.raises(AssertionError):
+        tu.check_consistency(net, [shapes] * 2, arg_params={"a": np.ones(50)})
     assert tu.simple_forward(a * 2, a=np.ones(2)).tolist() == [2, 2]
     with pytest.raises(ValueError, match="match"):
         tu.check_symbolic_forward(a * 2, {"b": np.ones(2)}, [np.ones(2)])

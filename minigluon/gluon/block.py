@@ -552,8 +552,7 @@ class HybridBlock(Block):
         if isinstance(first, Symbol):
             return self._written(x, *args)
         if isinstance(first, Outline):
-            params = {n: Outline(p._shape, p.dtype, p) for n, p in self._reg_params.items()}
-            return self.hybrid_forward(nd, x, *args, **params)
+            return self._outlined(x, *args)
         if self._active:
             return compiled(self, x, *args)
         ctx = first._ctx
@@ -563,6 +562,11 @@ class HybridBlock(Block):
             self._finish_deferred_init(x, *args)
             params = {n: p.data(ctx) for n, p in self._reg_params.items()}
         return self.hybrid_forward(nd, x, *args, **params)
+
+    def _outlined(self, *args):
+        """The outlines of what this block computes; its parameters learn their shapes on the way."""
+        params = {n: Outline(p._shape, p.dtype, p) for n, p in self._reg_params.items()}
+        return self.hybrid_forward(nd, *args, **params)
 
     def _written(self, *args):
         """The graph of this block on symbols; the names of its nodes begin with the block's prefix."""

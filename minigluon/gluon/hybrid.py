@@ -4,11 +4,12 @@
 
 import ast
 import traceback
+from os.path import commonprefix
 
 import minigluon.symbol as sym
 from minigluon.autograd import state
 from minigluon.base import MXNetError
-from minigluon.gluon.block import HybridBlock, first_of
+from minigluon.gluon.block import HybridBlock, Outline, first_of
 from minigluon.gluon.parameter import (
     DeferredInitializationError,
     ParameterDict,
@@ -17,7 +18,7 @@ from minigluon.gluon.parameter import (
 )
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.ndarray.utils import load, replace_file, save
-from minigluon.symbol.hybrid import Written
+from minigluon.symbol.hybrid import Written, calls
 from minigluon.symbol.inference import Inference, types_of
 from minigluon.symbol.symbol import TYPE_CODES, Symbol, in_order
 
@@ -25,6 +26,7 @@ __all__ = [
     "Graph",
     "ONLY_ARRAYS",
     "Programs",
+    "ROW_SPARSE",
     "SymbolBlock",
     "declared",
     "export",
@@ -102,6 +104,8 @@ class Graph(Written):
             inputs + [(n, 0) for n in nodes if n not in position], entries, name, len(inputs)
         )
         self.static = bool(block._flags.get("static_alloc"))
+        if len(calls(entries, {*self.inputs})) <= block._flags.get("inline_limit", 2):
+            self.inside = self.inputs, entries
 
 
 def written(block, args):
@@ -228,6 +232,8 @@ def export(block, path, epoch=0):
 
 # --- A network from a file ------------------------------------------------------------------------
 
+ROW_SPARSE = "1"  # in the attributes of a variable
+
 
 class SymbolBlock(HybridBlock):
     """A block that runs a graph: `outputs`, a Symbol or a list, as a function of the variables `inputs`.
@@ -266,33 +272,54 @@ class SymbolBlock(HybridBlock):
             )
         self._inputs = [x.name for x in inputs]
         states = {*self._graph.list_auxiliary_states()}
-        types = types_of(self._graph._entries, declared(inputs))
+        for node in in_order(self._graph._entries):
+            sparse = node.attrs.get("__storage_type__") == ROW_SPARSE
+            assert not sparse, (
+                f"SymbolBlock doesn't support Parameter '{node.name}' because its storage type is 'row_sparse'."
+            )
+        types, self._by_name = types_of(self._graph._entries, declared(inputs)), {}
         for node in in_order(self._graph._entries):
             if node.op is None and node.name not in self._inputs:
                 req = "null" if node.name in states else "write"
                 found = self.params._find(node.name)
-                self._reg_params[node.name] = found or self.params.get(
+                self._by_name[node.name] = found or self.params.get(
                     node.name, grad_req=req, dtype=types[node, 0] or "float32", **told(node)
                 )
+        common = len(commonprefix([*self._by_name]))
+        self._reg_params = {name[common:]: p for name, p in self._by_name.items()}
         self._active = True
+
+    def hybridize(self, active=True, **kwargs):
+        """Set the flags of the program; a graph is run as one whatever `active` says."""
+        super().hybridize(True, **kwargs)
 
     # --- A network from a file --------------------------------------------------------------------
 
     def _written(self, *args):
         given = dict(zip(self._inputs, args))
-        given |= {n: p.var() for n, p in self._reg_params.items()}
+        given |= {n: p.var() for n, p in self._by_name.items()}
         here = {n: s for n, s in given.items() if n in self._graph.list_inputs()}
         return self._graph(**here)
 
-    def infer_shape(self, *args):
-        known = dict(zip(self._inputs, [a.shape for a in args]))
+    def _outlined(self, *args):
+        types = {n: a.dtype for n, a in self._here(args)}
+        shapes, types = self.infer_shape(*args), self._graph.infer_type_partial(**types)[1]
+        outputs = [Outline(s, t or "float32") for s, t in zip(shapes, types)]
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def _here(self, args):
+        """The pairs (name, argument) of inputs that the graph mentions."""
         names = self._graph.list_inputs()
-        shapes = {n: s for n, s in known.items() if n in names}
+        return [(n, a) for n, a in zip(self._inputs, args) if n in names]
+
+    def infer_shape(self, *args):
+        shapes = {n: a.shape for n, a in self._here(args)}
         found = self._graph.infer_shape_partial(**shapes)
         ordered = self._graph.list_arguments() + self._graph.list_auxiliary_states()
         for name, shape in zip(ordered, found[0] + found[2]):
-            if name in self._reg_params and shape:
-                self._reg_params[name].shape = shape
+            if name in self._by_name and shape:
+                self._by_name[name].shape = shape
+        return found[1]
 
     def reset_ctx(self, ctx):
         """Move the parameters to `ctx`, a context or a list of them."""
@@ -318,7 +345,7 @@ def told(node):
 def fill(block, arrays, source, ctx=None, allow_missing=False, ignore_extra=False):
     """Give a block's parameters the arrays of a file, whose names may begin with `arg:` or `aux:`."""
     arrays = {name.removeprefix("arg:").removeprefix("aux:"): a for name, a in arrays.items()}
-    params = block._reg_params
+    params = block._by_name
     for name in () if allow_missing else params:
         assert name in arrays, (
             f"Parameter '{name}' is missing in file: {source}, which contains parameters: "

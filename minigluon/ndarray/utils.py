@@ -50,7 +50,6 @@ __all__ = [
     "replace_file",
     "require_sizes",
     "save",
-    "zero_is_a_size",
     "zeros",
 ]
 
@@ -329,8 +328,6 @@ def load_frombuffer(buf):
 
 # --- Arrays of every storage ----------------------------------------------------------------------
 
-zero_is_a_size = [lambda: False]  # the last one tells; the chapter on mx.np adds its switch
-
 
 def require_sizes(name, shape, unknown=(0,)):
     """Refuse a shape that MXNet reads as one not known yet: `()`, or with one of `unknown` in it."""
@@ -338,7 +335,7 @@ def require_sizes(name, shape, unknown=(0,)):
         return
     shape = ndarray.sizes(shape)
     unclear = shape == () or not {*unknown}.isdisjoint(shape)
-    if unclear and not zero_is_a_size[-1]():
+    if unclear and not ndarray.zero_is_a_size[-1]():
         raise MXNetError(
             f"{name}: the shape {shape} is not known completely, as 0 stands for an unknown size; "
             "within mx.np_shape() it is a size like others"

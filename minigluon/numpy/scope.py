@@ -7,7 +7,7 @@ import importlib
 import inspect
 import threading
 
-from minigluon.ndarray.utils import zero_is_a_size
+from minigluon.ndarray.ndarray import zero_is_a_size
 
 __all__ = [
     "Scope",

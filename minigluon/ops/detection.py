@@ -575,6 +575,9 @@ def contrib_box_nms(
     return out
 
 
+contrib_box_nms.outputs = ["output0"]  # MXNet hides the second one
+
+
 # --- Detections -----------------------------------------------------------------------------------
 
 

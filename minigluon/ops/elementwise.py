@@ -54,6 +54,7 @@ __all__ = [
     "expm1",
     "fitted",
     "floor",
+    "fractional",
     "greater",
     "greater_equal",
     "half_down",
@@ -182,11 +183,20 @@ def fitted(y, dtype):
 def divide(lhs, rhs, /):
     """Quotient, truncated toward zero for integers. Shapes are equal or broadcast."""
     dtype = dtype_of(lhs, rhs)
-    return lhs / rhs if dtype.kind == "f" else fitted(lhs / rhs, dtype)
+    if dtype.kind == "f":
+        return lhs / rhs
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return fitted(lhs / rhs, dtype)
+
+
+@operator(vjp=(lambda g, y, x: fractional(g),))
+def fractional(data, /):
+    """`data` of a type that has fractions; of whole numbers, which have no derivative, zeros."""
+    return data if data.dtype.kind == "f" else np.zeros_like(data)
 
 
 @operator(
-    vjp=(lambda g, y, a, b: g, lambda g, y, a, b: -g * floor(a / b)),
+    vjp=(lambda g, y, a, b: fractional(g), lambda g, y, a, b: -fractional(g) * floor(divide(a, b))),
     aliases=("broadcast_mod", "_mod", "mod"),
 )
 def modulo(lhs, rhs, /):

@@ -12,6 +12,7 @@ from minigluon.ops.reduce import at_least_1d, one_axis
 from minigluon.ops.shape import reversing
 
 __all__ = [
+    "OUTPUTS",
     "Operand",
     "RET_TYPES",
     "along",
@@ -29,6 +30,7 @@ __all__ = [
     "places",
     "ravel_multi_index",
     "rows_at",
+    "scatter_add_nd",
     "scatter_nd",
     "sort",
     "sortable",
@@ -181,7 +183,10 @@ def topk(data, /, axis=-1, k=1, ret_typ="indices", is_ascend=False, dtype="float
     return values if ret_typ == "value" else (values, indices.astype(dtype))
 
 
-topk.outputs = lambda _, ret_typ="indices", **__: 2 if ret_typ == "both" else 1
+OUTPUTS = {"both": 2, "mask": 1}  # else one, which MXNet calls output0, as it hides the second
+
+
+topk.outputs = lambda _, ret_typ="indices", **__: OUTPUTS.get(ret_typ, ["output0"])
 Operand.sort, Operand.argsort, Operand.topk = sort, argsort, topk
 
 
@@ -211,6 +216,18 @@ def scatter_nd(data, indices, /, shape):
     """Zeros of `shape` with `data` at the places whose coordinates are the rows of `indices`."""
     out = np.zeros(tuple(shape), data.dtype, like=data)
     out[places(indices, out.shape)] = data
+    return out
+
+
+@operator(
+    vjp=(lambda g, y, x, i, shape: gather_places(g, i), None),
+    aliases=("_backward_gather_nd",),
+    same_dtype=False,
+)
+def scatter_add_nd(data, indices, /, shape):
+    """As `scatter_nd`, but places that are named several times get the sum: the way back of `gather_nd`."""
+    out = np.zeros(tuple(shape), data.dtype, like=data)
+    np.add.at(out, places(indices, out.shape), data)
     return out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from minigluon.autograd import Node, ones_like, state, sum_like, zeros_like
 from minigluon.base import MXNetError
-from minigluon.ndarray.ndarray import ArgumentError, NDArray
+from minigluon.ndarray.ndarray import ArgumentError, NDArray, zero_is_a_size
 from minigluon.op import Operand, failure, operator
 from minigluon.ops.reduce import at_least_1d, counted, one_axis
 
@@ -317,8 +317,13 @@ def stretched(data, axes, sizes):
 
 @operator(vjp=(lambda g, y, x, reps: untile(g, x, reps=reps),))
 def tile(data, /, reps):
-    """The whole array `reps` times along each axis, counted from the last."""
-    return np.tile(data, several(reps))
+    """The whole array `reps` times along each axis, counted from the last; at least once, but in NumPy's shapes."""
+    reps = several(reps)
+    if 0 in reps and not zero_is_a_size[-1]():
+        raise ValueError(
+            f"reps={reps}: nothing would remain, and a size of 0 means one not known yet"
+        )
+    return np.tile(data, reps)
 
 
 @operator(vjp=(lambda g, y, x, like, reps: tile(g, reps=reps), None))

@@ -987,6 +987,9 @@ class Written:
     """A graph, variables `inputs` to entries `outputs`, that can be called on NDArrays."""
 
     static = False  # whether its programs may keep their memory from call to call
+    inside = (
+        None  # (inputs, outputs) of a graph so small that `get_symbol` shows it, not the program
+    )
 
     def __init__(self, inputs, outputs, name, data=0):
         self.inputs, self.outputs, self.name, self.programs = inputs, outputs, name, {}
@@ -1027,6 +1030,7 @@ class Written:
             op = as_operator(*graph, wanted, self.batch)
         else:
             op = without_gradient(*graph, self.batch)
+        op.inside = self.inside
         for keep in keepers if self.static else ():
             keep(op, self)
         return op

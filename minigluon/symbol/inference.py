@@ -10,7 +10,7 @@ from itertools import count
 import numpy as np
 
 from minigluon.base import MXNetError
-from minigluon.ndarray.ndarray import real_dtype
+from minigluon.ndarray.ndarray import real_dtype, zero_is_a_size
 from minigluon.op import failure
 from minigluon.symbol.symbol import INFIX, TYPE_CODES, Symbol, in_order
 
@@ -27,6 +27,7 @@ __all__ = [
     "SINGLE_INSIDE",
     "Symbol",
     "complete",
+    "decided",
     "draws",
     "given",
     "infer_shape",
@@ -37,6 +38,7 @@ __all__ = [
     "lists",
     "merged",
     "open_shape",
+    "told_as",
     "type_of_call",
     "types_of",
     "undrawn",
@@ -99,7 +101,7 @@ class Facts:
         code = node.attrs.get("__dtype__", "0")
         own = TYPE_CODES[int(code)] if code.isdigit() else code
         shape = (shape,) if isinstance(shape, int) else shape
-        self.shapes[node, 0] = None if shape is None else tuple(shape)
+        self.shapes[node, 0] = None if shape is None else tuple([max(n, 0) for n in shape])
         self.types[node, 0] = np.dtype(self.type_by_name.get(node.name, own))
 
     def learn(self, node, entry, shape):
@@ -400,7 +402,7 @@ def lists(symbol, values):
 
 
 def infer_shape_partial(self, *args, **kwargs):
-    """As `infer_shape`, with () for what is unknown, and 0 for a size that is."""
+    """As `infer_shape`, with () for what is unknown, and 0 for a size that is; in NumPy's shapes None and -1."""
     known = given(self, args, kwargs, "shape")
     for name, shape in known.items():
         if not isinstance(shape, list | tuple):
@@ -411,7 +413,21 @@ def infer_shape_partial(self, *args, **kwargs):
     except MXNetError as error:
         told = "".join(f"  {name}: {tuple(shape)}\n" for name, shape in known.items())
         raise MXNetError(f"infer_shape error. Arguments:\n{told}{error}") from error
-    return tuple([shape or () for shape in part] for part in lists(self, facts.shapes))
+    return tuple([told_as(shape) for shape in part] for part in lists(self, facts.shapes))
+
+
+def told_as(shape):
+    """A partial shape as users read it: what is unknown is 0 or (), but where 0 is a size it is -1 or None."""
+    if not zero_is_a_size[-1]():
+        return shape or ()
+    return None if shape is None else tuple([n or -1 for n in shape])
+
+
+def decided(shape):
+    """Whether a shape told by `infer_shape_partial` has no unknown sizes."""
+    if zero_is_a_size[-1]():
+        return shape is not None and -1 not in shape
+    return bool(shape) and 0 not in shape
 
 
 def infer_shape(self, *args, **kwargs):
@@ -421,10 +437,10 @@ def infer_shape(self, *args, **kwargs):
     remain unknown. MXNetError where shapes contradict each other.
     """
     found = infer_shape_partial(self, *args, **kwargs)
-    if all(shape and complete(shape) for part in found for shape in part):
+    if all(decided(shape) for part in found for shape in part):
         return found
     unknown = zip(self.list_arguments(), found[0])
-    told = [f"{name}: {shape}" for name, shape in unknown if not shape or 0 in shape]
+    told = [f"{name}: {shape}" for name, shape in unknown if not decided(shape)]
     warnings.warn(
         "Cannot decide shape for the following arguments (0s in shape means unknown dimensions). "
         "Consider providing them as input:\n\t" + "\n\t".join(told),

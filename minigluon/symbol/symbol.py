@@ -509,7 +509,11 @@ def written_again(note, made, variable):
             inputs.append(variable(id(raw)) if hasattr(raw, "shape") else raw)
         else:
             inputs.append(made[parent] if parent in made else variable(parent))
-    return compose(note.op, inputs, dict(note.settings))
+    inside = getattr(note.op, "inside", None)
+    if inside is None:
+        return compose(note.op, inputs, dict(note.settings))
+    known = {node: made._entries[0] for (node, _), made in zip(inside[0], inputs)}
+    return Symbol(substituted(inside[1], known))
 
 
 # --- How it fails: what a Symbol refuses ----------------------------------------------------------

@@ -23,6 +23,7 @@ ROWS = [
     binary("broadcast_power", P, Q, np.power),
     binary("modulo", P * 5, Q, np.mod),
     binary("hypot", A, B, np.hypot),
+    Row("fractional", (P,), {}, lambda x: x),
     Row("modulo", (P, np.zeros(1)), reference=lambda a, b: 0 * a, differentiable=(), note="zero"),
     binary("maximum", A, B, np.maximum),
     binary("minimum", A, B, np.minimum),

@@ -145,6 +145,15 @@ ROWS = [
     ),
     Row("gather_places", (X, PLACES), {}, lambda x, i: x[tuple(i)], (0,)),
     Row(
+        "scatter_add_nd",
+        (signed(4), np.array([[0, 1, 0, 1], [2, 0, 2, 1]])),
+        {"shape": (2, 3)},
+        lambda x, i, shape: np.array([[0, 0, x[0] + x[2]], [x[1], x[3], 0]]),
+        (0,),
+        wrong=((signed(3), PLACES), {"shape": (2, 2)}),
+        says="out of bounds",
+    ),
+    Row(
         "ravel_multi_index",
         (PLACES,),
         {"shape": (2, 3)},
