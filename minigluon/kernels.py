@@ -192,4 +192,4 @@ def wider(plain, *arrays, **settings):
 
 def is_brief(a):
     """Whether it is an array of bfloat16."""
-    return a is not None and a.dtype.name == "bfloat16"
+    return hasattr(a, "dtype") and a.dtype.name == "bfloat16"
