@@ -23,21 +23,27 @@ from minigluon.symbol.inference import (
 from minigluon.symbol.symbol import Node, Symbol, in_order, substituted
 
 __all__ = [
+    "BACKENDS",
     "CachedOp",
     "Executor",
     "NAMED",
     "STORAGES",
     "Symbol",
+    "UNCERTAIN",
     "bind",
     "by_name",
     "closed",
     "empty_as",
     "evaluate",
+    "executor_of",
     "filled",
+    "get_backend_symbol",
     "group_of",
     "inert",
     "moved_to",
+    "optimize_for",
     "requests",
+    "require_shapes",
     "resized",
     "run",
     "simple_bind",
@@ -333,6 +339,20 @@ def requests(names, grad_req):
     return found
 
 
+UNCERTAIN = {"Custom", "contrib_boolean_mask", "_foreach", "_while_loop", "_cond"}
+
+
+def require_shapes(symbol, arrays):
+    """MXNetError, which names the node, where the shapes of the arguments do not fit together."""
+    nodes = in_order(symbol._entries)
+    dense = all(a.stype == "default" and a.size for a in arrays.values())
+    if dense and not any(node.op is not None and node.op.name in UNCERTAIN for node in nodes):
+        shapes = {name: a.shape for name, a in arrays.items()}
+        facts = Facts(shapes, {name: a.dtype for name, a in arrays.items()})
+        for node in nodes:
+            facts.visit(node)
+
+
 def bind(
     self,
     ctx,
@@ -347,11 +367,18 @@ def bind(
 
     `group2ctx` is {name: device} for the nodes made in `AttrScope(ctx_group=name)`.
     """
-    names, states = self.list_arguments(), self.list_auxiliary_states()
+    names = self.list_arguments()
     args = by_name(names, args, "args")
     for name, a in args.items():
         if not isinstance(a, NDArray):
             raise TypeError(f"bind: argument {name} must be an NDArray, not {type(a).__name__}")
+    require_shapes(self, args)
+    return executor_of(self, ctx, args, args_grad, grad_req, aux_states, group2ctx)
+
+
+def executor_of(self, ctx, args, args_grad, grad_req, aux_states, group2ctx):
+    """`bind` of arrays whose shapes are known to fit."""
+    names, states = self.list_arguments(), self.list_auxiliary_states()
     grads = dict.fromkeys(names) | by_name(names, args_grad or {}, "args_grad", partial=True)
     reqs = requests(names, grad_req)
     states = by_name(states, aux_states or {}, "aux_states")
@@ -390,7 +417,7 @@ def simple_bind(
     reqs = requests(names, grad_req)
     wanted = [n for n in names if reqs[n] != "null"]
     grads = {n: empty_as(sparse_grads.get(n), args[n].shape, at[n], args[n].dtype) for n in wanted}
-    return self.bind(ctx, args, grads, reqs, aux, group2ctx)
+    return executor_of(self, ctx, args, grads, reqs, aux, group2ctx)
 
 
 def storages(entries, given):
@@ -421,6 +448,43 @@ def evaluate(self, ctx=None, **kwargs):
 
 
 Symbol.bind, Symbol.simple_bind, Symbol.eval = bind, simple_bind, evaluate
+
+
+BACKENDS = ("MKLDNN", "MKLDNN_QUANTIZE")  # of a CPU
+
+
+def get_backend_symbol(self, backend):
+    """The graph for a backend of a CPU: the graph itself; MXNetError for another backend."""
+    if backend not in BACKENDS:
+        raise MXNetError(
+            f"SubgraphProperty {backend} is not found: there are {', '.join(BACKENDS)}"
+        )
+    return Symbol(self._entries)
+
+
+def optimize_for(
+    self,
+    backend,
+    args=None,
+    aux=None,
+    ctx=None,
+    shape_dict=None,
+    type_dict=None,
+    stype_dict=None,
+    skip_infer=False,
+    **kwargs,
+):
+    """The graph for a backend: the graph itself, if the shapes of `args`, or in `shape_dict`, fit."""
+    if not isinstance(backend, str):
+        raise TypeError(f"optimize_for: backend is a name, not {backend!r}")
+    named = args if isinstance(args, dict) else dict(zip(self.list_arguments(), args or ()))
+    shapes = {name: a.shape for name, a in named.items()} | (shape_dict or {})
+    if shapes and not skip_infer:
+        self.infer_shape_partial(**shapes)
+    return Symbol(self._entries)
+
+
+Symbol.get_backend_symbol, Symbol.optimize_for = get_backend_symbol, optimize_for
 
 
 # --- The face `mx.sym` ----------------------------------------------------------------------------

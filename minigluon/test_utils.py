@@ -2,12 +2,15 @@
 
 # Written from chapters/79_utilities.ipynb, chapters/86_io.ipynb: edit the chapter, then run `minigluon export`.
 
+import bz2
 import json
 import math
 import os
+import platform
 import random
 import sys
 import time
+import zipfile
 from contextlib import contextmanager
 from functools import wraps
 
@@ -21,6 +24,7 @@ from minigluon.gluon.utils import download as fetch
 from minigluon.io.io import DataIter, MNISTIter
 from minigluon.ndarray import sparse
 from minigluon.ndarray.ndarray import NDArray, array, waitall
+from minigluon.ndarray.utils import replace_file
 from minigluon.symbol.symbol import Symbol, var
 
 __all__ = [
@@ -71,6 +75,7 @@ __all__ = [
     "gamma_tail",
     "gen_buckets_probs_with_ppf",
     "get_atol",
+    "get_bz2_data",
     "get_etol",
     "get_identity_mat",
     "get_identity_mat_batch",
@@ -80,10 +85,12 @@ __all__ = [
     "get_rtol",
     "get_tolerance",
     "get_tols",
+    "get_zip_data",
     "getenv",
     "has_tvm_ops",
     "in_training",
     "in_use",
+    "is_aarch64_run",
     "is_cd_run",
     "is_np_array",
     "is_op_runnable",
@@ -711,6 +718,30 @@ def has_tvm_ops():
 def is_op_runnable():
     """Whether the operators compiled for this machine run on it: NumPy's do."""
     return True
+
+
+def get_zip_data(data_dir, url, data_origin_name):
+    """Fetch a zip file into a folder, if it is not there, and unpack it there."""
+    name = os.path.join(data_dir, data_origin_name)
+    if not os.path.exists(name):
+        download(url, data_origin_name, data_dir)
+        with zipfile.ZipFile(name) as packed:
+            packed.extractall(data_dir)
+
+
+def get_bz2_data(data_dir, data_name, url, data_origin_name):
+    """Fetch a bz2 file into a folder, if its content is not there as `data_name`, and unpack it."""
+    data_name, packed_name = (os.path.join(data_dir, n) for n in (data_name, data_origin_name))
+    if not os.path.exists(data_name):
+        download(url, data_origin_name, data_dir)
+        with bz2.open(packed_name) as packed:
+            replace_file(data_name, iter(lambda: packed.read(1 << 20), b""))
+        os.remove(packed_name)
+
+
+def is_aarch64_run():
+    """Whether this machine has an ARM processor."""
+    return platform.machine() in ("aarch64", "arm64")
 
 
 # --- Instruments: gradients -----------------------------------------------------------------------

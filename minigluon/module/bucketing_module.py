@@ -46,10 +46,12 @@ class BucketingModule(BaseModule):
         }
         self._buckets, self._curr_module, self._curr_bucket_key = {}, None, None
         self._given = None  # parameters that came before memory
+        self._graphs = {}  # key -> graph, where it does not come from sym_gen
 
     def _made(self, key):
         """The module of a key, not bound yet."""
         symbol, data_names, label_names = self._sym_gen(key)
+        symbol = self._graphs.get(key, symbol)
         return Module(symbol, data_names, label_names, **self._settings)
 
     data_shapes = property(lambda self: self._curr_module.data_shapes, doc="Of the last batch.")
@@ -209,3 +211,32 @@ class BucketingModule(BaseModule):
         found = BucketingModule(sym_gen, default_bucket_key, **kwargs)
         found._given = load_params(prefix, epoch)
         return found
+
+    # --- One graph for each length ----------------------------------------------------------------
+
+    @staticmethod
+    def load_dict(
+        sym_dict=None,
+        sym_gen=None,
+        default_bucket_key=None,
+        arg_params=None,
+        aux_params=None,
+        **kwargs,
+    ):
+        """A bucketing module with these parameters, and the graphs {key: graph} in the place of `sym_gen`'s."""
+        assert sym_gen is not None, "BucketingModule.load_dict needs sym_gen"
+        found = BucketingModule(sym_gen, default_bucket_key, **kwargs)
+        found._graphs = dict(sym_dict or {})
+        if arg_params is not None:
+            found._given = arg_params, aux_params or {}
+        return found
+
+    def get_states(self, merge_multi_context=True):
+        """The states of the last batch's key."""
+        self._require_ready()
+        return self._curr_module.get_states(merge_multi_context)
+
+    def set_states(self, states=None, value=None):
+        """Write the states of the last batch's key."""
+        self._require_ready()
+        self._curr_module.set_states(states, value)

@@ -149,8 +149,16 @@ class Facts:
             return []
         try:
             return node.op.infer(*shapes, **{**node.op.defaults, **node.settings})
-        except (IndexError, TypeError, ValueError):  # a rule that needs more than is known
-            return []
+        except (IndexError, TypeError, ValueError) as error:
+            if isinstance(error, IndexError) and complete(shapes[0]):  # an axis that is not there
+                told = failure(error, node.op, self.known_zeros(node), node.settings)
+                raise MXNetError(f"Error in operator {node.name}: {told}") from error
+            return []  # a rule that needs more than is known
+
+    def known_zeros(self, node):
+        """The inputs of a call whose shapes are known, as zeros."""
+        entries = [a for a in node.inputs if complete(self.shapes.get(a))]
+        return [np.zeros(self.shapes[a], self.types.get(a, np.float32)) for a in entries]
 
     def outlined(self, node):
         """The outputs of the node's kernel, run on zeros."""

@@ -19,6 +19,8 @@ from minigluon.op import Operand, bind, interpreters, operators, signature
 __all__ = [
     "Group",
     "INFIX",
+    "LIMITS",
+    "NEEDED",
     "Node",
     "Symbol",
     "TYPE_CODES",
@@ -36,12 +38,15 @@ __all__ = [
     "recorded",
     "refuse",
     "require_choices",
+    "require_limits",
     "require_symbols",
     "states_of",
     "substituted",
     "text",
+    "told",
     "var",
     "wanted",
+    "within",
     "written_again",
 ]
 
@@ -385,6 +390,7 @@ def compose(op, args, settings, called=None, name=None, attr=None):
     settings = {k: parsed(v) if isinstance(v, str) else v for k, v in settings.items()}
     require_symbols(op, args)
     require_choices(op, settings)
+    require_limits(op, settings, called)
     missing = [s for s in op.settings if s not in op.defaults and s not in settings]
     if missing:
         raise MXNetError(f"{op.name} takes {signature(op)}: {', '.join(missing)} is not given")
@@ -420,6 +426,58 @@ def require_choices(op, settings):
         if settings[name] not in op.choices[name]:
             given, choices = settings[name], ", ".join(map(repr, op.choices[name]))
             raise MXNetError(f"{op.name}: {name} is {given!r}: it must be one of {choices}")
+
+
+LIMITS = {  # operator -> {setting: the least whole number, of a tuple each; bounds; or all that it may be}
+    "Convolution": dict.fromkeys(("kernel", "stride", "dilate", "num_filter", "num_group"), 1),
+    "Deconvolution": dict.fromkeys(("kernel", "stride", "dilate", "num_filter", "num_group"), 1),
+    "Pooling": {"kernel": 1, "stride": 1},
+    "FullyConnected": {"num_hidden": 1},
+    "Embedding": {"input_dim": 1, "output_dim": 1},
+    "UpSampling": {"scale": 1},
+    "ROIPooling": {"pooled_size": 1},
+    "RNN": {"state_size": 1, "num_layers": 1, "mode": {"gru", "lstm", "rnn_relu", "rnn_tanh"}},
+    "pad": {"mode": {"constant", "edge", "reflect"}},
+    "split": {"num_outputs": 1},
+    "Dropout": {"p": (0, 1)},
+}
+NEEDED = {  # operator -> what a reader must say
+    "Convolution": ("kernel", "num_filter"),
+    "Deconvolution": ("kernel", "num_filter"),
+    "Pooling": ("kernel",),
+    "FullyConnected": ("num_hidden",),
+    "Embedding": ("input_dim", "output_dim"),
+}
+
+
+def require_limits(op, settings, called):
+    """Refuse sizes out of range, and in what is `called` by a reader sizes that are not given."""
+    for name, limit in LIMITS.get(op.name, {}).items():
+        given = settings.get(name)
+        for value in given if isinstance(given, list | tuple) else [given]:
+            if value is not None and not within(value, limit):
+                raise MXNetError(f"{op.name}: {name} is {given!r}: it must be {told(limit)}")
+    needed = NEEDED.get(op.name, ()) if called and not settings.get("global_pool") else ()
+    for name in needed:
+        if settings.get(name) in (None, ()):
+            raise MXNetError(f"{op.name} takes {signature(op)}: {name} is not given")
+
+
+def within(value, limit):
+    """Whether a number, or a text, is within a limit."""
+    if isinstance(limit, set):
+        return value in limit
+    low, high, kind = (limit, np.inf, int) if type(limit) is int else (*limit, int | float)
+    return isinstance(value, kind | np.number) and low <= value <= high
+
+
+def told(limit):
+    """A limit in words."""
+    if isinstance(limit, set):
+        return f"one of {', '.join(map(repr, sorted(limit)))}"
+    return (
+        f"whole, and at least {limit}" if type(limit) is int else f"from {limit[0]} to {limit[1]}"
+    )
 
 
 def require_symbols(op, args):
