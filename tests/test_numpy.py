@@ -664,3 +664,122 @@ def test_unknown_sizes_are_minus_one():
     assert "in_channels=-1" in repr(gluon.nn.BatchNorm())
     npx.reset_np()
     assert repr(dense) == "Dense(None -> 2, linear)" and dense.weight.shape == (2, 0)
+
+
+LOOKS = {  # functions that look at numbers: two trials with made-up ones might agree
+    "isclose": lambda F, x, y: F.np.isclose(x, F.np.abs(x)),
+    "isin": lambda F, x, y: F.np.isin(x, [3.0]),
+    "signbit": lambda F, x, y: F.np.signbit(x),
+    "array_equal": lambda F, x, y: F.np.array_equal(x, x + 0),
+    "count_nonzero": lambda F, x, y: F.np.count_nonzero(x > 2),
+    "mask": lambda F, x, y: x[x > 2],
+    "mask of rows": lambda F, x, y: x[x[:, 0] > 2],
+    "median": lambda F, x, y: F.np.median(x),
+    "nansum": lambda F, x, y: F.np.nansum(F.np.where(x > 2, onp.nan, x)),
+    "unique": lambda F, x, y: F.np.unique(x, return_counts=True)[1],
+    "nonzero": lambda F, x, y: F.npx.nonzero(x > 2),
+    "unravel_index": lambda F, x, y: F.np.unravel_index(y.astype("int32"), (2, 3))[1],
+    "eig": lambda F, x, y: F.np.linalg.eigvals(F.np.matmul(x, x.T)),
+    "pinv": lambda F, x, y: F.np.linalg.pinv(x),
+    "lstsq": lambda F, x, y: F.np.linalg.lstsq(x, y, rcond=None)[0],
+    "no axis": lambda F, x, y: F.npx.reshape(F.np.expand_dims(x, 0), (-3, -2, -2)),
+}
+
+
+class Written(gluon.HybridBlock):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def hybrid_forward(self, F, *arrays):
+        return self.function(F, *arrays)
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_graph_looks_at_the_numbers_of_each_run(name):
+    eager, block = Written(LOOKS[name]), Written(LOOKS[name])
+    block.hybridize()
+    for seed in range(3):
+        numbers = onp.random.default_rng(seed).integers(-4, 5, (2, 3)).astype("float32")
+        x, y = np.array(numbers), np.array([1.0, 2 + seed])
+        wanted, found = onp.asarray(eager(x, y)), onp.asarray(block(x, y))
+        assert found.dtype == wanted.dtype and found.shape == wanted.shape
+        onp.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_graph_refuses_as_many_results_as_it_cannot_know():
+    block = Written(lambda F, x: F.np.nonzero(x))
+    block.hybridize()
+    with pytest.raises(mx.MXNetError, match="2 results, which a graph cannot know"):
+        block(np.ones((2, 2)))
+
+
+LAWS = {
+    "normal": lambda F, x: F.np.random.normal(x, 1.0),
+    "uniform": lambda F, x: F.np.random.uniform(x, x + 1),
+    "gumbel": lambda F, x: F.np.random.gumbel(x),
+    "logistic": lambda F, x: F.np.random.logistic(x, 2.0),
+    "exponential": lambda F, x: F.np.random.exponential(x + 1),
+    "lognormal": lambda F, x: F.np.random.lognormal(x),
+    "gamma": lambda F, x: F.np.random.gamma(x + 1, 2.0),
+    "beta": lambda F, x: F.np.random.beta(x + 1, x + 2),
+    "rand": lambda F, x: F.np.random.rand(6) + x,
+    "two": lambda F, x: F.np.random.rand(6) - F.np.random.rand(6) + x,
+    "randint": lambda F, x: F.np.random.randint(0, 1000, (6,)) + x,
+    "choice": lambda F, x: F.np.random.choice(1000, (6,)) + x,
+    "bernoulli": lambda F, x: F.npx.random.bernoulli(prob=x + 0.5),
+    "normal_n": lambda F, x: F.npx.random.normal_n(x, 1.0, batch_shape=(2,)),
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_a_graph_draws_anew_in_each_run_what_the_block_would_draw(name):
+    eager, block, x = Written(LAWS[name]), Written(LAWS[name]), np.zeros(6)
+    block.hybridize()
+    npx.random.seed(1)
+    wanted = [eager(x).asnumpy() for _ in range(3)]
+    npx.random.seed(1)
+    assert all((block(x).asnumpy() == w).all() for w in wanted)
+    assert (wanted[0] != wanted[1]).any() and len(set(wanted[2].ravel().tolist())) > 1
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_gradients_pass_through_samples(hybrid):
+    block = Written(lambda F, m, s: F.np.random.normal(m, s))
+    block.hybridize(hybrid)
+    m, s = np.array([1.0, 2.0]), np.array([[0.5], [2.0], [1.0]])
+    m.attach_grad(), s.attach_grad()
+    with autograd.record():
+        y = block(m, s)
+    y.backward()
+    assert y.shape == (3, 2) and m.grad.tolist() == [3, 3]
+    onp.testing.assert_allclose(
+        s.grad.asnumpy(), ((y - m) / s).sum(1, keepdims=True).asnumpy(), 1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["gumbel", "logistic", "weibull", "rayleigh", "pareto", "power"])
+def test_each_parameter_has_a_draw_of_its_own(name):
+    drawn = getattr(np.random, name)(np.ones(50))
+    assert len(set(drawn.tolist())) == 50
+
+
+def test_a_size_must_hold_the_parameters():
+    with pytest.raises(ValueError, match="do not fit"):
+        np.random.normal(np.zeros((3, 2)), 1.0, size=(2,))
+    assert np.random.normal(np.zeros(2), 1.0, size=(3, 2)).shape == (3, 2)
+    assert np.random.uniform(np.zeros(2), 1.0, dtype="float64").dtype == "float64"
+
+
+def test_namespaces_show_what_programs_may_ask_for():
+    for space, wanted in ((np, "dot"), (np.linalg, "eig"), (np.random, "beta"), (npx, "relu")):
+        shown = dir(space)
+        assert wanted in shown and all(
+            getattr(space, n) is not None or n == "newaxis" for n in shown
+        )
+    ours = {"ndarray", "NINF", "PINF", "alltrue", "msort", "product", "round_", "sometrue", "trapz"}
+    ours |= {"NZERO", "PZERO", "NAN", "NaN", "row_stack"}
+    assert not [n for n in dir(np) if not hasattr(onp, n) and n not in ours]
+    with pytest.raises(AttributeError):
+        np.pair  # noqa: B018
+    assert "pair" not in dir(mx.sym.np) and "dot" in dir(mx.sym.np)

@@ -10,6 +10,7 @@ import numpy as onp
 # --- What NumPy does for us -----------------------------------------------------------------------
 
 PARTS = ("linalg", "random", "multiarray", "scope")
+OLDER = "NAN NINF NZERO NaN PINF PZERO alltrue msort product round_ row_stack sometrue trapz"
 
 
 def __getattr__(name):
@@ -21,7 +22,7 @@ def __getattr__(name):
     if name == "bool":
         return builtins.bool
     ours = importlib.import_module(f"{__name__}.multiarray")
-    if name[0] != "_" and name in ours.__all__ and not name.startswith("np_"):
+    if name in public(ours):
         found = getattr(ours, name)
     elif name in ours.NAMES:
         found = getattr(onp, name)
@@ -33,7 +34,12 @@ def __getattr__(name):
     return found
 
 
+def public(ours):
+    """What programs may ask for: our functions under names that NumPy has, or had."""
+    return {n for n in ours.__all__ if n in OLDER.split() or (n[0] != "_" and hasattr(onp, n))}
+
+
 def __dir__():
     ours = importlib.import_module(f"{__name__}.multiarray")
-    own = [n for n in ours.__all__ if not n.startswith("np_")]
-    return sorted({*own, *ours.NAMES, *ours.FALLBACK, "linalg", "random"})
+    borrowed = {n for n in ours.FALLBACK if hasattr(onp, n)}
+    return sorted({*public(ours), *ours.NAMES, *borrowed, "bool", "linalg", "random"})

@@ -128,3 +128,8 @@ def __getattr__(name):
     if name not in BY_NUMPY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return np.by_numpy(name, onp.linalg)
+
+
+def __dir__():
+    own = [n for n in globals() if n[0] != "_" and hasattr(onp.linalg, n)]
+    return sorted({*own, *BY_NUMPY})

@@ -264,7 +264,6 @@ __all__ = [
     "shares_memory",
     "sign",
     "sin",
-    "single",
     "sinh",
     "size",
     "sometrue",
@@ -298,8 +297,10 @@ __all__ = [
     "trunc",
     "truth",
     "type_of",
+    "unary",
     "unpacked",
     "unpickled",
+    "unravel_index",
     "unscaled",
     "var",
     "vdot",
@@ -865,7 +866,7 @@ def floor_divide(x1, x2, out=None):
     return given(operators["cast"](quotient, dtype=kept[0].dtype), out)
 
 
-def single(op, plain, prepare=lambda a: a):
+def unary(op, plain, prepare=lambda a: a):
     """The function of one array that an operator is; of a number it is `plain`."""
 
     def function(x, out=None, **_):
@@ -877,26 +878,26 @@ def single(op, plain, prepare=lambda a: a):
     return function
 
 
-exp, expm1 = single(operators["exp"], onp.exp), single(operators["expm1"], onp.expm1)
-log, log1p = single(operators["log"], onp.log), single(operators["log1p"], onp.log1p)
-log2, log10 = single(operators["log2"], onp.log2), single(operators["log10"], onp.log10)
-sqrt, cbrt = single(operators["sqrt"], onp.sqrt), single(operators["cbrt"], onp.cbrt)
-square = single(operators["square"], onp.square)
-reciprocal = single(operators["reciprocal"], onp.reciprocal)
-sin, cos, tan = (single(operators[f.__name__], f) for f in (onp.sin, onp.cos, onp.tan))
-arcsin, arccos = single(operators["arcsin"], onp.arcsin), single(operators["arccos"], onp.arccos)
-arctan = single(operators["arctan"], onp.arctan)
-sinh, cosh, tanh = (single(operators[f.__name__], f) for f in (onp.sinh, onp.cosh, onp.tanh))
-arcsinh = single(operators["arcsinh"], onp.arcsinh)
-arccosh = single(operators["arccosh"], onp.arccosh)
-arctanh = single(operators["arctanh"], onp.arctanh)
-degrees = rad2deg = single(operators["degrees"], onp.degrees)
-radians = deg2rad = single(operators["radians"], onp.radians)
-abs = absolute = fabs = single(operators["abs"], onp.abs)  # noqa: A001
-negative, sign = single(operators["negative"], onp.negative), single(operators["sign"], onp.sign)
-floor, ceil = single(operators["floor"], onp.floor), single(operators["ceil"], onp.ceil)
-trunc = fix = single(operators["trunc"], onp.trunc)
-copy = single(operators["identity"], onp.copy)
+exp, expm1 = unary(operators["exp"], onp.exp), unary(operators["expm1"], onp.expm1)
+log, log1p = unary(operators["log"], onp.log), unary(operators["log1p"], onp.log1p)
+log2, log10 = unary(operators["log2"], onp.log2), unary(operators["log10"], onp.log10)
+sqrt, cbrt = unary(operators["sqrt"], onp.sqrt), unary(operators["cbrt"], onp.cbrt)
+square = unary(operators["square"], onp.square)
+reciprocal = unary(operators["reciprocal"], onp.reciprocal)
+sin, cos, tan = (unary(operators[f.__name__], f) for f in (onp.sin, onp.cos, onp.tan))
+arcsin, arccos = unary(operators["arcsin"], onp.arcsin), unary(operators["arccos"], onp.arccos)
+arctan = unary(operators["arctan"], onp.arctan)
+sinh, cosh, tanh = (unary(operators[f.__name__], f) for f in (onp.sinh, onp.cosh, onp.tanh))
+arcsinh = unary(operators["arcsinh"], onp.arcsinh)
+arccosh = unary(operators["arccosh"], onp.arccosh)
+arctanh = unary(operators["arctanh"], onp.arctanh)
+degrees = rad2deg = unary(operators["degrees"], onp.degrees)
+radians = deg2rad = unary(operators["radians"], onp.radians)
+abs = absolute = fabs = unary(operators["abs"], onp.abs)  # noqa: A001
+negative, sign = unary(operators["negative"], onp.negative), unary(operators["sign"], onp.sign)
+floor, ceil = unary(operators["floor"], onp.floor), unary(operators["ceil"], onp.ceil)
+trunc = fix = unary(operators["trunc"], onp.trunc)
+copy = unary(operators["identity"], onp.copy)
 
 
 def truth(test, name):
@@ -911,12 +912,12 @@ def truth(test, name):
 
 
 np_isfinite = truth(onp.isfinite, "np_isfinite")
-isnan = single(truth(onp.isnan, "np_isnan"), onp.isnan)
-isinf = single(truth(onp.isinf, "np_isinf"), onp.isinf)
-isposinf = single(truth(onp.isposinf, "np_isposinf"), onp.isposinf)
-isneginf = single(truth(onp.isneginf, "np_isneginf"), onp.isneginf)
-isfinite = single(np_isfinite, onp.isfinite)
-logical_not = single(truth(onp.logical_not, "np_logical_not"), onp.logical_not)
+isnan = unary(truth(onp.isnan, "np_isnan"), onp.isnan)
+isinf = unary(truth(onp.isinf, "np_isinf"), onp.isinf)
+isposinf = unary(truth(onp.isposinf, "np_isposinf"), onp.isposinf)
+isneginf = unary(truth(onp.isneginf, "np_isneginf"), onp.isneginf)
+isfinite = unary(np_isfinite, onp.isfinite)
+logical_not = unary(truth(onp.logical_not, "np_logical_not"), onp.logical_not)
 
 
 @np_operator(vjp=(None,))
@@ -933,7 +934,7 @@ def around(x, decimals=0, out=None):
 round = round_ = around  # noqa: A001
 
 
-rint = single(operators["rint"], onp.rint)
+rint = unary(operators["rint"], onp.rint)
 
 
 def clip(a, a_min, a_max, out=None):
@@ -1809,7 +1810,7 @@ def np_invert(x, /):
     return unscaled(~x)
 
 
-invert = bitwise_not = single(np_invert, onp.invert)
+invert = bitwise_not = unary(np_invert, onp.invert)
 ndarray.__and__ = ndarray.__rand__ = bitwise_and
 ndarray.__or__ = ndarray.__ror__ = bitwise_or
 ndarray.__xor__ = ndarray.__rxor__ = bitwise_xor
@@ -1897,7 +1898,7 @@ FALLBACK = frozenset(
     polyint polymul polysub positive ptp resize rollaxis roots
     searchsorted select setdiff1d setxor1d signbit spacing take_along_axis tri tril_indices
     tril_indices_from trim_zeros triu_indices triu_indices_from union1d unique unpackbits
-    unravel_index unwrap vander
+    unwrap vander
     """.split()  # noqa: SIM905
 )
 AS_ARRAYS = frozenset(
@@ -2043,6 +2044,12 @@ def answer(function, args, kwargs):
     return raised(found, arrays[0]._ctx, True) if arrays else found
 
 
+
+
+def unravel_index(indices, shape, order="C"):
+    """Where numbers of a flattened array stand: one array an axis, in the type of `indices`."""
+    found = by_numpy("unravel_index")(indices, shape, order)
+    return tuple(a.astype(indices.dtype) if isinstance(a, NDArray) else a for a in found)
 
 
 def shape(a):

@@ -2,6 +2,7 @@
 
 # Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
 
+import importlib
 import math
 
 import numpy as onp
@@ -10,24 +11,25 @@ from minigluon import random as laws
 from minigluon.base import MXNetError
 from minigluon.context import Context
 from minigluon.ndarray.ndarray import NDArray
-from minigluon.numpy.multiarray import array, as_np, ndarray, take
+from minigluon.numpy.multiarray import array, as_np, exp, given, log, take
 
 __all__ = [
     "beta",
     "chisquare",
     "choice",
     "exponential",
+    "finished",
     "gamma",
     "gumbel",
     "law",
     "logistic",
     "lognormal",
-    "moved_log",
     "multinomial",
     "multivariate_normal",
     "normal",
     "pareto",
     "permutation",
+    "plain",
     "power",
     "rand",
     "rand_open",
@@ -36,6 +38,7 @@ __all__ = [
     "rayleigh",
     "seed",
     "shuffle",
+    "standard",
     "uniform",
     "weibull",
 ]
@@ -66,25 +69,55 @@ def law(name, *params, size=None, dtype=None, ctx=None, out=None):
             return array(onp.zeros(shape, dtype), ctx=ctx)
         ctx = Context(ctx) if ctx is not None else None
         found = as_np(function(*params, shape=shape or (1,), dtype=dtype, ctx=ctx)).reshape(shape)
-    if out is None:
-        return found
-    out[...] = found
-    return out
+    return given(found, out)
+
+
+def plain(*params):
+    """Whether all parameters are numbers, neither arrays nor symbols."""
+    return not any(isinstance(p, NDArray) or hasattr(p, "_entries") for p in params)
+
+
+def standard(name, params, size=None, dtype=None, ctx=None):
+    """Numbers of a law with its default parameters: `size` of them, or as many as `params` broadcast to."""
+    if any(
+        hasattr(p, "_entries") for p in params
+    ):  # symbols: each run finds out how many, and draws
+        anew = importlib.import_module("minigluon.symbol.numpy").drawn_anew
+        return anew("standard")(name, params, size, dtype)
+    arrays = [p for p in params if isinstance(p, NDArray)]
+    whole = onp.broadcast_shapes(*[a.shape for a in arrays])
+    shape = whole if size is None else (size,) if isinstance(size, int) else tuple(size)
+    if onp.broadcast_shapes(shape, whole) != shape:
+        raise ValueError(f"{name}: parameters of shape {whole} do not fit size={size}")
+    return law(name, size=shape, dtype=dtype, ctx=ctx or (arrays[0]._ctx if arrays else None))
+
+
+def finished(y, dtype, out):
+    """Numbers in the type that was asked for, float32 if none was, in `out` where there is one."""
+    dtype = dtype or "float32"
+    return given(y if isinstance(y, NDArray) and y.dtype == dtype else y.astype(dtype), out)
 
 
 def normal(loc=0.0, scale=1.0, size=None, dtype=None, ctx=None, out=None):
-    """Normal numbers with mean `loc` and standard deviation `scale`."""
-    return law("normal", loc, scale, size=size, dtype=dtype, ctx=ctx, out=out)
+    """Normal numbers with mean `loc` and standard deviation `scale`; gradients pass to both."""
+    if plain(loc, scale):
+        return law("normal", loc, scale, size=size, dtype=dtype, ctx=ctx, out=out)
+    return finished(loc + scale * standard("normal", (loc, scale), size, dtype, ctx), dtype, out)
 
 
 def uniform(low=0.0, high=1.0, size=None, dtype=None, ctx=None, out=None):
-    """Numbers spread evenly from `low` to `high`."""
-    return law("uniform", low, high, size=size, dtype=dtype, ctx=ctx, out=out)
+    """Numbers spread evenly from `low` to `high`; gradients pass to both."""
+    if plain(low, high):
+        return law("uniform", low, high, size=size, dtype=dtype, ctx=ctx, out=out)
+    share = standard("uniform", (low, high), size, dtype, ctx)
+    return finished(low + (high - low) * share, dtype, out)
 
 
 def exponential(scale=1.0, size=None, ctx=None, out=None):
-    """Exponential numbers with mean `scale`."""
-    return law("exponential", scale, size=size, ctx=ctx, out=out)
+    """Exponential numbers with mean `scale`; gradients pass to it."""
+    if plain(scale):
+        return law("exponential", scale, size=size, ctx=ctx, out=out)
+    return given(scale * standard("exponential", (scale,), size, None, ctx), out)
 
 
 def gamma(shape, scale=1.0, size=None, dtype=None, ctx=None, out=None):
@@ -173,48 +206,45 @@ def permutation(x):
 
 def gumbel(loc=0.0, scale=1.0, size=None, ctx=None, out=None):
     """Numbers of Gumbel's law."""
-    return loc - scale * moved_log(-moved_log(rand_open(size, ctx)))
+    return given(loc - scale * log(-log(rand_open(size, ctx, loc, scale))), out)
 
 
 def logistic(loc=0.0, scale=1.0, size=None, ctx=None, out=None):
     """Numbers of the logistic law."""
-    u = rand_open(size, ctx)
-    return loc + scale * moved_log(u / (1 - u))
+    u = rand_open(size, ctx, loc, scale)
+    return given(loc + scale * log(u / (1 - u)), out)
 
 
 def lognormal(mean=0.0, sigma=1.0, size=None, dtype=None, ctx=None, out=None):
     """Numbers whose logarithms are normal."""
-    return normal(mean, sigma, size, dtype, ctx).as_nd_ndarray().exp().as_np_ndarray()
+    return given(exp(normal(mean, sigma, size, dtype, ctx)), out)
 
 
 def rayleigh(scale=1.0, size=None, ctx=None, out=None):
     """Numbers of Rayleigh's law."""
-    return scale * (-2 * moved_log(rand_open(size, ctx))) ** 0.5
+    return given(scale * (-2 * log(rand_open(size, ctx, scale))) ** 0.5, out)
 
 
 def weibull(a, size=None, ctx=None, out=None):
     """Numbers of Weibull's law."""
-    return (-moved_log(rand_open(size, ctx))) ** (1 / a)
+    return given((-log(rand_open(size, ctx, a))) ** (1 / a), out)
 
 
 def pareto(a, size=None, ctx=None, out=None):
     """Numbers of Pareto's law of the second kind."""
-    return rand_open(size, ctx) ** (-1 / a) - 1
+    return given(rand_open(size, ctx, a) ** (-1 / a) - 1, out)
 
 
 def power(a, size=None, ctx=None, out=None):
     """Numbers in [0, 1] with density a x^(a-1)."""
-    return rand_open(size, ctx) ** (1 / a)
+    return given(rand_open(size, ctx, a) ** (1 / a), out)
 
 
-def rand_open(size, ctx):
-    """Numbers between 0 and 1, without either."""
-    return uniform(2.0**-24, 1.0, size, ctx=ctx)
-
-
-def moved_log(x):
-    """The logarithm."""
-    return as_np(x.as_nd_ndarray().log()) if isinstance(x, ndarray) else onp.log(x)
+def rand_open(size, ctx, *params):
+    """Numbers between 0 and 1, without either, one for each parameter of a law."""
+    if plain(*params):
+        return uniform(2.0**-24, 1.0, size, ctx=ctx)
+    return 2.0**-24 + (1 - 2.0**-24) * standard("uniform", params, size, None, ctx)
 
 
 def multivariate_normal(mean, cov, size=None, check_valid=None, tol=None):
@@ -226,3 +256,7 @@ def multivariate_normal(mean, cov, size=None, check_valid=None, tol=None):
     z = normal(size=(*shape, mean.shape[-1])).asnumpy()
     factor = onp.linalg.cholesky(cov.asnumpy().astype("float64"))
     return array((z @ factor.T + mean.asnumpy()).astype("float32"))
+
+
+def __dir__():
+    return sorted(n for n in globals() if n[0] != "_" and hasattr(onp.random, n))

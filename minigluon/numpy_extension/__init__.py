@@ -19,7 +19,7 @@ from minigluon.context import (
 from minigluon.ndarray import utils
 from minigluon.ndarray.ndarray import waitall
 from minigluon.numpy import random as laws
-from minigluon.numpy.multiarray import as_np, np_reshape, places, stack, swapaxes
+from minigluon.numpy.multiarray import as_np, exp, given, np_reshape, places, stack, swapaxes
 from minigluon.numpy.scope import is_np_array, is_np_shape, reset_np, set_np
 from minigluon.op import operators
 from minigluon.random import seed
@@ -146,16 +146,10 @@ class random:  # noqa: N801
         if (prob is None) == (logit is None):
             raise ValueError("bernoulli: give prob or logit, one of them")
         if prob is None:
-            prob = 1 / (
-                1
-                + (
-                    operators["exp"](-logit)
-                    if hasattr(logit, "_data")
-                    else 2.718281828459045**-logit
-                )
-            )
+            prob = 1 / (1 + exp(-logit))
         size = getattr(prob, "shape", None) if size is None else size
-        return (laws.uniform(size=size, ctx=ctx) < prob).astype(dtype or "float32")
+        found = (laws.uniform(size=size, ctx=ctx) < prob).astype(dtype or "float32")
+        return given(found, out)
 
     @staticmethod
     def uniform_n(low=0.0, high=1.0, batch_shape=None, dtype=None, ctx=None):
@@ -190,4 +184,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted({*globals(), *OPERATORS})
+    return sorted({*__all__, *OPERATORS, "image"})

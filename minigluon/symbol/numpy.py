@@ -4,15 +4,17 @@
 
 import importlib
 import math
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as onp
 
-from minigluon import autograd, numpy
+from minigluon import autograd, numpy, numpy_extension
 from minigluon.base import MXNetError
 from minigluon.numpy.multiarray import ARITHMETIC, as_np, ndarray
 from minigluon.op import interpreters, operator
 from minigluon.operator import unwrapped, wrapped
+from minigluon.ops.random import generators
 from minigluon.symbol.symbol import Node, Symbol, compose, recorded
 
 # --- Symbols of this kind -------------------------------------------------------------------------
@@ -53,23 +55,33 @@ def function_called(name):
         return getattr(ndarray, own)
     if space == "op":
         return numpy.multiarray.operators[own]
-    return getattr(
-        importlib.import_module(f"minigluon.numpy.{space}" if space else "minigluon.numpy"), own
-    )
+    if space.startswith("npx"):
+        home = importlib.import_module("minigluon.numpy_extension")
+        return getattr(home.random if space == "npx.random" else home, own)
+    home = importlib.import_module(f"minigluon.numpy{space and '.' + space}")
+    return getattr(home, own)
 
 
 @operator(same_dtype=False)
 def _np_call(*arrays, function, form, count=1):
     """A call of a function of `mx.np`, the arrays in the slots of the arguments `form`."""
-    out = called(function, form, as_np(wrapped(arrays)))
+    out = called(function, form, as_np(wrapped(arrays)), count)
     return unwrapped(out)
 
 
-def called(function, form, arrays):
-    """The list of results."""
+def called(function, form, arrays, count):
+    """The list of results; ValueError if there are not as many as the graph was told."""
     args, kwargs = filled(form, arrays)
     out = function_called(function)(*args, **kwargs)
-    return list(out) if isinstance(out, list | tuple) else [out]
+    out = list(out) if isinstance(out, list | tuple) else [out]
+    if len(out) != count:
+        raise ValueError(
+            f"{function} gives {len(out)} results, which a graph cannot know beforehand: call it "
+            "outside of hybrid_forward, or do not hybridize"
+        )
+    return [
+        o if isinstance(o, ndarray) else numpy.array(o, dtype=onp.asarray(o).dtype) for o in out
+    ]
 
 
 _np_call.outputs = lambda n, count=1, **_: count
@@ -91,7 +103,7 @@ def _np_pull(*both, function, form, count=1):
     for a in arrays:
         a.attach_grad()
     with autograd.record():
-        out = called(function, form, arrays)
+        out = called(function, form, arrays, count)
     tracked = [(o, h) for o, h in zip(out, heads) if o._node is not None]
     if tracked:
         autograd.backward(*map(list, zip(*tracked)))
@@ -108,27 +120,48 @@ def expand(entries, outlines, function, form, count=1):
         return None
     try:
         with onp.errstate(all="ignore"):
-            trials = [trial(make, kinds, entries, function, form) for make in (onp.zeros, various)]
+            call = kinds, entries, function, form, count
+            trials = [trial(make, *call) for make in (lambda i, *kind: onp.zeros(*kind), various)]
     except (MXNetError, ValueError, IndexError, TypeError):
         return None  # what is wrong with it, the call itself will say
     (found, text), (_, other) = trials
     return found if text == other else None
 
 
-def various(shape, dtype):
-    """Numbers that differ from each other, truth values that take turns."""
-    numbers = onp.arange(math.prod(shape)).reshape(shape)
+def various(i, shape, dtype):
+    """Numbers that differ from each other, and from one input `i` to the next; truth values that take turns."""
+    numbers = onp.arange(i, i + math.prod(shape)).reshape(shape)
     found = numbers % 2 if onp.dtype(dtype).kind == "b" else numbers * 0.7 + 1
     return onp.asarray(found, dtype=dtype)
 
 
-def trial(make, kinds, entries, function, form):
+class MadeUp(ndarray):
+    """An array of a trial, whose numbers nobody may look at: NumPy would work on them behind the tape's back."""
+
+    __slots__ = ()
+
+    def asnumpy(self):
+        raise TypeError("the numbers of a trial are made up")
+
+
+def made_up(a):
+    """An array, or a list of them, as arrays of a trial."""
+    if isinstance(a, list):
+        return [made_up(one) for one in a]
+    return MadeUp(a._data, a._ctx, a._node)
+
+
+interpreters[MadeUp] = lambda op, args, settings: made_up(interpreters[ndarray](op, args, settings))
+
+
+def trial(make, kinds, entries, function, form, count):
     """The entries that a call on made-up numbers notes, and all that was noted as a text."""
-    arrays = as_np(wrapped([make(shape, dtype) for shape, dtype in kinds]))
+    raw = [make(i, shape, dtype) for i, (shape, dtype) in enumerate(kinds)]
+    arrays = [made_up(a) for a in wrapped(raw)]
     for a in arrays:
         a.attach_grad()
     with autograd.record(train_mode=autograd.is_training()):
-        out = called(function, form, arrays)
+        out = called(function, form, arrays, count)
     made, text = {a._node: Symbol([e]) for a, e in zip(arrays, entries)}, []
     return [noted(a, made, entries, text)._entries[0] for a in out], text
 
@@ -175,6 +208,7 @@ _np_call.expand = expand
 
 
 COUNTS = {"svd": 3, "slogdet": 2, "eigh": 2, "eig": 2, "qr": 2, "histogram": 2}
+COUNTS |= {"lstsq": 4, "divmod": 2, "modf": 2, "frexp": 2}
 
 
 def count_of(name, args, kwargs):
@@ -185,17 +219,22 @@ def count_of(name, args, kwargs):
         return cuts if isinstance(cuts, int) else len(cuts) + 1
     if own in ("meshgrid", "broadcast_arrays"):
         return len(args)
+    if own == "unravel_index":
+        return len(args[1] if len(args) > 1 else kwargs["shape"])
+    if own == "unique":
+        asked = [*args[1:4], *[kwargs[k] for k in kwargs if k.startswith("return_")]]
+        return 1 + sum(map(bool, asked)) if any(asked) else None
     return 2 if own == "average" and kwargs.get("returned") else COUNTS.get(own)
 
 
-def deferred(name):
+def deferred(name, op=_np_call):
     """The function that writes down a call of the function `name`."""
 
     def function(*args, **kwargs):
         found = []
         kwargs.pop("out", None)
         form, count = slotted((args, kwargs), found), count_of(name, args, kwargs)
-        made = compose(_np_call, found, {"function": name, "form": form, "count": count or 1})
+        made = compose(op, found, {"function": name, "form": form, "count": count or 1})
         parts = [_Symbol([entry]) for entry in made._entries]
         return parts if count else parts[0]
 
@@ -262,9 +301,13 @@ def __getattr__(name):
     if name == "linalg":
         return SimpleNamespace(**namespace(name))
     if name == "random":
-        return SimpleNamespace(normal=drawn("normal"), uniform=drawn("uniform"))
+        return SimpleNamespace(**{n: law_of(n) for n in dir(numpy.random)})
     found = getattr(numpy, name)
     return deferred(name) if callable(found) and not isinstance(found, type) else found
+
+
+def __dir__():
+    return dir(numpy)
 
 
 def drawn(law):
@@ -278,3 +321,70 @@ def drawn(law):
 
     function.__name__ = law
     return function
+
+
+@operator(same_dtype=False)
+def _np_draw(*arrays, function, form, count=1, rng=None):
+    """A call that draws random numbers: from the program's streams, or from one of its own, `rng`."""
+    with own_stream(rng):
+        return unwrapped(called(function, form, as_np(wrapped(arrays)), count))
+
+
+@contextmanager
+def own_stream(rng):
+    """A `with` block that draws from the stream `rng`, a number, and leaves all others as they are."""
+    if not isinstance(rng, int):
+        yield
+        return
+    kept = dict(generators)
+    generators.clear()
+    generators[None] = rng
+    try:
+        yield
+    finally:
+        generators.clear()
+        generators.update(kept)
+
+
+ARITHMETICAL = "normal uniform exponential gumbel logistic lognormal rayleigh weibull pareto power"
+
+
+def law_of(name):
+    """The function of `F.np.random`: a law of symbols is arithmetic on standard numbers, with gradients."""
+
+    def function(*args, **kwargs):
+        kwargs.pop("out", None)
+        if not numpy.random.plain(*args, *kwargs.values()) and name in ARITHMETICAL.split():
+            return getattr(numpy.random, name)(*args, **kwargs)
+        number = drawn(name) if name in ("normal", "uniform") else drawn_anew(name)
+        return number(*args, **kwargs)
+
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+def drawn_anew(name):
+    """The function that writes down a call of `mx.np.random`."""
+    return deferred(f"random.{name}", _np_draw)
+
+
+LAWS = "bernoulli", "normal_n", "uniform_n"
+
+
+class Extension:
+    """`F.npx`: operators ask their symbols; functions in Python are written down as calls."""
+
+    nonzero = staticmethod(deferred("npx.nonzero"))
+    random = SimpleNamespace(**{n: deferred(f"npx.random.{n}", _np_draw) for n in LAWS})
+
+    def reshape(self, a, newshape, reverse=False, order="C"):
+        """The numbers in another shape, by codes; to leave out axes is to know their sizes."""
+        if -3 in (newshape if isinstance(newshape, tuple | list) else (newshape,)):
+            return deferred("npx.reshape")(a, newshape, reverse, order)
+        return numpy_extension.reshape(a, newshape, reverse, order)
+
+    def __getattr__(self, name):
+        return getattr(numpy_extension, name)
+
+
+npx = Extension()

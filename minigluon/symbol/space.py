@@ -49,8 +49,9 @@ class SymbolSpace(Namespace):
     def find(self, name):
         if name in self.home:
             return self.placed(name)
-        if name == "np" and not self.prefix:  # a later chapter's
-            return importlib.import_module("minigluon.symbol.numpy")
+        if name in ("np", "npx") and not self.prefix:  # a later chapter's
+            home = importlib.import_module("minigluon.symbol.numpy")
+            return home if name == "np" else home.npx
         ops.load()
         if self.prefix + name in operators:
             return seen_by_symbol(operators[self.prefix + name], name, self.prefix)
