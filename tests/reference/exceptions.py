@@ -25,6 +25,11 @@ PICTURES += ["lighting"]
 
 EXCEPTIONS = {  # row id -> reason
     **dict.fromkeys(
+        ["contrib_fft", "contrib_fft-four axes", "contrib_ifft", "contrib_ifft-four axes"]
+        + ["contrib_count_sketch", "contrib_count_sketch-flat"],
+        "MXNet has it on a GPU only",
+    ),
+    **dict.fromkeys(
         ["contrib_quantized_conv", "contrib_quantized_conv-no bias"],
         "on a CPU MXNet has it for uint8 only, and with wrong bounds",
     ),
