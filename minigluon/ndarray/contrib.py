@@ -14,6 +14,14 @@ PLACES = {
         "multi_mp_adamw_update",
         "multi_mp_lamb_update",
     ),
+    "minigluon.ndarray.graphs": (
+        "dgl_adjacency",
+        "dgl_csr_neighbor_non_uniform_sample",
+        "dgl_csr_neighbor_uniform_sample",
+        "dgl_graph_compact",
+        "dgl_subgraph",
+        "edge_id",
+    ),
     "minigluon.random": ("rand_zipfian",),
 }
 space = Namespace(__name__, seen_by_ndarray, prefix="contrib_", places=PLACES)
