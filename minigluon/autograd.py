@@ -49,6 +49,7 @@ __all__ = [
     "head_gradients",
     "held",
     "holders",
+    "is_fresh",
     "is_recording",
     "is_training",
     "leaf_grad",
@@ -65,6 +66,7 @@ __all__ = [
     "recorders",
     "remember",
     "result",
+    "set_fresh",
     "set_recording",
     "set_training",
     "several_noted",
@@ -433,7 +435,7 @@ def head_gradients(heads, head_grads):
     if head_grads is None or isinstance(head_grads, NDArray):
         head_grads = [head_grads] * len(heads)
     if len(head_grads) != len(heads):
-        raise ValueError(f"{len(heads)} heads, but {len(head_grads)} head gradients")
+        raise AssertionError(f"{len(heads)} heads, but {len(head_grads)} head gradients")
     for head, g in zip(heads, head_grads):
         if head._node is None:
             raise MXNetError(
@@ -540,6 +542,19 @@ def leaf_grad(self):
     return self._node.grad if type(self._node) is Leaf else None
 
 
+def is_fresh(self):
+    """Whether a backward pass has written the gradient since somebody last said False here; MXNet's `_fresh_grad`."""
+    return type(self._node) is Leaf and self._node.fresh
+
+
+def set_fresh(self, value):
+    """Say that the gradient is used up, or is not; MXNetError if there is none."""
+    if type(self._node) is not Leaf:
+        raise MXNetError("_fresh_grad: the array has no gradient: call attach_grad() first")
+    self._node.fresh = bool(value)
+
+
+NDArray._fresh_grad = property(is_fresh, set_fresh)
 NDArray.attach_grad = attach_grad
 NDArray._alike = lambda self, x: x  # another kind of array makes one of its own of `x`
 NDArray.detach = detach

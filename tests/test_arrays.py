@@ -67,6 +67,42 @@ def test_out():
         nd.zeros((3,), out=out)
 
 
+def test_gradients_are_fresh_until_somebody_says_no():
+    x = nd.ones(2)
+    assert x._fresh_grad is False
+    with pytest.raises(mx.MXNetError, match="attach_grad"):
+        x._fresh_grad = True
+    x.attach_grad()
+    with mx.autograd.record():
+        y = x * 2
+    y.backward()
+    assert x._fresh_grad is True
+    x._fresh_grad = False
+    assert x._fresh_grad is False
+    with pytest.raises(AssertionError, match="1 heads"):
+        mx.autograd.backward([y], [y, y])
+
+
+def test_shapes_may_be_arrays_of_numpy():
+    assert nd.ones((2, 1)).broadcast_to(shape=np.array([2, 3])).shape == (2, 3)
+
+
+def test_states_of_pickles_that_mxnet_wrote():
+    """The bytes are what MXNet 1.9.1 pickles for `nd.array([1, 2])`."""
+    head = "c9fa93f900000000010000000200000000000000010000000000000000000000"
+    state = {"handle": bytearray.fromhex(head + "0000803f00000040")}
+    made = nd.NDArray(None)
+    made.__setstate__(state)
+    assert made.asnumpy().tolist() == [1, 2] and made.context == mx.cpu()
+    assert made.__getstate__() == state
+    for kind in ("csr", "row_sparse"):
+        a, b = nd.array([[0, 1]]).tostype(kind), nd.zeros((3, 1)).tostype(kind)
+        b.__setstate__(a.__getstate__())
+        assert b.asnumpy().tolist() == [[0, 1]] and b.stype == kind
+    with pytest.raises(mx.MXNetError, match="pickle"):
+        made.__setstate__({"handle": state["handle"][:-4]})
+
+
 def test_from_numpy_shares_memory():
     x = np.arange(3.0)
     y = nd.from_numpy(x)

@@ -71,6 +71,23 @@ def test_is_the_loop_by_hand():
         assert (value == executor.arg_dict[name].asnumpy()).all(), name
 
 
+def test_merged_arrays_lie_where_their_group_does():
+    with mx.AttrScope(ctx_group="one"):
+        a = mx.sym.var("a") * 2
+    with mx.AttrScope(ctx_group="two"):
+        y = a + mx.sym.var("b")
+    groups = [{"one": mx.cpu(2), "two": mx.cpu(3)}, {"one": mx.cpu(4), "two": mx.cpu(5)}]
+    ones = mx.nd.ones((2, 5))
+    for devices, given in (([mx.cpu(0)], groups[:1]), ([mx.cpu(0), mx.cpu(1)], groups)):
+        mod = mx.mod.Module(y, ["a", "b"], None, context=devices, group2ctxs=given)
+        mod.bind([("a", (2, 5)), ("b", (2, 5))], inputs_need_grad=True)
+        mod.init_params()
+        mod.forward(mx.io.DataBatch([ones, ones]), is_train=True)
+        mod.backward([ones])
+        assert [g.context for g in mod.get_input_grads()] == [mx.cpu(2), mx.cpu(3)]
+        assert mod.get_outputs()[0].context == mx.cpu(3)
+
+
 @pytest.mark.parametrize("kvstore", ["local", "device"])
 def test_two_devices_train_like_one(kvstore):
     two = fitted(mx.mod.Module(graph(), context=[mx.cpu(0), mx.cpu(1)]), kvstore=kvstore)
@@ -342,7 +359,7 @@ def test_a_module_with_groups_of_devices():
         module.init_params()
         module.forward(mx.io.DataBatch([mx.nd.ones((2, 3))]))
         assert module._exec_group.execs[0].arg_dict["fc_weight"].context == mx.cpu(1)
-        assert module.get_outputs()[0].context == mx.cpu(0)
+        assert module.get_outputs()[0].context == mx.cpu(1)
 
 
 def test_batches_are_cut_by_work():

@@ -668,8 +668,11 @@ def test_outputs_are_called_as_in_mxnet():
     d = S.var("d")
     assert S.CTCLoss(d, d, name="c").list_outputs() == ["c_output0"]
     assert S.contrib.Proposal(d, d, d, name="p").list_outputs() == ["p_output0"]
-    assert S.topk(d, name="t").list_outputs() == ["t_output0"]
-    assert S.topk(d, ret_typ="mask", name="t").list_outputs() == ["t_output"]
+    assert S.sort(d, name="t").list_outputs() == ["t_output0"]
+    assert S.topk(d, name="t").list_outputs() == ["t_output"]
+    with mx.name.NameManager():
+        assert d.fix().list_outputs() + d.trunc().list_outputs() == ["fix0_output", "trunc0_output"]
+        assert d.broadcast_axes(axis=0, size=2).name == "broadcast_axes0"
     assert S.linalg.det(d, name="t").list_outputs() == ["t_output0"]
     assert S.contrib.box_nms(d, name="t").list_outputs() == ["t_output0"]
     found = S.contrib.MultiBoxTarget(d, d, d, name="m").list_outputs()

@@ -463,14 +463,14 @@ class Module(BaseModule):
         )
 
     def _by_device(self, found, merge, axes):
-        """For each array its parts, or the whole on the first device; None where there is none."""
+        """For each array its parts, or the whole where the first part lies; None where there is none."""
         by_output = [list(parts) for parts in zip(*found)]
         if not merge:
             return by_output
         return [
             parts[0]
             if parts[0] is None
-            else joined([a.as_in_context(self._context[0]) for a in parts], axis)
+            else joined([a.as_in_context(parts[0].context) for a in parts], axis)
             for parts, axis in zip(by_output, axes)
         ]
 

@@ -2,6 +2,7 @@
 
 # Written from chapters/02_arrays.ipynb: edit the chapter, then run `minigluon export`.
 
+import importlib
 import math
 from functools import lru_cache
 from operator import index
@@ -25,6 +26,7 @@ __all__ = [
     "compute_soon",
     "empty",
     "eye",
+    "files",
     "from_dlpack",
     "from_numpy",
     "full",
@@ -65,7 +67,7 @@ class NDArray(Operand):
     __hash__ = object.__hash__
     stype = "default"
 
-    def __init__(self, data, ctx, node=None):
+    def __init__(self, data, ctx=None, node=None):
         self._data, self._ctx, self._node = data, ctx, node
 
     # --- The array --------------------------------------------------------------------------------
@@ -159,6 +161,12 @@ class NDArray(Operand):
 
     def __reduce__(self):
         return restored, (self.asnumpy(), self._ctx)
+
+    def __getstate__(self):
+        return files().state_of(self)
+
+    def __setstate__(self, state):
+        files().restore(self, state)
 
     def __dlpack__(self, **settings):
         return self._data.__dlpack__(**settings)
@@ -361,6 +369,11 @@ def place(raw, ctx):
         ctx = Context(ctx)
     here = ctx.device_typeid not in (2, 3) and type(raw) is ndarray  # neither a GPU nor pinned
     return NDArray(raw if here else put(raw, ctx), ctx)
+
+
+def files():
+    """The module of files of arrays, a chapter that stands on this one: a pickle of MXNet holds such bytes."""
+    return importlib.import_module("minigluon.ndarray.utils")
 
 
 def restored(raw, ctx):

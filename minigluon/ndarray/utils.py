@@ -49,7 +49,9 @@ __all__ = [
     "raw_numbers",
     "replace_file",
     "require_sizes",
+    "restore",
     "save",
+    "state_of",
     "zeros",
 ]
 
@@ -324,6 +326,18 @@ def load_frombuffer(buf):
         )
     file = io.BytesIO(buf)
     return Reader(file, file.getbuffer().nbytes, "the buffer").everything()
+
+
+def state_of(self):
+    """The state of an array in MXNet's pickles: its bytes in a file."""
+    return {"handle": bytearray(b"".join(array_chunks(self)))}
+
+
+def restore(self, state):
+    """Become the array that a state of MXNet's pickles holds."""
+    file = io.BytesIO(state["handle"])
+    found = Reader(file, file.getbuffer().nbytes, "the pickle").array()
+    self._data, self._ctx, self._node = found._data, found._ctx, None
 
 
 # --- Arrays of every storage ----------------------------------------------------------------------

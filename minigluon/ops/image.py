@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from minigluon.op import operator
+from minigluon.op import BadValue, operator
 from minigluon.ops.random import COUNTS, DOUBLE, drawn
 
 __all__ = [
@@ -121,7 +121,7 @@ def covered(begin, end, old):
 def resized(data, h, w, interp):
     """Pictures (…, H, W, C) in the size `h`, `w`, by interpolation `interp`; bytes stay bytes."""
     if interp not in CODES:
-        raise ValueError(f"interpolation {interp} is not one of {CODES}")
+        raise BadValue(f"interpolation {interp} is not one of {CODES}")
     if h < 1 or w < 1 or 0 in data.shape[-3:-1]:
         raise ValueError(f"a picture of {data.shape} cannot be resized to height {h}, width {w}")
     kind, (H, W) = CODES[interp], data.shape[-3:-1]

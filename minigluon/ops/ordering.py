@@ -12,7 +12,6 @@ from minigluon.ops.reduce import at_least_1d, one_axis
 from minigluon.ops.shape import reversing
 
 __all__ = [
-    "OUTPUTS",
     "Operand",
     "RET_TYPES",
     "along",
@@ -33,7 +32,6 @@ __all__ = [
     "scatter_add_nd",
     "scatter_nd",
     "sort",
-    "sortable",
     "stable_order",
     "topk",
     "topk_rule",
@@ -75,15 +73,8 @@ def unalong(data, like, index, /, axis=-1):
 # --- Sorting --------------------------------------------------------------------------------------
 
 
-def sortable(data):
-    """Numbers in the same order that CuPy sorts: bfloat16 on a GPU as float32."""
-    half = type(data) is not np.ndarray and data.dtype.name == "bfloat16"
-    return data.astype("float32") if half else data
-
-
 def stable_order(data, axis, is_ascend):
     """The order of the numbers along `axis`, equal ones as they come."""
-    data = sortable(data)
     if is_ascend:
         return data.argsort(axis, kind="stable")
     back = reversing(data.ndim, (axis,))
@@ -111,7 +102,7 @@ def argsort(data, /, axis=-1, is_ascend=True, dtype="float32"):
 def sort(data, /, axis=-1, is_ascend=True):
     """The numbers along `axis` in order; with axis=None all numbers in one row."""
     data, axis = laid_out(data, axis)
-    found = np.sort(sortable(data), axis).astype(data.dtype, copy=False)
+    found = np.sort(data, axis)
     return found if is_ascend else np.flip(found, axis).copy()
 
 
@@ -183,10 +174,8 @@ def topk(data, /, axis=-1, k=1, ret_typ="indices", is_ascend=False, dtype="float
     return values if ret_typ == "value" else (values, indices.astype(dtype))
 
 
-OUTPUTS = {"both": 2, "mask": 1}  # else one, which MXNet calls output0, as it hides the second
-
-
-topk.outputs = lambda _, ret_typ="indices", **__: OUTPUTS.get(ret_typ, ["output0"])
+topk.outputs = lambda _, ret_typ="indices", **__: 2 if ret_typ == "both" else 1
+sort.outputs = ["output0"]  # as MXNet calls it, where it hides a second one
 Operand.sort, Operand.argsort, Operand.topk = sort, argsort, topk
 
 

@@ -414,6 +414,7 @@ def transpose_method(self, *order, axes=None):
 
 def broadcast_to_method(self, shape):
     """`x` repeated along its axes of size 1 up to `shape`; ValueError if it does not fit."""
+    shape = shape if isinstance(shape, int) else tuple(shape)  # of an array of NumPy, too
     try:
         return broadcast_to(self, shape=shape)
     except MXNetError as error:

@@ -95,6 +95,8 @@ for name, method in vars(Operand).copy().items():
     plain = name[0] != "_" and callable(method) and not hasattr(method, "kernel")
     if plain and name not in vars(Symbol):
         setattr(Symbol, name, naming(method))
+    elif name in getattr(method, "aliases", ()):
+        setattr(Symbol, name, seen_by_symbol(method, name))
 
 
 def zeros(shape, dtype="float32", **kwargs):
