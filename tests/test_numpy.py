@@ -783,3 +783,9 @@ def test_namespaces_show_what_programs_may_ask_for():
     with pytest.raises(AttributeError):
         np.pair  # noqa: B018
     assert "pair" not in dir(mx.sym.np) and "dot" in dir(mx.sym.np)
+
+
+def test_numpys_own_names_take_our_arrays():
+    x = np.ones(2, dtype="int32")
+    assert np.result_type(x, np.ones(1)) == onp.result_type(x.asnumpy(), onp.float32)
+    assert onp.result_type(x) == onp.int32

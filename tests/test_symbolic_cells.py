@@ -39,6 +39,7 @@ def test_a_fused_layer_and_its_cells_agree(mode, both):
     )
     for cell in (fused, stacked(mode, 2, both), fused.unfuse()):
         graph, states = cell.unroll(4, sym.var("data"), merge_outputs=True)
+        states = [s for part in states for s in (part if isinstance(part, list) else [part])]
         args = {"data": x, **cell.pack_weights(parts)}
         grads = {"data": nd.zeros(x.shape)}
         exe = mx.sym.Group([graph, *states]).bind(mx.cpu(), args, grads)
@@ -48,6 +49,12 @@ def test_a_fused_layer_and_its_cells_agree(mode, both):
     for other in found[1:]:
         np.testing.assert_allclose(found[0][0], other[0], atol=1e-5)
         np.testing.assert_allclose(found[0][1], other[1], atol=1e-5)
+
+
+def test_both_directions_give_their_states_apart():
+    cell = mx.rnn.FusedRNNCell(3, 2, "lstm", True, prefix="p_").unfuse()
+    outputs, states = cell.unroll(2, sym.var("data"), merge_outputs=True)
+    assert outputs.name == "p_bi_l1_out" and [len(part) for part in states] == [2, 2, 2, 2]
 
 
 def test_names_of_outputs_and_parameters():

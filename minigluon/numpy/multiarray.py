@@ -2025,7 +2025,8 @@ def own_function(name, space):
     part = {"numpy": ".", "numpy.linalg": ".linalg"}.get(space)
     if part is None or name.startswith("_"):
         return None
-    return getattr(importlib.import_module(part, "minigluon.numpy"), name, None)
+    found = getattr(importlib.import_module(part, "minigluon.numpy"), name, None)
+    return None if found is getattr(onp, name, None) else found
 
 
 def answer(function, args, kwargs):

@@ -489,7 +489,7 @@ class FusedRNNCell(BaseRNNCell):
                     RNNCell(self._num_hidden, act, f"{prefix}{d}{i}_") for d in self._directions
                 ]
             if self._bidirectional:
-                cells = [BidirectionalCell(*cells, output_prefix=f"{prefix}bi_{self._mode}_{i}")]
+                cells = [BidirectionalCell(*cells, output_prefix=f"{prefix}bi_l{i}_")]
             stack.add(*cells)
             if self._dropout > 0 and i != self._num_layers - 1:
                 stack.add(DropoutCell(self._dropout, prefix=f"{prefix}_dropout{i}_"))
@@ -586,7 +586,7 @@ class BidirectionalCell(Several):
         raise NotImplementedError("Bidirectional cannot be stepped. Please use unroll")
 
     def unroll(self, length, inputs, begin_state=None, layout="NTC", merge_outputs=None):
-        """Outputs of both, joined, and last states of both."""
+        """Outputs of both, joined, and last states of both, a list for each."""
         self.reset()
         inputs, axis = normalized(length, inputs, layout, False)
         states = self.begin_state() if begin_state is None else begin_state
@@ -603,7 +603,7 @@ class BidirectionalCell(Several):
         else:
             pairs = enumerate(zip(ls, reversed(rs)))
             outputs = [sym.Concat(a, b, dim=1, name=f"{name}t{t}") for t, (a, b) in pairs]
-        return outputs, l_states + r_states
+        return outputs, [l_states, r_states]
 
 
 class DropoutCell(BaseRNNCell):
