@@ -399,3 +399,13 @@ def test_boxes_compared_all_at_once_survive_as_one_by_one(classes):
     one_by_one = survivors(boxes, ids, alive, np.greater, 0.3)
     assert 0 < one_by_one.sum() < alive.sum()
     assert (survivors_by_table(boxes, ids, alive, np.greater, 0.3) == one_by_one).all()
+
+
+def test_aligned_regions_of_no_image_may_have_any_size():
+    x = nd.arange(32).reshape((1, 2, 4, 4))
+    rois = nd.array([[0, 0, 0, 3, 3], [-1, -1, -1, -1, -1]])
+    y = nd.contrib.ROIAlign(x, rois, (2, 2), 1.0, sample_ratio=2, aligned=True)
+    alone = nd.contrib.ROIAlign(x, rois[:1], (2, 2), 1.0, sample_ratio=2, aligned=True)
+    assert (y[0] == alone[0]).asnumpy().all() and not y[1].asnumpy().any()
+    with pytest.raises(mx.MXNetError, match="positive width"):
+        nd.contrib.ROIAlign(x, nd.array([[0, 2, 2, 2, 3]]), (2, 2), 1.0, aligned=True)

@@ -550,3 +550,13 @@ def test_methods_take_settings_by_position():
     assert x.reshape_like(nd.zeros((4, 4))).shape == (4, 4)
     assert x.broadcast_axes(axis=0, size=3).shape == (3, 4, 2, 2)
     assert x.squeeze(axis=0).shape == (4, 2, 2)
+
+
+def test_one_axis_may_be_a_number():
+    x, like = nd.arange(5), nd.zeros((2, 3))
+    assert nd.slice_like(x, like, axes=0).shape == (2,)
+    assert nd.slice_like(nd.zeros((4, 4)), like, axes=1).shape == (4, 3)
+    with mx.autograd.train_mode():
+        for axes in (0, 1):
+            y = nd.Dropout(nd.ones((8, 8)), p=0.5, axes=axes).asnumpy()
+            assert (y.max(axes) == y.min(axes)).all() and y.max() > y.min()

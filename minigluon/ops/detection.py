@@ -785,6 +785,8 @@ def roi_spread(
 def region_weights(rois, shape, pooled_size, spatial_scale, sample_ratio, aligned):
     """How regions read rows and columns: (regions, bins, height) and (regions, bins, width)."""
     at = rois[:, 1:] * spatial_scale - (0.5 if aligned else 0)
+    unit = np.asarray([0, 0, 1, 1], at.dtype, like=at)  # regions of no image may have any size
+    at = np.where(rois[:, :1] < 0, unit, at)
     return [
         tents(at[:, axis], at[:, axis + 2], count, size, sample_ratio, aligned)
         for axis, count, size in ((1, pooled_size[0], shape[0]), (0, pooled_size[1], shape[1]))

@@ -10,6 +10,7 @@ from minigluon.autograd import state
 from minigluon.context import brought
 from minigluon.op import operator
 from minigluon.ops.random import drawn
+from minigluon.ops.shape import several
 
 __all__ = ["Dropout", "check_rate", "keep_law"]
 
@@ -46,10 +47,11 @@ def Dropout(data, /, p=0.5, mode="training", axes=(), cudnn_off=False, rng=None)
         raise ValueError(f"mode {mode!r}: it is 'training' or 'always'")
     if p == 0 or not (state.training or mode == "always"):
         return data.copy(), np.ones_like(data, shape=1)
-    for a in axes or ():
+    axes = several(() if axes is None else axes)
+    for a in axes:
         if not 0 <= a < data.ndim:
             raise ValueError(f"axis {a} is out of range for an array of {data.ndim} axes")
-    n = tuple(1 if i in (axes or ()) else size for i, size in enumerate(data.shape))
+    n = tuple(1 if i in axes else size for i, size in enumerate(data.shape))
     mask = brought(lambda: drawn(rng, data, keep_law, n, data.dtype, p), data)
     return data * mask, mask
 

@@ -232,7 +232,9 @@ def slice_like(data, shape_like, /, axes=()):
 
     Negative axes count from the end of `data`, in both arrays.
     """
-    return data[beginning(data.shape, shape_like.shape, tuple(several(axes or ())))].copy()
+    return data[
+        beginning(data.shape, shape_like.shape, tuple(several(() if axes is None else axes)))
+    ].copy()
 
 
 @lru_cache(maxsize=1024)

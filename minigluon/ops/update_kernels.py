@@ -163,7 +163,9 @@ def _(data, p, mode, axes, cudnn_off, rng):
 
     check_rate(p)
     idle = p == 0 or not (state.training or mode == "always")
-    if idle or axes or mode not in ("training", "always") or stored(data) is None or not data.size:
+    together = axes not in (None, (), [])
+    unknown = mode not in ("training", "always")
+    if idle or together or unknown or stored(data) is None or not data.size:
         return NotImplemented
     key = brought(lambda: drawn(rng, data, key_law, (2,), "uint32"), data)
     return drop(data, key, p), key
