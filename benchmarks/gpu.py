@@ -424,11 +424,14 @@ def networks(tiny):
     theirs = torch_mlp() if torch else None
     yield Row("step of an MLP, as graphs", training(mlp(), (64, 784), 10), theirs)
     yield Row("step of an MLP, call by call", training(mlp(False), (64, 784), 10, False), theirs)
-    n, side = (1, 32) if tiny else (64, 224)
-    net = mx.gluon.model_zoo.vision.resnet18_v1(classes=10 if tiny else 1000)
-    net.hybridize(static_alloc=True)
-    theirs = torch_resnet(n, side) if torch else None
-    yield Row("step of ResNet-18", training(net, (n, 3, side, side), 10 if tiny else 1000), theirs)
+    n, side, classes = (1, 32, 10) if tiny else (64, 224, 1000)
+    for dtype in (np.dtype(half_kinds()[-1]).name, "float32"):
+        net = mx.gluon.model_zoo.vision.resnet18_v1(classes=classes)
+        net.cast(dtype)
+        net.hybridize(static_alloc=True)
+        theirs = torch_resnet(n, side, dtype) if torch else None
+        ours = training(net, (n, 3, side, side), classes, dtype=dtype)
+        yield Row(f"step of ResNet-18, {dtype}", ours, theirs)
     sizes = (3, 2, 8, 50) if tiny else (35, 64, 650, 10000)
     theirs = torch_words(*sizes) if torch else None
     yield Row("step of a word model", word_step(*sizes), theirs)
@@ -474,16 +477,17 @@ def torch_words(t, n, h, words):
     return torch_training(net, x, lambda y: cross(y.flatten(0, 1), label.flatten()))
 
 
-def torch_resnet(n, side):
-    """ResNet-18 of torchvision, where that is installed."""
+def torch_resnet(n, side, dtype):
+    """ResNet-18 of torchvision, where that is installed; all of it of one type, as ours."""
     try:
         from torchvision.models import resnet18
     except ImportError:
         return None
     label = torch.randint(0, 1000, (n,), device="cuda")
-    x = torch.randn(n, 3, side, side, device="cuda")
+    kind = getattr(torch, dtype)
+    x = torch.randn(n, 3, side, side, device="cuda", dtype=kind)
     cross = torch.nn.functional.cross_entropy
-    return torch_training(resnet18().cuda(), x, lambda y: cross(y, label))
+    return torch_training(resnet18().cuda().to(kind), x, lambda y: cross(y, label))
 
 
 def mlp(static=True):
@@ -496,10 +500,10 @@ def mlp(static=True):
     return net
 
 
-def training(net, shape, classes, static=True):
+def training(net, shape, classes, static=True, dtype="float32"):
     """A step: forward, loss, backward, update."""
     net.initialize(ctx=GPU)
-    x = mx.nd.array(rng.normal(size=shape), ctx=GPU)
+    x = mx.nd.array(rng.normal(size=shape), ctx=GPU).astype(dtype)
     label = mx.nd.array(rng.integers(0, classes, shape[0]), ctx=GPU)
     loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     loss.hybridize(static_alloc=static)

@@ -26,3 +26,35 @@ __global__ void sum_runs(const T* __restrict__ g, const long long* __restrict__ 
         ((Pack<T, V>*)(out + to[r] * cols))[i] = p;
     }
 }
+
+// The same for graphs, in which nothing can be sorted: out[r] = sum of g[k] over all k with
+// keys[k] == r. A warp for a row of the table, and 128 loads of it, looks at all keys, 32 at a time.
+template <class T, int V>
+__global__ void sum_found(const T* __restrict__ g, const long long* __restrict__ keys,
+                          T* __restrict__ out, long long size, long long count, int cols) {
+    const long long r = mg_row_number();
+    if (r >= size) return;
+    const int n = cols / V, first = blockIdx.y * 128 + threadIdx.x;
+    float sum[4][V] = {};
+    for (long long k0 = 0; k0 < count; k0 += 32) {
+        const bool mine = k0 + threadIdx.x < count && keys[k0 + threadIdx.x] == r;
+        for (unsigned found = __ballot_sync(MG_ALL, mine); found; found &= found - 1) {
+            const T* row = g + (k0 + __ffs(found) - 1) * cols;
+#pragma unroll
+            for (int s = 0; s < 4; ++s) {
+                if (first + 32 * s >= n) continue;
+                const Pack<T, V> p = ((const Pack<T, V>*)row)[first + 32 * s];
+#pragma unroll
+                for (int j = 0; j < V; ++j) sum[s][j] += mg_float(p.at[j]);
+            }
+        }
+    }
+#pragma unroll
+    for (int s = 0; s < 4; ++s) {
+        if (first + 32 * s >= n) continue;
+        Pack<T, V> p;
+#pragma unroll
+        for (int j = 0; j < V; ++j) p.at[j] = mg_to<T>(sum[s][j]);
+        ((Pack<T, V>*)(out + r * cols))[first + 32 * s] = p;
+    }
+}

@@ -172,10 +172,9 @@ def matmul(a, b, out=None):
     if type(a) is not np.ndarray:
         return elsewhere[-1](a, b, out)
     work = a.size * b.shape[1]
-    if work <= FEW:
-        return a.dot(b) if out is None else np.matmul(a, b, out=out)
-    if a.dtype.char not in "fd":
-        return plain_matmul(a, b, out)
+    if work <= FEW or a.dtype.char not in "fd":
+        found = a.dot(b) if out is None else np.matmul(a, b, out=out)
+        return found.astype(a.dtype, copy=False) if a.dtype.kind == "V" else found  # bfloat16
     if work < MANY:
         with alone:
             return np.matmul(a, b, out=out)

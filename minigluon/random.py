@@ -87,7 +87,7 @@ def draw(law, params, shape, dtype, ctx, out, kinds="f", more=()):
 def made_by(kinds, dtype):
     """The NumPy type of `dtype`, which must be of one of the `kinds` that a distribution makes."""
     dtype = real_dtype(dtype)
-    if dtype.kind not in kinds:
+    if dtype.kind not in kinds and not ("f" in kinds and dtype.name == "bfloat16"):
         wanted = " or ".join({"f": "float", "i": "int", "u": "uint"}[k] for k in kinds)
         raise MXNetError(f"dtype {dtype}: this distribution makes numbers of type {wanted}")
     return dtype

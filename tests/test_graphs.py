@@ -66,6 +66,26 @@ class Attention(gluon.HybridBlock):
         return F.dot(y, F.dot(y, y, transpose_a=True)) * 0.1
 
 
+class Words(gluon.HybridBlock):
+    """A table, looked up, whose gradient sorts its indices outside of a capture."""
+
+    def __init__(self):
+        super().__init__(prefix="words_")
+        with self.name_scope():
+            self.table = nn.Embedding(7, 3)
+
+    def hybrid_forward(self, F, x):
+        return self.table(F.abs(x) * 3)
+
+
+class Woven(gluon.HybridBlock):
+    """Attention, its queries, keys and values side by side."""
+
+    def hybrid_forward(self, F, x):
+        scores = F.contrib.interleaved_matmul_selfatt_qk(x, heads=2)
+        return F.contrib.interleaved_matmul_selfatt_valatt(x, F.softmax(scores), heads=2)
+
+
 class Made(gluon.HybridBlock):
     """Arrays out of nothing, random ones too."""
 
@@ -104,6 +124,8 @@ NETS = {  # how to make a network, the shape of its data
         (3, 2, 4),
     ),
     "attention": (Attention, (2, 5, 6)),
+    "woven attention": (Woven, (5, 2, 12)),
+    "words": (Words, (3, 4)),
     "two outputs": (Two, (3, 4)),
     "made of nothing": (Made, (1, 4)),
 }
@@ -312,16 +334,11 @@ def test_memory_of_a_graph_is_its_own(gpu):
     assert gpu_on_cpu.pool.asked == asked
 
 
-class Embedded(gluon.HybridBlock):
-    """The gradient of a table sorts, which waits for the device."""
-
-    def __init__(self):
-        super().__init__()
-        with self.name_scope():
-            self.table = nn.Embedding(7, 3)
+class Ordered(gluon.HybridBlock):
+    """A sort waits for the device."""
 
     def hybrid_forward(self, F, x):
-        return self.table(x) * 2
+        return F.sort(x) * 2
 
 
 class Asked(gluon.HybridBlock):
@@ -349,7 +366,7 @@ class ByPython(gluon.HybridBlock):
 
 
 DECLINED = {  # a block, its result, whether a warning says why
-    "a wait on the way back": (Embedded, None, "backwards .* synchronous"),
+    "a wait": (Ordered, lambda x: 2 * np.sort(x), "forwards .* synchronous"),
     "a branch, which the tape walks": (Asked, None, None),
     "a call of Python": (ByPython, lambda x: 2 * x, None),
 }

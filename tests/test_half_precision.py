@@ -1,5 +1,7 @@
 """mx.contrib.amp: the loss scaler of MXNet 1.9.1, and training with it."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import minigluon as mx
 from minigluon import autograd, gluon, nd
 from minigluon.contrib import amp
 from minigluon.contrib.amp import amp as module
+from minigluon.gluon import nn
 
 
 def trainer_of(net, name="sgd", **settings):
@@ -104,3 +107,63 @@ def test_faults(monkeypatch):
     for convert in (amp.convert_hybrid_block, amp.convert_model, amp.convert_symbol):
         with pytest.raises(mx.MXNetError, match="float16"):
             convert(net)
+
+
+def picture_net():
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(8, 3, padding=1), nn.BatchNorm(), nn.Activation("relu"), nn.MaxPool2D(2))
+    net.add(nn.Flatten(), nn.Dense(16, activation="tanh"), nn.Dropout(0.1), nn.Dense(4))
+    return net
+
+
+@pytest.mark.parametrize("hybrid", [False, True], ids=["eager", "hybrid"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_network_of_halves_trains(dtype, hybrid):
+    kind = pytest.importorskip("ml_dtypes").bfloat16 if dtype == "bfloat16" else np.float16
+    mx.random.seed(0)
+    net, cross = picture_net(), gluon.loss.SoftmaxCrossEntropyLoss()
+    net.initialize(mx.init.Xavier())
+    net.cast(dtype)
+    if hybrid:
+        net.hybridize()
+    x = nd.random.normal(shape=(6, 3, 8, 8)).astype(dtype)
+    label, trainer = nd.array([0, 1, 2, 3, 0, 1]), None
+    found = []
+    for _ in range(12):
+        with autograd.record():
+            y = net(x)
+            loss = cross(y, label)
+        loss.backward()
+        settings = {"learning_rate": 0.1, "multi_precision": dtype == "float16"}
+        trainer = trainer or gluon.Trainer(net.collect_params(), "sgd", settings)
+        trainer.step(6)
+        found.append(float(loss.mean().asnumpy().astype("float32")[0]))
+        assert y.dtype == loss.dtype == kind
+    assert found[-1] < 0.5 * found[0]
+    of = {p.name.split("_")[-1] + p.name[:5]: p for p in net.collect_params().values()}
+    assert {np.dtype(p.dtype).name for n, p in of.items() if "batch" in n} == {"float32"}
+    assert {np.dtype(p.dtype).name for n, p in of.items() if "batch" not in n} == {dtype}
+
+
+def test_bfloat16_is_a_floating_type_like_others():
+    kind = pytest.importorskip("ml_dtypes").bfloat16
+    x = nd.array([1.5, -2.25, 3], dtype="bfloat16")
+    assert x.dtype == kind and x.astype("float32").asnumpy().tolist() == [1.5, -2.25, 3]
+    for y in (x + 0.25, 2 * x, x / 4, x**2, nd.relu(x), nd.exp(x), x.mean(), -x, x - x):
+        assert y.dtype == kind
+    assert (x + 0.25).asnumpy().astype("float32").tolist() == [1.75, -2, 3.25]
+    x.attach_grad()
+    with autograd.record():
+        y = (x * x).sum()
+    y.backward()
+    assert x.grad.dtype == kind and x.grad.asnumpy().astype("float32").tolist() == [3, -4.5, 6]
+
+
+def test_bfloat16_without_ml_dtypes_says_what_is_missing(monkeypatch):
+    from minigluon.ndarray.ndarray import real_dtype
+
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    real_dtype.cache_clear()
+    with pytest.raises(TypeError, match="pip install ml_dtypes"):
+        nd.ones(2, dtype="bfloat16")
+    real_dtype.cache_clear()

@@ -13,7 +13,7 @@ except ImportError:
 
 import minigluon as mx
 import minigluon.ops
-from minigluon import cuda_on_cpu, gpu_on_cpu
+from minigluon import context, cuda_on_cpu, gpu_on_cpu
 from minigluon.autograd import record, train_mode
 from minigluon.base import MXNetError
 from minigluon.cuda_on_cpu import KernelError, RawModule, available, source
@@ -928,6 +928,26 @@ def test_dropout_without_a_kernel(launched):
     assert launched == []
     y, key = op.kernel(x, p=1, mode="always", rng=3)
     assert not available() or not unwrap(y).any()
+
+
+@on_cpu
+@pytest.mark.parametrize("check", [False, True], ids=["plain", "check"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("cols", [1, 33, 40, 600])
+def test_a_table_s_gradient_without_a_sort(cols, dtype, check, launched, monkeypatch):
+    """In a capture, where nothing can be sorted, each row looks for its own."""
+    monkeypatch.setitem(gpu_on_cpu.how, "check", check)
+    monkeypatch.setattr(context.capture, "before", [])
+    g, table = random(70, cols, dtype=dtype), random(9, cols, dtype=dtype)
+    index = np.random.default_rng(0).integers(-1, 8, 70).astype("float32")
+    want = operators["untake"].kernel(g.astype("float32"), table.astype("float32"), index)
+    compare(
+        operators["untake"].kernel(wrap(g), wrap(table), wrap(index)), want.astype(dtype), g.dtype
+    )
+    assert [name.split("<")[0] for name in launched] == ["sum_found"]
+    monkeypatch.setattr(update_kernels, "LOOKS", 10)
+    with pytest.raises(RuntimeError, match="a table of 9 rows and 70 indices want a sort"):
+        operators["untake"].kernel(wrap(g), wrap(table), wrap(index))
 
 
 @on_cpu

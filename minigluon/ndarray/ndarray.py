@@ -314,7 +314,7 @@ def number(op, a, dtype):
 def held(a, dtype):
     """A number as an array of `dtype` holds it: a whole one where that is of whole numbers."""
     if dtype.kind not in "iu":
-        return a
+        return dtype.type(a) if dtype.kind == "V" else a  # bfloat16, which a plain number widens
     if a in (math.inf, -math.inf):  # beyond all whole numbers of the type
         return np.iinfo(dtype).max if a > 0 else np.iinfo(dtype).min
     return int(a) if -128 <= a < 128 and dtype.kind == "i" else wrapped(int(a), dtype)
@@ -393,11 +393,14 @@ def real_dtype(dtype):
     if dtype is None:
         return SINGLE
     try:
+        if isinstance(dtype, str) and dtype == "bfloat16":
+            import ml_dtypes  # noqa: F401, it tells NumPy of the type, whose kind is V
         found = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ImportError):
         found = None
-    if found is None or found.kind not in "fiub":
-        raise TypeError(f"dtype {dtype!r}: an array holds real numbers, as float32 or int64")
+    if found is None or (found.kind not in "fiub" and found.name != "bfloat16"):
+        also = "; bfloat16 with `pip install ml_dtypes`" if dtype == "bfloat16" else ""
+        raise TypeError(f"dtype {dtype!r}: an array holds real numbers, as float32 or int64{also}")
     return found
 
 

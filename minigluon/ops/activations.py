@@ -159,7 +159,7 @@ def LeakyReLU(
     `gamma`, the slopes of prelu: (channels,) or (1,). rrelu also returns the slopes it has drawn from
     `lower_bound` to `upper_bound`.
     """
-    if data.dtype.kind != "f":
+    if data.dtype.kind not in "fV":
         raise TypeError(f"LeakyReLU works on floating-point numbers, not {data.dtype}")
     if act_type not in TYPES:
         raise ValueError(f"unknown act_type {act_type!r}; known are {', '.join(TYPES)}")

@@ -32,7 +32,7 @@ __all__ = [
 def contrib_div_sqrt_dim(data, /):
     """`data` divided by the root of the size of its last axis (Vaswani et al., 2017, equation 1)."""
     root = data.dtype.type(data.shape[-1] ** 0.5)
-    if data.dtype.kind != "f":
+    if data.dtype.kind not in "fV":
         return np.trunc(data / root).astype(data.dtype)
     return data / root
 

@@ -27,6 +27,7 @@ __all__ = [
     "CACHE",
     "Convolution",
     "Deconvolution",
+    "HALVES",
     "HEAVY",
     "LAYOUTS",
     "SHORT",
@@ -507,10 +508,13 @@ def pasted(part, kernel, key):
     return out
 
 
+HALVES = "float16", "bfloat16"  # which NumPy multiplies number by number
+
+
 def forwards(data, weight, *settings, bias=None):
     """Y plus `bias`, by the way that suits the arrays."""
-    if data.dtype == "float16":
-        y = forwards(*(a.astype("float32") for a in (data, weight)), *settings).astype("float16")
+    if data.dtype.name in HALVES:
+        y = forwards(*(a.astype("float32") for a in (data, weight)), *settings).astype(data.dtype)
         return with_bias(y, bias)
     if live := live_taps(data.shape[2:], *settings[:4]):
         weight, settings = cut(weight, live[0]), smaller(settings, live)
@@ -526,9 +530,9 @@ def forwards(data, weight, *settings, bias=None):
 
 def backwards(data, weight, sizes, *settings):
     """The gradient of X, by the way that suits the arrays."""
-    if data.dtype == "float16":
+    if data.dtype.name in HALVES:
         y = backwards(*(a.astype("float32") for a in (data, weight)), sizes, *settings)
-        return y.astype("float16")
+        return y.astype(data.dtype)
     if live := live_taps(sizes, *settings[:4]):
         weight, settings = cut(weight, live[0]), smaller(settings, live)
     kernel, pad, sizes = settings[0], settings[3], tuple(sizes)
@@ -544,8 +548,8 @@ def backwards(data, weight, sizes, *settings):
 
 def across(data, inputs, *settings):
     """The gradient of W, by the way that suits the arrays."""
-    if data.dtype == "float16":
-        return across(*(a.astype("float32") for a in (data, inputs)), *settings).astype("float16")
+    if data.dtype.name in HALVES:
+        return across(*(a.astype("float32") for a in (data, inputs)), *settings).astype(data.dtype)
     if live := live_taps(inputs.shape[2:], *settings[:4]):
         return pasted(across(data, inputs, *smaller(settings, live)), settings[0], live[0])
     if saves(inputs, np.empty((data.shape[1], inputs.shape[1], 0)), data.shape[2:], *settings):

@@ -101,7 +101,7 @@ def require(condition, wanted):
 
 def require_real(data):
     """Refuse whole numbers, which cannot measure boxes."""
-    if data.dtype.kind != "f":
+    if data.dtype.kind not in "fV":
         raise ValueError(f"need floating-point numbers, not {data.dtype}")
 
 

@@ -92,7 +92,7 @@ def class_numbers(data, label):
     flat = label.reshape(data.size // data.shape[-1])
     with np.errstate(invalid="ignore"):
         found = flat.astype(np.intp)
-    whole = flat.dtype.kind != "f" or not np.count_nonzero(found != flat)
+    whole = flat.dtype.kind not in "fV" or not np.count_nonzero(found != flat)
     if not whole or np.count_nonzero(found.view(np.uintp) >= data.shape[-1]):  # -1 is large there
         check_labels(data, label, -1)
         found = np.maximum(found, 0)
@@ -235,7 +235,7 @@ def check_labels(data, label, axis):
     """Raise MXNetError if a label is neither the number of a class nor -1, which counts as 0."""
     classes = data.shape[axis]
     wrong = (label < -1) | (label >= classes)  # -1 pads, and is masked by a weight
-    if label.dtype.kind == "f":
+    if label.dtype.kind in "fV":
         wrong |= label != np.floor(label)
     if wrong.any():
         raise MXNetError(

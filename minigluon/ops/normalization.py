@@ -75,12 +75,12 @@ def kept(a, data, along):
 
 def wide(x):
     """Half precision as single precision, other types as they are."""
-    return x.astype("float32") if x.dtype == "float16" else x
+    return x.astype("float32") if x.dtype.name in ("float16", "bfloat16") else x
 
 
 def require_floats(data):
     """Refuse integers, which have no room for a normal distribution."""
-    if data.dtype.kind != "f":
+    if data.dtype.kind not in "fV":
         raise TypeError(f"only floating-point numbers can be normalized, not {data.dtype}")
 
 

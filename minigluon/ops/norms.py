@@ -127,7 +127,7 @@ def norm(data, /, ord=2, axis=None, out_dtype=None, keepdims=False):
     total = at_least_1d(raw.sum(along(data, axis, False), data.dtype, None, keepdims))
     if ord == 2:
         total = (
-            np.sqrt(total, total) if data.dtype.kind == "f" else fitted(np.sqrt(total), data.dtype)
+            np.sqrt(total, total) if data.dtype.kind in "fV" else fitted(np.sqrt(total), data.dtype)
         )
     return total if out_dtype is None else total.astype(out_dtype, copy=False)
 

@@ -128,8 +128,8 @@ def covers(data, frame):
 
 def added(data, frame, inner=0):
     """The sum of each window; half precision is added up in single."""
-    if data.dtype == "float16":
-        return added(data.astype("float32"), frame, inner).astype("float16")
+    if data.dtype.kind in "fV" and data.itemsize == 2:
+        return added(data.astype("float32"), frame, inner).astype(data.dtype)
     if covers(data, frame):
         return data.sum(axis=tuple(range(2, data.ndim)), keepdims=True)
     data, total = bordered(data, frame, 0, inner), None
@@ -221,6 +221,8 @@ def pool_spread(
 
 def lowest(dtype):
     """The least number of a type: the value of a window outside of all data, as in MXNet."""
+    if dtype.kind == "V":  # bfloat16, of which np.finfo knows nothing
+        return -np.inf
     return np.finfo(dtype).min if dtype.kind == "f" else np.iinfo(dtype).min
 
 

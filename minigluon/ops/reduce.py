@@ -150,7 +150,7 @@ def _square_sum(data, /, axis=None, keepdims=False, exclude=False):
 def mean(data, /, axis=None, keepdims=False, exclude=False):
     """Mean along `axis` (None: all, an int or several), or with `exclude` along all the others."""
     where = along(data, axis, exclude)
-    if data.dtype.kind != "f" or data.itemsize == 2:
+    if data.dtype.kind not in "fV" or data.itemsize == 2:
         return at_least_1d(data.mean(where, None, None, keepdims)).astype(data.dtype, copy=False)
     total = data.sum(where, None, None, keepdims)
     if total.size == data.size:  # such as the loss of each sample, which is one number
@@ -327,7 +327,7 @@ def log_softmax(data, /, axis=-1, temperature=None, dtype=None, use_length=False
 
 def wide(data, dtype):
     """`data` in the wider of its type and `dtype`; TypeError for integers."""
-    if data.dtype.kind != "f":
+    if data.dtype.kind not in "fV":
         raise TypeError(
             f"floating point numbers are wanted, not {data.dtype}: use .astype('float32')"
         )

@@ -98,7 +98,7 @@ def in_blocks(f, data, narrow=False):
 
     It is computed in double precision, with `narrow` in single precision for what is not more.
     """
-    floating = data.dtype.kind == "f"
+    floating = data.dtype.kind in "fV"
     work = "float32" if narrow and floating and data.dtype.itemsize <= 4 else "float64"
     with np.errstate(all="ignore"):
         if type(data) is not np.ndarray or data.size <= BLOCK:
@@ -235,7 +235,7 @@ def gamma_of(x):
 @operator(vjp=(lambda g, y, x: g * y * digamma(x),))
 def gamma(data, /):
     """The gamma function, $\\Gamma(n)=(n-1)!$ for whole numbers."""
-    if data.dtype.kind == "f":
+    if data.dtype.kind in "fV":
         return in_blocks(gamma_of, data)
     return real(lambda x: np.rint(gamma_of(x)), data)
 
@@ -399,7 +399,7 @@ def contrib_quadratic(data, /, a=0.0, b=0.0, c=0.0):
 @operator(vjp=(lambda g, y, x, dtype: cast_like(g, x),))
 def amp_cast(data, /, dtype):
     """Real numbers in another type; integers as they are."""
-    return data.astype(real_dtype(dtype)) if data.dtype.kind == "f" else data.copy()
+    return data.astype(real_dtype(dtype)) if data.dtype.kind in "fV" else data.copy()
 
 
 def back(g, y, *data, **_):
@@ -434,7 +434,7 @@ def counted(data, number, name):
 
 def finite(data):
     """1 if all numbers are finite, else 0, as float32 of shape (1,)."""
-    if data.dtype.kind != "f":
+    if data.dtype.kind not in "fV":
         raise TypeError(f"{data.dtype} is always finite: ask about real numbers")
     return np.isfinite(data).all().reshape(1).astype("float32")
 

@@ -6,7 +6,7 @@ from inspect import signature
 
 import numpy as np
 
-from minigluon.context import brought, cupy_or_none
+from minigluon.context import brought, capture, cupy_or_none
 from minigluon.kernels import STORED, WIDE, Kernels, cuda, dense, stored, width
 from minigluon.op import Operand, operator
 from minigluon.ops.csr import Rows, Sparse
@@ -19,6 +19,7 @@ from minigluon.ops.reduce import one_axis
 __all__ = [
     "CHUNK",
     "DEFAULTS",
+    "LOOKS",
     "STEPS",
     "dense_or_sparse",
     "drop",
@@ -28,6 +29,7 @@ __all__ = [
     "key_law",
     "kind_of",
     "sparse_gradient",
+    "sum_found",
     "sum_runs",
     "table",
     "tables",
@@ -180,7 +182,10 @@ def _(data, mask, p):
 
 # --- Code: embedding ------------------------------------------------------------------------------
 
-embedding = Kernels("embedding", [f"sum_runs<{t}, {v}>" for t, w in WIDE.items() for v in (w, 1)])
+embedding = Kernels(
+    "embedding",
+    [f"{k}<{t}, {v}>" for k in ("sum_runs", "sum_found") for t, w in WIDE.items() for v in (w, 1)],
+)
 
 
 def sum_runs(g, order, keys, to, out):
@@ -193,14 +198,32 @@ def sum_runs(g, order, keys, to, out):
     embedding(f"sum_runs<{kind}, {v}>", grid, (32, 8), *args)
 
 
+LOOKS = 1 << 27  # at keys, up to which a table's gradient without a sort is worth it: an estimate
+
+
+def sum_found(g, keys, like):
+    """The gradient of a table `like`: each of its rows looks for its own among all keys. RuntimeError if they are many."""
+    kind, out = stored(g), np.empty_like(like, order="C")
+    flat = out.reshape(len(like), -1)
+    v = width(kind, flat.shape[1], g, flat)
+    grid = -(-len(like) // 8), -(-flat.shape[1] // (128 * v))
+    if len(like) * len(keys) * grid[1] > LOOKS:
+        raise RuntimeError(f"a table of {len(like)} rows and {len(keys)} indices want a sort")
+    args = g, keys, flat, np.int64(len(like)), np.int64(len(keys)), np.int32(flat.shape[1])
+    embedding(f"sum_found<{kind}, {v}>", grid, (32, 8), *args)
+    return out
+
+
 @cuda(untake)
 def _(data, like, indices, axis, mode):
     if one_axis(like, axis) or like.ndim < 2 or stored(data, like) is None or not data.size:
         return NotImplemented
     rows = whole(like, indices, 0, mode).reshape(-1)
+    flat = dense(data).reshape(len(rows), -1)
+    if capture.before is not None:
+        return sum_found(flat, dense(rows), like)
     order = np.argsort(rows, kind="stable")
     keys, out = rows[order], np.zeros_like(like)
-    flat = dense(data).reshape(len(rows), -1)
     sum_runs(flat, order, keys, keys, out.reshape(len(like), -1))
     return out
 

@@ -294,6 +294,7 @@ def attributes(node):
 # --- Making symbols -------------------------------------------------------------------------------
 
 TYPE_CODES = ["float32", "float64", "float16", "uint8", "int32", "int8", "int64", "bool"]
+TYPE_CODES += ["int16", "uint16", "uint32", "uint64", "bfloat16"]
 
 
 def var(

@@ -73,7 +73,7 @@ class BatchNorm(Normalization):
 
     def cast(self, dtype):
         """Convert to `dtype`; parameters and statistics stay at least in single precision."""
-        super().cast("float32" if np.dtype(dtype).name == "float16" else dtype)
+        super().cast("float32" if np.dtype(dtype).itemsize == 2 else dtype)
 
     def hybrid_forward(self, F, x, gamma, beta, running_mean, running_var):
         return F.BatchNorm(x, gamma, beta, running_mean, running_var, **self._kwargs)
