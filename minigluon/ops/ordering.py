@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from minigluon.op import Operand, operator
-from minigluon.ops.indexing import pick, scatter_like
+from minigluon.ops.indexing import add_at, pick, scatter_like
 from minigluon.ops.reduce import at_least_1d, one_axis
 from minigluon.ops.shape import reversing
 
@@ -216,7 +216,7 @@ def scatter_nd(data, indices, /, shape):
 def scatter_add_nd(data, indices, /, shape):
     """As `scatter_nd`, but places that are named several times get the sum: the way back of `gather_nd`."""
     out = np.zeros(tuple(shape), data.dtype, like=data)
-    np.add.at(out, places(indices, out.shape), data)
+    add_at(out, places(indices, out.shape), data)
     return out
 
 
