@@ -32,6 +32,7 @@ __all__ = [
     "scatter_add_nd",
     "scatter_nd",
     "sort",
+    "sortable",
     "stable_order",
     "topk",
     "topk_rule",
@@ -73,8 +74,15 @@ def unalong(data, like, index, /, axis=-1):
 # --- Sorting --------------------------------------------------------------------------------------
 
 
+def sortable(data):
+    """Numbers in the same order that CuPy sorts: bfloat16 on a GPU as float32."""
+    half = type(data) is not np.ndarray and data.dtype.name == "bfloat16"
+    return data.astype("float32") if half else data
+
+
 def stable_order(data, axis, is_ascend):
     """The order of the numbers along `axis`, equal ones as they come."""
+    data = sortable(data)
     if is_ascend:
         return data.argsort(axis, kind="stable")
     back = reversing(data.ndim, (axis,))
@@ -102,7 +110,7 @@ def argsort(data, /, axis=-1, is_ascend=True, dtype="float32"):
 def sort(data, /, axis=-1, is_ascend=True):
     """The numbers along `axis` in order; with axis=None all numbers in one row."""
     data, axis = laid_out(data, axis)
-    found = np.sort(data, axis)
+    found = np.sort(sortable(data), axis).astype(data.dtype, copy=False)
     return found if is_ascend else np.flip(found, axis).copy()
 
 
