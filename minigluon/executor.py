@@ -427,7 +427,8 @@ def storages(entries, given):
     stored = {name: STORAGES.get(code, code) for name, code in codes.items()} | given
     grads = {name: "row_sparse" for name, stype in stored.items() if stype == "row_sparse"}
     for node in nodes:
-        if node.settings.get("sparse_grad"):  # of an Embedding
+        always = node.op and node.op.name == "contrib_SparseEmbedding"
+        if always or node.settings.get("sparse_grad"):  # of an Embedding
             grads[node.inputs[1][0].name] = "row_sparse"
     return stored, grads
 

@@ -2,6 +2,7 @@
 
 # Written from chapters/19_namespace.ipynb: edit the chapter, then run `minigluon export`.
 
+import builtins
 import difflib
 import importlib
 import sys
@@ -159,7 +160,7 @@ class Namespace:
     """
 
     def __init__(self, name, seen, prefix="", places=None):
-        self.name, self.seen, self.prefix = name, seen, prefix
+        self.name, self.seen, self.prefix, self.kept = name, seen, prefix, {}
         self.home = {
             n: (module, names[n] if isinstance(names, dict) else n)
             for module, names in (places or {}).items()
@@ -169,6 +170,8 @@ class Namespace:
     def find(self, name):
         """What the module shows as `name`, made on first use and kept: its `__getattr__`."""
         module = sys.modules[self.name]
+        if name in self.kept:
+            return self.kept[name]
         if name in NUMPY and not self.prefix:  # `F.np` in hybrid_forward
             return importlib.import_module(NUMPY[name])
         if name == "__all__":  # `from mx.nd import *` asks for it
@@ -181,7 +184,7 @@ class Namespace:
             own = op.name.removeprefix(self.prefix)  # aliases share one function
             found = vars(module).get(own) or self.seen(op)
             found.__module__, found.__name__, found.__qualname__ = self.name, own, own
-            setattr(module, own, found)
+            self.keep(module, own, found)
             if self.seen is seen_by_ndarray and name.startswith("elemwise_"):
                 found = of_one_shape(name, found)
             elif self.seen is seen_by_ndarray and name == "where":
@@ -190,8 +193,15 @@ class Namespace:
             found = self.placed(name)
         else:
             raise AttributeError(self.unknown(name))
-        setattr(module, name, found)  # the next look-up costs nothing
+        self.keep(module, name, found)
         return found
+
+    def keep(self, module, name, found):
+        """Let the next look-up cost nothing; but a module with code of its own needs Python's `slice` and `sum`."""
+        if hasattr(builtins, name) and not hasattr(module, "__path__"):
+            self.kept[name] = found
+        else:
+            setattr(module, name, found)
 
     # --- Namespaces -------------------------------------------------------------------------------
 

@@ -67,6 +67,7 @@ __all__ = [
     "default_numeric_eps",
     "default_rtols",
     "discard_stderr",
+    "doubled",
     "download",
     "effective_dtype",
     "environment",
@@ -413,11 +414,19 @@ def rand_sparse_ndarray(
     shuffle_csr_indices=False,
     ctx=None,
 ):
-    """A sparse array in which a share `density` is stored, and its parts (for rows: values, indices)."""
+    """A sparse array in which a share `density` is stored, and its parts (for rows: values, indices).
+
+    A csr array of distribution 'powerlaw' stores 2, 4, 8, … numbers in its rows until the share is used up.
+    """
     a = np.random.uniform(-1, 1, shape) if data_init is None else np.full(shape, float(data_init))
     a = a if modifier_func is None else np.vectorize(modifier_func)(a)
     share = np.random.rand() if density is None else density
-    if stype == "csr":
+    if distribution not in (None, "uniform", "powerlaw"):
+        raise ValueError(f"distribution {distribution!r}: it is 'uniform' or 'powerlaw'")
+    if stype == "csr" and distribution == "powerlaw":
+        kept = np.arange(shape[1]) < doubled(*shape, int(shape[0] * shape[1] * share))[:, None]
+        a = a + 2 * (a == 0)  # so that none of them is 0
+    elif stype == "csr":
         kept = np.random.rand(*shape) < share
     else:
         rows = np.random.rand(shape[0]) < share
@@ -427,6 +436,14 @@ def rand_sparse_ndarray(
     if stype == "csr":
         return made, (made.indptr, made.indices, made.data)
     return made, (made.data.asnumpy(), made.indices.asnumpy())
+
+
+def doubled(rows, columns, count):
+    """How many of `count` numbers each row gets: one while there are any, then all together 2, 4, 8, … of them."""
+    first = (np.arange(rows) < count).astype(int)
+    more = np.minimum(columns, 2.0 ** np.arange(1, rows + 1)).astype(int) - 1
+    left = count - first.sum() - (np.cumsum(more) - more)
+    return first + np.clip(left, 0, more)
 
 
 def create_sparse_array(

@@ -73,6 +73,39 @@ def test_csr_of_its_parts(x):
     same(nd.sparse.csr_matrix(x), x)
 
 
+def test_a_graph_knows_the_storage_of_the_gradient_of_a_sparse_embedding():
+    y = mx.sym.contrib.SparseEmbedding(mx.sym.var("i"), input_dim=5, output_dim=2, name="e")
+    exe = y.simple_bind(mx.cpu(), {"i": "null", "e_weight": "write"}, i=(3,))
+    exe.arg_dict["i"][:] = nd.array([1, 1, 4])
+    exe.forward(is_train=True)
+    exe.backward(nd.ones((3, 2)))
+    grad = exe.grad_dict["e_weight"]
+    assert grad.stype == "row_sparse" and grad.indices.asnumpy().tolist() == [1, 4]
+    assert grad.data.asnumpy().tolist() == [[2, 2], [1, 1]]
+
+
+def test_scipy_may_store_a_place_twice():
+    scipy = pytest.importorskip("scipy.sparse")
+    a = scipy.csr_matrix(([1, 2, 3, 4], [0, 0, 1, 0], [0, 2, 4]), shape=(2, 2), dtype="float64")
+    found = mx.nd.sparse.array(a)
+    assert found.data.asnumpy().tolist() == [3, 4, 3]
+    assert found.indices.asnumpy().tolist() == [0, 0, 1] and a.nnz == 4
+
+
+def test_operators_called_as_functions_of_python_shadow_none():
+    assert mx.nd.sparse.slice is mx.nd.sparse.slice  # and mx.nd.sparse.sum, abs
+    assert mx.nd.sparse.sum and mx.nd.sparse.abs
+    x = nd.zeros((2, 2), stype="row_sparse")
+    x[:] = 2
+    assert x.asnumpy().tolist() == [[2, 2], [2, 2]]
+
+
+def test_a_square_of_zeros_is_stored_as_they_are():
+    x = nd.array([[0, 2]]).tostype("csr")
+    assert nd.contrib.quadratic(x, a=1, b=1).stype == "csr"
+    assert nd.contrib.quadratic(x, a=1, b=1, c=1).stype == "default"
+
+
 def test_csr_matrix_as_mxnet():
     make = nd.sparse.csr_matrix
     assert make(([1, 2], [1, 0], [0, 1, 2])).dtype is np.float32

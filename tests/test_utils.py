@@ -240,6 +240,11 @@ def test_random_arrays():
     assert tu.rand_ndarray((2, 3)).shape == (2, 3)
     assert tu.rand_ndarray((20, 20), "csr", 0.1).stype == "csr"
     a, (values, indices) = tu.rand_sparse_ndarray((20, 4), "row_sparse", 0.5)
+    law, (places, _, _) = tu.rand_sparse_ndarray((8, 100), "csr", 0.2, distribution="powerlaw")
+    assert np.diff(places.asnumpy()).tolist() == [2, 4, 8, 16, 32, 64, 33, 1]  # 160 in all
+    assert not law.asnumpy()[:, -36:].any()
+    with pytest.raises(ValueError, match="powerlaw"):
+        tu.rand_sparse_ndarray((2, 2), "csr", distribution="x")
     assert a.stype == "row_sparse" and values.shape == (len(indices), 4)
     assert len(tu.rand_shape_nd(4)) == 4 and all(1 <= n <= 10 for n in tu.rand_shape_nd(4))
     assert tu.random_arrays((2,)).dtype == np.float32 and len(tu.random_arrays((2,), ())) == 2

@@ -324,8 +324,11 @@ def from_places(data, places, shape, ctx, dtype):
 
 
 def from_scipy(a, shape, ctx, dtype):
-    """A CSR array of SciPy's."""
+    """A CSR array of SciPy's; where SciPy stores a place twice, the sum."""
     require_shape(a.shape, shape)
+    if not a.has_canonical_format:
+        a = a.copy()
+        a.sum_duplicates()
     return from_parts(CSR, (a.data, a.indices, a.indptr), a.shape, ctx, dtype)
 
 

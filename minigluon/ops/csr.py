@@ -334,6 +334,11 @@ def contrib_SparseEmbedding(
     return Embedding.kernel(data, weight, input_dim, output_dim)
 
 
+@contrib_SparseEmbedding.shapes
+def _(data, weight, input_dim=None, output_dim=None, **_):
+    return data, (input_dim, output_dim) if input_dim and output_dim else weight
+
+
 contrib_SparseEmbedding.rules = (
     None,
     lambda g, y, data, weight, **_: embedding_gradient(g, y, data, weight, sparse_grad=True),

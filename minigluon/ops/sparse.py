@@ -106,7 +106,8 @@ def tell_fallback(op, args):
 
 
 KEEP = """abs arcsin arcsinh arctan arctanh cast cbrt ceil degrees expm1 fix floor identity log1p
-make_loss negative radians relu rint round sign sin sinh sqrt square stop_gradient tan tanh trunc clip"""
+make_loss negative radians relu rint round sign sin sinh sqrt square stop_gradient tan tanh trunc clip
+contrib_quadratic"""
 SCALED = (
     """multiply divide add subtract equal not_equal greater greater_equal lesser lesser_equal"""
 )
