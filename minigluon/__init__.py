@@ -42,6 +42,7 @@ MODULES = {
     "notebook": "notebook",
     "nd": "ndarray",
     "ndarray": "ndarray",
+    "onnx": "onnx",
     "operator": "operator",
     "np": "numpy",
     "npx": "numpy_extension",
