@@ -376,6 +376,22 @@ def test_few_rows_are_normalized_as_many(monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (3, 4, 8), (2, 3, 4, 60), (700, 400)])
+def test_gradients_of_rows_are_the_plain_ones(shape, dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    g, x = (rng.normal(3, 2, shape).astype(dtype) for _ in range(2))
+    gamma, beta = (rng.normal(size=shape[-1]).astype(dtype) for _ in range(2))
+    _, _, _, m, r = norm.LayerNorm.revealing[0].kernel(x, gamma, beta)
+    settings = {"axis": -1, "along": -1, "split": 0}
+    rows = norm.norm_backward.kernel(g, x, gamma, m, r, **settings)
+    monkeypatch.setattr(norm, "are_rows", lambda *_: False)
+    tolerance = {"float32": 2e-6, "float64": 1e-14}[dtype]
+    for a, b in zip(rows, norm.norm_backward.kernel(g, x, gamma, m, r, **settings), strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        assert abs(a - b).max() <= tolerance * abs(g).sum() ** 0.5 * max(1, abs(r).max())
+
+
 @pytest.mark.parametrize("shape", [(1, 7), (3, 5), (2, 3, 4)])
 def test_a_bias_reaches_every_row_in_parts_too(shape, monkeypatch):
     x, w, b = nd.random.normal(shape=shape), nd.random.normal(shape=(6, shape[-1])), nd.arange(6)

@@ -25,6 +25,7 @@ __all__ = [
     "LayerNorm",
     "SHARE",
     "STATES",
+    "are_rows",
     "averaged",
     "batch_norm_backward",
     "batch_norm_rule",
@@ -54,6 +55,7 @@ __all__ = [
     "part",
     "pull_block",
     "pull_channels",
+    "pull_rows",
     "pulled",
     "require_floats",
     "require_sizes",
@@ -174,7 +176,7 @@ def normalize_block(x, gamma, beta, over, eps, out, at):
     """Fill one block of `out`; return its m, v and r."""
     a, y = wide(x[at]), out[at]
     m = averaged(a, over)
-    centred = a - m
+    centred = np.subtract(a, m, out=y if y.dtype == a.dtype else None)
     v = dotted(centred, centred, complement(over, x.ndim))
     v /= centred.size // v.size
     r = 1 / np.sqrt(v + eps)
@@ -193,6 +195,8 @@ def normalize_block(x, gamma, beta, over, eps, out, at):
 
 def pull_block(g, x, gamma, m, r, over, others, t, out, at):
     """Fill one block of the gradient `out` of x; return the shares of γ and β."""
+    if are_rows(g, x, gamma, m, r, over):
+        return pull_rows(g[at], x[at], gamma, m[at], r[at], out[at])
     g, xhat = wide(g[at]), wide(x[at]) - part(m, at)
     r, gain = part(r, at), part(gamma, at)
     xhat *= r
@@ -214,6 +218,32 @@ def pull_block(g, x, gamma, m, r, over, others, t, out, at):
         h -= xhat
         np.multiply(h, r, out=out[at], casting="same_kind")
     return by_gamma, by_beta
+
+
+def are_rows(g, x, gamma, m, r, over):
+    """Whether each row of NumPy's numbers of one type, along the last axis, is a group, and has all of γ."""
+    arrays = (g, x, gamma, m, r)
+    if any(type(a) is not np.ndarray or a.dtype is not g.dtype for a in arrays):
+        return False
+    last = over == (x.ndim - 1,) and x.ndim > 1 and gamma.size == x.shape[-1] and x.size > 0
+    return last and g.dtype.char in "fd" and g.flags.c_contiguous and x.flags.c_contiguous
+
+
+def pull_rows(g, x, gamma, m, r, out):
+    """Fill the gradient `out` of x, where each row is a group; return those of γ and β."""
+    n, shape = x.shape[-1], (1,) * (x.ndim - 1) + x.shape[-1:]
+    g, x, out = g.reshape(-1, n), x.reshape(-1, n), out.reshape(-1, n)
+    gamma, m, r = gamma.reshape(-1), m.reshape(-1, 1), r.reshape(-1)
+    c = x - m
+    p = np.multiply(g, c, out=out)
+    by_gamma, by_beta = r @ p, np.ones(len(g), g.dtype) @ g
+    rate, shift = (p @ gamma) * (r * r / n), (g @ gamma) / n
+    c *= rate[:, None]
+    c += shift[:, None]
+    np.multiply(g, gamma, out=out)
+    out -= c
+    out *= r[:, None]
+    return by_gamma.reshape(shape), by_beta.reshape(shape)
 
 
 def pulled(g, x, gamma, m, r, over, along, split, t=None):
