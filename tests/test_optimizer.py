@@ -81,6 +81,9 @@ ACTIONS = {  # what may happen to parameters between two steps, given a trainer 
     "added gradient": lambda params, trainer, file: setattr(params[2], "grad_req", "add"),
     "states": lambda params, trainer, file: (trainer.save_states(file), trainer.load_states(file)),
     "turned": lambda params, trainer, file: turn(params[0].data()),
+    "set small data": lambda params, trainer, file: params[2].set_data(params[2].data() * 0.5),
+    "small turned": lambda params, trainer, file: turn(params[2].data()),
+    "small attach_grad": lambda params, trainer, file: params[2].data().attach_grad(),
     "read": lambda params, trainer, file: [p.data().asnumpy() for p in params],
 }
 
@@ -119,7 +122,9 @@ def test_known_arrays_change_nothing(name, settings, action, tmp_path, monkeypat
             with mx.autograd.record():
                 loss = sum((p.data().square().sum() * (i + 1) for i, p in enumerate(params)))
             loss.backward()
-            trainer.step(2, ignore_stale_grad=action in ("no gradient", "attach_grad"))
+            trainer.step(
+                2, ignore_stale_grad=action in ("no gradient", "attach_grad", "small attach_grad")
+            )
             if step == 2:
                 kept = ACTIONS[action](params, trainer, str(tmp_path / "states"))
         found.append([p.data().asnumpy() for p in params])
@@ -138,6 +143,43 @@ def test_known_arrays_are_not_looked_at_again():
     with mx.autograd.record(), pytest.raises(mx.base.MXNetError, match="Inplace"):
         weights[0].attach_grad()
         update([0, 1], weights, weights)
+
+
+HOLDERS = {  # who else may refer to the memory of a parameter or its gradient, as a function that returns it
+    "nobody": lambda p: None,
+    "detach": lambda p: p.data().detach(),
+    "slice": lambda p: p.data()[1:],
+    "gradient": lambda p: p.grad().detach(),
+    "rows of the gradient": lambda p: p.grad()[1:],
+    "raw": lambda p: p.data()._data,
+}
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+def test_small_parameters_live_together_where_nobody_minds(holder):
+    params = [mx.gluon.Parameter(f"p{i}", shape=(n,)) for i, n in enumerate((3, 4100, 4000, 200))]
+    for p in params:
+        p.initialize(mx.init.One())
+    objects = [(p.data(), p.grad()) for p in params]
+    held = HOLDERS[holder](params[0])
+    trainer = mx.gluon.Trainer(params, "adam", {"learning_rate": 0.5})
+    for _ in range(3):
+        with mx.autograd.record():
+            loss = sum(p.data().sum() for p in params)
+        loss.backward()
+        trainer.step(1)
+    (known,) = import_module("minigluon.optimizer.optimizer").known[trainer.optimizer].values()
+    assert known.together == ([0, 2, 3] if holder == "nobody" else [])
+    assert [len(piece[0]) for piece in known.pieces] == ([4095, 108] if holder == "nobody" else [])
+    for p, (data, grad) in zip(params, objects):
+        assert p.data() is data and p.grad() is grad
+        np.testing.assert_allclose(data.asnumpy(), -0.5, rtol=1e-5)
+        np.testing.assert_array_equal(grad.asnumpy(), 1)
+    if held is not None:
+        assert float(np.asarray(getattr(held, "_data", held))[0]) in (1.0, data.asnumpy()[0])
+        place = "grad" if "gradient" in holder else "data"
+        now = getattr(params[0], place)()._data
+        assert np.shares_memory(now, getattr(held, "_data", held))
 
 
 def test_rows_of_a_dense_table():

@@ -6,12 +6,14 @@ import math
 import os
 import warnings
 from operator import attrgetter, is_
+from sys import getrefcount
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 import minigluon.ndarray.ndarray as plain
 from minigluon.autograd import Leaf, state, writable
+from minigluon.cores import LONG
 from minigluon.ndarray import random
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.ndarray.utils import file_chunks, zeros
@@ -54,6 +56,7 @@ __all__ = [
     "LAMB",
     "LARS",
     "LBSGD",
+    "MINE",
     "NAG",
     "Nadam",
     "Optimizer",
@@ -67,8 +70,12 @@ __all__ = [
     "ccSGD",
     "create",
     "free",
+    "gather",
     "get_updater",
     "known",
+    "mine",
+    "movable",
+    "moved",
     "node_of",
     "parts_of",
     "raw",
@@ -312,15 +319,23 @@ class Stepper(Optimizer):
             "clip_gradient": self.clip_gradient or None,
         }
 
+    # --- The optimizer ----------------------------------------------------------------------------
+
     def _steps(self, index, states):
         """The step and its settings for each parameter."""
-        found, before, counts = [], None, self._index_update_count
-        for i, s, lr, wd in zip(index, states, self._get_lrs(index), self._get_wds(index)):
-            like = (lr, wd, counts.get(i), s is None) if self._alike else i
-            if like != before:
-                before, step = like, self._formula(i, s, self._settings(lr, wd))
-            found.append(step)
-        return found
+        lrs, wds, made = self._get_lrs(index), self._get_wds(index), {}
+        likes = index
+        if self._alike:
+            none = [s is None for s in states]
+            likes = [*zip(lrs, wds, map(self._index_update_count.get, index), none)]
+            if likes and likes.count(likes[0]) == len(likes):  # most parameters are alike
+                return [self._formula(index[0], states[0], self._settings(lrs[0], wds[0]))] * len(
+                    likes
+                )
+        for like, i, s, lr, wd in zip(likes, index, states, lrs, wds):
+            if like not in made:
+                made[like] = self._formula(i, s, self._settings(lr, wd))
+        return [made[like] for like in likes]
 
     def update(self, index, weight, grad, state):
         """Change a weight and its state in place; or a list of them."""
@@ -365,6 +380,7 @@ class Stepper(Optimizer):
             and row_by_row(weight, states)
         ):
             found[key] = Known(weight, states)
+            gather(found[key], grad)
         return False
 
 
@@ -386,8 +402,16 @@ class Known:
     def __init__(self, weight, states):
         self.weight, self.states = [*weight], [*states]
         self.held = [*weight, *(s for state in states for s in parts_of(state))]
+        self.look()
+        self.together, self.pieces = (
+            [],
+            [],
+        )  # numbers of parameters that live together, their memory
+
+    def look(self):
+        """Note where the numbers are."""
         self.raw = [*map(raw_of, self.held)]
-        arrays = [(w._data, *raw(s)) for w, s in zip(weight, states)]
+        arrays = [(w._data, *raw(s)) for w, s in zip(self.weight, self.states)]
         self.flat = [[a.reshape(-1) for a in some] for some in arrays]
 
     def same(self, weight, states):
@@ -402,14 +426,70 @@ class Known:
 
     def jobs(self, steps, grad):
         """The updates by these gradients as jobs of flat arrays; None if one of them is of another form."""
-        found = []
-        for (step, settings), w, (flat, *more), g in zip(
-            steps, self.raw, self.flat, map(raw_of, grad)
-        ):
+        found, alone = [], range(len(grad))
+        if self.together and self.stays(steps, grad):
+            step, settings = steps[self.together[0]]
+            found, alone = [(step, piece, settings) for piece in self.pieces], self.others
+        for i in alone:
+            g, w = grad[i]._data, self.raw[i]
             if type(g) is not np.ndarray or g.shape != w.shape or not g.flags.c_contiguous:
                 return None
-            found.append((step, (flat, g.reshape(-1), *more), settings))
+            flat, *more = self.flat[i]
+            found.append((steps[i][0], (flat, g.reshape(-1), *more), steps[i][1]))
         return found
+
+    def stays(self, steps, grad):
+        """Whether gradients still live together, and the same step is to be made on all."""
+        first = steps[self.together[0]]
+        now = [grad[i]._data for i in self.together]
+        return all(map(is_, now, self.grads)) and all(steps[i] is first for i in self.together)
+
+
+def gather(known, grad):
+    """Let the small parameters of a `Known`, their gradients and states, live together, where nobody minds."""
+    small = [i for i, w in enumerate(known.weight) if w.size < LONG]
+    columns = [[known.weight[i], grad[i], *parts_of(known.states[i])] for i in small]
+    arrays = [a for column in columns for a in column]
+    known.raw = known.flat = None  # which refer to arrays as well
+    kinds = {(len(column), *(a._data.dtype for a in column)) for column in columns}
+    different = len({*map(id, arrays)}) == len(arrays)
+    if len(small) > 1 and len(kinds) == 1 and different and all(map(movable, arrays)):
+        known.together = small
+        known.pieces = [*zip(*[moved(row) for row in zip(*columns)])]
+        known.grads = [grad[i]._data for i in small]
+    known.others = [i for i in range(len(known.weight)) if i not in {*known.together}]
+    known.look()
+
+
+def movable(x):
+    """Whether nothing but `x` refers to its array, which is NumPy's and owns its memory."""
+    a = x._data
+    return (
+        type(x) is NDArray and type(a) is np.ndarray and a.base is None and getrefcount(a) == MINE
+    )
+
+
+def mine():
+    """How many references `movable` counts to an array that one NDArray holds."""
+    x = NDArray(np.zeros(1), None)
+    a = x._data
+    return getrefcount(a)
+
+
+MINE = mine()
+
+
+def moved(arrays):
+    """Let arrays become views of one piece of memory; it is returned in parts that are short as well.
+
+    A step treats long arrays in another way than short ones, to the last bit.
+    """
+    memory, begin = np.empty(sum(a.size for a in arrays), arrays[0]._data.dtype), 0
+    for x in arrays:
+        view = memory[begin : begin + x.size].reshape(x.shape)
+        view[...] = x._data
+        x._data, begin = view, begin + x.size
+    return [memory[i : i + LONG - 1] for i in range(0, len(memory), LONG - 1)]
 
 
 raw_of, node_of = attrgetter("_data"), attrgetter("_node")
