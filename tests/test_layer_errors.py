@@ -1,8 +1,10 @@
 """Bad input to layers: refused when made where that can be known, else at the first call, with the layer's path."""
 
+import numpy as np
 import pytest
 
 import minigluon as mx
+from minigluon import gluon
 from minigluon.gluon import nn
 
 CALLS = {  # what is wrong: a layer, the shape of its input, what the error says
@@ -82,3 +84,18 @@ def test_a_layer_by_itself():
     layer.initialize()
     with pytest.raises(mx.MXNetError, match=rf"in layer {layer.name}, in FullyConnected"):
         layer(mx.nd.ones((1, 5)))
+
+
+def test_numpys_whole_numbers_are_sizes():
+    two = np.int64(2)
+    dense, conv = nn.Dense(two, in_units=np.int64(3)), nn.Conv2D(two, (two, 2), padding=np.int32(1))
+    assert dense.weight.shape == (2, 3) and type(dense.weight.shape[0]) is int
+    assert "kernel_size=(2, 2), stride=(1, 1), padding=(1, 1)" in repr(conv)
+    assert repr(gluon.rnn.LSTM(np.int64(3), two)) == "LSTM(None -> 3, TNC, num_layers=2)"
+    x = mx.nd.arange(6).reshape((two, -1))
+    assert mx.nd.sum(x, axis=np.int32(1)).asnumpy().tolist() == [3, 12]
+    s = mx.sym.FullyConnected(mx.sym.var("x"), num_hidden=two, no_bias=np.bool_(True))
+    assert s.infer_shape(x=(4, 3))[1] == [(4, 2)] and s.attr("num_hidden") == "2"
+    dense.initialize()
+    dense.hybridize()
+    assert dense(x).shape == (2, 2)

@@ -4,6 +4,7 @@
 
 import importlib
 import warnings
+from operator import index
 
 import numpy as np
 
@@ -50,9 +51,10 @@ def known(shape):
 
 def noted(shape):
     """A shape as it is kept, unknown sizes as 0; with NumPy's shapes a program writes them -1."""
-    if not shape or not is_np_shape():
-        return shape and tuple(shape)
-    return tuple(0 if n == -1 else n for n in shape)
+    if not shape:
+        return shape
+    sizes = tuple(map(index, shape))  # NumPy's whole numbers as Python's
+    return tuple(0 if n == -1 else n for n in sizes) if is_np_shape() else sizes
 
 
 def fits(old, new):
@@ -91,7 +93,7 @@ class Parameter:
                 f"but got '{given}'"
             )
         self.name, self.lr_mult, self.wd_mult, self.init = name, lr_mult, wd_mult, init
-        self._shape = noted((shape,) if isinstance(shape, int) else shape)
+        self._shape = noted((shape,) if isinstance(shape, int | np.integer) else shape)
         self._dtype = checked(dtype)
         self._allow_deferred_init, self._differentiable = allow_deferred_init, differentiable
         self._data, self._deferred_init, self._grad_req, self._trainer = None, None, None, None

@@ -60,8 +60,8 @@ def axes(data, axis, exclude):
 @lru_cache(maxsize=1024)  # a program asks for the same few again and again
 def reduced(ndim, axis, exclude):
     """The axes to reduce of an array of `ndim` axes."""
-    if axis is None or axis == ():
-        return () if exclude and axis == () else tuple(range(ndim))
+    if axis is None or (isinstance(axis, tuple) and not axis):
+        return () if exclude and axis is not None else tuple(range(ndim))
     chosen = [counted(ndim, a) for a in (axis if isinstance(axis, tuple) else (axis,))]
     return tuple([a for a in range(ndim) if a not in chosen] if exclude else chosen)
 

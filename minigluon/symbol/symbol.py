@@ -35,6 +35,7 @@ __all__ = [
     "no_such",
     "output_names",
     "parsed",
+    "plain",
     "recorded",
     "refuse",
     "require_choices",
@@ -267,6 +268,15 @@ def text(value):
     return str(value)
 
 
+def plain(value):
+    """A setting as Python writes it: a text is read, NumPy's numbers become Python's."""
+    if isinstance(value, str):
+        return parsed(value)
+    if isinstance(value, tuple | list):
+        return type(value)(v.item() if isinstance(v, np.generic) else v for v in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def parsed(value):
     """A setting from its text: a number, a tuple, True, None, or the text itself. `text` backwards."""
     if value.lower() in ("true", "false", "none", "inf", "-inf", "nan"):
@@ -388,7 +398,7 @@ def compose(op, args, settings, called=None, name=None, attr=None):
         settings = {k: v for k, v in settings.items() if k in op.known}
         name, attr = notes.pop("name", name), {**(notes.pop("attr", None) or {}), **(attr or {})}
         attr |= {key: str(value) for key, value in notes.items()}
-    settings = {k: parsed(v) if isinstance(v, str) else v for k, v in settings.items()}
+    settings = {k: plain(v) for k, v in settings.items()}
     require_symbols(op, args)
     require_choices(op, settings)
     require_limits(op, settings, called)

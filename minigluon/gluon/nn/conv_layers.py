@@ -3,6 +3,7 @@
 # Written from chapters/41_convolution.ipynb, chapters/42_pooling.ipynb: edit the chapter, then run `minigluon export`.
 
 from numbers import Number
+from operator import index
 
 from minigluon.base import MXNetError
 from minigluon.gluon.block import HybridBlock
@@ -42,7 +43,7 @@ def repeated(n, axes, name):
     if isinstance(n, Number):
         n = (n,) * axes
     assert len(n) == axes, f"{name} must be a number or a list of {axes} ints"
-    return n
+    return tuple(map(index, n))  # NumPy's whole numbers as Python's
 
 
 class _Conv(HybridBlock):
@@ -75,7 +76,7 @@ class _Conv(HybridBlock):
         axes = len(layout) - 2
         kernel_size = repeated(kernel_size, axes, "kernel_size")
         numbers = [
-            (n,) * axes if isinstance(n, Number) else n for n in (strides, padding, dilation)
+            (index(n),) * axes if isinstance(n, Number) else n for n in (strides, padding, dilation)
         ]
         self._channels, self._in_channels, self._op_name = channels, in_channels, op_name
         self._kwargs = {"kernel": kernel_size, "stride": numbers[0], "dilate": numbers[2]}
