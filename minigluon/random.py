@@ -25,6 +25,7 @@ __all__ = [
     "expected",
     "exponential",
     "exponential_like",
+    "first_of_each",
     "fitted",
     "gamma",
     "gamma_like",
@@ -57,6 +58,7 @@ __all__ = [
     "shuffle",
     "uniform",
     "uniform_like",
+    "unique_zipfian",
     "whole",
     "written",
 ]
@@ -260,6 +262,30 @@ def rand_zipfian(true_classes, num_sampled, range_max, ctx=None):
     rolled = exp(uniform(0, width, shape=(num_sampled,), dtype="float64", ctx=ctx)) - 1
     classes = rolled.astype("int64") % range_max
     return [classes, *[expected(c, num_sampled / width) for c in (true_classes, classes)]]
+
+
+def unique_zipfian(range_max, shape):
+    """Rows of different classes, drawn as `rand_zipfian` draws them, and how many draws each row took.
+
+    `shape` is (rows, classes in each). MXNetError if there are not as many classes below `range_max`.
+    """
+    rows, count = shape
+    if count > range_max:
+        raise MXNetError(
+            f"{count} different classes below range_max={range_max}: there are too few"
+        )
+    drawn = [first_of_each(range_max, count) for _ in range(rows)]
+    return [array(np.array(part), dtype="int64") for part in zip(*drawn)]
+
+
+def first_of_each(range_max, count):
+    """The first `count` different classes of a stream, and where in it the last one stands, counted from 1."""
+    width, stream, first = math.log(range_max + 1), np.zeros(0, "int64"), []
+    while len(first) < count:
+        rolled = exp(uniform(0, width, shape=(2 * count,), dtype="float64")) - 1
+        stream = np.concatenate([stream, rolled.astype("int64").asnumpy() % range_max])
+        first = np.sort(np.unique(stream, return_index=True)[1])
+    return stream[first[:count]], first[count - 1] + 1
 
 
 def expected(classes, factor):

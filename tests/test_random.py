@@ -344,6 +344,17 @@ def test_densities_off_their_support_and_at_its_edge():
         nd.random_pdf_poisson(nd.ones((1, 2), dtype="int32"), nd.ones(1, dtype="int32"))
 
 
+def test_zipfian_without_repetition():
+    classes, trials = nd._internal._sample_unique_zipfian(30, shape=(3, 20))
+    assert classes.shape == (3, 20) and trials.shape == (3,) and trials.dtype == np.int64
+    assert all(len({*row}) == 20 and max(row) < 30 for row in classes.asnumpy().tolist())
+    assert (trials.asnumpy() >= 20).all()
+    classes, trials = nd._internal._sample_unique_zipfian(793472, shape=(2, 8192))
+    assert ((14500 < trials) * (trials < 17000)).asnumpy().all()  # MXNet's own bounds
+    with pytest.raises(mx.MXNetError, match="too few"):
+        nd._internal._sample_unique_zipfian(3, shape=(1, 4))
+
+
 def test_zipfian():
     mx.random.seed(0)
     found = nd.contrib.rand_zipfian(nd.array([3, 1]), 50_000, 5)

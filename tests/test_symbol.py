@@ -664,6 +664,12 @@ def test_batchnorm_keeps_single_precision_inside():
     assert found == ([np.float16, np.float32, np.float32], [np.float16], [np.float32] * 2)
 
 
+def test_an_operator_alone_gets_new_variables():
+    y = S.FullyConnected(S.var("x"), S.var("w"), num_hidden=3, no_bias=True)
+    alone = y._gen_atomic_symbol()
+    assert len(alone.list_arguments()) == 2 and not {"x", "w"} & {*alone.list_arguments()}
+
+
 def test_outputs_are_called_as_in_mxnet():
     d = S.var("d")
     assert S.CTCLoss(d, d, name="c").list_outputs() == ["c_output0"]

@@ -6,5 +6,6 @@ from minigluon.namespace import Namespace, seen_by_ndarray, with_numbers
 
 # --- Namespaces -----------------------------------------------------------------------------------
 
-space = Namespace(__name__, seen_by_ndarray)
+PLACES = {"minigluon.random": {"_sample_unique_zipfian": "unique_zipfian"}}
+space = Namespace(__name__, seen_by_ndarray, places=PLACES)
 __getattr__, __dir__ = with_numbers(space.find), space.names

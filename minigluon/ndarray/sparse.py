@@ -120,6 +120,7 @@ class CSRNDArray(BaseSparseNDArray):
 
     __slots__ = ()
     stype = "csr"
+    _num_aux = 2  # arrays beside the numbers, as MXNet counts them
 
     @property
     def indptr(self):
@@ -163,6 +164,7 @@ class RowSparseNDArray(BaseSparseNDArray):
 
     __slots__ = ()
     stype = "row_sparse"
+    _num_aux = 1
 
     def retain(self, indices):
         """A copy in which all rows that `indices` does not name are 0."""

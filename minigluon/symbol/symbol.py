@@ -193,6 +193,11 @@ class Symbol(Operand):
         found = [a for node in nodes for a in node.inputs if type(a) is tuple]
         return Symbol(found) if found else None
 
+    def _gen_atomic_symbol(self):
+        """The operator of this Symbol with the same settings on new variables."""
+        (node, _), *_ = self._entries
+        return compose(node.op, [], dict(node.settings))
+
     # --- The Symbol -------------------------------------------------------------------------------
 
     def attr(self, key):
