@@ -5,6 +5,7 @@ processor's time, so that neighbours on the machine do not count; with more it i
 
 "floor" is what no program here can fall below: the multiplications at the rate of NumPy's largest product, and for
 cross-entropy one pass of exponentials and one that writes the gradient, each in blocks on all threads.
+"by hand" is the best program that we could write in NumPy for one shape alone, without any framework: `by_hand.py`.
 """
 
 import argparse
@@ -17,10 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from timeit import timeit
 
-SHAPES = {
-    "LSTM(128), 50x32x64, forward + backward": ("LSTM", 128, 1, (50, 32, 64)),
-    "GRU(100, 3), 5x3x10, forward + backward": ("GRU", 100, 3, (5, 3, 10)),
-}
+LSTM = "LSTM(128), 50x32x64, forward + backward"
+GRU = "GRU(100, 3), 5x3x10, forward + backward"
+SHAPES = {LSTM: ("LSTM", 128, 1, (50, 32, 64)), GRU: ("GRU", 100, 3, (5, 3, 10))}
 ENTROPY = "softmax cross-entropy, 512x10,000, forward + backward"
 CTC = "CTC, 100 steps of 16 sequences, 30 classes, 20 letters, forward + backward"
 WORDS = "word model: 10,000 words, 2 LSTM layers of 200, 35x20, one SGD step"
@@ -30,8 +30,8 @@ TARGETS = {  # row: the most that minigluon may take of the time of each
     ENTROPY: {"torch": 1.0, "mxnet": 0.3},
 }
 MULTIPLICATIONS = {  # forwards, and twice as many backwards: for the inputs and for the weights
-    "LSTM(128), 50x32x64, forward + backward": 3 * 1600 * 512 * (64 + 128),
-    "GRU(100, 3), 5x3x10, forward + backward": 3 * 15 * 300 * (10 + 100 + 2 * 200),
+    LSTM: 3 * 1600 * 512 * (64 + 128),
+    GRU: 3 * 15 * 300 * (10 + 100 + 2 * 200),
     WORDS: 3 * 700 * (200 * 10000 + 2 * 800 * 400),
 }
 
@@ -181,12 +181,24 @@ def floors(threads):
     return found
 
 
+def steps_by_hand(threads):
+    """The steps of `by_hand.py`, on threads of Python's."""
+    import by_hand
+
+    pool = ThreadPoolExecutor(threads)
+    _, hidden, _, shape = SHAPES[LSTM]
+    words = by_hand.Words(pool, threads)
+    return {LSTM: by_hand.Lstm(pool, threads, hidden, shape).step, WORDS: words.step}
+
+
 def contend(name):
     """Print the times of one contender as JSON."""
     if name == "floor":
         print(json.dumps(floors(int(os.environ["OMP_NUM_THREADS"]))))
         return
-    if name == "torch":
+    if name == "by hand":
+        steps = steps_by_hand(int(os.environ["OMP_NUM_THREADS"]))
+    elif name == "torch":
         import torch
 
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -217,15 +229,17 @@ def main():
     if args.contender:
         contend(args.contender)
         return
-    pythons = {"minigluon": sys.executable, "floor": sys.executable, "torch": args.torch}
+    here = sys.executable
+    pythons = {"minigluon": here, "by hand": here, "floor": here, "torch": args.torch}
     if args.mxnet:
         pythons["mxnet"] = args.mxnet
     env = {**os.environ, "OMP_NUM_THREADS": args.threads, "OPENBLAS_NUM_THREADS": args.threads}
     times = {}
     for _ in range(args.rounds):
         for name, python in pythons.items():
+            own = {**env, "OPENBLAS_NUM_THREADS": "1"} if name == "by hand" else env
             done = subprocess.run(
-                [python, __file__, "--contender", name], env=env, capture_output=True, text=True
+                [python, __file__, "--contender", name], env=own, capture_output=True, text=True
             )
             if done.returncode:
                 print(f"{name} is left out: {done.stderr.strip().splitlines()[-1]}")

@@ -2,6 +2,9 @@
 
 import itertools
 import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +20,9 @@ from minigluon.op import operators
 from minigluon.ops.rnn import Plan, places, plain
 from tests.reference import golden_conv_rnn as conv
 from tests.reference.golden_rnn import CASES, FILE, answers
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import by_hand
 
 minigluon.ops.load()
 mx.gluon.rnn = rnn
@@ -139,7 +145,7 @@ def test_threads_share_the_sweep(mode, projection, limit, threads, monkeypatch):
     if projection:
         size = 96
     plan = Plan((steps, batch, inputs), mode, size, 1, True, projection)
-    assert len(minigluon.ops.rnn.shares(plan)) == threads
+    assert minigluon.ops.rnn.shares(plan) == threads
     assert len(minigluon.ops.rnn.spans(plan)) == 4
     rng = np.random.default_rng(1)
     states = [rng.normal(size=(2, batch, n)) for n in (projection or size, size)]
@@ -497,3 +503,87 @@ def test_mxnet_reads_the_export(tmp_path, mxnet_python):
     )
     subprocess.run([mxnet_python, "-c", code, str(tmp_path)], check=True, capture_output=True)
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), want, atol=1e-5)
+
+
+def set_to(layer, i, weight):
+    """Give a layer the weights of one written by hand: (4 H, H + 1 + I), for the state, the bias, the inputs."""
+    n = weight.shape[0] // 4
+    parts = {
+        "h2h_weight": weight[:, :n],
+        "i2h_bias": weight[:, n],
+        "i2h_weight": weight[:, n + 1 :],
+    }
+    for name, values in parts.items():
+        getattr(layer, f"l{i}_{name}").set_data(mx.nd.array(values))
+
+
+def test_the_benchmarks_layer_by_hand_is_the_layer():
+    shape = 9, 20, 7
+    with ThreadPoolExecutor(2) as pool:
+        hand = by_hand.Lstm(pool, 2, 16, shape)
+        layer, x = rnn.LSTM(16, input_size=7), mx.nd.array(hand.x)
+        layer.initialize()
+        set_to(layer, 0, hand.layer.weight)
+        x.attach_grad()
+        with mx.autograd.record():
+            y = layer(x)
+        y.backward()
+        hand.step()
+    grads = [getattr(layer, f"l0_{n}").grad() for n in ("h2h_weight", "i2h_bias", "i2h_weight")]
+    want = np.concatenate([g.asnumpy().reshape(64, -1) for g in grads], axis=1)
+    np.testing.assert_allclose(hand.out, y.asnumpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(hand.dx, x.grad.asnumpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(hand.layer.gradient, want, rtol=1e-4, atol=1e-5)
+
+
+def test_the_benchmarks_words_by_hand_are_the_models():
+    with ThreadPoolExecutor(2) as pool:
+        hand = by_hand.Words(pool, 2, words=50, hidden=8, steps=6, batch=16, rate=2.0)
+        table, layer = mx.gluon.nn.Embedding(50, 8), rnn.LSTM(8, 2, input_size=8)
+        decoder, model = mx.gluon.nn.Dense(50, in_units=8), mx.gluon.nn.Sequential()
+        model.add(table, layer, decoder)
+        model.initialize()
+        table.weight.set_data(mx.nd.array(hand.table))
+        decoder.weight.set_data(mx.nd.array(hand.decoder[:, :8]))
+        decoder.bias.set_data(mx.nd.array(hand.decoder[:, 8]))
+        for i, own in enumerate(hand.layers):
+            set_to(layer, i, own.weight)
+        layer.collect_params(".*h2h_bias").setattr("grad_req", "null")  # by hand there is one bias
+        trainer = mx.gluon.Trainer(model.collect_params(), "sgd", {"learning_rate": 2.0})
+        x, y = mx.nd.array(hand.x), mx.nd.array(hand.y)
+        for _ in range(2):
+            with mx.autograd.record():
+                out = layer(table(x)).reshape((-1, 8))
+                loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()(decoder(out), y)
+            loss.backward()
+            trainer.step(96)
+            hand.step()
+    np.testing.assert_allclose(hand.loss, loss.asnumpy(), rtol=1e-5)
+    weights = [*layer.collect_params().values()]
+    close = {"rtol": 1e-4, "atol": 1e-6}
+    np.testing.assert_allclose(hand.table, table.weight.data().asnumpy(), **close)
+    np.testing.assert_allclose(hand.decoder[:, :8], decoder.weight.data().asnumpy(), **close)
+    np.testing.assert_allclose(hand.layers[0].weight[:, :8], weights[1].data().asnumpy(), **close)
+
+
+def test_the_way_back_may_have_other_threads(monkeypatch):
+    """How the batch was cut is told by the slab, not by the threads there are now."""
+    assert cores.alone.threads
+    found = []
+    for there, back in ((1, 1), (3, 1), (1, 3), (2, 3)):
+        threads = [there]
+        monkeypatch.setattr(
+            cores.Alone, "threads", property(lambda a, t=threads: 1 if a.depth else t[0])
+        )
+        mx.random.seed(1)
+        layer, x = rnn.LSTM(80, input_size=16), mx.nd.random.normal(shape=(9, 66, 16))
+        layer.initialize()
+        x.attach_grad()
+        with mx.autograd.record():
+            y = layer(x)
+        threads[0] = back
+        y.backward()
+        found.append([a.asnumpy() for a in (y, x.grad, layer.l0_h2h_weight.grad())])
+    for other in found[1:]:
+        for a, b in zip(found[0], other):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)

@@ -5,10 +5,12 @@
 import math
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import copy_context
+from copy import copy
 from functools import partial
 from itertools import repeat
 from queue import Empty, SimpleQueue
 from threading import Lock
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -28,9 +30,11 @@ from minigluon.ops.sequences import SequenceMask, SequenceReverse, inside, requi
 
 __all__ = [
     "BACK",
+    "Flow",
     "GATES",
+    "HEAD",
+    "MULTIPLES",
     "ORDER",
-    "Parts",
     "Plan",
     "RNN",
     "Room",
@@ -39,9 +43,11 @@ __all__ = [
     "SWEEPS",
     "Size",
     "Slab",
+    "TWICE",
     "Total",
     "across",
     "along",
+    "apart",
     "at_ends",
     "back",
     "back_gru",
@@ -67,11 +73,13 @@ __all__ = [
     "in_pieces",
     "inputs_of",
     "joined",
+    "layers_back",
     "limited",
     "operands",
     "pieces",
     "places",
     "plain",
+    "prepared",
     "products",
     "rnn_derivative",
     "rnn_inputs",
@@ -79,6 +87,7 @@ __all__ = [
     "rooms",
     "shapes",
     "shares",
+    "shrinking",
     "side",
     "size_of",
     "slab_of",
@@ -88,13 +97,15 @@ __all__ = [
     "small",
     "spans",
     "step",
-    "sweep_all",
     "sweep_gru",
     "sweep_lstm",
     "sweep_rnn",
     "swept_back",
+    "threads_for",
+    "through",
     "told",
     "turned",
+    "turned_back",
     "unpacked",
     "views",
     "weight_gradients",
@@ -129,10 +140,20 @@ class Plan:
         self.rows = GATES[mode] * state_size
         self.cells = self.layers * self.directions
         self.arrays = 4 if mode == "lstm" else 3  # data, parameters and states
+        self.parts, self.most = 1, self.batch
 
     def width(self, layer):
         """How many numbers a step of a layer's input has."""
         return self.directions * self.recurrent if layer else self.inputs
+
+    def cut(self, count):
+        """The same sizes for each of `count` parts of the batch, of at most `most` samples: [(samples, plan)]."""
+        edges, found = [i * self.batch // count for i in range(count + 1)], []
+        for begin, end in zip(edges, edges[1:]):
+            part = copy(self)
+            part.batch, part.most, part.parts = end - begin, -(-self.batch // count), count
+            found.append((slice(begin, end), part))
+        return found
 
 
 def places(plan):
@@ -269,7 +290,9 @@ def turned(x, lengths):
     return SequenceReverse(x, lengths, use_sequence_length=True)
 
 
-# --- The slab -------------------------------------------------------------------------------------
+# --- The slab, and parts of the batch -------------------------------------------------------------
+
+HEAD = 16  # numbers before the arrays: the first one is the number of parts
 
 
 class Slab:
@@ -283,63 +306,58 @@ class Slab:
         begin, self.at = self.at, self.at + math.prod(shape)
         return self.memory[begin : self.at].reshape(shape)
 
-
-class Parts:
-    """Arrays whose last two axes are batch and numbers, by name."""
-
-    def __init__(self, **arrays):
-        vars(self).update(arrays)
-
-    def of(self, rows):
-        """The same of a part of the batch, as views."""
-        return Parts(**{n: None if a is None else a[..., rows, :] for n, a in vars(self).items()})
+    def by_step(self, count, steps, *shape):
+        """The next array, (count, steps, ...), in which a step's numbers lie in a row."""
+        return self.cut(steps, count, *shape).swapaxes(0, 1)
 
 
-class Room(Parts):
-    """The arrays of one layer and direction that the way back needs; `rows` is what every step multiplies.
+class Room:
+    """What the way back needs of one layer and direction, for a part of the batch; `rows` is what every step multiplies.
 
-    Of an LSTM, the gates that are sigmoids lie here doubled, as 1 + tanh, and so does what they alone scale: y.
+    Of an LSTM, the gates that are sigmoids lie here doubled, as 1 + tanh, and so does what they scale: y and both
+    shares in the new c, 2ig and 2fc.
     """
 
     def __init__(self, plan, slab, layer):
         t, n, h, r = plan.steps, plan.batch, plan.hidden, plan.recurrent
         lstm = plan.mode == "lstm"
         self.rows = slab.cut(t + 1, n, r + 1 + plan.width(layer))
-        self.h, self.x = (
-            self.rows[..., :r],
-            self.rows[:-1, ..., r:],
-        )  # x begins with a 1 for the bias
-        self.gates = slab.cut(5 if lstm else GATES[plan.mode], t + 1, n, h)  # i, f, o, g and c
+        self.h = self.rows[..., :r]
+        self.x = self.rows[:-1, ..., r:]  # begins with a 1 for the bias
+        cut = slab.cut if apart(plan, layer) else slab.by_step
+        self.gates = cut(5 if lstm else GATES[plan.mode], t + 1, n, h)  # i, f, o, g and c
         if lstm:
-            self.tanh_c = slab.cut(t, n, h)
+            self.both, self.tanh_c = slab.by_step(2, t, n, h), slab.cut(t, n, h)
             self.y = slab.cut(t, n, h) if plan.projected else self.h[1:]  # before the projection
         if plan.mode == "gru":
             self.n = slab.cut(t, n, h)  # the state's share of the new gate
 
 
-def rooms(plan, memory, dropout):
-    """The size of the slab, the outputs and rooms of all layers and directions, the masks between them."""
+def rooms(plan, memory, dropout, count=1):
+    """The size of the slab, the output, the masks between the layers, and of each part samples, plan and rooms."""
     slab = Slab(memory)
-    t, n = plan.steps, plan.batch
-    width = plan.directions * plan.recurrent
-    found = [Room(plan, slab, cell // plan.directions) for cell in range(plan.cells)]
-    outs = [slab.cut(t, n, width) for _ in range(plan.layers)]
-    masks = [slab.cut(t, n, width) for _ in range(plan.layers - 1)] if dropout else []
-    return slab.at, outs, found, masks
+    slab.cut(HEAD)
+    shape = plan.steps, plan.batch, plan.directions * plan.recurrent
+    out = slab.cut(*shape)
+    masks = [slab.cut(*shape) for _ in range(plan.layers - 1)] if dropout else []
+    parts = [
+        (at, part, [Room(part, slab, cell // plan.directions) for cell in range(plan.cells)])
+        for at, part in plan.cut(count)
+    ]
+    return slab.at, out, masks, parts
 
 
 class Size:
     """Memory that is only measured."""
 
-    def __getitem__(self, key):
+    def itself(self, *_):
         return self
 
-    def reshape(self, shape):
-        return self
+    __getitem__ = reshape = swapaxes = itself
 
 
 def size_of(plan, dropout):
-    """How many numbers the slab of a call holds."""
+    """How many numbers the slab of a call holds, into however many parts the batch is cut."""
     return rooms(plan, Size(), dropout)[0]
 
 
@@ -365,24 +383,22 @@ def small(m, k, n):
     return m >= 8 and m * k * n <= SMALL * pieces(m, k, n)
 
 
+def apart(plan, layer):
+    """Whether a layer's inputs are multiplied before the sweep."""
+    k = plan.recurrent + 1 + plan.width(layer)
+    return plan.mode == "gru" or not small(plan.most, k, plan.hidden)
+
+
 def shares(plan):
-    """Parts of the batch that threads take through all steps, each large enough to pay."""
+    """Into how many parts to cut the batch, each large enough to pay for a thread."""
     size = plan.batch * plan.recurrent * plan.rows
-    count = max(1, min(alone.threads, 4, plan.batch // 8, size // FEW))
-    return [slice(i * plan.batch // count, (i + 1) * plan.batch // count) for i in range(count)]
+    return max(1, min(alone.threads, 4, plan.batch // 8, size // FEW))
 
 
-def sweep_all(plan, parts, sweep):
-    """Call `sweep` for parts of the batch, each on a thread of its own.
-
-    A single one gets OpenBLAS's threads only if its products are large: they wait for each other every step.
-    """
+def threads_for(plan):
+    """Where a part's sweep runs: with OpenBLAS's threads only if its products are large, as they wait for each other every step."""
     many = plan.batch * plan.recurrent * plan.rows >= MANY
-    if len(parts) > 1:
-        spread(sweep, parts)
-        return
-    with nullcontext() if many else alone:
-        sweep(parts[0])
+    return nullcontext() if many else alone
 
 
 # --- Forwards in one sweep ------------------------------------------------------------------------
@@ -417,21 +433,27 @@ def factors(weight, plan, rows, states=0):
     return found
 
 
-def forwards(plan, room, w):
-    """Fill the room of one layer and direction; its inputs and first states are there already."""
-    parts, r = shares(plan), plan.recurrent
-    rows = parts[-1].stop - parts[-1].start
+def prepared(plan, w, layer):
+    """Right sides for a layer's inputs, or None, and for what each step multiplies."""
+    r, inputs = plan.recurrent, None
     bias = w["i2h_bias"] + w["h2h_bias"]
     if plan.mode == "gru":
         bias[2 * plan.hidden :] = w["i2h_bias"][2 * plan.hidden :]
     weight = np.concatenate([w["h2h"], bias[:, None], w["i2h"]], axis=1)
-    if plan.mode == "gru" or not small(rows, weight.shape[1], plan.hidden):
-        inputs, x = factors(weight[:, r:], plan, 0)[:, 0], room.x.reshape(-1, weight.shape[1] - r)
+    if apart(plan, layer):
+        inputs, weight = factors(weight[:, r:], plan, 0)[:, 0], w["h2h"]
+    return inputs, factors(weight, plan, plan.most, r)
+
+
+def forwards(plan, room, w, ready):
+    """Fill the room of one layer and direction; its inputs and first states are there already."""
+    inputs, weight = ready
+    if inputs is not None:
+        x = room.x.reshape(-1, room.x.shape[2])
         for a, block in zip(room.gates, inputs):
             matmul(x, block, out=a[:-1].reshape(-1, plan.hidden))
-        weight = w["h2h"]
-    weight = factors(weight, plan, rows, r)
-    sweep_all(plan, parts, lambda part: SWEEPS[plan.mode](plan, room.of(part), w, weight))
+    with threads_for(plan):
+        SWEEPS[plan.mode](plan, room, w, weight)
 
 
 def operands(plan, room, weight):
@@ -459,15 +481,17 @@ def sweep_lstm(plan, room, w, weight):
     i_f_o, i_f, g_c = (
         room.gates[at, :-1].swapaxes(0, 1) for at in (slice(3), slice(2), slice(3, 5))
     )
-    both = np.empty_like(i_f[0])  # 2ig and 2fc, whose mean is the new c
-    flat, half = both.reshape(2, -1), np.full_like(both, 0.5, shape=(1, 2))
-    c, project = room.gates[4, 1:], w["h2r"].T / 2 if plan.projected else None
-    flat_c = c.reshape(len(c), 1, flat.shape[1])
-    for x, target, more, a, s, left, right, new_c, new, o, tanh_c, y, new_h in zip(
+    both, c = room.both.swapaxes(0, 1), room.gates[4, 1:]  # the mean of both is the new c
+    flat, flat_c = both.reshape(len(c), 2, -1), c.reshape(len(c), 1, -1)
+    one, half = np.ones_like(c, shape=()), np.full_like(c, 0.5, shape=(1, 2))
+    project = w["h2r"].T / 2 if plan.projected else None
+    for x, target, more, a, s, left, right, shares, pair, new_c, new, o, tanh_c, y, new_h in zip(
         *operands(plan, room, weight),
         i_f_o,
         i_f,
         g_c,
+        both,
+        flat,
         flat_c,
         c,
         room.gates[2],
@@ -479,9 +503,9 @@ def sweep_lstm(plan, room, w, weight):
         if more is not None:
             a += more
         np.tanh(a, out=a)
-        s += 1
-        np.multiply(left, right, out=both)
-        np.matmul(half, flat, out=new_c)
+        np.add(s, one, out=s)
+        np.multiply(left, right, out=shares)
+        np.matmul(half, pair, out=new_c)
         np.tanh(new, out=tanh_c)
         np.multiply(o, tanh_c, out=y)
         if plan.projected:
@@ -524,38 +548,59 @@ def flipped(x, lengths):
 
 
 def fast(plan, arrays, lengths, p, rng, keep):
-    """The operator on NumPy arrays: one product a layer for all inputs, then one sweep in time."""
+    """The operator on NumPy arrays: each part of the batch on a thread of its own."""
     x, parameters, *states = arrays
     memory = np.empty(size_of(plan, p > 0), x.dtype)
-    _, outs, found, masks = rooms(plan, memory, p > 0)
-    weights = unpacked(parameters, plan)
-    if lengths is not None:
-        x = np.where(inside(x, lengths), x, 0).astype(x.dtype, copy=False)
-    for layer, out in enumerate(outs):
-        for d in range(plan.directions):
-            cell = layer * plan.directions + d
-            enter(plan, found[cell], flipped(x, lengths) if d else x, [s[cell] for s in states])
-            forwards(plan, found[cell], weights[cell])
-        joined(plan, out, found, layer, lengths)
-        x = out
-        if p > 0 and layer < plan.layers - 1:
-            drop(masks[layer], p, rng)
-            x = out * masks[layer]
-    last = ends(plan, found, lengths)
-    return (x if keep else x.copy(), *last)
+    memory[0] = count = shares(plan)
+    _, out, masks, parts = rooms(plan, memory, p > 0, count)
+    for mask in masks:
+        drop(mask, p, rng)
+    weights, size = unpacked(parameters, plan), parts[0][1]
+    ready = [prepared(size, w, cell // plan.directions) for cell, w in enumerate(weights)]
+    last = [np.empty_like(s) for s in states]
+
+    def run(item):
+        at, part, found = item
+        own = None if lengths is None else lengths[at]
+        inputs = x[:, at] if own is None else np.where(inside(x[:, at], own), x[:, at], 0)
+        enter(found, [s[:, at] for s in states], fold(plan))
+        through(part, found, inputs, own, [*zip(weights, ready)], [m[:, at] for m in masks])
+        joined(part, out[:, at], found[-plan.directions :], own)
+        for end, e in zip(last, ends(part, found, own)):
+            end[:, at] = e
+
+    spread(run, parts)
+    return (out if keep else out.copy(), *last)
 
 
-def enter(plan, room, x, states):
-    """Write inputs and first states into a room."""
-    room.x[..., 0], room.x[..., 1:] = 1, x
-    room.h[0] = states[0] * fold(plan)
-    if plan.mode == "lstm":
-        room.gates[4, 0] = states[1]
+def through(plan, found, x, lengths, weights, masks):
+    """Fill the rooms of all layers, for a part of the batch."""
+    for layer in range(plan.layers):
+        at = layer * plan.directions
+        first = found[at].x[..., 1:]
+        if layer:
+            joined(plan, first, found[at - plan.directions : at], lengths)
+        else:
+            first[...] = x
+        if masks and layer:
+            first *= masks[layer - 1]
+        for cell in range(at, at + plan.directions):
+            if cell > at:
+                found[cell].x[..., 1:] = flipped(first, lengths)
+            forwards(plan, found[cell], *weights[cell])
 
 
-def joined(plan, out, found, layer, lengths):
+def enter(found, states, fold):
+    """Write ones, for the biases, and first states into rooms."""
+    for cell, room in enumerate(found):
+        room.x[..., 0] = 1
+        np.multiply(states[0][cell], fold, out=room.h[0])
+        if len(states) > 1:
+            room.gates[4, 0] = states[1][cell]
+
+
+def joined(plan, out, rooms, lengths):
     """The outputs of a layer's directions side by side, zero behind the ends of the sequences."""
-    rooms = found[layer * plan.directions : (layer + 1) * plan.directions]
     for d, (room, part) in enumerate(zip(rooms, views(out, plan.directions))):
         h = flipped(room.h[1:], lengths) if d else room.h[1:]
         np.multiply(h, 1 / fold(plan), out=part)
@@ -569,7 +614,7 @@ def ends(plan, found, lengths):
     last = [np.stack([room.h[at] for room in found]) / fold(plan)]
     if plan.mode == "lstm":
         last.append(np.stack([room.gates[4][at] for room in found]))
-    return tuple(last)
+    return last
 
 
 def drop(mask, p, rng):
@@ -586,7 +631,7 @@ def back_rnn(plan, room, w, flow, steps):
     h, dh = room.h[1:][steps], flow.dh
     k = 1 - h * h if plan.mode == "rnn_tanh" else (h > 0).astype(h.dtype)
     weight, target = across(w["h2h"], dh)
-    for kt, gt, dt in zip(k[::-1], flow.g[steps][::-1], flow.d[steps][::-1]):
+    for kt, gt, dt in zip(k[::-1], flow.g[steps][::-1], flow.of(steps)[::-1]):
         dh += gt
         np.multiply(kt, dh, out=dt)
         np.matmul(dt, weight, out=target)
@@ -603,27 +648,36 @@ def gates_of(d, count):
     return d.reshape(*d.shape[:2], count, d.shape[2] // count).swapaxes(1, 2)
 
 
-def slopes_lstm(gates, tanh_c):
-    """What the sweep multiplies: f, the slopes of the gates i, f, g, o and that of the cell."""
-    (i, f, o, g, _), s = gates, gates[:3]
-    k, slopes = np.empty((6, *g.shape), g.dtype), np.subtract(2, s)
-    slopes *= s  # (1 + t)(1 - t), four times the sigmoid's slope
-    slopes *= 0.25
+MULTIPLES = 8, 8, 4, 4  # of their gradients is what flows back to the gates i, f, g, o
+TWICE = 2  # and of c's
+
+
+def shrinking(plan, dtype):
+    """What an LSTM's rows of weights are multiplied by, as what flows back is a multiple; 1 for the others."""
+    if plan.mode != "lstm":
+        return 1
+    return (1 / np.repeat(MULTIPLES, plan.hidden)).astype(dtype)[:, None]
+
+
+def slopes_lstm(room, steps, k):
+    """What the sweep multiplies, into `k`: f, the slopes of the gates i, f, g, o and that of the cell, each a multiple."""
+    gates, both, y, tanh_c = room.gates[:, steps], room.both[:, steps], room.y[steps], room.tanh_c
+    (i, f, o, g, _), tanh_c = gates, tanh_c[steps]
     np.multiply(f, 0.5, out=k[0])
-    np.multiply(slopes[:2], gates[3:], out=k[1:3])  # with g and c
-    np.multiply(slopes[2], tanh_c, out=k[4])
-    for out, t, s in ((k[3], g, i), (k[5], tanh_c, o)):
-        np.multiply(t, t, out=out)
-        np.subtract(1, out, out=out)
-        out *= s
-        out *= 0.5
-    return k
+    np.subtract(2, gates[:2], out=k[1:3])
+    k[1:3] *= both
+    np.subtract(2, o, out=k[4])
+    k[4] *= y
+    for out, share, t, s in ((k[3], both[0], g, i), (k[5], y, tanh_c, o)):
+        np.multiply(share, t, out=out)
+        np.subtract(s, out, out=out)
 
 
 def back_lstm(plan, room, w, flow, steps):
     """Gradients of the gates of an LSTM, into the flow, between those that leave for c and come from h."""
-    k = slopes_lstm(room.gates[:, steps], room.tanh_c[steps]).swapaxes(0, 1)
-    d, m, dh, dc = flow.d[steps], plan.hidden, flow.dh, flow.dc
+    d, m, dh, dc, k = flow.of(steps), plan.hidden, flow.dh, flow.dc, flow.k
+    k = k[: len(d)]
+    slopes_lstm(room, steps, k.swapaxes(0, 1))
     weight, target = across(w["h2h"], dh)
     dy, leaves = np.empty_like(dc) if plan.projected else dh, dc.copy()
     six, injected = gates_of(d, 6), repeat(None)
@@ -662,7 +716,7 @@ def slopes_gru(gates, un, h):
 
 def back_gru(plan, room, w, flow, steps):
     """Gradients of the gates of a GRU, in the order n, r, z and r, z, n, into the flow."""
-    gates, d, dh = room.gates[:, steps], flow.d[steps], flow.dh
+    gates, d, dh = room.gates[:, steps], flow.of(steps), flow.dh
     k = slopes_gru(gates, room.n[steps], room.h[steps]).swapaxes(0, 1)
     through = np.empty_like(dh)
     weight, target = across(w["h2h"], through)
@@ -681,7 +735,7 @@ BACK = {"rnn_relu": back_rnn, "rnn_tanh": back_rnn, "lstm": back_lstm, "gru": ba
 def products(plan, room, flow, weight, steps):
     """What some steps' gradients of gates give: those of inputs, into the flow, and shares in those of weights."""
     m, r = plan.hidden, plan.recurrent
-    d, rows = (a[steps].reshape(-1, a.shape[2]) for a in (flow.d, room.rows))  # rows: h, 1, x
+    d, rows = (a.reshape(-1, a.shape[2]) for a in (flow.of(steps), room.rows[steps]))  # h, 1, x
     da = d[:, inputs_of(plan)]
     matmul(da, weight, out=flow.dx[steps].reshape(len(d), -1))
     if plan.mode == "gru":  # gates n, r, z and r, z, n
@@ -693,17 +747,21 @@ def products(plan, room, flow, weight, steps):
     return found
 
 
-def weight_gradients(plan, sums, into):
-    """Gradients of one layer's weights in one direction, into `into`, from the sums over all steps."""
-    both, r = sums[0], plan.recurrent
-    states = both
+def weight_gradients(plan, parts, into):
+    """Gradients of one layer's weights in one direction, into `into`, from the sums over all steps of each part."""
+    sums, r, k = parts[0], plan.recurrent, shrinking(plan, into["h2h"].dtype)
+    for more in parts[1:]:
+        for a, b in zip(sums, more):
+            a += b
+    both = states = sums[0]
     if plan.mode == "gru":
         both, states = np.roll(both, -plan.hidden, axis=0), sums[1]
     else:
         both = both[:, r:]
-    into["h2h_bias"][...], into["i2h_bias"][...] = states[:, r], both[:, 0]
-    into["i2h"][...] = both[:, 1:]
-    np.multiply(states[:, :r], 1 / fold(plan), out=into["h2h"])
+    for name, a, factor in (("i2h", both[:, 1:], k), ("h2h", states[:, :r], k / fold(plan))):
+        np.multiply(a, factor, out=into[name])
+    for name, a in (("i2h_bias", both[:, :1]), ("h2h_bias", states[:, r : r + 1])):
+        np.multiply(a, k, out=into[name][:, None])
     if plan.projected:
         np.multiply(sums[1], 0.5, out=into["h2r"])
 
@@ -714,58 +772,86 @@ def inputs_of(plan):
     return {"lstm": slice(m, 5 * m), "gru": slice(3 * m)}.get(plan.mode, slice(m))
 
 
+def turned_back(plan, w):
+    """The weights as what flows back meets them."""
+    if plan.mode == "gru":
+        return {**w, "i2h": np.roll(w["i2h"], plan.hidden, axis=0)}  # from r, z, n to n, r, z
+    if plan.mode != "lstm":
+        return w
+    k = shrinking(plan, w["h2h"].dtype)
+    return {**w, "i2h": w["i2h"] * k, "h2h": w["h2h"] * k}
+
+
 def back(plan, heads, arrays, lengths, memory, p):
     """Gradients of data, parameters and states, from those of the outputs: one sweep a layer."""
-    _, parameters, *states = arrays
-    _, _, found, masks = rooms(plan, memory, p > 0)
+    data, parameters, *states = arrays
+    *_, masks, parts = rooms(plan, memory, p > 0, int(memory[0]))
     weights, packed = unpacked(parameters, plan), np.empty_like(parameters)
-    into, firsts = unpacked(packed, plan), [np.empty_like(s) for s in states]
-    g = heads[0]
+    turned = [turned_back(plan, w) for w in weights]
+    dx, firsts = np.empty_like(data), [np.empty_like(s) for s in states]
+
+    def run(item):
+        at, part, found = item
+        own, mine = None if lengths is None else lengths[at], [s[:, at] for s in heads]
+        dx[:, at], sums, ends = layers_back(
+            part, found, mine, own, turned, [m[:, at] for m in masks]
+        )
+        for first, end in zip(firsts, zip(*ends)):
+            first[:, at] = end
+        return sums
+
+    shares = [*zip(*spread(run, parts))]
+    into = unpacked(packed, plan)
+    write = lambda cell: weight_gradients(plan, shares[cell], into[cell])
+    for _ in (spread if parameters.size > FEW // 2 else map)(write, range(plan.cells)):
+        pass
+    return (dx, packed, *firsts)
+
+
+def layers_back(plan, found, heads, lengths, weights, masks):
+    """Of a part of the batch: gradients of its inputs; of each layer and direction sums for weights, and gradients of first states."""
+    g, sums, ends = heads[0], [None] * plan.cells, [None] * plan.cells
     for layer in range(plan.layers - 1, -1, -1):
         total = None
         for d in range(plan.directions):
             cell = layer * plan.directions + d
             last = [s[cell] for s in heads[1:]]
             gd = views(g, plan.directions)[d]
-            dx, *ends = side(plan, found[cell], weights[cell], gd, last, lengths, d, into[cell])
+            dx, sums[cell], ends[cell] = side(
+                plan, found[cell], weights[cell], gd, last, lengths, d
+            )
             total = dx if total is None else total + dx
-            for first, end in zip(firsts, ends):
-                first[cell] = end
-        g = total * masks[layer - 1] if p > 0 and layer else total
-    return (g, packed, *firsts)
+        g = total * masks[layer - 1] if masks and layer else total
+    return g, sums, ends
 
 
-def side(plan, room, w, g, last, lengths, d, into):
-    """Gradients of one layer in one direction: of its inputs, and of its first states."""
+def side(plan, room, w, g, last, lengths, d):
+    """Of one layer in one direction: gradients of its inputs, sums for its weights, gradients of its first states."""
     if lengths is not None:
         g = np.where(inside(g, lengths), g, 0)
     flow = flow_of(plan, room, flipped(g, lengths) if d else g, last, lengths)
-    weight_gradients(plan, swept_back(plan, room, w, flow), into)
-    ends = [flow.dh] if flow.dc is None else [flow.dh, flow.dc]
+    sums = swept_back(plan, room, w, flow)
+    ends = [flow.dh] if flow.dc is None else [flow.dh, flow.dc / TWICE]
     if lengths is not None and last:
         for end, g_last in zip(ends, last):
             end += np.where(lengths[:, None] == 0, g_last, 0)
-    return (flipped(flow.dx, lengths) if d else flow.dx, *ends)
+    return (flipped(flow.dx, lengths) if d else flow.dx), sums, ends
 
 
 def swept_back(plan, room, w, flow):
     """Carry the flow back to the first step; the sums of `products` over all steps.
 
-    This thread goes back in time, the others multiply what it leaves behind.
+    This thread goes back in time; if it has the whole batch, others multiply what it leaves behind.
     """
-    weight, total = w["i2h"], Total()
-    if plan.mode == "gru":
-        weight = np.roll(weight, plan.hidden, axis=0)  # from r, z, n to n, r, z
+    total, all_steps = Total(), spans(plan)
 
     def rest(number):
-        total.add(number, products(plan, room, flow, weight, all_steps[number]))
+        total.add(number, products(plan, room, flow, w["i2h"], all_steps[number]))
 
-    all_steps, parts = spans(plan), shares(plan) if alone.threads > 2 else []
-    if len(all_steps) == 1 or len(parts) > 1:
-        whole = slice(plan.steps)
-        back_part = lambda part: BACK[plan.mode](plan, room.of(part), w, flow.of(part), whole)
-        sweep_all(plan, parts or [slice(plan.batch)], back_part)
-        spread(rest, range(len(all_steps)))
+    if len(all_steps) == 1:
+        with threads_for(plan):
+            BACK[plan.mode](plan, room, w, flow, all_steps[0])
+        rest(0)
     else:
         with beside() as later:
             for number, steps in enumerate(all_steps):
@@ -777,12 +863,16 @@ def swept_back(plan, room, w, flow):
 def spans(plan):
     """Spans of steps, the last first: enough work for another thread each, and few enough numbers for a cache.
 
-    The outer ones are shorter: so the other threads begin early, and have little left at the end.
+    The outer ones are shorter: so the other threads begin early, and have little left at the end. A part of a batch
+    has a thread of its own, and spans of equal length.
     """
     rows = plan.steps * plan.batch
     few = rows * plan.rows * plan.recurrent < 2 * MANY
     count = 1 if few else max(1, min(plan.steps, rows // 128, 8))
     sizes = [min(i + 1, count - i, 3) for i in range(count)]
+    if plan.parts > 1:
+        sizes = [1] * max(1, min(plan.steps, rows // 256))
+        count = len(sizes)
     edges = [sum(sizes[:i]) * plan.steps // sum(sizes) for i in range(count + 1)]
     return [slice(i, j) for i, j in zip(edges, edges[1:]) if i < j][::-1]
 
@@ -831,20 +921,32 @@ def beside():
 def flow_of(plan, room, g, last, lengths):
     """What flows back: gradients that have come, and room for those of gates, inputs and first states."""
     t, n, lstm = plan.steps, plan.batch, plan.mode == "lstm"
-    new = lambda *shape: np.empty_like(g, shape=shape)
+    new = lambda *shape: np.empty_like(g, order="C", shape=shape)
     dh, dc = np.zeros_like(room.h[0]), np.zeros_like(room.tanh_c[0]) if lstm else None
     injected = None
     if last and lengths is None:
         dh[...] = last[0]
         if lstm:
-            dc[...] = last[1]
+            np.multiply(last[1], TWICE, out=dc)
     elif last:
         g = at_ends(g, last[0], lengths)
-        injected = at_ends(np.zeros_like(room.tanh_c), last[1], lengths) if lstm else None
-    d = new(t, n, {"lstm": 6, "gru": 4}.get(plan.mode, 1) * plan.hidden)
+        if lstm:
+            injected = at_ends(np.zeros_like(room.tanh_c), last[1] * TWICE, lengths)
+    longest = max(s.stop - s.start for s in spans(plan))
+    kept = longest if plan.parts > 1 else t
+    d = new(kept, n, {"lstm": 6, "gru": 4}.get(plan.mode, 1) * plan.hidden)
+    k = new(longest, 6, n, plan.hidden) if lstm else None
     dy = new(t, n, plan.recurrent) if plan.projected else None
     dx = new(t, n, room.x.shape[2] - 1)
-    return Parts(g=g, dh=dh, dc=dc, injected=injected, d=d, dy=dy, dx=dx)
+    return Flow(g=g, dh=dh, dc=dc, injected=injected, d=d, k=k, dy=dy, dx=dx)
+
+
+class Flow(SimpleNamespace):
+    """What `flow_of` makes."""
+
+    def of(self, steps):
+        """The gradients of gates of a span of steps; where all spans share one memory, only until the next one."""
+        return self.d[steps] if len(self.d) == len(self.g) else self.d[: steps.stop - steps.start]
 
 
 def at_ends(g, last, lengths):
@@ -906,7 +1008,7 @@ def slowly(plan, order, arrays, lengths, memory, p, limits, n, m):
     for a in arrays:
         a.attach_grad()
     lengths = None if lengths is None else wrap(lengths)
-    masks = [wrap(a) for a in rooms(plan, memory, True)[3]] if p > 0 else None
+    masks = [wrap(a) for a in rooms(plan, memory, True)[2]] if p > 0 else None
     f = lambda *own: plain(plan, own, lengths, masks, limits)[:m]
     return tuple(a._data for a in derived(f, order, arrays, n, m))
 
@@ -992,13 +1094,13 @@ def computed(plan, arrays, lengths, p, rng, limits):
 def dropped(plan, arrays, lengths, p, rng, limits):
     """The same step by step with dropout: its masks stay in the output's slab."""
     memory = np.empty_like(arrays[0], shape=(size_of(plan, True),))
-    _, outs, _, masks = rooms(plan, memory, True)
+    _, out, masks, _ = rooms(plan, memory, True)
     for mask in masks:
         draws = source(rng, mask).random(mask.shape, np.float32)
         mask[...] = np.asarray((draws >= p) / (1 - p), like=mask)
     x, *last = plain(plan, arrays, lengths, masks, limits)
-    outs[-1][...] = x
-    return (outs[-1], *last)
+    out[...] = x
+    return (out, *last)
 
 
 @RNN.vjp
