@@ -789,3 +789,12 @@ def test_numpys_own_names_take_our_arrays():
     x = np.ones(2, dtype="int32")
     assert np.result_type(x, np.ones(1)) == onp.result_type(x.asnumpy(), onp.float32)
     assert onp.result_type(x) == onp.int32
+
+
+def test_layers_share_parameters_of_unknown_sizes():
+    shared = gluon.nn.Dense(3)
+    net = gluon.nn.Sequential()
+    net.add(shared, gluon.nn.Dense(3, params=shared.params))
+    net.initialize()
+    assert net(np.ones((2, 3))).shape == (2, 3) and net[0].weight is net[1].weight
+    assert net[0].weight.shape == (3, 3)

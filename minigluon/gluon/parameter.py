@@ -744,7 +744,7 @@ def agree(parameter, key, value):
         return
     stored, fine = getattr(parameter, key), value is None
     if key == "shape" and not fine:
-        value = (value,) if isinstance(value, int) else tuple(value)
+        value, stored = noted((value,) if isinstance(value, int) else value), parameter._shape
         if len(stored) == len(value) and all(b in (0, a) or a == 0 for a, b in zip(stored, value)):
             parameter._shape, fine = tuple(b or a for a, b in zip(stored, value)), True
     elif key == "dtype" and not fine:
