@@ -9,14 +9,20 @@ run mean something.
 
 A large call is to take at most 1.15 times NumPy's time, a small one at most 1.5 µs more. Some calls on
 large arrays touch few of their numbers (views, a diagonal, three rows, new arrays of 1e5 numbers and
-less): they take as long as small calls, and are judged as those are.
+less): they take as long as small calls, and are judged as those are. Beside a line that misses stands
+its floor: how much longer than NumPy's formulation a call takes of an operator that is nothing but
+this formulation, with as many arrays and settings, and that checks none of them.
 """
 
 import argparse
+import ast
+import atexit
 import gc
 import json
 import os
+import shutil
 import sys
+import tempfile
 import timeit
 from pathlib import Path
 from statistics import median
@@ -24,6 +30,8 @@ from statistics import median
 import numpy as np
 
 R = np.random.default_rng(0)
+FILE = os.path.join(tempfile.mkdtemp(prefix="arrays"), "x")
+atexit.register(shutil.rmtree, os.path.dirname(FILE), ignore_errors=True)
 
 
 def arrays(large):
@@ -32,6 +40,8 @@ def arrays(large):
     x = R.normal(size=(n, m)).astype("float32")
     image = R.normal(size=(16, 16, 64, 64) if large else (1, 4, 4, 4)).astype("float32")
     square = R.normal(size=(400, 400) if large else (4, 4)).astype("float32")
+    spd = square @ square.T + np.eye(len(square), dtype="float32") * len(square)
+    vector = R.normal(size=m).astype("float32")
     return {
         "x": x,
         "own": x.copy(),  # what programs in place change
@@ -43,13 +53,13 @@ def arrays(large):
         "mask": (x > 0).astype("float32"),
         "image": image,
         "square": square,
-        "spd": square @ square.T + np.eye(len(square), dtype="float32") * len(square),
+        "spd": spd,
         "batch": R.normal(size=(64, 64, 64) if large else (2, 2, 4)).astype("float32"),
         "batch2": R.normal(size=(64, 64, 64) if large else (2, 4, 2)).astype("float32"),
         "lengths": R.integers(1, n, m).astype("float32"),
         "few": x[:, :k].copy(),
         "whole": R.integers(-9, 9, (n, m)).astype("int32"),
-        "vector": R.normal(size=m).astype("float32"),
+        "vector": vector,
         "weight": R.normal(size=(64, m) if large else (4, m)).astype("float32"),
         "thin": x[:, :1].copy(),
         "keep": (R.integers(0, 4, n) > 0).astype("float32"),
@@ -61,6 +71,17 @@ def arrays(large):
         "ends": R.integers(1, 4, 64 if large else 2).astype("float32"),
         "pairs": R.integers(0, min(n, m), (2, n)).astype("float32"),
         "boxes": np.sort(R.random((n, 4), "float32"), axis=1),
+        "lower": np.linalg.cholesky(spd),
+        "high": vector + np.float32(2),
+        "scale": np.abs(vector) + np.float32(0.5),
+        "some": R.permutation(n)[: n // 2].astype("float32"),
+        "half": R.normal(size=(n // 2, m)).astype("float32"),
+        "flat": R.integers(0, m * m, n).astype("float32"),
+        "scarce": np.where(R.random((n, m)) < (0.01 if large else 0.3), x, np.float32(0)),
+        "tall": R.normal(size=(m, 64 if large else 4)).astype("float32"),
+        "left": np.sort(R.permutation(n)[: n // 4]),
+        "right": np.sort(R.permutation(n)[: n // 4]),
+        "regions": regions(64 if large else 2, len(image), image.shape[-1]),
         "scored": np.concatenate(
             [
                 R.random((50 if large else 4, 2), "float32"),
@@ -69,6 +90,13 @@ def arrays(large):
             1,
         ),
     }
+
+
+def regions(count, images, size):
+    """Random rectangles of at least two pixels: rows of image, x0, y0, x1, y1."""
+    corners = np.sort(R.integers(0, size - 1, (count, 2, 2)), axis=1).reshape(count, 4)
+    corners[:, 2:] += 1
+    return np.concatenate([R.integers(0, images, (count, 1)), corners], 1).astype("float32")
 
 
 def stable_softmax(x):
@@ -221,6 +249,126 @@ def largest(x, k):  # of equal numbers any may be left out, where ours takes the
     part = np.argpartition(x, -k)[:, -k:]
     order = np.argsort(-np.take_along_axis(x, part, 1), axis=1)
     return np.take_along_axis(part, order, 1).astype("float32")
+
+
+def largest_numbers(x, k):
+    part = np.partition(x, x.shape[1] - k)[:, -k:]
+    part.sort()
+    return part[:, ::-1].copy()
+
+
+def largest_mask(x, k):
+    out = np.zeros_like(x)
+    np.put_along_axis(out, np.argpartition(x, -k)[:, -k:], 1, 1)
+    return out
+
+
+def replaced(x, rows, new):
+    out = x.copy()
+    out[rows] = new
+    return out
+
+
+def blocks(image, b):
+    n, c, h, w = image.shape
+    parts = image.reshape(n, c, h // b, b, w // b, b).transpose(0, 3, 5, 1, 2, 4)
+    return np.ascontiguousarray(parts).reshape(n, c * b * b, h // b, w // b)
+
+
+def reversed_rows(steps, ends):
+    at = np.arange(len(steps))[:, None]
+    at = np.where(at < ends, ends - 1 - at, at)
+    return steps[at, np.arange(steps.shape[1])]
+
+
+def inverse_of_factor(lower):
+    inverse = np.linalg.inv(lower)
+    return inverse.T.dot(inverse)
+
+
+def rows_and_triangle(a):
+    q, r = np.linalg.qr(a.T)
+    return q.T.copy(), r.T.copy()
+
+
+def product_and_sum(a, b, c):
+    out = a.dot(b)
+    out += c
+    return out
+
+
+def between(low, high, n):
+    out = R.random((len(low), n), "float32")
+    out *= (high - low)[:, None]
+    out += low[:, None]
+    return out
+
+
+def normals(mean, scale, n):
+    out = R.standard_normal((len(mean), n), "float32")
+    out *= scale[:, None]
+    out += mean[:, None]
+    return out
+
+
+def packed(a):  # the parts of a CSR matrix
+    rows, columns = np.nonzero(a)
+    ends = np.zeros(len(a) + 1, "int64")
+    np.cumsum(np.bincount(rows, minlength=len(a)), out=ends[1:])
+    return a[rows, columns], columns, ends
+
+
+def unpacked(values, columns, ends, shape):
+    out = np.zeros(shape, values.dtype)
+    out[np.repeat(np.arange(shape[0]), np.diff(ends)), columns] = values
+    return out
+
+
+def sparse_product(values, columns, ends, b):
+    out = np.zeros((len(ends) - 1, b.shape[1]), b.dtype)
+    full = np.diff(ends) > 0
+    out[full] = np.add.reduceat(b[columns] * values[:, None], ends[:-1][full])
+    return out
+
+
+def sum_of_rows(x, left, right):  # of two row-sparse arrays: places and rows
+    places = np.union1d(left, right)
+    out = np.zeros((len(places), x.shape[1]), x.dtype)
+    out[np.searchsorted(places, left)] = x[left]
+    out[np.searchsorted(places, right)] += x[right]
+    return places, out
+
+
+def anchors(image, size, ratio):
+    h, w = image.shape[2:]
+    x = ((np.arange(w, dtype="float32") + np.float32(0.5)) / np.float32(w))[:, None]
+    y = ((np.arange(h, dtype="float32") + np.float32(0.5)) / np.float32(h))[:, None, None]
+    root = np.sqrt(np.array([1, ratio], "float32"))
+    half_w, half_h = np.float32(size * h / w / 2) * root, np.float32(size / 2) / root
+    out = np.empty((h, w, 2, 4), "float32")
+    for i, edge in enumerate((x - half_w, y - half_h, x + half_w, y + half_h)):
+        out[..., i] = edge
+    return out.reshape(1, -1, 4)
+
+
+def pooled_regions(image, rois, count):  # a maximum a bin, in loops
+    out = np.empty((len(rois), image.shape[1], count, count), image.dtype)
+    for r, roi in enumerate(rois.astype("int64").tolist()):
+        i, x0, y0, x1, y1 = roi
+        for a in range(count):
+            top = y0 + a * (y1 - y0 + 1) // count
+            bottom = y0 - (-(a + 1) * (y1 - y0 + 1) // count)
+            for b in range(count):
+                start = x0 + b * (x1 - x0 + 1) // count
+                stop = x0 - (-(b + 1) * (x1 - x0 + 1) // count)
+                out[r, :, a, b] = image[i, :, top:bottom, start:stop].max((1, 2))
+    return out
+
+
+def saved(x):  # whole or not at all
+    with open(f"{FILE}.part", "wb") as file:
+        np.lib.format.write_array(file, x)
+    os.replace(f"{FILE}.part", f"{FILE}.npy")
 
 
 # name: (minigluon and MXNet, NumPy, PyTorch), all expressions over the arrays above
@@ -595,6 +743,137 @@ PROGRAMS = {
         "suppressed(scored, 0.5)",
         "None",
     ),
+    "topk, numbers": (
+        "nd.topk(x, k=2, ret_typ='value')",
+        "largest_numbers(x, 2)",
+        "x.topk(2).values",
+    ),
+    "topk, mask": ("nd.topk(x, k=2, ret_typ='mask')", "largest_mask(x, 2)", "None"),
+    "sort of columns": ("nd.sort(few, axis=0)", "np.sort(few, 0)", "few.sort(0).values"),
+    "index_copy": (
+        "nd.contrib.index_copy(x, some, half)",
+        "replaced(x, whole_numbers(some), half)",
+        "x.index_copy(0, some.long(), half)",
+    ),
+    "x[rows]": ("x[rows]", "x.take(whole_numbers(rows), 0)", "x[rows.long()]"),
+    "x[rows] = y": (
+        "own.__setitem__(rows, y)",
+        "own.__setitem__(whole_numbers(rows), y)",
+        "own.__setitem__(rows.long(), y)",
+    ),
+    "unravel_index": (
+        "nd.unravel_index(flat, shape=(m, m))",
+        "np.stack(np.divmod(whole_numbers(flat), x.shape[1])).astype('float32')",
+        "None",
+    ),
+    "space_to_depth": (
+        "nd.space_to_depth(image, 2)",
+        "blocks(image, 2)",
+        "torch.nn.functional.pixel_unshuffle(image, 2)",
+    ),
+    "SequenceReverse, lengths": (
+        "nd.SequenceReverse(steps, ends, use_sequence_length=True)",
+        "reversed_rows(steps, whole_numbers(ends))",
+        "None",
+    ),
+    "softmin": ("nd.softmin(x)", "stable_softmax(-x)", "(-x).softmax(-1)"),
+    "nanprod": ("nd.nanprod(x, axis=1)", "np.nanprod(x, 1)", "None"),
+    "argmax_channel": (
+        "nd.argmax_channel(x)",
+        "x.argmax(1).astype('float32')",
+        "x.argmax(1).float()",
+    ),
+    "gemm": (
+        "nd.linalg.gemm(square, square, square)",
+        "product_and_sum(square, square, square)",
+        "torch.addmm(square, square, square)",
+    ),
+    "potri": (
+        "nd.linalg.potri(lower)",
+        "inverse_of_factor(lower)",
+        "torch.cholesky_inverse(lower)",
+    ),
+    "gelqf": ("nd.linalg.gelqf(weight)", "rows_and_triangle(weight)", "torch.linalg.qr(weight.T)"),
+    "makediag": ("nd.linalg.makediag(vector)", "np.diag(vector)", "vector.diag()"),
+    "extracttrian": (
+        "nd.linalg.extracttrian(square)",
+        "square[np.tri(len(square), dtype=bool)]",
+        "square[torch.tril_indices(*square.shape).unbind()]",
+    ),
+    "khatri_rao": (
+        "nd.khatri_rao(weight, weight)",
+        "(weight[:, None] * weight).reshape(-1, weight.shape[1])",
+        "(weight[:, None] * weight).flatten(0, 1)",
+    ),
+    "SoftmaxOutput": (
+        "nd.SoftmaxOutput(few, labels)",
+        "stable_softmax(few)",
+        "few.softmax(-1)",
+    ),
+    "LinearRegressionOutput": (
+        "nd.LinearRegressionOutput(x, y)",
+        "x.copy()",
+        "x.clone()",
+    ),
+    "LogisticRegressionOutput": (
+        "nd.LogisticRegressionOutput(x, y)",
+        "sigmoid(x)",
+        "x.sigmoid()",
+    ),
+    "sample_uniform": (
+        "nd.random.uniform(vector, high, shape=n)",
+        "between(vector, high, len(x))",
+        "None",
+    ),
+    "sample_normal": (
+        "nd.random.normal(vector, scale, shape=n)",
+        "normals(vector, scale, len(x))",
+        "None",
+    ),
+    "sample_gamma": (
+        "nd.random.gamma(scale, scale, shape=n)",
+        "scale[:, None] * R.standard_gamma(scale[:, None], (len(scale), len(x)), 'float32')",
+        "None",
+    ),
+    "sample_poisson": (
+        "nd.random.poisson(scale, shape=n)",
+        "R.poisson(scale[:, None], (len(scale), len(x))).astype('float32')",
+        "None",
+    ),
+    "negative_binomial": (
+        "nd.random.negative_binomial(3, 0.5, shape=x.shape)",
+        "R.poisson(R.standard_gamma(3, x.shape)).astype('float32')",
+        "None",
+    ),
+    "to csr": ("scarce.tostype('csr')", "packed(scarce)", "scarce.to_sparse_csr()"),
+    "from csr": (
+        "csr.tostype('default')",
+        "unpacked(*csr, scarce.shape)",
+        "csr.to_dense()",
+    ),
+    "dot of csr": ("nd.dot(csr, tall)", "sparse_product(*csr, tall)", "csr @ tall"),
+    "row_sparse add": (
+        "nd.sparse.add(rows_left, rows_right)",
+        "sum_of_rows(x, left, right)",
+        "None",
+    ),
+    "retain": (
+        "nd.sparse.retain(rows_left, right)",
+        "np.where(np.isin(right, left)[:, None], x[right], np.float32(0))",
+        "None",
+    ),
+    "MultiBoxPrior": (
+        "nd.contrib.MultiBoxPrior(image, sizes=(0.5,), ratios=(1, 2))",
+        "anchors(image, 0.5, 2)",
+        "None",
+    ),
+    "ROIPooling": (
+        "nd.ROIPooling(image, regions, pooled_size=(2, 2), spatial_scale=1)",
+        "pooled_regions(image, regions, 2)",
+        "None",
+    ),
+    "save": ("nd.save(FILE, x)", "saved(x)", "torch.save(x, FILE)"),
+    "load": ("nd.load(FILE)", "np.load(FILE + '.npy')", "torch.load(FILE)"),
 }
 HELPERS = (
     "stable_softmax",
@@ -620,6 +899,24 @@ HELPERS = (
     "largest",
     "eigenvectors",
     "R",
+    "largest_numbers",
+    "largest_mask",
+    "replaced",
+    "blocks",
+    "reversed_rows",
+    "inverse_of_factor",
+    "rows_and_triangle",
+    "product_and_sum",
+    "between",
+    "normals",
+    "packed",
+    "unpacked",
+    "sparse_product",
+    "sum_of_rows",
+    "anchors",
+    "pooled_regions",
+    "saved",
+    "FILE",
 )
 
 
@@ -627,24 +924,54 @@ def contenders(names, large):
     """{contender: {program: function}} of those that live in one process, on the same numbers."""
     global R
     R = np.random.default_rng(0)
-    raw, found = arrays(large), {}
+    raw, found, scopes = arrays(large), {}, {}
     for i, name in enumerate(("minigluon", "numpy", "torch")):
         if name in names or (name == "minigluon" and "mxnet" in names):
             scope, wait = world(names, name, raw)
             found[name] = {p: compiled(e[i], scope, wait) for p, e in PROGRAMS.items()}
+            scopes[name] = scope
+    if "minigluon" in found and "numpy" in found:
+        bare = found["numpy"]
+        found["floor"] = {p: floor(e[0], scopes["minigluon"], bare[p]) for p, e in PROGRAMS.items()}
     return found
+
+
+def floor(text, scope, bare):
+    """The call `text` with an operator that checks nothing in place of its own: it just calls `bare`.
+
+    None where the call has no array, and so is no operator's.
+    """
+    import minigluon as mx
+    from minigluon.namespace import seen_by_ndarray
+    from minigluon.op import operator
+
+    call = ast.parse(text, mode="eval").body
+    if not isinstance(call, ast.Call) or not text.startswith("nd."):
+        return None
+    given = [scope.get(a.id) if isinstance(a, ast.Name) else None for a in call.args]
+    count = [type(a) is mx.nd.NDArray for a in [*given, None]].index(False)
+    if not count or any(isinstance(a, mx.nd.NDArray) for a in given[count:]):
+        return None
+    names = [f"a{i}" for i in range(len(given))]
+    settings = [f"{n}=None" for n in [*names[count:], *[k.arg for k in call.keywords]]]
+    taken = ", ".join([*names[:count], "/", *settings])
+    op = operator(eval(f"lambda {taken}: bare()", {"bare": bare}), same_dtype=False, listed=False)
+    arguments = ", ".join(ast.unparse(a) for a in [*call.args, *call.keywords])
+    return eval(f"lambda: op({arguments})", {**scope, "op": seen_by_ndarray(op)})
 
 
 def world(names, name, raw):
     """The names that a contender's expressions use, and what waits for it."""
     if name == "numpy":
-        return {**{h: globals()[h] for h in HELPERS}, "np": np, **raw}, None
+        helpers = {h: globals()[h] for h in HELPERS}
+        return {**helpers, "np": np, "csr": packed(raw["scarce"]), **raw}, None
     if name == "torch":
         import torch
 
         torch.set_num_threads(1)
         torch.set_grad_enabled(False)
-        return {"torch": torch, **{k: torch.tensor(a) for k, a in raw.items()}}, None
+        own = {k: torch.tensor(a) for k, a in raw.items()}
+        return {"torch": torch, "FILE": FILE, "csr": own["scarce"].to_sparse_csr(), **own}, None
     if "mxnet" in names:
         np.bool = bool  # this release of MXNet still asks for it
         import mxnet as mx
@@ -655,7 +982,12 @@ def world(names, name, raw):
         own = {k: mx.nd.array(a) for k, a in raw.items()}
     else:  # the memory of NumPy's: where an array lies in memory decides a tenth of its speed
         own = {k: mx.nd.from_numpy(a[...]) for k, a in raw.items()}
-    return {"nd": mx.nd, **sizes, **own}, mx.nd.waitall if "mxnet" in names else None
+    own |= {"csr": own["scarce"].tostype("csr"), "right": mx.nd.array(raw["right"])}
+    for side in ("left", "right"):
+        rows = (raw["x"][raw[side]], raw[side])
+        own[f"rows_{side}"] = mx.nd.sparse.row_sparse_array(rows, shape=raw["x"].shape)
+    scope = {"nd": mx.nd, "FILE": FILE, **sizes, **own}
+    return scope, mx.nd.waitall if "mxnet" in names else None
 
 
 def compiled(text, scope, wait):
@@ -682,9 +1014,20 @@ def measure(names, rounds):
     found = {line: [] for line in lines}
     for _ in range(rounds):
         for size, p in lines:
-            found[size, p].append(compared({c: f[p] for c, f in programs[size].items()}))
+            own = {c: f[p] for c, f in programs[size].items() if c != "floor"}
+            found[size, p].append(compared(own))
     middle = {k: {c: median(r[c] for r in found[k]) for c in found[k][0]} for k in lines}
+    for size, p in lines:
+        lowest = programs[size].get("floor", {}).get(p)
+        if lowest and not met(size, middle[size, p]):
+            pair = {"minigluon": lowest, "numpy": programs[size]["numpy"][p]}
+            middle[size, p]["floor"] = median(compared(pair)["more"] for _ in range(rounds))
     return {size: {p: middle[s, p] for s, p in lines if s == size} for size in programs}
+
+
+def met(size, line):
+    """Whether minigluon's time is near enough to NumPy's."""
+    return line["more"] <= 1.5 or (size == "large" and line["ratio"] <= 1.15)
 
 
 def compared(functions):
@@ -723,18 +1066,20 @@ def knows(names, programs, p):
 
 
 def report(found, names):
-    """Print the tables; how many lines miss the targets."""
-    missed = []
+    """Print the tables, and which lines miss the targets; and which of them no operator could meet."""
+    missed, lowest = [], []
     for size, target in (("large", "<= 1.15 x NumPy"), ("small", "<= NumPy + 1.5 us")):
         print(f"\n{size} arrays, µs a call (minigluon {target})\n")
-        print(f"{'':22}" + "".join(f"{n:>12}" for n in names) + "   ours/NumPy, ours-NumPy")
+        print(f"{'':26}" + "".join(f"{n:>12}" for n in names) + "   ours/NumPy, ours-NumPy")
         for p, t in found[size].items():
-            ratio, more = t["ratio"], t["more"]
-            met = more <= 1.5 or (size == "large" and ratio <= 1.15)
-            missed += [] if met else [f"{p} ({size})"]
+            note = ""
+            if not met(size, t):
+                note = f"  MISSED, floor {t['floor']:+.2f}" if "floor" in t else "  MISSED"
+                (lowest if t.get("floor", 0) > 1.5 else missed).append(f"{p} ({size})")
             cells = "".join(f"{t[n]:12.2f}" if n in t else f"{'':12}" for n in names)
-            print(f"{p:22}{cells}   {ratio:5.2f} {more:+9.2f}{'' if met else '  MISSED'}")
+            print(f"{p:26}{cells}   {t['ratio']:5.2f} {t['more']:+9.2f}{note}")
     print(f"\n{len(missed)} of {2 * len(PROGRAMS)} lines miss: {', '.join(missed) or 'none'}")
+    print(f"{len(lowest)} more would by an operator that checks nothing: {', '.join(lowest)}")
 
 
 def main():

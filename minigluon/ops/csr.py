@@ -14,6 +14,7 @@ __all__ = [
     "CSR",
     "Rows",
     "Sparse",
+    "ascending",
     "combined",
     "contrib_SparseEmbedding",
     "contrib_getnnz",
@@ -133,7 +134,7 @@ class Rows(Sparse):
 
     def dense(self):
         """The array with all its numbers."""
-        out = np.zeros_like(self.values, shape=self.shape)
+        out = np.zeros(self.shape, self.values.dtype, like=self.values)
         with telling(self):
             out[self.indices] = self.values
         return out
@@ -141,9 +142,19 @@ class Rows(Sparse):
     def __add__(self, other):
         if not isinstance(other, Rows):
             return super().__add__(other)
+        if ascending(self) and ascending(other):
+            return self.joined(other)
         parts = [self, other]
         places = np.concatenate([a.indices for a in parts])
         return Rows.summed(self.shape, places, np.concatenate([a.values for a in parts]))
+
+    def joined(self, other):
+        """The sum with an array of which, as of this one, no row comes twice."""
+        places = np.union1d(self.indices, other.indices)
+        out = np.zeros((len(places), *self.shape[1:]), self.values.dtype, like=self.values)
+        out[np.searchsorted(places, self.indices)] = self.values
+        out[np.searchsorted(places, other.indices)] += other.values
+        return Rows(self.shape, out, places)
 
     def problem(self, ordered=True):
         """What is wrong with the parts, if anything; `ordered`: the rows must ascend."""
@@ -155,6 +166,11 @@ class Rows(Sparse):
         if ordered and (np.diff(found) <= 0).any():
             return "indices must be in ascending order"
         return None
+
+
+def ascending(a):
+    """Whether the rows of a raw row-sparse array of NumPy are in order and none comes twice."""
+    return type(a.values) is np.ndarray and bool((a.indices[1:] > a.indices[:-1]).all())
 
 
 def rows_of(indptr, stored):
@@ -215,7 +231,7 @@ class CSR(Sparse):
 
     def dense(self):
         """The array with all its numbers."""
-        out = np.zeros_like(self.values, shape=self.shape)
+        out = np.zeros(self.shape, self.values.dtype, like=self.values)
         with telling(self):
             out[self.rows(), self.indices] = self.values
         return out

@@ -53,12 +53,14 @@ __all__ = [
     "corners",
     "decoded",
     "decoded_anchors",
+    "edges",
     "encoded",
     "evenly",
     "first",
     "half_sizes",
     "hardest",
     "largest",
+    "largest_in_bins",
     "likeliest",
     "listed",
     "matched",
@@ -70,6 +72,7 @@ __all__ = [
     "raster_moments",
     "read_bins",
     "read_regions",
+    "region_bins",
     "region_weights",
     "require",
     "require_real",
@@ -658,18 +661,41 @@ def ROIPooling(data, rois, /, pooled_size, spatial_scale):
     times spatial_scale, 0 to 1, and rounded are pixels, the last ones included. Bins outside of the
     picture, and regions of images that do not exist, give 0. Source: Girshick, Fast R-CNN, 2015.
     """
-    return at_index.kernel(data, roi_max_index.kernel(data, rois, pooled_size, spatial_scale))
+    if type(data) is not np.ndarray:
+        return at_index.kernel(data, roi_max_index.kernel(data, rois, pooled_size, spatial_scale))
+    rows, columns = region_bins(data, rois, pooled_size, spatial_scale)
+    out = np.zeros((len(rois), data.shape[1], *pooled_size), data.dtype)
+    regions = zip(rois[:, 0].astype("int64").tolist(), rows.tolist(), columns.tolist(), out)
+    for image, tops, sides, found in regions:
+        if 0 <= image < len(data):
+            largest_in_bins(data[image], tops, sides, found)
+    return out
+
+
+def largest_in_bins(picture, rows, columns, out):
+    """Write the largest number of each bin, NaN aside, into `out`; of an empty bin nothing."""
+    for y, (top, bottom) in enumerate(rows):
+        for x, (start, stop) in enumerate(columns):
+            if top < bottom and start < stop:
+                np.fmax.reduce(picture[:, top:bottom, start:stop], (1, 2), None, out[:, y, x])
+
+
+def region_bins(data, rois, pooled_size, spatial_scale):
+    """From which to which row, and column, the bins of each region reach: (regions, bins, 2)."""
+    height, width = check_regions(data, rois, pooled_size)
+    require(0 <= spatial_scale <= 1, f"a spatial_scale from 0 to 1, not {spatial_scale}")
+    at = rois[:, 1:] * spatial_scale
+    at = np.trunc(at + np.copysign(0.5, at))  # half a pixel goes away from 0
+    rows = edges(at[:, 1], at[:, 3], pooled_size[0], height)
+    return rows, edges(at[:, 0], at[:, 2], pooled_size[1], width)
 
 
 @operator(vjp=(None, None))
 def roi_max_index(data, rois, /, pooled_size, spatial_scale):
     """Where `ROIPooling` takes its numbers from, counted through all of `data`; -1 for nowhere."""
-    height, width = check_regions(data, rois, pooled_size)
-    require(0 <= spatial_scale <= 1, f"a spatial_scale from 0 to 1, not {spatial_scale}")
-    at = rois[:, 1:] * spatial_scale
-    at = np.trunc(at + np.copysign(0.5, at))  # half a pixel goes away from 0
-    rows, in_y = bins(at[:, 1], at[:, 3], pooled_size[0], height)
-    columns, in_x = bins(at[:, 0], at[:, 2], pooled_size[1], width)
+    height, width = data.shape[2:]
+    down, across = region_bins(data, rois, pooled_size, spatial_scale)
+    (rows, in_y), (columns, in_x) = bins(down, height), bins(across, width)
     inside = in_y[:, :, None, :, None] & in_x[:, None, :, None, :]
     pixel = rows[:, :, None, :, None] * width + columns[:, None, :, None, :]
     shape = (*inside.shape[:3], -1) if inside.size else (*inside.shape[:3], 1)
@@ -683,16 +709,22 @@ def roi_max_index(data, rois, /, pooled_size, spatial_scale):
 PORTION = 1 << 20  # numbers at a time: more do not fit the cache
 
 
-def bins(low, high, count, size):
-    """Pixels of `count` equal bins from pixel `low` to `high`, and which of them there are.
-
-    low, high: (regions,); both results (regions, count, pixels of the largest bin).
-    """
+def edges(low, high, count, size):
+    """Where `count` equal bins from pixel `low` to `high` begin and end: (regions, count, 2)."""
     edge = np.arange(count + 1, dtype=low.dtype, like=low)
     edge = edge * (np.maximum(high - low + 1, 1) / count)[:, None]
-    start = (np.floor(edge[:, :-1]) + low[:, None]).clip(0, size).astype("int64")
-    stop = (np.ceil(edge[:, 1:]) + low[:, None]).clip(0, size).astype("int64")
-    pixels = start[..., None] + np.arange(max(1, largest(stop - start)), like=low)
+    start, stop = np.floor(edge[:, :-1]), np.ceil(edge[:, 1:])
+    both = np.stack([start, stop], axis=2) + low[:, None, None]
+    return both.clip(0, size).astype("int64")
+
+
+def bins(ends, size):
+    """The pixels of bins that begin and end at `ends`, and which of them there are.
+
+    ends: (regions, bins, 2); both results (regions, bins, pixels of the largest bin).
+    """
+    start, stop = ends[..., 0], ends[..., 1]
+    pixels = start[..., None] + np.arange(max(1, largest(stop - start)), like=ends)
     return np.minimum(pixels, size - 1), pixels < stop[..., None]
 
 

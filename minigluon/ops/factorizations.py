@@ -143,11 +143,13 @@ def linalg_gemm(A, B, C, /, transpose_a=False, transpose_b=False, alpha=1.0, bet
 
     `C` has the shape of the products: nothing is broadcast.
     """
-    require_real(C)
+    if C.dtype.char not in "fd":
+        require_real(C)
     y = linalg_gemm2.kernel(A, B, transpose_a, transpose_b, alpha, axis)
     if y.shape != C.shape:
         raise ValueError(f"the products have shape {y.shape}, and so must C")
-    return y + scaled(C, beta)
+    y += C if beta == 1 else scaled(C, beta)
+    return y
 
 
 def transposed(x):
@@ -230,7 +232,7 @@ def linalg_makediag(A, /, offset=0):
     """Square matrices with the vectors along the last axis as diagonal number `offset`, else zero."""
     require_real(A)
     size = A.shape[-1] + abs(offset)
-    y = np.zeros_like(A, shape=(*A.shape[:-1], size, size))
+    y = np.zeros((*A.shape[:-1], size, size), A.dtype, like=A)  # memory comes as zeros
     first = offset if offset >= 0 else -offset * size
     count = A.shape[-1]
     flat = y.reshape(*A.shape[:-1], size * size)  # a view: down a diagonal is a stride of size + 1
@@ -248,7 +250,8 @@ def packed(A, offset, lower):
 
 def below(A):
     """Where the lower triangle is, as a mask on the device of `A`."""
-    return np.tri(A.shape[-1], dtype=bool, like=A)
+    few = type(A) is np.ndarray and A.shape[-1] <= 32
+    return lower_mask(A.shape[-1], True) if few else np.tri(A.shape[-1], dtype=bool, like=A)
 
 
 @operator(
@@ -262,7 +265,8 @@ def linalg_extracttrian(A, /, offset=0, lower=True):
     """
     length(A, offset)
     part = packed(A, offset, lower)
-    return part[..., below(part)]
+    where = below(part)
+    return part[where] if A.ndim == 2 else part[..., where]  # the former is seven times as fast
 
 
 @operator(
@@ -278,9 +282,9 @@ def linalg_maketrian(A, /, offset=0, lower=True):
     rows = (math.isqrt(8 * A.shape[-1] + 1) - 1) // 2
     if rows * (rows + 1) != 2 * A.shape[-1]:
         raise ValueError(f"{A.shape[-1]} numbers fill no triangle; {rows * (rows + 1) // 2} would")
-    y = np.zeros_like(A, shape=(*A.shape[:-1], rows + abs(offset), rows + abs(offset)))
+    y = np.zeros((*A.shape[:-1], rows + abs(offset), rows + abs(offset)), A.dtype, like=A)
     part = packed(y, offset, lower)
-    part[..., below(part)] = A
+    part[below(part) if A.ndim == 1 else (..., below(part))] = A
     return y
 
 
@@ -387,8 +391,12 @@ def linalg_potri(A, /, lower=True):
     """
     require_square(A)
     low = A if lower else A.swapaxes(-1, -2)
-    x = substitute(low, np.zeros_like(A) + identity_like(A), True)
-    return x.swapaxes(-1, -2) @ x
+    if A.shape[-1] <= 32:  # what `substitute` would do
+        wants = "a triangular matrix without a zero on its diagonal is needed"
+        x = solved(np.linalg.inv, one_side(low, True), wants=wants)
+    else:
+        x = substitute(low, np.zeros_like(A) + identity_like(A), True)
+    return products(x, x, True, False)
 
 
 @linalg_potri.vjp

@@ -118,7 +118,7 @@ def raw_key(key):
         return int(key)
     if not hasattr(key, "astype") or not key.ndim:
         raise ValueError(f"an index of {kind.__name__}: use numbers, slices, lists or arrays")
-    return key if key.dtype.kind in "iu" else key.astype("int64")
+    return key if key.dtype.kind in "iu" else key.astype(WHOLE)
 
 
 def getitem(self, key):

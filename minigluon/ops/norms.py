@@ -13,7 +13,6 @@ from minigluon.ops.indexing import NATURAL, WHOLE, largest, pick, unpick, where
 from minigluon.ops.reduce import (
     along,
     at_least_1d,
-    axes,
     broadcast_along,
     centred,
     mean,
@@ -84,7 +83,7 @@ def cleaned(x):
 @operator(vjp=(lambda g, y, x, **settings: broadcast_along(g, x, **settings) * equal(x, x),))
 def nansum(data, /, axis=None, keepdims=False, exclude=False):
     """Sum along `axis`, as `sum`, with NaN counted as 0."""
-    where_ = axes(data, axis, exclude)
+    where_ = along(data, axis, exclude)
     return at_least_1d(np.nansum(data, axis=where_, keepdims=keepdims, dtype=data.dtype))
 
 
@@ -97,7 +96,7 @@ def nansum(data, /, axis=None, keepdims=False, exclude=False):
 )
 def nanprod(data, /, axis=None, keepdims=False, exclude=False):
     """Product along `axis`, as `prod`, with NaN counted as 1."""
-    where_ = axes(data, axis, exclude)
+    where_ = along(data, axis, exclude)
     return at_least_1d(np.nanprod(data, axis=where_, keepdims=keepdims, dtype=data.dtype))
 
 
@@ -230,7 +229,7 @@ def softmin(data, /, axis=-1, temperature=None, dtype=None, use_length=False):
     """Probabilities along `axis`, in proportion to $e^{-z/T}$, in the type of `data` or in `dtype`."""
     if use_length:
         raise ValueError("use_length: softmax alone takes lengths")
-    return softmax.kernel(-data, axis=axis, temperature=temperature, dtype=dtype)
+    return softmax.kernel(-data, None, axis, temperature, dtype)
 
 
 KINDS = {"instance": {"axis": 0, "exclude": True}, "channel": {"axis": 1}}

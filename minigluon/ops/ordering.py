@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from minigluon.op import Operand, operator
-from minigluon.ops.indexing import add_at, pick, scatter_like
+from minigluon.ops.indexing import WHOLE, add_at, pick, scatter_like
 from minigluon.ops.reduce import at_least_1d, one_axis
 from minigluon.ops.shape import reversing
 
@@ -24,6 +24,7 @@ __all__ = [
     "contrib_index_array",
     "contrib_index_copy",
     "first_of",
+    "first_values",
     "gather_places",
     "laid_out",
     "places",
@@ -142,6 +143,17 @@ def first_of(data, k, is_ascend):
     return np.take_along_axis(indices, inner, -1)
 
 
+def first_values(data, k, is_ascend):
+    """The first k numbers in the order along the last axis: which of equal ones nobody can tell."""
+    n = data.shape[-1]
+    if n >= 256 and 8 * k <= n:
+        place = k - 1 if is_ascend else n - k
+        data = np.partition(data, place, -1)
+        data = data[..., :k] if is_ascend else data[..., place:]
+    found = np.sort(data, -1)
+    return (found[..., :k] if is_ascend else found[..., : -k - 1 : -1]).copy()
+
+
 RET_TYPES = ("value", "indices", "mask", "both")
 
 
@@ -168,6 +180,8 @@ def topk(data, /, axis=-1, k=1, ret_typ="indices", is_ascend=False, dtype="float
     k = size if k < 1 else k
     if k > size:
         raise ValueError(f"k={k}: there are {size} numbers along the axis")
+    if ret_typ == "value" and axis == data.ndim - 1 and type(data) is np.ndarray:
+        return first_values(data, k, is_ascend)
     if axis == data.ndim - 1:
         indices = first_of(data, k, is_ascend)
     else:
@@ -336,7 +350,8 @@ def contrib_index_copy(old_tensor, index_vector, new_tensor, /):
     if new_tensor.shape != (len(index_vector), *old_tensor.shape[1:]):
         raise ValueError(f"{len(index_vector)} rows like those of {old_tensor.shape} are wanted")
     out = old_tensor.copy()
-    out[places(index_vector[None], old_tensor.shape)] = new_tensor
+    usual = type(out) is np.ndarray  # which refuses rows that are not there itself
+    out[index_vector.astype(WHOLE) if usual else places(index_vector[None], out.shape)] = new_tensor
     return out
 
 

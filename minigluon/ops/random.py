@@ -177,7 +177,7 @@ def single(dtype):
 
 def wrong(bad):
     """Whether `bad` is true, anywhere."""
-    return bad is True or (bad is not False and bool(np.any(bad)))
+    return bad is True or (bad is not False and bool(bad.any()))
 
 
 def refuse(bad, message):
@@ -243,17 +243,19 @@ def poisson_law(r, n, t, lam):
 
 def negative_binomial_law(r, n, t, k, p):
     """Successes before the k-th failure, where a trial fails with probability `p`."""
-    refuse(k < 0, f"negative_binomial: k={k} must not be negative")
-    refuse(p <= 0, f"negative_binomial: p={p} must be positive")
-    refuse(p > 1, f"negative_binomial: p={p} is a probability, at most 1")
+    if wrong((k < 0) | (p <= 0) | (p > 1)):
+        refuse(k < 0, f"negative_binomial: k={k} must not be negative")
+        refuse(p <= 0, f"negative_binomial: p={p} must be positive")
+        refuse(p > 1, f"negative_binomial: p={p} is a probability, at most 1")
     with lock:  # two draws that belong together
         return r.poisson(r.standard_gamma(k, n) * ((1 - p) / p), n)
 
 
 def generalized_negative_binomial_law(r, n, t, mu, alpha):
     """Counts of mean `mu` and variance mu + alpha * mu**2."""
-    refuse(mu < 0, f"generalized_negative_binomial: mu={mu} must not be negative")
-    refuse(alpha < 0, f"generalized_negative_binomial: alpha={alpha} must not be negative")
+    if wrong((mu < 0) | (alpha < 0)):
+        refuse(mu < 0, f"generalized_negative_binomial: mu={mu} must not be negative")
+        refuse(alpha < 0, f"generalized_negative_binomial: alpha={alpha} must not be negative")
     spread = np.where(alpha > 0, alpha, 1.0)
     with lock:
         rate = np.where(alpha > 0, r.standard_gamma(1 / spread, n) * (spread * mu), mu)
@@ -265,14 +267,14 @@ def generalized_negative_binomial_law(r, n, t, mu, alpha):
 
 def sampled(law, params, shape, dtype, rng):
     """For each element of the arrays `params`, numbers of shape `shape` by `law`."""
-    if len({np.shape(p) for p in params}) > 1:
-        raise ValueError(
-            f"the parameters have shapes {[np.shape(p) for p in params]}, not the same"
-        )
-    dtype, tail = floating(dtype), sizes(shape)
-    columns = [host(p).astype(single(dtype)).reshape(p.shape + (1,) * len(tail)) for p in params]
-    raw = drawn(rng, params[0], law, params[0].shape + tail, dtype, *columns)
-    return np.asarray(raw, like=params[0])
+    shapes = [getattr(p, "shape", ()) for p in params]
+    if shapes.count(shapes[0]) < len(shapes):
+        raise ValueError(f"the parameters have shapes {shapes}, not the same")
+    dtype, tail, first = floating(dtype), sizes(shape), params[0]
+    columns = shapes[0] + (1,) * len(tail)
+    columns = [host(p).astype(single(dtype), copy=False).reshape(columns) for p in params]
+    raw = obeying(law, source(rng, first), shapes[0] + tail, dtype, columns)
+    return raw if type(first) is np.ndarray else np.asarray(raw, like=first)
 
 
 def sampled_like(law, data, params, rng):
@@ -289,7 +291,8 @@ def host(a):
 def floating(dtype):
     """A floating-point type, by default float32; MXNetError for another one."""
     found = real_dtype(dtype)
-    refuse(found.kind != "f", f"dtype {found}: this distribution makes numbers of type float")
+    if found.kind != "f":
+        raise MXNetError(f"dtype {found}: this distribution makes numbers of type float")
     return found
 
 
@@ -380,7 +383,8 @@ def generalized_negative_binomial_like(data, /, mu=1.0, alpha=1.0, rng=None):
 def fresh(law, params, shape, dtype, rng, kinds="f"):
     """Numbers of a shape from the stream of the current context."""
     dtype = real_dtype(dtype)
-    refuse(dtype.kind not in kinds, f"dtype {dtype}: this distribution makes no such numbers")
+    if dtype.kind not in kinds:
+        raise MXNetError(f"dtype {dtype}: this distribution makes no such numbers")
     shape = (1,) if shape is None else sizes(shape)
     return drawn(current_context() if rng is None else rng, None, law, shape, dtype, *params)
 

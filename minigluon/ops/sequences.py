@@ -165,7 +165,8 @@ def SequenceReverse(data, sequence_length=None, /, use_sequence_length=False, ax
     lengths = lengths_of(first, sequence_length, use_sequence_length)
     if lengths is None:
         return back(first[::-1], axis) if axis else first[::-1].copy()
-    require_lengths(lengths, len(first))
+    if lengths.size and largest(lengths.view(NATURAL)) > len(first):
+        require_lengths(lengths, len(first))
     steps = np.arange(len(first), like=lengths)[:, None]
     steps = np.where(steps < lengths, lengths - 1 - steps, steps)
     return back(first[steps, np.arange(first.shape[1], like=lengths)], axis)

@@ -159,6 +159,8 @@ def together(name, a, b):
         return a.at(a.shape, places, a.values[i] * b.values[j])
     if name in ("add", "subtract"):
         other = b.values if name == "add" else -b.values
+        if type(a) is Rows:
+            return a + b.like(other)
         places = np.concatenate([a.places(), b.places()])
         return a.summed(a.shape, places, np.concatenate([a.values, other]))
     return None
