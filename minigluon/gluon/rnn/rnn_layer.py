@@ -98,9 +98,9 @@ class _RNNLayer(HybridBlock):
     def __repr__(self):
         rows, inputs = self.l0_i2h_weight.shape
         words = [f"{inputs or None} -> {rows // self._gates}", self._layout]
-        words += [f"num_layers={self._num_layers}"] * (self._num_layers != 1)
-        words += [f"dropout={self._dropout}"] * (self._dropout != 0)
-        words += ["bidirectional"] * (self._dir == 2)
+        words += [f"num_layers={self._num_layers}"] if self._num_layers != 1 else []
+        words += [f"dropout={self._dropout}"] if self._dropout != 0 else []
+        words += ["bidirectional"] if self._dir == 2 else []
         return f"{type(self).__name__}({', '.join(words)})"
 
     def state_info(self, batch_size=0):
