@@ -123,6 +123,362 @@ def test_recurrent_layers(name, tmp_path):
         import_model(path)
 
 
+def symbols(make, count):
+    """A Symbol of as many variables, and their names."""
+    names = ["a", "b", "c"][:count]
+    return make(*(mx.sym.var(n) for n in names)), names
+
+
+SIX, CUBE = (2, 6, 4, 4), (2, 3, 4)
+PLACES = np.array([[0, 2, -1], [1, 5, 1]], "float32")
+LENGTHS = np.array([3, 0, 2, 1], "float32")
+ROWS = np.array([[0, 1, 1], [2, 0, 1]], "float32")
+ANCHORS = np.array([[[0.1, 0.2, 0.5, 0.9], [0, 0, 1, 1], [0.3, 0.1, 0.4, 0.8]]], "float32")
+FIVES = np.array([[5, 0, 5], [-5, 5, 5]], "float32")
+S = mx.sym
+OPERATORS = {
+    **{n: (getattr(S, n), CUBE) for n in ("tanh", "sign", "sinh", "cosh", "arctan", "arcsinh")},
+    **{n: (lambda a, n=n: getattr(S, n)(S.tanh(a)), CUBE) for n in ("arcsin", "arccos", "arctanh")},
+    **{n: (lambda a, n=n: getattr(S, n)(2 + S.tanh(a)), CUBE) for n in ("log2", "arccosh")},
+    **{
+        n: (getattr(S, f"broadcast_{n}"), FIVES, FIVES[1:])
+        for n in ("equal", "not_equal", "greater", "greater_equal", "lesser", "lesser_equal")
+    },
+    **{
+        n: (getattr(S, f"broadcast_{n}"), FIVES, FIVES[1:] - 5)
+        for n in ("logical_and", "logical_or", "logical_xor")
+    },
+    "not": (S.logical_not, FIVES),
+    "with numbers": (lambda a: (a > 0) + (a == -5) * 2 + (a <= 4) * 4 + (a >= 3) * 8, FIVES),
+    "whole numbers": (lambda a: (a > 1) + a * 2, FIVES.astype("int32")),
+    "power": (lambda a, b: S.broadcast_power(S.abs(a), b) + S.abs(b) ** S.abs(a), CUBE, CUBE),
+    "extremes": (lambda a, b: S._internal._maximum(a, S._internal._minimum(b, 0 * a)), CUBE, CUBE),
+    "add_n": (S.add_n, CUBE, CUBE, CUBE),
+    "hard_sigmoid": (lambda a: S.hard_sigmoid(a, alpha=0.3), CUBE),
+    "where": (S.where, FIVES, FIVES + 1, FIVES * 2),
+    "where of rows": (S.where, FIVES[:, 1], FIVES + 1, FIVES * 2),
+    "sum of all": (lambda a: S.sum(a), CUBE),
+    "sum of none": (lambda a: S.sum(a, axis=(0, 1, 2), exclude=True), CUBE),
+    "sum_axis": (lambda a: S.sum_axis(a, axis=-1, exclude=True), CUBE),
+    "norm": (lambda a: S.norm(a, axis=(0, -1), keepdims=True), CUBE),
+    "norm of all": (lambda a: S.norm(a, ord=1), CUBE),
+    "norm 1": (lambda a: S.norm(a, ord=1, axis=1, out_dtype="float64"), CUBE),
+    "argmax": (lambda a: S.argmax(a, axis=1), CUBE),
+    "argmin": (lambda a: S.argmin(a, axis=-1, keepdims=True), CUBE),
+    "argmax of all": (lambda a: S.argmax(a), CUBE),
+    "argmin of a vector": (lambda a: S.argmin(a, axis=0), (5,)),
+    **{
+        f"L2Normalization {n}": (lambda a, n=n: S.L2Normalization(a, mode=n), SIX)
+        for n in ("instance", "channel", "spatial")
+    },
+    "shape_array": (S.shape_array, CUBE),
+    "size_array": (S.size_array, CUBE),
+    "zeros_like": (lambda a: S.zeros_like(a) + S.ones_like(a) * a, CUBE),
+    "made": (lambda a: S.broadcast_add(a, S.broadcast_mul(S.ones((3, 1)), S.arange(4))), CUBE),
+    "made alone": (lambda a: S.Group([S.arange(3), S.relu(a)]), CUBE),
+    "arange_like": (lambda a: S.contrib.arange_like(a, start=1.5, step=0.5), CUBE),
+    "arange_like axis": (lambda a: S.contrib.arange_like(a, axis=-1, repeat=2), CUBE),
+    "reshape_like": (S.reshape_like, (2, 12), CUBE),
+    "reshape_like some": (
+        lambda a, b: S.reshape_like(a, b, lhs_begin=1, lhs_end=-1, rhs_begin=1, rhs_end=None),
+        (2, 12, 5), CUBE,
+    ),
+    "broadcast_axis": (lambda a: S.broadcast_axis(a, axis=(0, 2), size=(3, 2)), (1, 4, 1)),
+    "broadcast_to": (lambda a: S.broadcast_to(a, shape=(0, 4, 3)), (2, 1, 3)),
+    "broadcast_like": (S.broadcast_like, (2, 1, 1), CUBE),
+    "broadcast_like some": (
+        lambda a, b: S.broadcast_like(a, b, lhs_axes=(1,), rhs_axes=(-1,)), (2, 1, 3), CUBE,
+    ),
+    "slice_like": (S.slice_like, SIX, (1, 5, 3, 2)),
+    "slice_like some": (lambda a, b: S.slice_like(a, b, axes=(1, -1)), SIX, (9, 5, 3, 2)),
+    "SequenceMask": (
+        lambda a, b: S.SequenceMask(a, b, use_sequence_length=True, value=-1), (3, 4, 2), LENGTHS,
+    ),
+    "SequenceMask axis 1": (
+        lambda a, b: S.SequenceMask(a, b, use_sequence_length=True, axis=1), (4, 3), LENGTHS,
+    ),
+    "SequenceMask without": (S.SequenceMask, CUBE),
+    "SequenceReverse": (
+        lambda a, b: S.SequenceReverse(a, b, use_sequence_length=True), (3, 4, 2), LENGTHS + 1 - (LENGTHS == 3),
+    ),
+    "SequenceReverse without": (S.SequenceReverse, CUBE),
+    "slice": (lambda a: S.slice(a, begin=(1, None, -2), end=(None, -1, None)), CUBE),
+    "slice steps": (
+        lambda a: S.slice(a, begin=(None, None, 3), end=(None, None, 0), step=(-1, 2, -2)), CUBE,
+    ),
+    "reverse": (lambda a: S.reverse(a, axis=(0, -1)), CUBE),
+    "stack": (lambda a, b: S.stack(a, b, axis=-1), CUBE, CUBE),
+    "tile": (lambda a: S.tile(a, reps=(2, 1)), CUBE),
+    "tile more": (lambda a: S.tile(a, reps=(3, 1, 2)), (2, 3)),
+    "repeat": (lambda a: S.repeat(a, repeats=2, axis=1), CUBE),
+    "repeat all": (lambda a: S.repeat(a, repeats=3), (2, 3)),
+    "depth_to_space": (lambda a: S.depth_to_space(a, block_size=2), (2, 8, 3, 2)),
+    "space_to_depth": (lambda a: S.space_to_depth(a, block_size=2), SIX),
+    **{
+        f"take {n}": (lambda a, b, n=n: S.take(a, b, axis=1, mode=n), CUBE, PLACES)
+        for n in ("clip", "wrap")
+    },
+    "gather_nd": (S.gather_nd, (3, 2, 4), ROWS[:, :2].T),
+    "one_hot": (lambda a: S.one_hot(a, depth=3, on_value=2, off_value=-1), PLACES),
+    "split_v2": (lambda a: S.split_v2(a, (1, 4), axis=1), SIX),
+    "split_v2 squeezed": (lambda a: S.split_v2(a, 3, axis=1, squeeze_axis=True), CUBE),
+    "topk": (lambda a: S.topk(a, k=2, axis=1), CUBE),
+    "topk value": (lambda a: S.topk(a, k=3, ret_typ="value", is_ascend=True), CUBE),
+    "argsort": (lambda a: S.argsort(a, axis=1), CUBE),
+    "linalg_gemm2": (lambda a, b: S.linalg.gemm2(a, b, transpose_a=True, alpha=2.0), CUBE, CUBE),
+    "attention": (
+        lambda a: S.contrib.interleaved_matmul_selfatt_valatt(
+            a, S.softmax(S.contrib.interleaved_matmul_selfatt_qk(a, heads=2)), heads=2
+        ),
+        (5, 3, 24),
+    ),
+    "attention to another": (
+        lambda a, b: S.contrib.interleaved_matmul_encdec_valatt(
+            b, S.softmax(S.contrib.interleaved_matmul_encdec_qk(a, b, heads=2)), heads=2
+        ),
+        (5, 3, 8), (4, 3, 16),
+    ),
+    "div_sqrt_dim": (S.contrib.div_sqrt_dim, CUBE),
+    "AdaptiveAvgPooling2D": (lambda a: S.contrib.AdaptiveAvgPooling2D(a, output_size=(3, 2)), (1, 2, 7, 5)),
+    "BilinearResize2D": (lambda a: S.contrib.BilinearResize2D(a, height=7, width=3), (1, 2, 4, 5)),
+    "BilinearResize2D like": (
+        lambda a, b: S.contrib.BilinearResize2D(a, b, mode="like", align_corners=False),
+        (1, 2, 4, 5), (1, 1, 9, 8),
+    ),
+    "UpSampling": (
+        lambda a, b: S.UpSampling(a, b, scale=2, sample_type="nearest", num_args=2),
+        (1, 2, 4, 4), (1, 3, 2, 2),
+    ),
+    "anchors": (
+        lambda a, b: S.contrib.box_decode(
+            S.tanh(b), S.contrib.MultiBoxPrior(a, sizes=(0.5,)), format="corner", std0=0.1
+        ),
+        (1, 2, 3, 2), (2, 6, 4),
+    ),
+    "box_decode": (lambda a, b: S.contrib.box_decode(a, b, clip=0.5), (2, 3, 4), ANCHORS),
+}  # fmt: skip
+
+
+ONE_WAY = {  # what computes with shapes, of which the reader knows only the whole shape of an array
+    *("arange_like", "arange_like axis", "reshape_like some", "broadcast_like some", "slice_like"),
+    *("slice_like some", "SequenceMask", "SequenceMask axis 1", "repeat", "repeat all", "argsort"),
+    *("take clip", "take wrap", "gather_nd", "UpSampling"),
+}
+
+
+def read(path, names, arrays):
+    """The outputs of a file as a graph of ours."""
+    sym, params, states = import_model(path)
+    given = {n: mx.nd.array(a, dtype=a.dtype) for n, a in zip(names, arrays)} | params | states
+    return [y.asnumpy() for y in sym.eval(**{n: given[n] for n in sym.list_inputs()})]
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_operators(name, tmp_path):
+    make, *given = OPERATORS[name]
+    rng, path = np.random.default_rng(1), str(tmp_path / "net.onnx")
+    arrays = [rng.normal(size=a).astype("float32") if type(a) is tuple else a for a in given]
+    sym, names = symbols(make, len(arrays))
+    names = sym.list_inputs()
+    inputs = {n: mx.nd.array(a, dtype=a.dtype) for n, a in zip("abc", arrays) if n in names}
+    want = [y.asnumpy() for y in sym.eval(**inputs)]
+    arrays = [inputs[n].asnumpy() for n in names]
+    shapes, types = [a.shape for a in arrays], [a.dtype for a in arrays]
+    export_model(sym, {}, shapes, types, onnx_file_path=path)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    found = ReferenceEvaluator(path).run(None, dict(zip(names, arrays)))
+    for a, b in zip(found, want, strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    if name in ONE_WAY:
+        with pytest.raises(mx.MXNetError, match="No reader|constant"):
+            import_model(path)
+        return
+    for a, b in zip(read(path, names, arrays), want, strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+class Bert(nn.HybridBlock):
+    """An encoder of interleaved attention: tokens (batch, length) and lengths (batch,)."""
+
+    def __init__(self, units=8, heads=2):
+        super().__init__()
+        self.heads = heads
+        with self.name_scope():
+            self.word, self.place = nn.Embedding(20, units), nn.Embedding(9, units)
+            self.mixed, self.joined = (nn.Dense(n * units, flatten=False) for n in (3, 1))
+            self.wide = nn.Dense(16, flatten=False, activation=None)
+            self.gelu, self.narrow = nn.GELU(), nn.Dense(units, flatten=False)
+            self.norms = nn.HybridSequential()
+            self.norms.add(nn.LayerNorm(), nn.LayerNorm())
+            self.pooler = nn.Dense(units, activation="tanh", flatten=False)
+
+    def hybrid_forward(self, F, tokens, lengths):
+        steps = F.contrib.arange_like(tokens, axis=1)
+        inside = F.broadcast_lesser(F.expand_dims(steps, 0), F.expand_dims(lengths, 1))
+        inside = F.repeat(F.expand_dims(inside, 1), repeats=self.heads, axis=0)
+        x = F.broadcast_add(self.word(tokens), self.place(steps))
+        x = self.mixed_in(F, F.transpose(x, axes=(1, 0, 2)), (inside - 1) * 1e4)
+        x = self.norms[1](x + self.narrow(self.gelu(self.wide(x))))
+        x = F.SequenceMask(x, lengths, use_sequence_length=True)
+        first = F.squeeze(F.slice(x, begin=(0,), end=(1,)), axis=0)
+        y = F.transpose(x, axes=(1, 0, 2))
+        return y, self.pooler(first), F.take(y, F.zeros_like(lengths), axis=1)
+
+    def mixed_in(self, F, x, mask):
+        """`x` with what attention brings."""
+        parts = self.mixed(x)
+        scores = F.contrib.interleaved_matmul_selfatt_qk(parts, heads=self.heads)
+        weights = F.softmax(F.broadcast_add(scores, mask), axis=-1)
+        found = F.contrib.interleaved_matmul_selfatt_valatt(parts, weights, heads=self.heads)
+        return self.norms[0](x + self.joined(found))
+
+
+class Detector(nn.HybridBlock):
+    """Two scales of a single-shot detector: probabilities and boxes, without suppression."""
+
+    def __init__(self):
+        super().__init__()
+        with self.name_scope():
+            self.base, self.down = nn.Conv2D(8, 3, 2, 1, activation="relu"), nn.Conv2D(8, 3, 2, 1)
+            self.classes, self.boxes = nn.Conv2D(3 * 4, 3, 1, 1), nn.Conv2D(3 * 4, 3, 1, 1)
+
+    def hybrid_forward(self, F, x):
+        x = F.L2Normalization(self.base(x), mode="channel")
+        scales = [x, F.relu(self.down(x))]
+        rows = [
+            [F.transpose(f(s), axes=(0, 2, 3, 1)) for s in scales]
+            for f in (self.classes, self.boxes)
+        ]
+        classes, boxes = (F.concat(*(F.flatten(r) for r in each), dim=1) for each in rows)
+        anchors = [F.contrib.MultiBoxPrior(s, sizes=(0.3, 0.6), ratios=(1, 2)) for s in scales]
+        offsets = F.reshape(boxes, shape=(0, -1, 4))
+        found = F.contrib.box_decode(
+            *(offsets, F.concat(*anchors, dim=1)),
+            std0=0.1,
+            std1=0.1,
+            std2=0.2,
+            std3=0.2,
+            format="corner",
+        )
+        chances = F.softmax(F.reshape(classes, shape=(0, -1, 4)), axis=-1)
+        return chances, F.clip(found, a_min=0, a_max=1), F.argmax(chances, axis=-1)
+
+
+class Segmenter(nn.HybridBlock):
+    """A fully convolutional network: the class of each pixel."""
+
+    def __init__(self):
+        super().__init__()
+        with self.name_scope():
+            self.down = nn.Conv2D(6, 3, 2, 1), nn.Conv2D(6, 3, 2, 1)
+            self.register_child(self.down[0]), self.register_child(self.down[1])
+            self.up = nn.Conv2DTranspose(6, 4, 2, 1)
+
+    def hybrid_forward(self, F, x):
+        a = F.relu(self.down[0](x))
+        b = F.slice_like(self.up(F.relu(self.down[1](a))), a, axes=(2, 3)) + a
+        context = F.contrib.BilinearResize2D(
+            F.contrib.AdaptiveAvgPooling2D(b, output_size=2), height=8, width=9
+        )
+        y = F.contrib.BilinearResize2D(F.concat(b, context, dim=1), height=15, width=17)
+        y = F.concat(
+            y,
+            x,
+            F.UpSampling(
+                F.slice_axis(x, axis=2, begin=0, end=1), scale=1, sample_type="nearest"
+            ).broadcast_like(x),
+            dim=1,
+        )
+        return y, F.argmax(y, axis=1)
+
+
+def ends_of(net, path, *xs, **settings):
+    """The file of a network of several outputs, and a function that gives its outputs."""
+    mx.random.seed(0)
+    net.initialize(mx.init.Xavier())
+    net(*xs)
+    params = {p.name: p.data() for p in net.collect_params().values()}
+    graph = mx.sym.Group(net(*(mx.sym.var(f"data{i}") for i in range(len(xs)))))
+    export_model(graph, params, [x.shape for x in xs], onnx_file_path=path, **settings)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+
+
+def bert_batch(batch, length):
+    tokens = np.random.default_rng(batch).integers(0, 20, (batch, length))
+    return mx.nd.array(tokens), mx.nd.array(np.arange(batch) % length + 1)
+
+
+MODELS = {
+    "bert": (Bert, lambda: bert_batch(3, 5)),
+    "detector": (Detector, lambda: [numbers(2, 3, 16, 16)]),
+    "segmenter": (Segmenter, lambda: [numbers(2, 3, 15, 17)]),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models(name, tmp_path):
+    made, batch = MODELS[name]
+    net, xs, path = made(), batch(), str(tmp_path / "net.onnx")
+    ends_of(net, path, *xs)
+    for found, want in zip(run(path, *xs), net(*xs), strict=True):
+        np.testing.assert_allclose(found, want.asnumpy(), atol=1e-5)
+
+
+def test_open_sizes_of_attention(tmp_path):
+    net, path = Bert(), str(tmp_path / "net.onnx")
+    told = {"dynamic": True, "dynamic_input_shapes": [(None, None), (None,)]}
+    ends_of(net, path, *bert_batch(3, 5), **told)
+    for size in ((1, 1), (4, 9)):
+        xs = bert_batch(*size)
+        for found, want in zip(run(path, *xs), net(*xs), strict=True):
+            assert found.shape == want.shape
+            np.testing.assert_allclose(found, want.asnumpy(), atol=1e-5)
+
+
+def test_drawn_numbers(tmp_path):
+    path, a = str(tmp_path / "net.onnx"), mx.sym.var("a")
+    draws = [
+        mx.sym.random.normal(3, 2, shape=(50, 40)), mx.sym.random.uniform(-1, 3, shape=(50, 40)),
+        mx.sym.uniform_like(a, low=2, high=4), mx.sym.normal_like(a, loc=-1, scale=0.5),
+    ]  # fmt: skip
+    export_model(mx.sym.Group([*draws, mx.sym.relu(a)]), {}, [(60, 30)], onnx_file_path=path)
+    found = ReferenceEvaluator(path).run(None, {"a": np.zeros((60, 30), "float32")})[:4]
+    told = [(3, 2), (1, 4 / 12**0.5), (3, 2 / 12**0.5), (-1, 0.5)]
+    for y, shape, (mean, deviation) in zip(found, [(50, 40)] * 2 + [(60, 30)] * 2, told):
+        assert y.shape == shape and y.dtype == np.float32
+        assert abs(y.mean() - mean) < 0.3 and abs(y.std() / deviation - 1) < 0.1
+
+
+def test_regions_there_and_back(tmp_path):
+    a, b, path = mx.sym.var("a"), mx.sym.var("b"), str(tmp_path / "net.onnx")
+    sym = mx.sym.ROIPooling(a, b, pooled_size=(2, 3), spatial_scale=0.5)
+    arrays = numbers(2, 3, 8, 8).asnumpy(), np.array([[0, 0, 0, 6, 5], [1, 2, 2, 9, 6]], "float32")
+    export_model(sym, {}, [x.shape for x in arrays], onnx_file_path=path)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    (want,) = sym.eval(a=mx.nd.array(arrays[0]), b=mx.nd.array(arrays[1]))
+    np.testing.assert_array_equal(read(path, ["a", "b"], arrays)[0], want.asnumpy())
+
+
+def test_what_only_onnxruntime_runs(tmp_path):
+    runtime, path = pytest.importorskip("onnxruntime"), str(tmp_path / "net.onnx")
+    a, b = mx.sym.var("a"), mx.sym.var("b")
+    rois = [[0, 0, 0, 6, 5], [1, 2, 2, 3, 6], [0, 4, 1, 7, 7]]
+    given = {"a": numbers(2, 3, 8, 8).asnumpy(), "b": np.array(rois, "float32")}
+    pooled = mx.sym.ROIPooling(a, b, pooled_size=(2, 3), spatial_scale=0.5)
+    chances = mx.sym.one_hot(
+        mx.sym.argmax(mx.sym.slice_axis(b, axis=1, begin=1, end=5), axis=1), depth=5
+    )
+    sym = mx.sym.Group([pooled, mx.sym.sample_multinomial(chances, shape=(2, 3))])
+    export_model(sym, {}, [(2, 3, 8, 8), (3, 5)], onnx_file_path=path)
+    found = runtime.InferenceSession(path).run(None, given)
+    want = sym.eval(**{n: mx.nd.array(x) for n, x in given.items()})
+    for y, z in zip(found, want, strict=True):
+        assert y.dtype == z.dtype
+        np.testing.assert_allclose(y, z.asnumpy(), atol=1e-6)
+
+
 def test_labels_files_and_open_sizes(tmp_path):
     fc = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3, name="fc")
     module = mx.mod.Module(mx.sym.SoftmaxOutput(fc, name="softmax"))
@@ -179,6 +535,13 @@ def test_errors(tmp_path, monkeypatch):
     wrong = {
         "No conversion function registered for op type gamma": mx.sym.gamma(x),
         "pools by max and avg": mx.sym.Pooling(x, kernel=(2, 2), pool_type="sum"),
+        "has no mask": mx.sym.topk(x, ret_typ="mask"),
+        "along an axis": mx.sym.argsort(x, axis=None),
+        "only UpSampling by 'nearest'": mx.sym.UpSampling(
+            *(x, mx.sym.ones((2, 1, 4, 4))), scale=2, sample_type="bilinear", num_filter=2
+        ),
+        "get_prob cannot be told": mx.sym.sample_multinomial(x, get_prob=True)[0],
+        "the last two axes": mx.sym.linalg.gemm2(x, x, transpose_b=True, axis=1),
     }
     for says, sym in wrong.items():
         with pytest.raises(mx.MXNetError, match=says):

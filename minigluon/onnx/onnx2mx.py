@@ -10,8 +10,9 @@ from minigluon.gluon.hybrid import SymbolBlock
 from minigluon.ndarray.ndarray import array
 from minigluon.ndarray.utils import path_of
 from minigluon.notebook.callback import needed
-from minigluon.onnx.mx2onnx import ACTIVATIONS, BINARY, UNARY
+from minigluon.onnx.mx2onnx import ACTIVATIONS, BINARY, COMPARED, FAR, LOGICAL, UNARY
 from minigluon.op import operators
+from minigluon.symbol.space import ones
 from minigluon.symbol.symbol import Group, var
 
 __all__ = [
@@ -50,6 +51,7 @@ class Reader:
         self.onnx, self.opsets = onnx, opsets
         self.values, self.symbols = {}, {}
         self.params, self.states = {}, {}
+        self.shaped = {}  # name of a shape -> Symbol whose shape it is
 
     def symbol(self, name, state=False):
         """An output as a Symbol; a constant becomes a parameter, or a state."""
@@ -103,6 +105,10 @@ class Found:
     def known(self, i):
         """Whether an input is a constant."""
         return i < len(self.inputs) and self.inputs[i] in self.reader.values
+
+    def shape_of(self, i):
+        """The Symbol whose shape an input is, or None."""
+        return self.reader.shaped.get(self.inputs[i]) if i < len(self.inputs) else None
 
     def value(self, i):
         """An input that must be a constant."""
@@ -195,6 +201,11 @@ def _(f):
         weight = f.parameter(f"{f.inputs[1]}_turned", f.value(1).T)
         settings = {"num_hidden": f.value(1).shape[1], "flatten": False, "no_bias": True}
         return f.call("FullyConnected", f.x(), weight, **settings)
+    if f.known(0) and f.value(0).ndim == 2:  # (X^T W^T)^T
+        settings = {"num_hidden": len(f.value(0)), "flatten": False, "no_bias": True}
+        turned = operators["swapaxes"](f.x(1), dim1=-1, dim2=-2)
+        y = operators["FullyConnected"](turned, f.x(0), **settings)
+        return f.call("swapaxes", y, dim1=-1, dim2=-2)
     return f.call("linalg_gemm2", f.x(0), f.x(1))
 
 
@@ -220,12 +231,18 @@ def _(f):
     if f.get("axis", 0) == 0 and f.known(0) and f.value(0).ndim == 2:
         rows, columns = f.value(0).shape
         return f.call("Embedding", f.x(1), f.x(0), input_dim=rows, output_dim=columns)
-    return f.call("take", f.x(0), f.x(1), axis=f.get("axis", 0), mode="wrap")
+    axis = f.get("axis", 0)
+    if f.known(1) and f.value(1).ndim == 0:
+        i = int(f.value(1))
+        one = operators["slice_axis"](f.x(0), axis=axis, begin=i, end=i + 1 or None)
+        return f.call("squeeze", one, axis=axis)
+    return f.call("take", f.x(0), f.x(1), axis=axis, mode="wrap")
 
 
 PLAIN = {theirs: ours for ours, theirs in UNARY.items() if theirs not in ("Identity", "Sigmoid")}
 PLAIN |= {"Sigmoid": "sigmoid", "Identity": "identity", "Dropout": "identity"}
-PLAIN |= {theirs: ours for ours, theirs in BINARY.items()}
+PLAIN |= {theirs: ours for ours, theirs in (BINARY | COMPARED | LOGICAL).items()}
+PLAIN |= {"Pow": "power", "Equal": "equal", "Size": "size_array"}
 
 
 @reader(*PLAIN)
@@ -266,8 +283,32 @@ def _(f):
 
 @reader("Cast")
 def _(f):
-    kind = f.reader.onnx.helper.tensor_dtype_to_np_dtype(f.get("to"))
-    return f.call("cast", f.x(), dtype=np.dtype(kind).name)
+    kind = np.dtype(f.reader.onnx.helper.tensor_dtype_to_np_dtype(f.get("to")))
+    if kind.kind == "b":  # a truth is a number here
+        return f.call("not_equal", f.x(), 0.0)
+    return f.call("cast", f.x(), dtype=kind.name)
+
+
+@reader("Sum")
+def _(f):
+    return sum((f.number(i) for i in range(1, len(f.inputs))), start=f.number(0))
+
+
+@reader("HardSigmoid")
+def _(f):
+    return f.call("hard_sigmoid", f.x(), alpha=f.get("alpha", 0.2), beta=f.get("beta", 0.5))
+
+
+@reader("Where")
+def _(f):
+    x, y = f.number(1), f.number(2)
+    truth = operators["not_equal"](f.x(0), 0.0)
+    if type(x) is float and type(y) is float:
+        return operators["cast"](truth, dtype=f.value(1).dtype.name) * (x - y) + y
+    zeros = operators["zeros_like"](truth)  # of the shape that they have together
+    for a in (x, y):
+        zeros = zeros if type(a) is float else zeros + operators["zeros_like"](a)
+    return f.call("where", truth + zeros, x + zeros, y + zeros)
 
 
 def whole(values):
@@ -286,6 +327,8 @@ def _(f):
 
 @reader("Reshape")
 def _(f):
+    if (like := f.shape_of(1)) is not None:
+        return f.call("reshape_like", f.x(), like)
     return f.call("reshape", f.x(), shape=whole(f.get("shape", i=1)))
 
 
@@ -316,13 +359,57 @@ def _(f):
 @reader("Slice")
 def _(f):
     begin, end = whole(f.get("starts", i=1)), whole(f.get("ends", i=2))
-    axes = whole(f.get("axes", range(len(begin)), 3))
-    if any(n != 1 for n in whole(f.get("steps", [1], 4))):
-        raise MXNetError(f"Slice {f.node.name!r}: steps of 1 only")
+    axes, steps = f.get("axes", range(len(begin)), 3), f.get("steps", [1] * len(begin), 4)
     y = f.x()
-    for axis, b, e in zip(axes, begin, end):
-        y = operators["slice_axis"](y, axis=axis, begin=b, end=None if e >= 2**31 - 1 else e)
+    for axis, b, e, step in zip(whole(axes), begin, end, whole(steps)):
+        e = None if abs(e) >= FAR else e
+        if step == 1:
+            y = operators["slice_axis"](y, axis=axis, begin=b, end=e)
+        elif axis < 0:
+            raise MXNetError(f"Slice {f.node.name!r}: with steps an axis is counted from the front")
+        else:
+            b, before = (None if abs(b) >= FAR else b), (None,) * axis
+            y = operators["slice"](y, begin=(*before, b), end=(*before, e), step=(*before, step))
     return y
+
+
+@reader("Tile")
+def _(f):
+    return f.call("tile", f.x(), reps=whole(f.get("repeats", i=1)))
+
+
+@reader("Expand")
+def _(f):
+    if (like := f.shape_of(1)) is not None:
+        return f.call("broadcast_like", f.x(), like)
+    return f.call("multiply", f.x(), ones(whole(f.value(1))))
+
+
+@reader("Shape")
+def _(f):
+    if f.attributes:
+        raise MXNetError(f"Shape {f.node.name!r}: the whole shape only, without start and end")
+    f.reader.shaped[f.node.output[0]] = f.x()
+    return f.call("shape_array", f.x())
+
+
+@reader("ConstantOfShape")
+def _(f):
+    if (like := f.shape_of(0)) is None:
+        raise MXNetError(f"ConstantOfShape {f.node.name!r}: the shape of an array only")
+    value = np.zeros(1, "float32")
+    if "value" in f.attributes:
+        value = f.reader.onnx.numpy_helper.to_array(f.attributes["value"])
+    zeros = operators["cast"](operators["zeros_like"](like), dtype=value.dtype.name)
+    return zeros + float(value.item())
+
+
+@reader("DepthToSpace", "SpaceToDepth")
+def _(f):
+    if f.get("mode", "DCR") != "DCR":
+        raise MXNetError(f"DepthToSpace {f.node.name!r}: mode DCR only, not {f.get('mode')}")
+    op = "depth_to_space" if f.node.op_type == "DepthToSpace" else "space_to_depth"
+    return f.call(op, f.x(), block_size=f.get("blocksize"))
 
 
 @reader("Split")
@@ -335,12 +422,43 @@ def _(f):
     return list(f.call("split", f.x(), num_outputs=many, axis=axis))
 
 
-@reader("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd")
+@reader("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2")
 def _(f):
-    axes = f.get("axes", None, 1)
-    axis = None if axes is None else whole(axes)
-    name = f.node.op_type.removeprefix("Reduce").lower()
-    return f.call(name, f.x(), axis=axis, keepdims=bool(f.get("keepdims", 1)))
+    axes, name = f.get("axes", None, 1), f.node.op_type.removeprefix("Reduce").lower()
+    settings = {"axis": None if axes is None else whole(axes)}
+    if name in ("l1", "l2"):
+        name, settings["ord"] = "norm", int(name[1])
+    return f.call(name, f.x(), keepdims=bool(f.get("keepdims", 1)), **settings)
+
+
+@reader("ArgMax", "ArgMin")
+def _(f):
+    if f.get("select_last_index", 0):
+        raise MXNetError(f"{f.node.op_type} {f.node.name!r}: the first of equal numbers only")
+    settings = {"axis": f.get("axis", 0), "keepdims": bool(f.get("keepdims", 1))}
+    return f.call(f.node.op_type.lower(), f.x(), **settings)
+
+
+@reader("TopK")
+def _(f):
+    settings = {"k": int(np.ravel(f.get("k", i=1))[0]), "axis": f.get("axis", -1)}
+    settings |= {"is_ascend": not f.get("largest", 1), "ret_typ": "both", "dtype": "int64"}
+    return list(f.call("topk", f.x(), **settings))
+
+
+@reader("ReverseSequence")
+def _(f):
+    if (f.get("batch_axis", 1), f.get("time_axis", 0)) != (1, 0):
+        raise MXNetError(f"ReverseSequence {f.node.name!r}: time has axis 0 here, the batch axis 1")
+    return f.call("SequenceReverse", f.x(0), f.x(1), use_sequence_length=True)
+
+
+@reader("MaxRoiPool")
+def _(f):
+    settings = {"pooled_size": whole(f.get("pooled_shape"))}
+    return f.call(
+        "ROIPooling", f.x(0), f.x(1), spatial_scale=f.get("spatial_scale", 1.0), **settings
+    )
 
 
 @reader("Pad")
