@@ -259,3 +259,13 @@ def test_a_spelled_graph_keeps_names_and_leaves_the_original():
     assert len(set(names)) == len(names)
     assert graph.list_outputs() == mx.sym.load_json(graph.tojson()).list_outputs()
     assert "sparse_softmax" in str(graph.get_internals().list_outputs())
+
+
+def test_a_large_gradient_of_the_logits_is_handed_over_without_a_copy():
+    logits, labels = nd.array(np.sin(np.arange(12800.0)).reshape(64, 200)), nd.arange(64)
+    logits.attach_grad()
+    address = id(logits.grad._data)  # held by nobody, so that another array may take its place
+    with autograd.record():
+        loss = gluon.loss.SoftmaxCrossEntropyLoss()(logits, labels)
+    loss.backward()
+    assert id(logits.grad._data) != address

@@ -163,7 +163,8 @@ def cross_entropy_back(data, logits, loss, label, /, axis=-1):
     rows = rows_of(logits, axis)
     if rows is None:
         return data * overestimate.kernel(logits, loss, label, axis=axis)
-    outs, n = np.empty(rows.shape, rows.dtype), len(rows)
+    out, n = np.empty(logits.shape, rows.dtype), len(rows)  # no view: then a variable can hold it
+    outs = out.reshape(rows.shape)
     at = starts(*rows.shape) + np.maximum(label.reshape(n).astype(np.intp), 0)  # they were checked
     factors, (powers, total) = data.reshape(n, 1), kept(loss, logits)
     if powers is not None:
@@ -181,7 +182,7 @@ def cross_entropy_back(data, logits, loss, label, /, axis=-1):
     in_blocks(block, *rows.shape)
     flat = outs.reshape(-1)
     flat[at] -= data.reshape(-1)
-    return outs.reshape(logits.shape)
+    return out
 
 
 @cross_entropy_back.vjp
