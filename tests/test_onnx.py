@@ -220,6 +220,22 @@ OPERATORS = {
     },
     "gather_nd": (S.gather_nd, (3, 2, 4), ROWS[:, :2].T),
     "one_hot": (lambda a: S.one_hot(a, depth=3, on_value=2, off_value=-1), PLACES),
+    "Crop": (lambda a: S.Crop(a, h_w=(2, 3), offset=(1, 0), num_args=1), SIX),
+    "Crop to the middle of another": (
+        lambda a, b: S.Crop(a, b, center_crop=True, num_args=2), SIX, (1, 1, 3, 2),
+    ),
+    "softmax of lengths": (
+        lambda a, b: S.softmax(a, b, use_length=True, axis=1), (3, 4, 2),
+        np.array([[1, 4], [2, 0], [3, 9]], "float32"),
+    ),
+    "softmax in another type": (lambda a: S.softmax(a, dtype="float64", temperature=2.0), CUBE),
+    "log_softmax from another type": (
+        lambda a: S.log_softmax(a, axis=0, dtype="float32"), np.eye(3, 4),
+    ),
+    **{
+        f"SoftmaxOutput {n}": (lambda a, n=n, k=k: S.SoftmaxOutput(a, S.zeros((2, k)), **{n: True} if n else {}), CUBE)
+        for n, k in (("", 1), ("multi_output", 4), ("preserve_shape", 3))
+    },
     "split_v2": (lambda a: S.split_v2(a, (1, 4), axis=1), SIX),
     "split_v2 squeezed": (lambda a: S.split_v2(a, 3, axis=1, squeeze_axis=True), CUBE),
     "topk": (lambda a: S.topk(a, k=2, axis=1), CUBE),
@@ -262,7 +278,7 @@ OPERATORS = {
 ONE_WAY = {  # what computes with shapes, of which the reader knows only the whole shape of an array
     *("arange_like", "arange_like axis", "reshape_like some", "broadcast_like some", "slice_like"),
     *("slice_like some", "SequenceMask", "SequenceMask axis 1", "repeat", "repeat all", "argsort"),
-    *("take clip", "take wrap", "gather_nd", "UpSampling"),
+    *("take clip", "take wrap", "gather_nd", "UpSampling", "softmax of lengths"),
 }
 
 
@@ -445,8 +461,10 @@ def test_drawn_numbers(tmp_path):
     ]  # fmt: skip
     export_model(mx.sym.Group([*draws, mx.sym.relu(a)]), {}, [(60, 30)], onnx_file_path=path)
     found = ReferenceEvaluator(path).run(None, {"a": np.zeros((60, 30), "float32")})[:4]
-    told = [(3, 2), (1, 4 / 12**0.5), (3, 2 / 12**0.5), (-1, 0.5)]
-    for y, shape, (mean, deviation) in zip(found, [(50, 40)] * 2 + [(60, 30)] * 2, told):
+    found += read(path, ["a"], [np.zeros((60, 30), "float32")])[:4]
+    told = [(3, 2), (1, 4 / 12**0.5), (3, 2 / 12**0.5), (-1, 0.5)] * 2
+    shapes = ([(50, 40)] * 2 + [(60, 30)] * 2) * 2
+    for y, shape, (mean, deviation) in zip(found, shapes, told, strict=True):
         assert y.shape == shape and y.dtype == np.float32
         assert abs(y.mean() - mean) < 0.3 and abs(y.std() / deviation - 1) < 0.1
 
@@ -464,13 +482,15 @@ def test_regions_there_and_back(tmp_path):
 def test_what_only_onnxruntime_runs(tmp_path):
     runtime, path = pytest.importorskip("onnxruntime"), str(tmp_path / "net.onnx")
     a, b = mx.sym.var("a"), mx.sym.var("b")
-    rois = [[0, 0, 0, 6, 5], [1, 2, 2, 3, 6], [0, 4, 1, 7, 7]]
+    rois = [[0, 0, 0, 6, 5], [1, 2, 2, 3, 6], [0, 4, 1, 7.5, 6.8]]
     given = {"a": numbers(2, 3, 8, 8).asnumpy(), "b": np.array(rois, "float32")}
     pooled = mx.sym.ROIPooling(a, b, pooled_size=(2, 3), spatial_scale=0.5)
+    settings = {"spatial_scale": 0.5, "pooled_size": (2, 3)}
+    aligned = [mx.sym.contrib.ROIAlign(a, b, sample_ratio=n, **settings) for n in (2, -1)]
     chances = mx.sym.one_hot(
         mx.sym.argmax(mx.sym.slice_axis(b, axis=1, begin=1, end=5), axis=1), depth=5
     )
-    sym = mx.sym.Group([pooled, mx.sym.sample_multinomial(chances, shape=(2, 3))])
+    sym = mx.sym.Group([pooled, *aligned, mx.sym.sample_multinomial(chances, shape=(2, 3))])
     export_model(sym, {}, [(2, 3, 8, 8), (3, 5)], onnx_file_path=path)
     found = runtime.InferenceSession(path).run(None, given)
     want = sym.eval(**{n: mx.nd.array(x) for n, x in given.items()})
@@ -530,11 +550,40 @@ def test_unequal_borders_and_older_words(tmp_path):
     np.testing.assert_allclose(found, want.clip(-0.5, 0.5).reshape(2, -1), atol=1e-5)
 
 
+WORDS = {  # of which our writer has no need
+    "Mean": ({}, 3), "ReduceSumSquare": ({"axes": [1]}, 1), "ReduceLogSum": ({"axes": [0, 2]}, 1),
+    "ReduceLogSumExp": ({"axes": [-1], "keepdims": 0}, 1), "Sum": ({}, 2), "Max": ({}, 2),
+    "HardSigmoid": ({}, 1), "ArgMax": ({"axis": 1}, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_words_that_are_only_read(word, tmp_path):
+    settings, count = WORDS[word]
+    names, value = ["a", "b", "c"][:count], onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node(word, names, ["y"], **settings)
+    ends = [value(n, 1, [2, 3, 4]) for n in names], [value("y", 7 if word == "ArgMax" else 1, None)]
+    opset = onnx.helper.make_opsetid("", 15)
+    graph = onnx.helper.make_graph([node], "g", *ends)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    arrays = [np.abs(numbers(2, 3, 4).asnumpy()) * (i + 1) for i in range(count)]
+    (want,) = ReferenceEvaluator(model).run(None, dict(zip(names, arrays)))
+    (found,) = read(tmp_path / "net.onnx", names, arrays)
+    assert found.shape == want.shape
+    np.testing.assert_allclose(found, want, rtol=1e-5)
+
+
 def test_errors(tmp_path, monkeypatch):
     x, path = mx.sym.var("data"), str(tmp_path / "net.onnx")
     wrong = {
         "No conversion function registered for op type gamma": mx.sym.gamma(x),
         "pools by max and avg": mx.sym.Pooling(x, kernel=(2, 2), pool_type="sum"),
+        "slopes that are drawn": mx.sym.LeakyReLU(x, act_type="rrelu")[0],
+        "dropout that draws": mx.sym.Dropout(x, mode="always"),
+        "at opset 15": mx.sym.contrib.ROIAlign(
+            *(x, mx.sym.var("b")), pooled_size=(1, 2), spatial_scale=1.0, position_sensitive=True
+        ),
         "has no mask": mx.sym.topk(x, ret_typ="mask"),
         "along an axis": mx.sym.argsort(x, axis=None),
         "only UpSampling by 'nearest'": mx.sym.UpSampling(
@@ -545,7 +594,8 @@ def test_errors(tmp_path, monkeypatch):
     }
     for says, sym in wrong.items():
         with pytest.raises(mx.MXNetError, match=says):
-            export_model(sym, {}, [(1, 2, 4, 4)], onnx_file_path=path)
+            shapes = [(1, 2, 4, 4), (1, 5)][: len(sym.list_inputs())]
+            export_model(sym, {}, shapes, onnx_file_path=path)
     with pytest.raises(ValueError, match="in_shapes"):
         export_model(mx.sym.relu(x), {}, onnx_file_path=path)
     assert not (tmp_path / "net.onnx").exists()

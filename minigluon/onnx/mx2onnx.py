@@ -169,7 +169,7 @@ UNARY = {
     **{f"arc{n}": f"A{n}" for n in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
     "negative": "Neg", "reciprocal": "Reciprocal", "stop_gradient": "Identity", "make_loss": "Identity",
     "MakeLoss": "Identity", "LinearRegressionOutput": "Identity", "MAERegressionOutput": "Identity",
-    "LogisticRegressionOutput": "Sigmoid", "Dropout": "Identity",
+    "LogisticRegressionOutput": "Sigmoid",
 }  # fmt: skip
 BINARY = {"add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div", "power": "Pow"}
 BINARY |= {"maximum": "Max", "minimum": "Min", "broadcast_power": "Pow"}
@@ -203,18 +203,52 @@ def _(c):
         half = c.add("Mul", c.x(), c.floats(0.5))
         inner = c.add("Erf", c.add("Mul", c.x(), c.floats(0.5**0.5)))
         c.add("Mul", half, c.add("Add", inner, c.floats(1.0)), last=True)
+    elif kind == "rrelu":
+        raise MXNetError(
+            f"{c.node.name}: slopes that are drawn cannot be told: use act_type='leaky'"
+        )
     else:
         op = {"leaky": "LeakyRelu", "elu": "Elu", "selu": "Selu"}[kind]
         c.add(op, c.x(), last=True, **({} if kind == "selu" else {"alpha": slope}))
 
 
-@rule("softmax", "log_softmax", "SoftmaxOutput")
+@rule("Dropout")
 def _(c):
-    op = "LogSoftmax" if c.node.op.name == "log_softmax" else "Softmax"
-    x = c.x()
-    if (c.settings.get("temperature") or 1) != 1:
+    if c.settings["mode"] == "always":
+        raise MXNetError(f"{c.node.name}: dropout that draws when it is used cannot be told")
+    c.add("Identity", c.x(), last=True)
+
+
+@rule("softmax", "log_softmax")
+def _(c):
+    axis, n = c.settings["axis"] % len(c.shapes[0]), len(c.shapes[0])
+    x, inside, wide = c.x(), None, np.promote_types(c.own, c.dtype)
+    if wide != c.own:
+        x, c.own = c.cast(x, wide), wide
+    if (c.settings["temperature"] or 1) != 1:
         x = c.add("Div", x, c.floats(c.settings["temperature"]))
-    c.add(op, x, axis=1 if c.node.op.name == "SoftmaxOutput" else c.settings["axis"], last=True)
+    if c.settings["use_length"]:
+        places = c.count(c.size(0, axis))
+        places = c.add("Unsqueeze", places, c.ints(*(a for a in range(n) if a != axis)))
+        length = c.add("Unsqueeze", c.cast(c.x(1), "int64"), c.ints(axis))
+        inside = c.add("Less", places, length)
+        x = c.add("Where", inside, x, c.floats(np.finfo(c.own).min))
+    op = "Softmax" if c.node.op.name == "softmax" else "LogSoftmax"
+    y = c.add(op, x, axis=axis, last=inside is None and wide == c.dtype)
+    if inside is not None:
+        y = c.add("Where", inside, y, c.floats(0), last=wide == c.dtype)
+    if wide != c.dtype:
+        c.cast(y, c.dtype, last=True)
+
+
+@rule("SoftmaxOutput")
+def _(c):
+    several_axes, each = c.settings["multi_output"], c.settings["preserve_shape"]
+    if several_axes or each or len(c.shapes[0]) == 2:
+        c.add("Softmax", c.x(), axis=1 if several_axes else -1, last=True)
+    else:  # all numbers of a sample are one row
+        y = c.add("Softmax", c.add("Flatten", c.x(), axis=1), axis=1)
+        c.add("Reshape", y, c.add("Shape", c.x()), last=True)
 
 
 def window(c, kernel, pooling=False):
@@ -775,6 +809,30 @@ def _(c):
 def _(c):
     shape, scale = list(several(c.settings["pooled_size"])), float(c.settings["spatial_scale"])
     c.add("MaxRoiPool", c.x(0), c.x(1), pooled_shape=shape, spatial_scale=scale, last=True)
+
+
+@rule("contrib_ROIAlign")
+def _(c):
+    if c.settings["position_sensitive"] or c.settings["aligned"]:
+        raise MXNetError(
+            f"{c.node.name}: position_sensitive and aligned cannot be told at opset 15"
+        )
+    image, boxes = (c.add("Slice", c.x(1), *map(c.ints, (*ends, 1))) for ends in ((0, 1), (1, 5)))
+    image = c.add("Reshape", c.cast(image, "int64"), c.ints(-1))
+    height, width = several(c.settings["pooled_size"])
+    told = {"output_height": height, "output_width": width}
+    told["sampling_ratio"] = max(c.settings["sample_ratio"], 0)  # 0: as many as there are pixels
+    scale = float(c.settings["spatial_scale"])
+    c.add("RoiAlign", c.x(0), boxes, image, spatial_scale=scale, mode="avg", **told, last=True)
+
+
+@rule("Crop")
+def _(c):
+    (*_, h, w), (*_, height, width) = c.shapes[0], c.shape
+    middle = (h - height) // 2, (w - width) // 2
+    top, left = middle if c.settings["center_crop"] else c.settings["offset"]
+    bounds = (top, left), (top + height, left + width), (2, 3)
+    c.add("Slice", c.x(), *(c.ints(*b) for b in bounds), last=True)
 
 
 @rule("contrib_MultiBoxPrior")

@@ -10,9 +10,18 @@ from minigluon.gluon.hybrid import SymbolBlock
 from minigluon.ndarray.ndarray import array
 from minigluon.ndarray.utils import path_of
 from minigluon.notebook.callback import needed
-from minigluon.onnx.mx2onnx import ACTIVATIONS, BINARY, COMPARED, FAR, LOGICAL, UNARY
+from minigluon.onnx.mx2onnx import (
+    ACTIVATIONS,
+    BINARY,
+    COMPARED,
+    FAR,
+    LAW_SETTINGS,
+    LAWS,
+    LOGICAL,
+    UNARY,
+)
 from minigluon.op import operators
-from minigluon.symbol.space import ones
+from minigluon.symbol.space import created, ones
 from minigluon.symbol.symbol import Group, var
 
 __all__ = [
@@ -294,6 +303,11 @@ def _(f):
     return sum((f.number(i) for i in range(1, len(f.inputs))), start=f.number(0))
 
 
+@reader("Mean")
+def _(f):
+    return sum((f.x(i) for i in range(1, len(f.inputs))), start=f.x(0)) / len(f.inputs)
+
+
 @reader("HardSigmoid")
 def _(f):
     return f.call("hard_sigmoid", f.x(), alpha=f.get("alpha", 0.2), beta=f.get("beta", 0.5))
@@ -431,6 +445,21 @@ def _(f):
     return f.call(name, f.x(), keepdims=bool(f.get("keepdims", 1)), **settings)
 
 
+@reader("ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp")
+def _(f):
+    x, axes, op = f.x(), f.get("axes", None, 1), f.node.op_type
+    axis = None if axes is None else whole(axes)
+    settings = {"axis": axis, "keepdims": bool(f.get("keepdims", 1))}
+    total = operators["sum"]
+    if op == "ReduceSumSquare":
+        return total(x * x, **settings)
+    if op == "ReduceLogSum":
+        return operators["log"](total(x, **settings))
+    top = operators["max"](x, axis=axis, keepdims=True)  # that no exp overflows
+    y = operators["log"](total(operators["exp"](x - top), axis=axis, keepdims=True)) + top
+    return total(y, **settings)  # over axes of size 1, so as to keep them or not
+
+
 @reader("ArgMax", "ArgMin")
 def _(f):
     if f.get("select_last_index", 0):
@@ -468,6 +497,18 @@ def _(f):
     return f.call(
         "pad", f.x(), mode=f.get("mode", "constant"), pad_width=whole(widths), constant_value=value
     )
+
+
+@reader("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike")
+def _(f):
+    law = f.node.op_type.removeprefix("Random").removesuffix("Like").lower()
+    standard = {"loc": 0.0, "scale": 1.0, "low": 0.0, "high": 1.0}
+    settings = {k: f.get(LAW_SETTINGS.get(k, k), standard[k]) for k in LAWS[law][1:]}
+    if f.inputs:
+        return f.call(f"{law}_like", f.x(), **settings)
+    kind = f.reader.onnx.helper.tensor_dtype_to_np_dtype(f.get("dtype", 1))
+    settings |= {"shape": whole(f.get("shape")), "dtype": np.dtype(kind).name}
+    return created(f"_random_{law}", settings, {"name": f.node.name or f.node.output[0]})
 
 
 def import_model(model_file):
