@@ -220,6 +220,14 @@ OPERATORS = {
     },
     "gather_nd": (S.gather_nd, (3, 2, 4), ROWS[:, :2].T),
     "one_hot": (lambda a: S.one_hot(a, depth=3, on_value=2, off_value=-1), PLACES),
+    "dot of vectors": (S.dot, (5,), (5,)),
+    "dot of a vector and a matrix": (lambda a, b: S.dot(a, b, transpose_b=True), (5,), (2, 5)),
+    "dot of a matrix and a vector": (lambda a, b: S.dot(a, b, transpose_a=True), (5, 2), (5,)),
+    "squeeze": (lambda a: S.squeeze(a), (1, 2, 1)),
+    "squeeze all": (lambda a: S.squeeze(a), (1, 1)),
+    "Embedding": (
+        lambda a, b: S.Embedding(a, b, input_dim=3, output_dim=2), PLACES, np.eye(3, 2, dtype="f"),
+    ),
     "Crop": (lambda a: S.Crop(a, h_w=(2, 3), offset=(1, 0), num_args=1), SIX),
     "Crop to the middle of another": (
         lambda a, b: S.Crop(a, b, center_crop=True, num_args=2), SIX, (1, 1, 3, 2),

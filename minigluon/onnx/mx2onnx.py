@@ -327,7 +327,10 @@ def _(c):
 
 @rule("Embedding")
 def _(c):
-    index = c.add("Cast", c.x(0), to=c.code("int64"))
+    last = c.whole(c.shapes[1][0] - 1)
+    index = c.add(
+        "Clip", c.cast(c.x(0), "int64"), c.whole(0), last
+    )  # as here; there -1 is the last
     c.add("Gather", c.x(1), index, axis=0, last=True)
 
 
@@ -390,6 +393,9 @@ def _(c):
 @rule("squeeze")
 def _(c):
     axis = c.settings["axis"]
+    if c.shape == (1,):  # an axis of size 1 is kept
+        c.add("Reshape", c.x(), c.ints(1), last=True)
+        return
     axes = [] if axis is None else [c.ints(*np.ravel(axis))]
     c.add("Squeeze", c.x(), *axes, last=True)
 
@@ -522,17 +528,22 @@ def _(c):
 def _(c):
     if c.settings.get("axis", -2) not in (-2, len(c.shapes[0]) - 2):
         raise MXNetError(f"{c.node.name}: matrices stand in the last two axes in ONNX")
-    arrays = []
-    for i, name in enumerate(("transpose_a", "transpose_b")):
-        axes = list(range(len(c.shapes[i])))
-        turned = c.settings[name]
-        perm = axes[:-2] + axes[-2:][::-1]
-        arrays.append(c.add("Transpose", c.x(i), perm=perm) if turned else c.x(i))
     if c.node.op.name == "dot" and max(map(len, c.shapes)) > 2:
         raise MXNetError(f"{c.node.name}: dot of {c.shapes} cannot be told in ONNX")
+    arrays, vector = [], min(map(len, c.shapes)) == 1
+    for i, name in enumerate(("transpose_a", "transpose_b")):
+        axes = list(range(len(c.shapes[i])))
+        if len(axes) == 1:  # as a matrix: onnxruntime 1.32 joins a Transpose with a vector wrongly
+            arrays.append(c.add("Unsqueeze", c.x(i), c.ints(i)))
+        elif c.settings[name]:
+            arrays.append(c.add("Transpose", c.x(i), perm=axes[:-2] + axes[-2:][::-1]))
+        else:
+            arrays.append(c.x(i))
     alpha = c.settings.get("alpha", 1.0)
-    y = c.add("MatMul", *arrays, last=alpha == 1)
-    if alpha != 1:
+    y = c.add("MatMul", *arrays, last=alpha == 1 and not vector)
+    if vector:
+        c.add("Reshape", y, c.ints(-1), last=True)
+    elif alpha != 1:
         c.add("Mul", y, c.floats(alpha), last=True)
 
 
