@@ -81,8 +81,9 @@ SINGLE_OR_DOUBLE = (
     "linalg_",
     "inverse_or_zero",
     "_np_solve",
-    "_np_svd",
-)  # LAPACK, and MXNet, know no other
+    "_np_svd",  # LAPACK, and MXNet, know no other
+    "contrib_quantized_batch_norm",  # factors in half precision turn the rounding to whole steps
+)
 DECREED = {"topk-both", "inverse_or_zero-singular"}  # the row itself is about float64
 OVERFLOWING = {
     "contrib_isinf",
