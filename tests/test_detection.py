@@ -409,3 +409,8 @@ def test_aligned_regions_of_no_image_may_have_any_size():
     assert (y[0] == alone[0]).asnumpy().all() and not y[1].asnumpy().any()
     with pytest.raises(mx.MXNetError, match="positive width"):
         nd.contrib.ROIAlign(x, nd.array([[0, 2, 2, 2, 3]]), (2, 2), 1.0, aligned=True)
+
+
+def test_aligned_regions_in_a_graph_have_a_shape():
+    y = mx.sym.contrib.ROIAlign(mx.sym.var("x"), mx.sym.var("rois"), (3, 2), 0.5, aligned=True)
+    assert y.infer_shape(x=(1, 4, 16, 16), rois=(5, 5))[1] == [(5, 4, 3, 2)]

@@ -5,6 +5,7 @@
 import ast
 import math
 import warnings
+from contextlib import suppress
 from itertools import count
 
 import numpy as np
@@ -38,6 +39,7 @@ __all__ = [
     "lists",
     "merged",
     "open_shape",
+    "rising",
     "told_as",
     "type_of_call",
     "types_of",
@@ -165,11 +167,10 @@ class Facts:
         try:
             return self.tried(node, {})
         except Exception as error:
-            try:  # no inverse of zeros
-                return self.tried(node, {}, units)
-            except Exception:
-                raw = self.zeros(node, {})
-            found = failure(error, node.op, raw, node.settings)
+            for made in units, rising:  # zeros have no inverse, and boxes of zeros no width
+                with suppress(Exception):
+                    return self.tried(node, {}, made)
+            found = failure(error, node.op, self.zeros(node, {}), node.settings)
             raise MXNetError(f"Error in operator {node.name}: {found}") from error
 
     def zeros(self, node, shapes):
@@ -193,6 +194,11 @@ def units(a):
     """Identity matrices in the place of square ones, ones of all else."""
     square = a.ndim > 1 and a.shape[-1] == a.shape[-2]
     return a + np.eye(a.shape[-1], dtype=a.dtype) if square else a + a.dtype.type(1)
+
+
+def rising(a):
+    """0, 1, 2, … along the last axis: as corners of boxes they have a width and a height."""
+    return a + np.arange(a.shape[-1], dtype=a.dtype) if a.ndim else a
 
 
 # sizes to try: divisible by most that one divides by, larger than most kernels
