@@ -289,11 +289,11 @@ class SymbolBlock(HybridBlock):
         self._reg_params = {name[common:]: p for name, p in self._by_name.items()}
         self._active = True
 
+    # --- A network from a file --------------------------------------------------------------------
+
     def hybridize(self, active=True, **kwargs):
         """Set the flags of the program; a graph is run as one whatever `active` says."""
         super().hybridize(True, **kwargs)
-
-    # --- A network from a file --------------------------------------------------------------------
 
     def _written(self, *args):
         given = dict(zip(self._inputs, args))
