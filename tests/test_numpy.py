@@ -798,3 +798,15 @@ def test_layers_share_parameters_of_unknown_sizes():
     net.initialize()
     assert net(np.ones((2, 3))).shape == (2, 3) and net[0].weight is net[1].weight
     assert net[0].weight.shape == (3, 3)
+
+
+def test_eigenvalues_that_are_real_are_real_numbers():
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    values, vectors = np.linalg.eig(a)
+    assert isinstance(values, np.ndarray) and isinstance(vectors, np.ndarray)
+    assert onp.allclose(
+        a.asnumpy() @ vectors.asnumpy(), vectors.asnumpy() * values.asnumpy(), atol=1e-5
+    )
+    assert onp.allclose(np.linalg.eigvals(a).asnumpy(), values.asnumpy())
+    turned = np.linalg.eigvals(np.array([[0.0, 1.0], [-1.0, 0.0]]))
+    assert sorted(turned.imag) == [-1, 1]

@@ -2,6 +2,8 @@
 
 # Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
 
+from types import SimpleNamespace
+
 import numpy as onp
 
 from minigluon.base import MXNetError
@@ -110,6 +112,19 @@ def multi_dot(arrays, out=None):
     return found
 
 
+def real_eig(a):
+    """NumPy's `eig`; real where all values are, which NumPy 2.5 leaves complex."""
+    values, vectors = onp.linalg.eig(a)
+    return (values.real, vectors.real) if not values.imag.any() else (values, vectors)
+
+
+def real_eigvals(a):
+    """NumPy's `eigvals`; real where all of them are."""
+    values = onp.linalg.eigvals(a)
+    return values if values.imag.any() else values.real
+
+
+EIGEN = SimpleNamespace(eig=real_eig, eigvals=real_eigvals)
 BY_NUMPY = {
     "cond",
     "eig",
@@ -127,7 +142,7 @@ def __getattr__(name):
     """A function that NumPy carries out."""
     if name not in BY_NUMPY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return np.by_numpy(name, onp.linalg)
+    return np.by_numpy(name, EIGEN if name in vars(EIGEN) else onp.linalg)
 
 
 def __dir__():
