@@ -6,14 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-__all__ = ["complain", "main", "parser", "run_export", "run_run"]
+__all__ = ["complain", "main", "parser", "run_export", "run_run", "run_student"]
 
 
 # --- The command ----------------------------------------------------------------------------------
 
 
 def main(argv=None):
-    """`minigluon [digits | export | run]`: the exit status."""
+    """`minigluon [digits | export | run | student]`: the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
         argv = ["digits", *argv]
@@ -39,7 +39,17 @@ def parser():
     run = commands.add_parser("run", help="execute chapters and store their outputs")
     run.add_argument("chapters", nargs="*", type=Path, help="notebooks; default: all")
     run.set_defaults(run=run_run)
-    for command in (export, run):
+    student = commands.add_parser("student", help="write a chapter with holes for students")
+    student.add_argument("chapter", help="a notebook, or a chapter's name")
+    student.add_argument(
+        "names", nargs="*", help="functions, classes, methods or rules to leave out; default: all"
+    )
+    student.add_argument("-o", "--out", type=Path, help="default: student/CHAPTER.ipynb")
+    student.add_argument(
+        "--solutions", action="store_true", help="keep the bodies, between nbgrader's marks"
+    )
+    student.set_defaults(run=run_student)
+    for command in (export, run, student):
         command.add_argument(
             "--root", type=Path, default=Path.cwd(), help="the book; default: here"
         )
@@ -68,6 +78,22 @@ def run_run(options):
         run_chapters(chapters)
     except BookError as error:
         return complain(error)
+    return 0
+
+
+def run_student(options):
+    """`minigluon student`."""
+    from minigluon.book import BookError, write_student
+
+    path = Path(options.chapter)
+    if not path.exists():
+        path = options.root / "chapters" / f"{path.stem}.ipynb"
+    out = options.out or Path("student") / path.name
+    try:
+        made, points = write_student(path, out, options.names, options.solutions)
+    except (BookError, FileNotFoundError) as error:
+        return complain(error)
+    print(f"{out}: {points} points for {', '.join(made)}")
     return 0
 
 

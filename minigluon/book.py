@@ -16,24 +16,36 @@ __all__ = [
     "Module",
     "NOTEBOOK_METADATA",
     "banner",
+    "bodies",
     "directives",
+    "executed",
     "export",
     "exported_cells",
     "extend",
     "failed",
     "functions_of",
+    "hole",
     "import_order",
     "is_fragment",
+    "jupyter",
+    "marked",
     "members",
     "names_of",
+    "opened",
     "opening",
     "origin",
     "parse",
+    "read_for_jupyter",
     "read_notebook",
     "run_chapters",
+    "said",
+    "student",
     "tangle",
     "tidy",
     "trailing_comment",
+    "wanted",
+    "write_notebook",
+    "write_student",
     "write_whole",
     "written_imports",
     "written_names",
@@ -368,28 +380,58 @@ NOTEBOOK_METADATA = {"kernelspec"}
 
 def run_chapters(paths, report=print):
     """Execute chapters from top to bottom and store their outputs, tidied."""
-    try:
-        import nbformat
-        from nbclient import NotebookClient
-        from nbclient.exceptions import CellExecutionError
-    except ImportError as error:
-        raise BookError(f"{error.name} is missing: pip install 'minigluon[write]'") from None
     for path in map(Path, paths):
-        notebook = nbformat.read(path, as_version=4)
-        where = {"metadata": {"path": str(path.parent)}}
-        client = NotebookClient(notebook, record_timing=False, resources=where, timeout=600)
-        try:
-            client.execute()
-        except CellExecutionError as error:
-            number = next(i for i, c in enumerate(notebook.cells, 1) if failed(c))
-            raise BookError(f"{path.name}, cell {number} failed:\n{error}") from None
-        write_whole(path, nbformat.writes(tidy(notebook)) + "\n")
+        notebook = executed(read_for_jupyter(path), path.parent)
+        for number, cell in enumerate(notebook.cells, 1):
+            if failed(cell):
+                raise BookError(f"{path.name}, cell {number} failed:\n{said(cell)}")
+        write_notebook(path, tidy(notebook))
         report(f"ran {path.name}")
 
 
+def jupyter():
+    """Jupyter's modules for files and for running them; BookError where they are not installed."""
+    try:
+        import nbclient
+        import nbformat
+    except ImportError as error:
+        raise BookError(f"{error.name} is missing: pip install 'minigluon[write]'") from None
+    return nbformat, nbclient
+
+
+def read_for_jupyter(path):
+    """The notebook at `path` as Jupyter's own type."""
+    return jupyter()[0].read(path, as_version=4)
+
+
+def write_notebook(path, notebook):
+    """Write a notebook of Jupyter's own type."""
+    write_whole(path, jupyter()[0].writes(notebook) + "\n")
+
+
+def executed(notebook, folder, allow_errors=False):
+    """The notebook with its outputs, run in a folder; it ends at the first cell that fails, or goes on."""
+    where = {"metadata": {"path": str(folder)}}
+    _, nbclient = jupyter()
+    client = nbclient.NotebookClient(
+        notebook, record_timing=False, resources=where, timeout=600, allow_errors=allow_errors
+    )
+    try:
+        return client.execute()
+    except nbclient.exceptions.CellExecutionError:
+        return notebook  # with the error among the outputs
+
+
 def failed(cell):
-    """Whether a cell's outputs end in an error."""
+    """Whether there is an error among a cell's outputs."""
     return any(out.get("output_type") == "error" for out in cell.get("outputs", []))
+
+
+def said(cell):
+    """The traceback among a cell's outputs."""
+    return "\n".join(
+        "\n".join(out["traceback"]) for out in cell.outputs if out["output_type"] == "error"
+    )
 
 
 def tidy(notebook):
@@ -405,3 +447,95 @@ def tidy(notebook):
                 if "execution_count" in out:
                     out.execution_count = None
     return notebook
+
+
+# --- A chapter for students -----------------------------------------------------------------------
+
+
+def bodies(tree, inside=""):
+    """Yield ``(name, definition)`` of each function, and of each method of a class, in a syntax tree."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield from bodies(node, f"{inside}{node.name}.")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            known_by = node.decorator_list[:1] if node.name == "_" else []
+            yield inside + (ast.unparse(known_by[0]) if known_by else node.name), node
+
+
+def wanted(name, names):
+    """Whether `names`, all if there are none, stand for a name."""
+    return not names or any(f"{name}.".startswith(f"{each}.") for each in names)
+
+
+def opened(code, names, keep):
+    """`code` with holes, and their names; with `keep` the bodies stay, between nbgrader's marks."""
+    lines, made = code.split("\n"), []
+    for name, node in reversed(list(bodies(ast.parse(code)))):
+        body = node.body[ast.get_docstring(node) is not None :]
+        if not body or not wanted(name, names):
+            continue
+        first = min(n.lineno for n in [body[0], *getattr(body[0], "decorator_list", [])]) - 1
+        while lines[first - 1].strip().startswith("#"):  # comments on a body belong to it
+            first -= 1
+        lines[first : node.end_lineno] = hole(lines[first : node.end_lineno], name, keep)
+        made.append(name)
+    return "\n".join(lines), made[::-1]
+
+
+def hole(lines, name, keep):
+    """What stands in the place of the lines of a body."""
+    margin = " " * (len(lines[0]) - len(lines[0].lstrip()))
+    if keep:
+        begin, end = (f"{margin}### {word} SOLUTION" for word in ("BEGIN", "END"))
+        return [begin, *lines, end]
+    return [f'{margin}raise NotImplementedError("{name}: your code here")']
+
+
+def student(path, names=(), solutions=False):
+    """``(notebook, names of its holes)``: a chapter for students, without outputs, with nbgrader's metadata.
+
+    `names` are functions, classes, methods or rules; none: all that are exported. With `solutions` it is the teacher's notebook, as nbgrader wants it in `source/`.
+    """
+    path, notebook, made, found = Path(path), read_for_jupyter(path), [], []
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type != "code":
+            continue
+        cell.outputs, cell.execution_count = [], None
+        code, kind = cell.source, {"solution": False}
+        if "export" in directives(code)[0]:
+            found += [name for name, _ in bodies(parse(path, number, code))]
+            code, holes = opened(code, names, solutions)
+            made, kind = made + holes, {"solution": bool(holes)}
+        elif code.startswith("# One answer"):
+            code, kind = "\n".join(hole(code.split("\n"), "answer", solutions)), {"solution": True}
+        cell.source = code
+        marked(cell, f"{path.stem}-{number}", locked=not kind["solution"], **kind)
+    for name in names:
+        if not any(wanted(each, [name]) for each in made):
+            raise BookError(f"{path.name} exports no {name!r}: there are {', '.join(found)}")
+    return notebook, made
+
+
+def marked(cell, name, **kind):
+    """Give a cell nbgrader's metadata."""
+    fixed = {"schema_version": 3, "grade_id": name, "grade": False, "task": False}
+    cell.metadata["nbgrader"] = {**cell.metadata.get("nbgrader", {}), **fixed, **kind}
+
+
+def write_student(path, out, names=(), solutions=False):
+    """Write a chapter for students to `out`; return the names of its holes, and how many points its checks give."""
+    path, out = Path(path), Path(out)
+    if out.resolve() == path.resolve():
+        raise BookError(f"{out} is the chapter itself: write to another place")
+    notebook, made = student(path, names, solutions)
+    tried, _ = student(path, names)
+    points = 0
+    for cell, run in zip(notebook.cells, executed(tried, path.parent, allow_errors=True).cells):
+        about = cell.metadata.get("nbgrader", {"solution": True})
+        asserts = re.findall(r"^ *assert ", cell.source, re.M)
+        if asserts and not about["solution"] and failed(run):
+            about |= {"grade": True, "points": len(asserts)}
+            points += len(asserts)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_notebook(out, notebook)
+    return made, points

@@ -12,7 +12,17 @@ import pytest
 import yaml
 
 from minigluon.__main__ import main
-from minigluon.book import BookError, Module, export, exported_cells, run_chapters, write_whole
+from minigluon.book import (
+    BookError,
+    Module,
+    export,
+    exported_cells,
+    opened,
+    run_chapters,
+    student,
+    write_student,
+    write_whole,
+)
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -180,6 +190,78 @@ class A:
 
     def one_more(self):
         return super().__repr__()"""
+
+
+LESSON = (
+    "#| default_exp m",
+    """#| export
+class Scale:
+    \"\"\"Times a number.\"\"\"
+
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, x):
+        \"\"\"The number times `by`.\"\"\"
+        # one product
+        return x * self.by
+
+
+def plus(a, b):
+    return a + b""",
+    "y = Scale(3)(2)",
+    "assert y == 6\nassert Scale(0)(1) == 0",
+    "assert plus(1, 2) == 3",
+    "def check_double(solution):\n    assert solution(2) == 4",
+    "# One answer, to compare with yours\ndouble = Scale(2)\ncheck_double(double)",
+)
+
+
+def test_a_chapter_for_students_has_holes_and_points(tmp_path, capsys):
+    path = notebook(tmp_path / "chapters" / "05_lesson.ipynb", *LESSON)
+    out = tmp_path / "for" / "you.ipynb"
+    assert write_student(path, out, ["Scale.__call__"]) == (["Scale.__call__"], 2)
+    cells = json.loads(out.read_text())["cells"][1:]
+    sources = ["".join(c["source"]) for c in cells]
+    assert "return x * self.by" not in sources[1] and "one product" not in sources[1]
+    assert 'raise NotImplementedError("Scale.__call__: your code here")' in sources[1]
+    assert "self.by = by" in sources[1] and "The number times `by`." in sources[1]
+    assert "return a + b" in sources[1] and "Scale(2)" not in sources[6]
+    marks = [c["metadata"]["nbgrader"] for c in cells]
+    assert [m["solution"] for m in marks] == [False, True, False, False, False, False, True]
+    assert [m.get("points", 0) for m in marks] == [0, 0, 0, 2, 0, 0, 0]  # plus passes unfilled
+    assert all(m["locked"] != m["solution"] for m in marks)
+    assert len({m["grade_id"] for m in marks}) == len(marks)
+    arguments = ["student", "05_lesson", "--root", str(tmp_path), "-o", str(out)]
+    assert main(arguments) == 0
+    assert "3 points for Scale.__init__, Scale.__call__, plus" in capsys.readouterr().out
+
+
+def test_a_chapter_for_students_is_refused_with_a_reason(tmp_path, capsys):
+    path = notebook(tmp_path / "chapters" / "05_lesson.ipynb", *LESSON)
+    before = path.read_text()
+    with pytest.raises(BookError, match=r"exports no 'Scale.call': there are Scale.__init__, "):
+        student(path, ["Scale.call"])
+    with pytest.raises(BookError, match="is the chapter itself"):
+        write_student(path, path)
+    assert path.read_text() == before
+    assert main(["student", "no_such", "--root", str(tmp_path)]) == 1
+    assert "no_such.ipynb" in capsys.readouterr().err
+
+
+@each
+def test_holes_take_bodies_and_nothing_else(path):
+    for _, _, _, code in exported_cells(path):
+        whole, names = opened(code, (), keep=True)
+        kept = [
+            line
+            for line in whole.split("\n")
+            if not re.fullmatch(" *### (BEGIN|END) SOLUTION", line)
+        ]
+        assert "\n".join(kept) == code
+        holed, again = opened(code, (), keep=False)
+        assert again == names and holed.count("your code here") == len(names)
+        ast.parse(holed)
 
 
 def test_classes_are_folded_whole():
