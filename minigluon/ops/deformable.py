@@ -24,16 +24,26 @@ from minigluon.ops.shape import reshape, reshape_like, several
 
 __all__ = [
     "Bent",
+    "BentBins",
     "CORNERS",
     "bent",
+    "beyond",
+    "bin_index",
+    "bin_places",
+    "binned",
     "contrib_DeformableConvolution",
+    "contrib_DeformablePSROIPooling",
     "contrib_ModulatedDeformableConvolution",
     "halves",
     "joined_groups",
     "near_index",
+    "parts_at",
+    "parts_back",
+    "require_bins",
     "resolved",
     "sampled",
     "sampled_back",
+    "shares",
     "shifts",
     "side",
     "split_groups",
@@ -295,4 +305,182 @@ contrib_DeformableConvolution.inputs = lambda no_bias, **_: (
 )
 contrib_ModulatedDeformableConvolution.inputs = lambda no_bias, **_: (
     ["data", "offset", "mask", "weight"] + ["bias"] * (not no_bias)
+)
+
+
+# --- Bins that bend -------------------------------------------------------------------------------
+
+
+@operator(vjp=(lambda g, y, x, **s: parts_back(g, x, **s),), listed=False)
+def parts_at(data, /, axis, pooled_size):
+    """The shift along an axis (0: x, 1: y) of each bin: (regions, kinds, 1, bins, 1)."""
+    part = np.arange(pooled_size, like=data) * data.shape[2] // pooled_size
+    found = data[:, axis::2][:, :, part[:, None], part]
+    return found.reshape(*found.shape[:2], 1, pooled_size**2, 1)
+
+
+@operator(vjp=(lambda h, y, g, like, **s: parts_at(h, **s), None), listed=False)
+def parts_back(data, like, /, axis, pooled_size):
+    """Undo `parts_at`: what all bins of a part got, added."""
+    part = np.arange(pooled_size, like=data) * like.shape[2] // pooled_size
+    take = (part[:, None] == np.arange(like.shape[2], like=data)).astype(data.dtype)
+    bins = data.reshape(*data.shape[:2], pooled_size, pooled_size)
+    out = np.zeros_like(like)
+    out[:, axis::2] = take.T @ bins @ take
+    return out
+
+
+@operator(vjp=(None,), listed=False)
+def bin_places(rois, /, axis, spatial_scale, pooled_size, sample_per_part):
+    """Samples of each bin along an axis, (regions, 1, 1, bins, samples), and the lengths of the boxes."""
+    ends = np.trunc(rois + np.copysign(0.5, rois))[:, 1 + axis :: 2]
+    low, high = ends[:, 0] * spatial_scale - 0.5, (ends[:, 1] + 1) * spatial_scale - 0.5
+    length = np.maximum(high - low, 0.1).reshape(-1, 1, 1, 1, 1)
+    bins, inner = (
+        np.arange(n * n, like=rois) // n if axis else np.arange(n * n, like=rois) % n
+        for n in (pooled_size, sample_per_part)
+    )
+    step = (bins[:, None] + inner / sample_per_part).astype(rois.dtype) / pooled_size
+    return low.reshape(-1, 1, 1, 1, 1) + step * length, length
+
+
+bin_places.outputs = ["places", "lengths"]
+
+
+@operator(vjp=(lambda g, y, at, like, **_: g, None), listed=False)
+def beyond(at, like, /, axis):
+    """How far a place, moved to the border of the picture, lies beyond a pixel; see `bin_index`."""
+    at = np.clip(at, 0, like.shape[3 - axis] - 1)
+    return at - np.floor(at)
+
+
+@operator(vjp=(None,) * 4, listed=False)
+def bin_index(data, rois, y, x, /, dy, dx, output_dim, group_size, pooled_size):
+    """Where the neighbours of samples lie in `data`, counted through all axes; -1 for a sample outside.
+
+    y, x: (regions, kinds, 1, bins, samples); output (regions, kinds, output_dim / kinds, bins, samples).
+    """
+    _, c, h, w = data.shape
+    inside = (y >= -0.5) & (y <= h - 0.5) & (x >= -0.5) & (x <= w - 0.5)
+    row = (np.ceil if dy else np.floor)(np.clip(y, 0, h - 1))
+    column = (np.ceil if dx else np.floor)(np.clip(x, 0, w - 1))
+    group = np.arange(pooled_size, like=rois) * group_size // pooled_size
+    group = (group[:, None] * group_size + group).reshape(-1, 1)
+    channel = np.arange(output_dim, like=rois).reshape(y.shape[1], -1, 1, 1) * group_size**2
+    plane = rois[:, 0].astype("int64").reshape(-1, 1, 1, 1, 1) * c + channel + group
+    return np.where(inside, (plane * h + row.astype("int64")) * w + column.astype("int64"), -1)
+
+
+@operator(vjp=(None, None), same_dtype=False, listed=False)
+def shares(index, like, /):
+    """What each sample counts in the mean of its bin: one over the number of those inside."""
+    inside = index >= 0
+    count = inside.sum(axis=-1, keepdims=True)
+    return (inside / np.maximum(count, 1)).astype(like.dtype)
+
+
+@operator(vjp=(lambda h, y, g, like: reshape_like(h, g), None), listed=False)
+def binned(data, like, /):
+    """Numbers (regions, outputs, height, width) as (regions, kinds, -1, bins, 1), with the kinds of `like`."""
+    return data.reshape(len(data), like.shape[1], -1, math.prod(data.shape[2:]), 1)
+
+
+class BentBins:
+    """What value and gradients of bent bins have in common."""
+
+    def __init__(self, data, rois, trans, settings):
+        scale, shift, outputs, group, self.pooled, samples = settings
+        where = {"spatial_scale": scale, "pooled_size": self.pooled, "sample_per_part": samples}
+        self.data, self.trans, self.at, self.scales = data, trans, [], []
+        for axis in (0, 1):
+            at, length = bin_places(rois, axis=axis, **where)
+            if trans is not None:
+                moved = parts_at(trans, axis=axis, pooled_size=self.pooled)
+                at = at + moved * (length * shift)
+            self.at.append(at)
+            self.scales.append(length * shift)
+        x, y = self.at
+        self.b, self.a = (beyond(at, data, axis=axis) for axis, at in enumerate(self.at))
+        sizes = {"output_dim": outputs, "group_size": group, "pooled_size": self.pooled}
+        self.index = [bin_index(data, rois, y, x, dy=dy, dx=dx, **sizes) for dy, dx in CORNERS]
+        self.weight = shares(self.index[0], data)
+
+    def value(self):
+        """The mean of the samples: (regions, kinds, outputs / kinds, bins)."""
+        found = 0
+        for index, (dy, dx) in zip(self.index, CORNERS):
+            found = at_index(self.data, index) * (side(self.a, dy) * side(self.b, dx)) + found
+        return sum(found * self.weight, axis=-1)
+
+    def gradients(self, g):
+        """The gradients of data and shifts."""
+        g, by_data, by_y, by_x = binned(g, self.at[0]) * self.weight, 0, 0, 0
+        for index, (dy, dx) in zip(self.index, CORNERS):
+            by_data = (
+                add_at_index(g * (side(self.a, dy) * side(self.b, dx)), self.data, index) + by_data
+            )
+            seen = sum(g * at_index(self.data, index), axis=2, keepdims=True)
+            by_y = seen * side(self.b, dx) * (2 * dy - 1) + by_y
+            by_x = seen * side(self.a, dy) * (2 * dx - 1) + by_x
+        if self.trans is None:
+            return by_data, None
+        by_trans = 0
+        for axis, by in enumerate((by_x, by_y)):
+            by = sum(by * self.scales[axis], axis=-1, keepdims=True)
+            by_trans = parts_back(by, self.trans, axis=axis, pooled_size=self.pooled) + by_trans
+        return by_data, by_trans
+
+
+def require_bins(data, rois, trans, output_dim, group_size, part_size):
+    """ValueError for arrays of `DeformablePSROIPooling` that do not fit."""
+    if rois.ndim != 2 or rois.shape[1] != 5 or data.ndim != 4:
+        raise ValueError(
+            f"data (batch, channels, height, width) and rois (regions, 5), not {data.shape} and {rois.shape}"
+        )
+    if data.shape[1] != output_dim * group_size**2:
+        raise ValueError(
+            f"{output_dim} outputs in {group_size} x {group_size} groups need {output_dim * group_size**2} "
+            f"channels, not {data.shape[1]}"
+        )
+    if ((rois[:, 0] < 0) | (rois[:, 0] >= len(data))).any():
+        raise ValueError(f"rois name a picture that is none of the {len(data)}")
+    if trans is None:
+        return
+    kinds = trans.shape[1] // 2 if trans.ndim == 4 else 0
+    wanted = len(rois), 2 * kinds, part_size, part_size
+    if trans.shape != wanted or not kinds or output_dim % kinds:
+        raise ValueError(
+            f"trans needs the shape (regions, 2 kinds, parts, parts), {len(rois)} regions of {part_size} parts, and "
+            f"kinds that divide {output_dim} outputs, not {trans.shape}"
+        )
+
+
+@operator(aliases=("_contrib_DeformablePSROIPooling",))
+def contrib_DeformablePSROIPooling(data, rois, trans=None, /, spatial_scale=None, output_dim=None, group_size=None, pooled_size=None, part_size=0, sample_per_part=1, trans_std=0.0, no_trans=False):  # fmt: skip
+    """Means of samples in the bins of regions, each bin moved by its part's shift and read from channels of its own.
+
+    data: (batch, output_dim · group_size², height, width); rois: (regions, 5), rows (image, x0, y0, x1, y1); trans, unless no_trans:
+    (regions, 2 · kinds, part_size, part_size), x before y. Output (regions, output_dim, pooled_size, pooled_size); 0 where all samples
+    lie outside. Source: Dai and others, Deformable Convolutional Networks, 2017.
+    """
+    trans, part_size = None if no_trans else trans, part_size or pooled_size
+    if trans is None and not no_trans:
+        raise ValueError("give trans, or no_trans=True")
+    require_bins(data, rois, trans, output_dim, group_size, part_size)
+    settings = spatial_scale, trans_std, output_dim, group_size, pooled_size, sample_per_part
+    found = BentBins(data, rois, trans, settings).value()
+    return found.reshape(len(rois), output_dim, pooled_size, pooled_size)
+
+
+@contrib_DeformablePSROIPooling.vjp
+def _(g, y, data, rois, trans=None, *, no_trans, **s):
+    names = "spatial_scale", "trans_std", "output_dim", "group_size", "pooled_size"
+    settings = [s[name] for name in (*names, "sample_per_part")]
+    work = BentBins(data, rois, None if no_trans else trans, settings)
+    by_data, by_trans = work.gradients(g)
+    return (by_data, None) if trans is None else (by_data, None, by_trans)
+
+
+contrib_DeformablePSROIPooling.inputs = lambda no_trans, **_: (
+    ["data", "rois"] + ["trans"] * (not no_trans)
 )

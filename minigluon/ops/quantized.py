@@ -13,6 +13,7 @@ from minigluon.ops.nn import FullyConnected
 from minigluon.ops.normalization import STATES
 from minigluon.ops.pooling import Pooling
 from minigluon.ops.regions import STEPS, symmetric
+from minigluon.ops.rnn import RNN, Plan, checked, unpacked
 
 __all__ = [
     "LEAST",
@@ -29,9 +30,11 @@ __all__ = [
     "contrib_quantized_flatten",
     "contrib_quantized_fully_connected",
     "contrib_quantized_pooling",
+    "contrib_quantized_rnn",
     "contrib_requantize",
     "divergence",
     "exact",
+    "in_steps",
     "names_of_product",
     "need_both",
     "one",
@@ -461,6 +464,68 @@ contrib_quantized_batch_norm.states = STATES
 @contrib_quantized_batch_norm.shapes
 def _(data, *known, axis, **_):
     return data, *[(data[axis],)] * 4, (1,), (1,)
+
+
+def in_steps(parameters, plan):
+    """The vector of weights with those of each unit rounded to 127 steps of its largest; biases as they are."""
+    out = parameters.copy()
+    for cell in unpacked(out, plan):
+        x, h = cell["i2h"], cell["h2h"]
+        most = np.maximum(abs(x).max(axis=1), abs(h).max(axis=1))
+        step = np.where(most > 0, most / 127, 1).astype(out.dtype)[:, None]
+        for w in (x, h):
+            w[...] = np.rint(w / step) * step
+    return out
+
+
+@operator(vjp=(None,) * 6, same_dtype=False, aliases=("_contrib_quantized_rnn",))
+def contrib_quantized_rnn(
+    data,
+    parameters,
+    state,
+    state_cell,
+    data_scale,
+    data_shift,
+    /,
+    state_size=None,
+    num_layers=None,
+    bidirectional=False,
+    mode=None,
+    p=0.0,
+    state_outputs=False,
+    projection_size=None,
+    lstm_state_clip_min=None,
+    lstm_state_clip_max=None,
+    lstm_state_clip_nan=False,
+    use_sequence_length=False,
+):
+    """`RNN` of bytes, mode 'lstm' alone: data is uint8, of `data` data_scale + data_shift; weights become int8, states stay floats.
+
+    data: (T, N, I), uint8; parameters, state, state_cell: as for `RNN`, float32; data_scale, data_shift: (1,). Outputs float32.
+    """
+    if data.dtype != np.uint8:
+        raise ValueError(f"data of type uint8, not {data.dtype}: quantize_asym makes it")
+    if mode != "lstm" or projection_size or use_sequence_length:
+        raise ValueError("of bytes there is mode='lstm', without projection_size and lengths")
+    plan = Plan(data.shape, mode, state_size, num_layers, bidirectional, None)
+    checked(plan, [data.astype(parameters.dtype), parameters, state, state_cell], None)
+    real = ((data - data_shift) / data_scale).astype(parameters.dtype)
+    clipped = lstm_state_clip_min, lstm_state_clip_max, lstm_state_clip_nan
+    return RNN.kernel(
+        real, in_steps(parameters, plan), state, state_cell, None, state_size, num_layers,
+        bidirectional, mode, 0.0, state_outputs, None, *clipped,
+    )  # fmt: skip
+
+
+contrib_quantized_rnn.outputs = RNN.outputs
+
+
+@contrib_quantized_rnn.shapes
+def _(data, *known, **settings):
+    found = RNN.infer(
+        data, None, None, None, **{k: settings[k] for k in RNN.settings if k in settings}
+    )
+    return [*found, (1,), (1,)]
 
 
 def smoothed(p):

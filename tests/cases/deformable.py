@@ -104,3 +104,42 @@ ROWS = [
         says="mask needs the shape (2, 12, 2, 2)",
     ),
 ]
+
+
+def bent_bins(x, rois, trans=None, *, spatial_scale, output_dim, group_size, pooled_size, part_size,
+              sample_per_part=1, trans_std=0.0, no_trans=False):  # fmt: skip
+    """The mean of the samples of each bin, one after the other."""
+    p, h, w = pooled_size, *x.shape[2:]
+    y = np.zeros((len(rois), output_dim, p, p))
+    for r, d, i, j in np.ndindex(*y.shape):
+        ends = np.floor(rois[r, 1:] + 0.5)
+        low, high = ends[:2] * spatial_scale - 0.5, (ends[2:] + 1) * spatial_scale - 0.5
+        length = np.maximum(high - low, 0.1)
+        moved = np.zeros(2)
+        if not no_trans:
+            kind = d // (output_dim // (trans.shape[1] // 2))
+            part = i * part_size // p, j * part_size // p
+            moved = trans[r, 2 * kind : 2 * kind + 2, *part] * trans_std * length
+        start = low + moved + np.array([j, i]) * length / p
+        channel = (d * group_size + i * group_size // p) * group_size + j * group_size // p
+        seen = []
+        for u, v in np.ndindex(sample_per_part, sample_per_part):
+            q, o = start + np.array([v, u]) * length / p / sample_per_part
+            if -0.5 <= q <= w - 0.5 and -0.5 <= o <= h - 0.5:
+                at = np.clip(o, 0, h - 1), np.clip(q, 0, w - 1)
+                seen.append(between(x[int(rois[r, 0]), channel], *at, False))
+        y[r, d, i, j] = np.mean(seen) if seen else 0
+    return y
+
+
+BINS = np.random.default_rng(6).normal(size=(2, 16, 6, 5))
+ROIS = np.array([[0, 1, 0, 7, 9], [1, 3, 4, 6, 5], [0, -30, -30, -20, -20]], "float64")
+MOVED = np.random.default_rng(7).uniform(-1, 1, (3, 4, 2, 2))
+POOL = {"spatial_scale": 0.51, "output_dim": 4, "group_size": 2, "pooled_size": 4, "part_size": 2}
+POOL |= {"sample_per_part": 2, "trans_std": 0.3}
+ROWS += [
+    Row("contrib_DeformablePSROIPooling", (BINS, ROIS, MOVED), POOL, bent_bins, (0, 2),
+        wrong=((BINS, ROIS, MOVED[:, :3]), POOL), says="trans needs the shape"),
+    Row("contrib_DeformablePSROIPooling", (BINS, ROIS), {**POOL, "no_trans": True}, bent_bins, (0,),
+        note="not moved", wrong=((BINS[:, 1:], ROIS, MOVED), POOL), says="need 16 channels, not 15"),
+]  # fmt: skip

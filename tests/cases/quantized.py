@@ -129,6 +129,27 @@ def best(hist, edges, num_quantized_bins):
 
 
 NONE = {"differentiable": ()}
+
+
+def lstm(data, w, h, c, scale, shift, **_):
+    """One layer, step by step, with weights of 127 steps a unit."""
+    n, inputs = h.shape[2], data.shape[2]
+    wx, wh = w[: 4 * n * inputs].reshape(4 * n, -1), w[4 * n * inputs : -8 * n].reshape(4 * n, n)
+    step = np.maximum(abs(wx).max(1), abs(wh).max(1))[:, None] / 127
+    wx, wh, bias = *(np.rint(v / step) * step for v in (wx, wh)), w[-8 * n :].reshape(2, -1).sum(0)
+    h, c, out, logistic = h[0], c[0], [], lambda v: 1 / (1 + np.exp(-v))
+    for x in (data - shift) / scale:
+        i, f, g, o = np.split(x @ wx.T + h @ wh.T + bias, 4, axis=1)
+        c = logistic(f) * c + logistic(i) * np.tanh(g)
+        h = logistic(o) * np.tanh(c)
+        out.append(h)
+    return [np.array(out), h[None], c[None]]
+
+
+STEPS_IN = whole(0, 256, 4, 2, 3, kind="uint8")
+WEIGHTS = signed(4 * 5 * (3 + 5 + 2))
+LSTM = {"state_size": 5, "num_layers": 1, "mode": "lstm", "state_outputs": True}
+STATE = signed(1, 2, 5, seed=1)
 ROWS = [
     *(
         Row(
@@ -386,6 +407,15 @@ ROWS = [
         best,
         wrong=((HIST[1:], EDGES), {}),
         says="odd",
+        **NONE,
+    ),
+    Row(
+        "contrib_quantized_rnn",
+        (STEPS_IN, WEIGHTS, STATE, STATE / 2, np.array([50.0]), np.array([120.0])),
+        LSTM,
+        lstm,
+        wrong=((STEPS_IN, WEIGHTS, STATE, STATE, *single(50, 120)), LSTM | {"mode": "gru"}),
+        says="there is mode='lstm'",
         **NONE,
     ),
 ]

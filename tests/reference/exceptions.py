@@ -33,6 +33,7 @@ EXCEPTIONS = {  # row id -> reason
         ["contrib_quantized_conv", "contrib_quantized_conv-no bias"],
         "on a CPU MXNet has it for uint8 only, and with wrong bounds",
     ),
+    "contrib_quantized_rnn": "MXNet's library refuses or strays, depending on the processor",
     "contrib_quantized_act-uint8": "MXNet calls the unsigned bytes signed",
     **dict.fromkeys(
         [f"contrib_quantized_elemwise_mul{n}" for n in ("", "-bytes", "-floats")],
@@ -50,6 +51,10 @@ EXCEPTIONS = {  # row id -> reason
     "softmax_cross_entropy-out of range": "MXNet reads beyond the row; here the probability is 0",
     "IdentityAttachKLSparseReg": "in MXNet a program cannot give it the mean so far; only a graph can",
     "contrib_ModulatedDeformableConvolution": "on a CPU MXNet has no gradient of it",
+    **dict.fromkeys(
+        ["contrib_hawkesll", "contrib_hawkesll-one event"],
+        "MXNet has no gradient of lags, and none that comes through the states at the end",
+    ),
     "contrib_allclose": "MXNet's answer has shape (); here a single number has shape (1,)",
     "broadcast_like": "MXNet wants as many axes on both sides; the adjoint of a sum may add some",
     **{f"sample_{law}-shape{n}": DRAWN for law in LAWS for n in (0, 1)},
