@@ -111,7 +111,7 @@ class EvalMetric:
 
     def get_global_name_value(self):
         """A list of pairs of name and value since the last `reset`."""
-        return name_value(*self.get_global())
+        return name_value(*self.get_global()) if self._has_global_stats else self.get_name_value()
 
     # --- The base class ---------------------------------------------------------------------------
 

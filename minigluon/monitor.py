@@ -65,7 +65,7 @@ class Monitor:
     def toc_print(self):
         """`toc`, written to the log."""
         for step, name, text in self.toc():
-            logging.info("Batch: %7d %30s %s", step, name, text)
+            logging.info("Batch: %7d %-30s %s", step, name, text)
 
 
 def told(value):

@@ -134,8 +134,8 @@ def test_a_monitor_of_inputs_and_the_log(caplog):
     exe.forward()
     with caplog.at_level(logging.INFO):
         watch.toc_print()
-    assert [r.getMessage().split() for r in caplog.records] == [
-        ["Batch:", "1", name, "2.0"] for name in ("data", "bend_input0", "bend_output", "data")
+    assert [r.getMessage().rstrip() for r in caplog.records] == [
+        f"Batch: {1:7d} {name:30s} 2.0" for name in ("data", "bend_input0", "bend_output", "data")
     ]
     broken = mx.monitor.Monitor(1, stat_func=lambda x: 3)
     broken.install(exe)

@@ -352,6 +352,17 @@ def test_a_metric_of_ones_own():
             del registry.known[metric.EvalMetric][name]
 
 
+def test_a_metric_that_only_says_its_pairs_is_asked_for_them_when_training():
+    class Pairs(metric.EvalMetric):
+        def get(self):
+            return ("a", "b"), (1.0, 2.0)  # tuples: not a list of names
+
+        def get_name_value(self):
+            return list(zip(*self.get()))
+
+    assert Pairs("pairs").get_global_name_value() == [("a", 1.0), ("b", 2.0)]
+
+
 def test_check_label_shapes():
     a, b = nd.ones((2, 3)), nd.ones((2,))
     assert metric.check_label_shapes(a, b) == (a, b)

@@ -1,6 +1,7 @@
 """Symbols: names, lists, shapes, types, running, files, and what is refused."""
 
 import copy
+import functools
 import json
 import pickle
 import subprocess
@@ -906,3 +907,27 @@ def test_small_hybridized_networks_are_written_down_call_by_call():
         assert len(symbol.list_arguments()) == 7
         nodes = json.loads(symbol.tojson())["nodes"]
         assert sum(node["op"] != "null" for node in nodes) == count
+
+
+WRITTEN = [  # a call -> the name that MXNet 1.9.1 writes for it
+    ("contrib.ctc_loss", 2, {}, "CTCLoss"),
+    ("ctc_loss", 2, {}, "CTCLoss"),
+    ("contrib.box_non_maximum_suppression", 1, {}, "_contrib_box_nms"),
+    ("contrib.getnnz", 1, {}, "_contrib_getnnz"),
+    ("contrib.SparseEmbedding", 2, {"input_dim": 2, "output_dim": 3}, "_contrib_SparseEmbedding"),
+    ("contrib.isnan", 1, {}, "_contrib_isnan"),  # not there in MXNet
+    ("contrib.adamw_update", 5, {"lr": 0.1, "eta": 1.0}, "_adamw_update"),
+    ("random_pdf_normal", 3, {}, "_random_pdf_normal"),
+    ("sample_gamma", 2, {}, "_sample_gamma"),
+    ("shuffle", 1, {}, "_shuffle"),
+    ("sparse.retain", 2, {}, "_sparse_retain"),
+]
+
+
+@pytest.mark.parametrize("call, number, settings, written", WRITTEN)
+def test_names_in_files_are_those_of_mxnet_and_read_back(call, number, settings, written):
+    function = functools.reduce(getattr, call.split("."), S)
+    graph = function(*(S.Variable(f"v{i}") for i in range(number)), **settings)
+    text = graph.tojson()
+    assert json.loads(text)["nodes"][-1]["op"] == written
+    assert S.load_json(text).tojson() == text

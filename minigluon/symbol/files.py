@@ -15,6 +15,7 @@ from minigluon.symbol.symbol import INFIX, Node, Symbol, in_order, parsed, state
 __all__ = [
     "BETWEEN",
     "CANONICAL",
+    "INNER",
     "LAWS",
     "NUMBERS",
     "ONLY_THERE",
@@ -85,11 +86,15 @@ CANONICAL = {  # names that MXNet writes for others
     "cumsum": "_np_cumsum",
     "split_v2": "_split_v2",
     "choose_element_0index": "pick",
+    "contrib_box_non_maximum_suppression": "_contrib_box_nms",
+    "contrib_adamw_update": "_adamw_update",
+    "contrib_mp_adamw_update": "_mp_adamw_update",
+    **dict.fromkeys(("ctc_loss", "contrib_ctc_loss", "contrib_CTCLoss"), "CTCLoss"),
     **{f"random_{law}": f"_random_{law}" for law in LAWS},
     **{f"{law}_like": f"_random_{law}_like" for law in LAWS},
-    "ravel_multi_index": "_ravel_multi_index",
-    "unravel_index": "_unravel_index",
 }
+INNER = ("linalg_", "contrib_", "image_", "random_pdf_", "sample_", "shuffle", "sparse_retain")
+INNER += ("ravel_multi_index", "unravel_index")  # names that have a `_` before them in a file
 
 
 def written_name(node):
@@ -116,9 +121,9 @@ def written_name(node):
         settings = split_settings(node.settings)
     if node.op.most > len(node.op.arrays):
         settings["num_args"] = str(len(node.inputs))
-    if node.called.startswith(("linalg_", "contrib_", "image_")):
-        return f"_{node.called}", settings
-    return CANONICAL.get(node.called, node.called), settings
+    if node.called in CANONICAL:
+        return CANONICAL[node.called], settings
+    return f"_{node.called}" if node.called.startswith(INNER) else node.called, settings
 
 
 def split_settings(settings):
@@ -234,6 +239,7 @@ Symbol.tojson, Symbol.save, Symbol.debug_str = tojson, save, debug_str
 
 
 READ = {"_copy": "identity", "_np_cumsum": "cumsum", "_split_v2": "split_v2"}
+READ |= {CANONICAL[name]: name for name in ("contrib_adamw_update", "contrib_mp_adamw_update")}
 READ |= {written: name for name, written in BETWEEN.items()}
 NUMBERS = {
     written: (name, side)
@@ -334,6 +340,8 @@ def read_call(called, name, inputs, texts):
     if called in NUMBERS:
         called, side = NUMBERS[called]
     own = READ.get(called, called)
+    if own not in operators and own.startswith("_") and own[1:] in operators:
+        own = own[1:]  # as `written_name` adds it
     if own.startswith("_np_"):  # operators of `mx.np` are made when somebody needs them
         importlib.import_module("minigluon.symbol.numpy")
     if own not in operators:
