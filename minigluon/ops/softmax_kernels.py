@@ -62,8 +62,8 @@ def softmax_rows(log, data, length=None, *, axis, temperature, dtype, use_length
     return y
 
 
-cuda(softmax)(partial(softmax_rows, False))
-cuda(log_softmax)(partial(softmax_rows, True))
+for op, log in ((softmax, False), (log_softmax, True)):
+    cuda(op)(partial(softmax_rows, log))
 
 
 # --- Backwards ------------------------------------------------------------------------------------
@@ -127,8 +127,8 @@ def softmax_rows_back(log, g, y, axis, temperature):
     return dx
 
 
-cuda(softmax_back)(partial(softmax_rows_back, False))
-cuda(log_softmax_back)(partial(softmax_rows_back, True))
+for op, log in ((softmax_back, False), (log_softmax_back, True)):
+    cuda(op)(partial(softmax_rows_back, log))
 
 
 # --- Cross-entropy --------------------------------------------------------------------------------
