@@ -228,6 +228,7 @@ class Description:
 
 def wrapped(raw):
     """NDArrays that share the memory of raw arrays."""
+    raw = [np.asarray(a) if isinstance(a, np.generic) else a for a in raw]  # sums without axes
     return [NDArray(a, device_of(a)) for a in raw]
 
 

@@ -375,3 +375,33 @@ def test_batches_are_cut_by_work():
     _check_arguments(a + 1)
     with pytest.raises(ValueError, match="duplicated argument name 'a'"):
         _check_arguments(a + mx.sym.var("a"))
+
+
+def test_on_several_devices_the_store_takes_the_steps(tmp_path):
+    """As in MXNet: its states are written and read with the module's, and parameters set later reach it."""
+
+    def pair():
+        module = bound(mx.mod.Module(graph(), context=[mx.cpu(0), mx.cpu(1)]))
+        module.init_params(arg_params=PARAMS)
+        module.init_optimizer(optimizer_params=SGD)
+        return module
+
+    first = pair()
+    assert first._updater is None
+    first.forward_backward(next(batches()))
+    first.update()
+    first.save_optimizer_states(str(tmp_path / "states"))
+    second = pair()
+    second.load_optimizer_states(str(tmp_path / "states"))
+    kept, read = (m._kvstore._updater.states for m in (first, second))
+    assert kept.keys() == read.keys() == {0, 1, 2, 3}
+    for key in kept:
+        np.testing.assert_array_equal(kept[key].asnumpy(), read[key].asnumpy())
+    second.set_params(*first.get_params())
+    for module in (first, second):
+        module.forward_backward(next(batches()))
+        module.update()
+    for name, value in values(first).items():
+        np.testing.assert_array_equal(value, values(second)[name])
+        for executor in second._execs:
+            np.testing.assert_array_equal(value, executor.arg_dict[name].asnumpy())

@@ -810,3 +810,39 @@ def test_eigenvalues_that_are_real_are_real_numbers():
     assert onp.allclose(np.linalg.eigvals(a).asnumpy(), values.asnumpy())
     turned = np.linalg.eigvals(np.array([[0.0, 1.0], [-1.0, 0.0]]))
     assert sorted(turned.imag) == [-1, 1]
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "prod", "max", "min", "var"])
+def test_no_axes_are_no_sum(name):
+    """NumPy's axis=() reduces nothing, also on the way back."""
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    a.attach_grad()
+    with autograd.record():
+        y = getattr(np, name)(a, axis=())
+    y.backward()
+    assert y.shape == a.shape
+    onp.testing.assert_array_equal(a.grad.asnumpy(), 0 if name == "var" else 1)
+
+
+def test_a_bound_graph_gives_the_gradient_of_a_number():
+    """Its own gradient is a number of NumPy's then, no array."""
+    a, b = (mx.sym.Variable(n).as_np_ndarray() for n in "ab")
+    graph = mx.sym.np.tensordot(a, b, 1)
+    held, grads = ({n: np.array(v) for n in "ab"} for v in ([1.0, 2.0], [0.0, 0.0]))
+    graph = (graph * graph).as_nd_ndarray()
+    executor = graph.bind(mx.cpu(), held, args_grad=grads)
+    assert executor.forward(is_train=True)[0].shape == ()
+    executor.backward()
+    onp.testing.assert_array_equal(grads["a"].asnumpy(), [10, 20])
+
+
+def test_bytes_with_and_without_a_sign_meet_in_int32():
+    small, large = np.array([-3], dtype="int8"), np.array([200], dtype="uint8")
+    assert np.add(small, large).dtype == onp.int32
+    assert np.add(small, large).item() == 197
+
+
+def test_out_may_be_a_tuple_of_one():
+    kept = np.zeros(2)
+    np.exp(np.zeros(2), out=(kept,))
+    onp.testing.assert_array_equal(kept.asnumpy(), 1)

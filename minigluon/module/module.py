@@ -8,9 +8,9 @@ import warnings
 from minigluon import optimizer as opt
 from minigluon.context import Context, cpu
 from minigluon.executor import Executor
+from minigluon.gluon.trainer import create_kvstore
 from minigluon.initializer import InitDesc, Uniform
 from minigluon.io.io import DataDesc
-from minigluon.kvstore import create as create_kvstore
 from minigluon.model import load_checkpoint, save_checkpoint
 from minigluon.module.base_module import BaseModule, as_list, described, joined
 from minigluon.ndarray.utils import path_of, replace_file
@@ -79,6 +79,7 @@ class Module(BaseModule):
         self._param_names = [n for n in symbol.list_arguments() if n not in inputs]
         self._aux_names = symbol.list_auxiliary_states()
         self._execs, self._optimizer, self._updater, self._kvstore = [], None, None, None
+        self._in_store = False  # whether the store takes the optimizer's steps
         self._data_shapes = self._label_shapes = self._preload_opt_states = None
         self._given = None  # parameters that came before memory
 
@@ -277,13 +278,16 @@ class Module(BaseModule):
         self.params_initialized = True
 
     def _copy_to_other_devices(self):
-        """Make the parameters of all devices those of the first."""
+        """Make the parameters of all devices, and of a store that updates them, those of the first."""
         first = self._execs[0]
         for other in self._execs[1:]:
             for name in self._param_names:
                 first.arg_dict[name].copyto(other.arg_dict[name])
             for name in self._aux_names:
                 first.aux_dict[name].copyto(other.aux_dict[name])
+        if self._in_store and self.optimizer_initialized:
+            for i, name in enumerate(self._param_names):
+                first.arg_dict[name].copyto(self._kvstore._stored(i))
 
     # --- One graph --------------------------------------------------------------------------------
 
@@ -331,9 +335,8 @@ class Module(BaseModule):
         if self.optimizer_initialized and not force_init:
             self.logger.warning("optimizer already initialized, ignoring...")
             return
-        if isinstance(kvstore, str):
-            needed = len(self._context) > 1 or "dist" in kvstore
-            kvstore = create_kvstore(kvstore) if needed else None
+        sizes = [self._execs[0].arg_dict[n].size for n in self._param_names]
+        kvstore, self._in_store = create_kvstore(kvstore, len(self._context), sizes)
         workers = kvstore.num_workers if kvstore is not None and "dist" in kvstore.type else 1
         rescale = 1.0 / (self._batch_size * workers)
         if isinstance(optimizer, str):
@@ -350,7 +353,9 @@ class Module(BaseModule):
         self._kvstore, self._optimizer = kvstore, optimizer
         if not optimizer.idx2name:
             optimizer.idx2name = self._numbered()
-        self._updater = opt.get_updater(optimizer)
+        self._updater = None if self._in_store else opt.get_updater(optimizer)
+        if self._in_store:
+            kvstore.set_optimizer(optimizer)
         if kvstore is not None:
             for i, name in enumerate(self._param_names):
                 kvstore.init(i, self._execs[0].arg_dict[name])
@@ -361,40 +366,50 @@ class Module(BaseModule):
             self._preload_opt_states = None
 
     def _numbered(self):
-        """{number: name}; each device counts its own updates."""
-        many = len(self._context)
+        """{number: name}; each device counts its own updates, unless the store takes the steps."""
+        many = 1 if self._in_store else len(self._context)
         return {i * many + k: n for i, n in enumerate(self._param_names) for k in range(many)}
 
     def borrow_optimizer(self, shared_module):
         """Update by the optimizer, and with the states, of another module."""
         assert shared_module.optimizer_initialized, "the other module has no optimizer yet"
         self._optimizer, self._updater = shared_module._optimizer, shared_module._updater
-        self._kvstore, self.optimizer_initialized = shared_module._kvstore, True
+        self._kvstore, self._in_store = shared_module._kvstore, shared_module._in_store
+        self.optimizer_initialized = True
 
     # --- One graph --------------------------------------------------------------------------------
 
     def update(self):
         """Take the optimizer's step; the gradients of all devices, and machines, are added first."""
         assert self.optimizer_initialized, "call init_optimizer first"
-        many = len(self._execs)
+        many, in_store = len(self._execs), self._in_store
         for i, name in enumerate(self._param_names):
             grads = [e.grad_dict.get(name) for e in self._execs]
             if grads[0] is None:
                 continue
             if self._kvstore is not None:
                 self._kvstore.push(i, grads)
-                self._kvstore.pull(i, grads)
+                self._kvstore.pull(
+                    i, [e.arg_dict[name] for e in self._execs] if in_store else grads
+                )
             for k, (e, g) in enumerate(zip(self._execs, grads)):
-                self._updater(i * many + k, g, e.arg_dict[name])
+                if not in_store:
+                    self._updater(i * many + k, g, e.arg_dict[name])
 
     def save_optimizer_states(self, fname):
         """Write the optimizer's states to a file."""
         assert self.optimizer_initialized, "call init_optimizer first"
-        replace_file(path_of(fname), [self._updater.get_states()])
+        if self._in_store:
+            self._kvstore.save_optimizer_states(fname)
+        else:
+            replace_file(path_of(fname), [self._updater.get_states()])
 
     def load_optimizer_states(self, fname):
         """Read the optimizer's states from such a file."""
         assert self.optimizer_initialized, "call init_optimizer first"
+        if self._in_store:
+            self._kvstore.load_optimizer_states(fname)
+            return
         with open(path_of(fname), "rb") as file:
             self._updater.set_states(file.read())
 

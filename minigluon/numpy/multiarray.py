@@ -23,6 +23,7 @@ __all__ = [
     "ARITHMETIC",
     "AS_ARRAYS",
     "BadKey",
+    "CASTINGS",
     "CHOOSING",
     "ELEMENTWISE",
     "FALLBACK",
@@ -33,6 +34,7 @@ __all__ = [
     "NZERO",
     "NaN",
     "NotWritable",
+    "OPTIONS",
     "PINF",
     "PZERO",
     "RANK",
@@ -86,6 +88,7 @@ __all__ = [
     "by_numpy",
     "cbrt",
     "ceil",
+    "check_options",
     "clip",
     "clip_method",
     "column_stack",
@@ -250,6 +253,7 @@ __all__ = [
     "reducing",
     "remainder",
     "repeat",
+    "repeated",
     "reshape",
     "reshape_method",
     "reshaped",
@@ -483,10 +487,15 @@ def np_reshape(a, /, newshape, order="C"):
     return a.reshape(newshape)
 
 
+def repeated(along, g, x, axis, keepdims):
+    """`g` along the reduced axes of `x`; the axes () of NumPy are none, where those of `mx.nd` are all."""
+    return g if axis == () else along(g, x, axis=axis, keepdims=keepdims)
+
+
 @np_operator(
     vjp=(
-        lambda g, y, x, axis, dtype, keepdims: broadcast_along(
-            operators["cast_like"](g, x), x, axis=axis, keepdims=keepdims
+        lambda g, y, x, axis, dtype, keepdims: repeated(
+            broadcast_along, operators["cast_like"](g, x), x, axis, keepdims
         ),
     ),
 )
@@ -498,8 +507,8 @@ def np_sum(a, /, axis=None, dtype=None, keepdims=False):
 
 @np_operator(
     vjp=(
-        lambda g, y, x, axis, dtype, keepdims: spread_along(
-            operators["cast_like"](g, x), x, axis=axis, keepdims=keepdims
+        lambda g, y, x, axis, dtype, keepdims: repeated(
+            spread_along, operators["cast_like"](g, x), x, axis, keepdims
         ),
     ),
 )
@@ -512,7 +521,7 @@ def np_mean(a, /, axis=None, dtype=None, keepdims=False):
 @np_operator(
     vjp=(
         lambda g, y, x, axis, dtype, keepdims: (
-            broadcast_along(g * y, x, axis=axis, keepdims=keepdims) / x
+            repeated(broadcast_along, g * y, x, axis, keepdims) / x
         ),
     ),
 )
@@ -525,10 +534,8 @@ def np_prod(a, /, axis=None, dtype=None, keepdims=False):
 
 def ties(g, y, x, axis, keepdims):
     """The gradient of an extreme: to every number that is equal to it."""
-    settings = {"axis": axis, "keepdims": keepdims}
-    return broadcast_along(g, x, **settings) * operators["equal"](
-        x, broadcast_along(y, x, **settings)
-    )
+    g, y = (repeated(broadcast_along, a, x, axis, keepdims) for a in (g, y))
+    return g * operators["equal"](x, y)
 
 
 @np_operator(vjp=(ties,))
@@ -715,6 +722,8 @@ def alike(*arrays):
         return arrays
     types = [onp.dtype(t) for t in types]
     target = builtins.max(types, key=lambda t: (RANK[t.kind], t.itemsize))
+    if {"int8", "uint8"} <= {t.name for t in types} and target.itemsize == 1:
+        target = onp.dtype("int32")  # neither holds the numbers of the other
     return tuple(
         operators["cast"](a, dtype=target) if isinstance(a, NDArray) and a.dtype != target else a
         for a in arrays
@@ -754,7 +763,9 @@ def as_truth(a, b):
 def pair(op, plain, prepare=alike, beside_number=counted):
     """The function of two arrays or numbers that an operator is; of two numbers it is `plain`."""
 
-    def function(x1, x2, out=None):
+    def function(x1, x2, out=None, **options):
+        if options:
+            check_options(function.__name__, options)
         x1, x2 = operand(x1, function), operand(x2, function)
         if not hasattr(x1, "__array_priority__") and not hasattr(x2, "__array_priority__"):
             return plain(x1, x2)
@@ -784,8 +795,27 @@ def operand(x, function):
 
 
 def given(y, out):
-    """`y`, written into `out` where there is one."""
+    """`y`, written into `out` where there is one; NumPy also takes a tuple of one array."""
+    if type(out) is tuple and len(out) == 1:
+        out = out[0]
     return y if out is None else autograd.assign(out, y)
+
+
+OPTIONS = {"where": True, "casting": "same_kind", "order": "K", "dtype": None, "subok": True}
+CASTINGS = {"no", "equiv", "safe", "same_kind", "unsafe"}
+
+
+def check_options(name, options):
+    """Refuse what NumPy's functions of numbers take and `mx.np` does not do: all but the defaults."""
+    for key, value in options.items():
+        if key not in OPTIONS:
+            raise TypeError(f"{key} is an invalid keyword to function '{name}'")
+        if key == "casting" and value not in CASTINGS:
+            raise TypeError(f"{name}: casting={value!r} is none of {sorted(CASTINGS)}")
+        if key == "dtype" and value is not None:
+            onp.dtype(value)  # TypeError for what is no type
+        if value is not OPTIONS[key] and value != OPTIONS[key]:
+            raise NotImplementedError(f"{key}={value} is not implemented for {name}")
 
 
 # --- Functions ------------------------------------------------------------------------------------
@@ -869,7 +899,9 @@ def floor_divide(x1, x2, out=None):
 def unary(op, plain, prepare=lambda a: a):
     """The function of one array that an operator is; of a number it is `plain`."""
 
-    def function(x, out=None, **_):
+    def function(x, out=None, **options):
+        if options:
+            check_options(function.__name__, options)
         x = operand(x, function)
         return given(op(prepare(x)), out) if hasattr(x, "__array_priority__") else plain(x)
 
@@ -1259,6 +1291,8 @@ def hsplit(ary, indices_or_sections):
 
 def vsplit(ary, indices_or_sections):
     """Parts one below the other."""
+    if ary.ndim < 2:
+        raise ValueError(f"vsplit: an array of {ary.ndim} axes has no rows")
     return split(ary, indices_or_sections, 0)
 
 

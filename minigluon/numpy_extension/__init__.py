@@ -21,7 +21,7 @@ from minigluon.ndarray.ndarray import waitall
 from minigluon.numpy import random as laws
 from minigluon.numpy.multiarray import as_np, exp, given, np_reshape, places, stack, swapaxes
 from minigluon.numpy.scope import is_np_array, is_np_shape, reset_np, set_np
-from minigluon.op import operators
+from minigluon.op import BadValue, operators
 from minigluon.random import seed
 
 # --- Layers' functions: mx.npx --------------------------------------------------------------------
@@ -100,23 +100,27 @@ def reshape(a, newshape, reverse=False, order="C"):
     """
     codes = [newshape] if isinstance(newshape, int) else list(newshape)
     if -3 in codes:
-        a, codes = without_ones(a, codes)
+        a, codes = without_ones(a, codes, reverse)
     if not any(code < -1 for code in codes):
         return np_reshape(a, newshape=tuple(codes))
     named = tuple(n for code in codes for n in CODES.get(code, (code,)))
     return operators["reshape"](a, shape=named, reverse=reverse)
 
 
-def without_ones(a, codes):
+def without_ones(a, codes, reverse):
     """The array without the axes that stand at a code -3, and the other codes."""
     axis, gone = 0, []
-    for code in codes:
+    in_order = iter(reversed(codes) if reverse else codes)
+    for code in in_order:
         if code == -3:
-            gone.append(axis)
+            gone.append(a.ndim - 1 - axis if reverse else axis)
+        elif code == -6:
+            next(in_order, None), next(in_order, None)  # the two sizes of this one axis
         axis += {-5: 2, -4: a.ndim}.get(code, 1)
-    sizes = [a.shape[i] for i in gone]
-    if any(n != 1 for n in sizes):
-        raise ValueError(f"npx.reshape: -3 stands at axes of sizes {sizes}, which are not all 1")
+    if not all(0 <= i < a.ndim and a.shape[i] == 1 for i in gone):
+        raise BadValue(
+            f"npx.reshape: in {tuple(codes)} -3 leaves out axes {gone} of the shape {a.shape}: they need size 1"
+        )
     kept = tuple(n for i, n in enumerate(a.shape) if i not in gone)
     return a.reshape(kept), [c for c in codes if c != -3]
 
