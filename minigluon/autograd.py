@@ -264,6 +264,7 @@ def compute_and_note(op, args, settings):
             parents.append(node)
             if dtype is None:
                 dtype, ctx = data.dtype, a._ctx
+                kernel = op.plain if type(data) is ndarray else op.kernel
             elif data.dtype is not dtype and op.same_dtype:
                 require_same_dtype(op, args, settings)
         elif type(a) is float or type(a) is int:
@@ -279,7 +280,7 @@ def compute_and_note(op, args, settings):
     if not plain or (numbers and dtype.kind != "f"):
         raw = with_scalars(op, args, raw, dtype)
     try:
-        out = op.kernel(*raw, **settings)
+        out = kernel(*raw, **settings)
     except Exception as error:
         raise failure(error, op, raw, settings) from error
     node = Node(op, raw, settings, out, parents, ctx) if tracked else None

@@ -5,17 +5,22 @@
 import builtins
 import difflib
 import importlib
+import inspect
 import sys
 from functools import update_wrapper
 from importlib.util import find_spec
 from operator import add, mod, mul, sub, truediv
 from pkgutil import iter_modules
 
+import numpy
+
 from minigluon import ops
 from minigluon.base import MXNetError
-from minigluon.op import bind, interpreters, operators, signature
+from minigluon.op import bind, failure, interpreters, operators, signature
 
 __all__ = [
+    "Absent",
+    "FACE",
     "INTERNAL",
     "NUMBERED",
     "NUMPY",
@@ -23,12 +28,17 @@ __all__ = [
     "PLAIN",
     "REVERSIBLE",
     "SCALAR",
+    "absent",
     "choosing",
+    "chosen",
+    "in_general",
     "of_one_shape",
+    "placed",
     "require_one_shape",
     "seen_by_ndarray",
     "with_numbers",
     "written",
+    "written_out",
 ]
 
 
@@ -37,12 +47,22 @@ __all__ = [
 
 def seen_by_ndarray(op):
     """The function `mx.nd.f` of an operator."""
-    from minigluon.ndarray.ndarray import ArgumentError  # its package imports this module
-
     if hasattr(op, "revealing"):  # a setting decides how many outputs are shown
         one, more = (seen_by_ndarray(o) for o in op.revealing)
         function = lambda *a, **s: (more if s.get("output_mean_var") else one)(*a, **s)  # noqa: E731
         return update_wrapper(function, op.kernel)
+    function = in_general(op)
+    kinds = {p.kind for p in inspect.signature(op.plain).parameters.values()}
+    plainly = max(kinds, default=0) <= inspect.Parameter.POSITIONAL_OR_KEYWORD
+    if plainly and op.required[:1] == op.arrays[:1] != [] and {"out", "name"}.isdisjoint(op.arrays):
+        function = written_out(op, function)
+    return update_wrapper(function, op.kernel)
+
+
+def in_general(op):
+    """The function of an operator for every way to call it."""
+    from minigluon.ndarray.ndarray import ArgumentError  # its package imports this module
+
     interpreter_of, most, known, names = interpreters.get, op.most, op.known, op.settings
 
     def function(*args, **settings):
@@ -53,9 +73,7 @@ def seen_by_ndarray(op):
                 if out is not None:
                     return written(out, function(*args, **settings))
         elif len(args) > most:
-            if len(args) == most + 1 and names:  # such as x.sum(1): as `bind`, 0.4 µs sooner
-                args, settings = args[:most], {names[0]: args[most]}
-            elif len(args) <= most + len(names):
+            if len(args) <= most + len(names):  # such as nd.stack(x, 1): as `bind`, 0.4 µs sooner
                 args, settings = args[:most], dict(zip(names, args[most:]))
             else:
                 args, settings = bind(op, args, settings)
@@ -71,7 +89,102 @@ def seen_by_ndarray(op):
             f"{op.name}: Argument {op.arrays[0]} must have NDArray type, but got {given}"
         )
 
-    return update_wrapper(function, op.kernel)
+    return function
+
+
+FACE = """
+def function({parameters}, *_extra, out=None, name=None, **_more):
+    if out is not None:
+        return written(out, function({names}, {arguments}*_extra, **_more))
+    if type({first}) is NDArray and not (_extra or _more){complete}:
+        if not recorders and type({first}._data) is ndarray and {fits}interpreters[NDArray] is remember:
+            try:
+                _out = _kernel({given})
+            except Exception as _error:
+                raise failure(_error, _op, [{data}], dict({settings})) from _error
+            if type(_out) is not ndarray:
+                return several(_op, _out, {first}._ctx)
+            _y = new(NDArray)
+            _y._data, _y._ctx, _y._node = _out, {first}._ctx, None
+            return _y
+        return interpreters[NDArray](_op, {arrays}, dict({settings}))
+    return _general(*placed(_op, ({names},)), *_extra, **chosen(_op, dict({settings})), **_more)
+"""
+
+
+def written_out(op, function):
+    """`function` of an operator, written out for the usual call: NDArrays of one type, and nobody records."""
+    from minigluon.autograd import recorders, remember  # its package imports this module
+    from minigluon.ndarray.ndarray import NDArray, new, several
+
+    first, *others = op.arrays
+    optional = {*op.arrays[len(op.required) :]}
+
+    def of_each(names, text, or_none="({0} is None or {1})"):
+        return [
+            or_none.format(n, text.format(n)) if n in optional else text.format(n) for n in names
+        ]
+
+    defaults = (
+        dict.fromkeys([*op.required, *op.settings], absent) | dict.fromkeys(optional) | op.defaults
+    )
+    complete = [n for n in [*others, *op.settings] if defaults.get(n) is absent]
+    same = f" and {{0}}._data.dtype is {first}._data.dtype" if op.same_dtype else ""
+    fits = of_each(others, f"type({{0}}) is NDArray{same}")
+    data = ", ".join(of_each(op.arrays, "{}._data", "(None if {0} is None else {1})"))
+    names = ", ".join(op.arrays)
+    text = FACE.format(
+        parameters=", ".join(f"{n}=defaults[{n!r}]" for n in op.arrays + op.settings),
+        first=first,
+        complete="".join(f" and {n} is not absent" for n in complete),
+        fits="".join(f"{condition} and " for condition in fits),
+        given=", ".join([data, *op.settings]),
+        data=data,
+        settings=", ".join(f"{s}={s}" for s in op.settings),
+        names=names,
+        arguments="".join(f"{s}, " for s in op.settings),
+        arrays=f"placed(_op, ({names},))" if optional else f"({names},)",
+    )
+    scope = {
+        **globals(),
+        "NDArray": NDArray,
+        "new": new,
+        "several": several,
+        "recorders": recorders,
+    }
+    scope |= {
+        "ndarray": numpy.ndarray,
+        "failure": failure,
+        "remember": remember,
+        "defaults": defaults,
+    }
+    scope |= {"_op": op, "_general": function, "_kernel": op.plain}
+    exec(compile(text, f"<mx.nd.{op.name}>", "exec"), scope)
+    scope["function"].source = text
+    return scope["function"]
+
+
+class Absent:
+    """What stands for an argument that was not given."""
+
+
+absent = Absent()
+
+
+def placed(op, arrays):
+    """The arrays of a call up to the last that was given; None for one that is missing before it."""
+    count, required = len(arrays), len(op.required)
+    while count and (
+        arrays[count - 1] is absent or (arrays[count - 1] is None and count > required)
+    ):
+        count -= 1
+    return [None if a is absent else a for a in arrays[:count]]
+
+
+def chosen(op, settings):
+    """The settings of a call that are not left as they are by default."""
+    default = op.defaults.get
+    return {name: s for name, s in settings.items() if s is not default(name, absent)}
 
 
 def of_one_shape(name, function):

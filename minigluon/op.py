@@ -74,7 +74,8 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True, listed=True)
         return op.kernel(*args, **settings)
 
     update_wrapper(op, kernel)
-    op.kernel, op.rules, op.name, op.infer = kernel, vjp, kernel.__name__, None
+    op.plain = op.kernel = kernel  # NumPy's arrays always get the plain one
+    op.rules, op.name, op.infer = vjp, kernel.__name__, None
     op.aliases, op.same_dtype, op.visible = aliases, same_dtype, None
     op.inputs, op.outputs = None, None  # which arrays, how many outputs: known before a call
     op.choices = {}  # setting -> what it may be: a graph refuses others when it is written
@@ -170,7 +171,10 @@ def describe(op, args, settings):
     """The call as a reader would write it, with types and shapes in place of numbers."""
     names = op.arrays if op.most < sys.maxsize else [f"{op.arrays[0]}{i}" for i in range(len(args))]
     arrays = [f"{name}: {summary(a)}" for name, a in zip(names, args)]
-    return f"{op.name}({', '.join(arrays + [f'{k}={v!r}' for k, v in settings.items()])})"
+    given = [
+        f"{k}={v!r}" for k, v in settings.items() if k not in op.defaults or v is not op.defaults[k]
+    ]
+    return f"{op.name}({', '.join(arrays + given)})"
 
 
 def summary(a):

@@ -216,6 +216,7 @@ def compute(op, args, settings):
             raw.append(data)
             if dtype is None:
                 dtype, ctx = data.dtype, a._ctx
+                kernel = op.plain if type(data) is ndarray else op.kernel
             elif data.dtype is not dtype and op.same_dtype:
                 require_same_dtype(op, args, settings)
         elif type(a) is float or type(a) is int:
@@ -229,7 +230,7 @@ def compute(op, args, settings):
     if not plain or (numbers and dtype.kind != "f"):
         raw = with_scalars(op, args, raw, dtype)
     try:
-        out = op.kernel(*raw, **settings)
+        out = kernel(*raw, **settings)
     except Exception as error:
         raise failure(error, op, raw, settings) from error
     return NDArray(out, ctx) if type(out) is ndarray else several(op, out, ctx)
@@ -264,21 +265,23 @@ def compute_soon(op, args, settings):
     """`compute`, in fewer steps for a call on one to three arrays of a type, or on one and a number."""
     a, out = args[0], None
     if type(a) is NDArray:
+        data = a._data
+        kernel = op.plain if type(data) is ndarray else op.kernel
         try:
             if len(args) == 1:
-                out = op.kernel(a._data, **settings) if settings else op.kernel(a._data)
+                out = kernel(data, **settings) if settings else kernel(data)
             elif len(args) == 2:
-                data, b = a._data, args[1]
+                b = args[1]
                 if type(b) is NDArray:
                     b = b._data
                     if b.dtype is data.dtype or not op.same_dtype:
-                        out = op.kernel(data, b, **settings) if settings else op.kernel(data, b)
+                        out = kernel(data, b, **settings) if settings else kernel(data, b)
                 elif (type(b) is float or type(b) is int) and data.dtype.kind == "f":
-                    out = op.kernel(data, b, **settings) if settings else op.kernel(data, b)
+                    out = kernel(data, b, **settings) if settings else kernel(data, b)
             elif len(args) == 3 and type(args[1]) is NDArray is type(args[2]):
-                data, b, c = a._data, args[1]._data, args[2]._data
+                b, c = args[1]._data, args[2]._data
                 if b.dtype is data.dtype is c.dtype:
-                    out = op.kernel(data, b, c, **settings) if settings else op.kernel(data, b, c)
+                    out = kernel(data, b, c, **settings) if settings else kernel(data, b, c)
         except Exception as error:
             raw = [x._data if type(x) is NDArray else x for x in args]
             raise failure(error, op, raw, settings) from error
