@@ -134,6 +134,49 @@ def test_winograd_is_taken(shape, filters):
 
 
 @pytest.mark.parametrize(
+    "sizes, kernel, stride, dilate, pad",
+    [
+        ((9, 6), (3, 3), (1, 1), (1, 1), (1, 1)),
+        ((9, 6), (3, 3), (2, 2), (1, 1), (1, 1)),
+        ((10, 7), (3, 2), (1, 1), (2, 3), (2, 0)),
+        ((11, 9), (2, 3), (3, 2), (1, 1), (0, 4)),
+        ((11, 9), (5, 1), (4, 3), (1, 1), (2, 0)),
+        ((13,), (5,), (3,), (1,), (3,)),
+        ((8, 5, 6), (3, 3, 3), (2, 1, 2), (1, 1, 1), (1, 0, 1)),
+    ],
+)
+@pytest.mark.parametrize("groups, filters", [(4, 4), (4, 12), (2, 6), (1, 3)])
+def test_remainders_equal_laying_down(sizes, kernel, stride, dilate, pad, groups, filters):
+    rng = np.random.default_rng(0)
+    settings = kernel, stride, dilate, pad, groups
+    g = rng.normal(size=(3, filters, *places(sizes, *settings[:4]))).astype("float32")
+    w = rng.normal(size=(filters, 2, *kernel)).astype("float32")
+    wanted = c.adjoint(g, w, sizes, *settings)
+    np.testing.assert_allclose(c.by_remainders(g, w, sizes, *settings), wanted, atol=1e-5)
+
+
+def test_remainders_are_taken(monkeypatch):
+    monkeypatch.setattr(c, "adjoint", None)
+    g, w = np.ones((4, 64, 28, 28), "float32"), np.ones((64, 1, 3, 3), "float32")
+    c.backwards(g, w, (28, 28), (3, 3), (1, 1), (1, 1), (1, 1), 64)
+
+
+@pytest.mark.parametrize("kernel, pad", [((1, 1), (0, 0)), ((3, 3), (1, 1)), ((1, 1), (1, 2))])
+@pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("side, groups", [(40, 1), (40, 4), (14, 1), (14, 8)])
+@pytest.mark.parametrize("cache", [1, 1 << 12, 1 << 19])
+def test_one_picture_is_shared_out(monkeypatch, kernel, pad, stride, side, groups, cache):
+    monkeypatch.setattr(c, "SMALL", 1)
+    monkeypatch.setattr(c, "CACHE", cache)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, 8, side, side))
+    w, bias = rng.normal(size=(16, 8 // groups, *kernel)), rng.normal(size=16)
+    settings = kernel, stride, (1, 1), pad, groups
+    two = c.product(np.concatenate([x, x]), w, *settings, bias)
+    np.testing.assert_allclose(c.product(x, w, *settings, bias), two[:1], atol=1e-12)
+
+
+@pytest.mark.parametrize(
     "n, channels, f, sizes, kernel, pad",
     [
         (64, 20, 50, (12, 12), (5, 5), (0, 0)),

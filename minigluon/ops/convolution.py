@@ -27,6 +27,8 @@ __all__ = [
     "CACHE",
     "Convolution",
     "Deconvolution",
+    "FEW_FILTERS",
+    "FEW_PLACES",
     "HALVES",
     "HEAVY",
     "LAYOUTS",
@@ -42,6 +44,7 @@ __all__ = [
     "backwards",
     "batches",
     "bias_gradient",
+    "by_remainders",
     "channel_sum",
     "check_bias",
     "check_weights",
@@ -64,11 +67,13 @@ __all__ = [
     "heavy_columns",
     "heavy_correlation",
     "heavy_product",
+    "is_by_remainders",
     "is_crosswise",
     "is_five",
     "is_heavy",
     "is_last",
     "is_simple",
+    "laid",
     "lengthwise",
     "live_taps",
     "matrix",
@@ -76,11 +81,14 @@ __all__ = [
     "pasted",
     "product",
     "saves",
+    "seen_from",
     "shared",
     "shared_out",
     "sidelong",
     "slices",
     "smaller",
+    "some_groups",
+    "striped",
     "weight_shape",
     "with_bias",
 ]
@@ -220,6 +228,8 @@ def product(data, weight, kernel, stride, dilate, pad, groups, bias=None):
         return with_bias(heavy_product(data, w[0], settings).reshape(n, f, *sizes), bias)
     y = np.empty_like(data, shape=(n, groups, f // groups, count))
     numbers = w[0].shape[1] * groups * count
+    if n == 1 and type(data) is np.ndarray and numbers >= SMALL:
+        return with_bias(striped(data, w, settings, y, sizes).reshape(n, f, *sizes), bias)
 
     turned = math.prod(data.shape[1:]) + f * count
     across_batch = is_crosswise(data, sizes, groups, w[0].shape[1], turned)
@@ -353,6 +363,92 @@ def heavy_correlation(data, inputs, settings, shape):
     flat = out.reshape(len(g), len(c))
     spread(lambda part: np.matmul(g[part], c.T, out=flat[part]), slices(len(g)))
     return out
+
+
+# --- One picture ----------------------------------------------------------------------------------
+
+FEW_PLACES = 256  # in stripes of fewer columns OpenBLAS multiplies at half its speed
+
+
+def striped(data, w, settings, y, sizes):
+    """`product` of one picture into y, (1, groups, filters, places): shared out are its groups, rows or filters."""
+    row, groups = math.prod(sizes[1:]), len(w)
+    if groups > 1:
+        pictures = data.reshape(groups, 1, -1, *data.shape[2:])
+        spread(
+            lambda part: some_groups(pictures[part], w[part], settings, y[:, part]), slices(groups)
+        )
+    elif y.shape[-1] < FEW_PLACES:
+        seen = columns(data, *settings, 1)
+        spread(lambda part: stacked(w[:, part], seen, y[:, :, part]), slices(w.shape[1]))
+    else:
+        step = max(1, min(-(-sizes[0] // alone.threads), CACHE // (w.shape[2] * row)))
+        view = math.prod(settings[0]) == 1  # a window of one number copies nothing
+        seen = columns(data, *settings, 1) if view else seen_through(data, *settings)
+
+        def fill(start):
+            rows = slice(start, start + step)
+            at = slice(rows.start * row, rows.stop * row)
+            c = seen[..., at] if view else seen[..., rows, *(slice(None),) * (len(sizes) - 1)]
+            stacked(w, c.reshape(1, 1, w.shape[2], -1), y[..., at])
+
+        spread(fill, range(0, sizes[0], step))
+    return y
+
+
+def some_groups(pictures, w, settings, y):
+    """The products of some groups, whose channels are `pictures`, into y."""
+    channels = pictures.reshape(1, -1, *pictures.shape[3:])
+    stacked(w, columns(channels, *settings, len(w)), y)
+
+
+# --- A filter a channel ---------------------------------------------------------------------------
+
+FEW_FILTERS = 8  # in a group: with more, columns laid down cost less than columns looked up
+
+
+def by_remainders(data, weight, sizes, kernel, stride, dilate, pad, groups):
+    """`adjoint` as convolutions with step one, a remainder of the places in X after the other; no gaps unless steps are one."""
+    f, c, *window = weight.shape
+    w = weight.reshape(groups, f // groups, c, *window).swapaxes(1, 2)
+    w = np.flip(w.reshape(groups * c, f // groups, *window), range(2, weight.ndim))
+    x, ones = np.zeros((len(data), groups * c, *sizes), data.dtype), (1,) * len(kernel)
+    axes = list(zip(sizes, data.shape[2:], kernel, stride, dilate, pad))
+    for remainders in np.ndindex(*stride):
+        found = [seen_from(r, *axis) for r, axis in zip(remainders, axes)]
+        if None in found:
+            continue
+        taps, border, read, write = zip(*found)
+        part = np.ascontiguousarray(w[..., *taps])
+        y = product(data, part, part.shape[2:], ones, dilate, border, groups)
+        laid(x[..., *write], y[..., *read])
+    return x
+
+
+def laid(x, y):
+    """Copy y into x; the cores share the batch."""
+    spread(lambda at: np.copyto(x[at], y[at]), slices(len(x)))
+
+
+def seen_from(r, size, outs, k, s, d, p):
+    """For places i in X, i + p = r modulo s: the turned taps, the border, which results are wanted, and the i; None for no tap."""
+    taps = slice((k - 1 - r) % s, k - r, s) if r < k else slice(0)
+    border = d * (len(range(k)[taps]) - 1)
+    first, last = -(-max(p - r, 0) // s), min((p + size - 1 - r) // s, outs - 1 + border)
+    if r >= k or last < first:
+        return None
+    return taps, border, slice(first, last + 1), slice(s * first + r - p, s * last + r - p + 1, s)
+
+
+def is_by_remainders(data, stride, dilate, groups):
+    """Whether `by_remainders` applies, and pays: NumPy's floats, groups of few filters, enough to do."""
+    return (
+        type(data) is np.ndarray
+        and groups > 1
+        and data.shape[1] <= FEW_FILTERS * groups
+        and data.size >= SMALL
+        and (max(stride) == 1 or max(dilate) == 1)
+    )
 
 
 # --- Windows larger than the picture --------------------------------------------------------------
@@ -543,6 +639,8 @@ def backwards(data, weight, sizes, *settings):
     if is_simple(data, *settings) and places(sizes, *settings[:4]) == data.shape[2:]:
         turned = np.ascontiguousarray(weight[:, :, ::-1, ::-1].swapaxes(0, 1))
         return fast_product(data, turned, kernel, tuple(k - 1 - p for k, p in zip(kernel, pad)))
+    if is_by_remainders(data, settings[1], settings[2], settings[4]):
+        return by_remainders(data, weight, sizes, *settings)
     return adjoint(data, weight, sizes, *settings)
 
 
