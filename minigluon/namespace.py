@@ -2,11 +2,14 @@
 
 # Written from chapters/19_namespace.ipynb: edit the chapter, then run `minigluon export`.
 
+import ast
 import builtins
 import difflib
 import importlib
 import inspect
+import re
 import sys
+from contextlib import suppress
 from functools import update_wrapper
 from importlib.util import find_spec
 from operator import add, mod, mul, sub, truediv
@@ -33,9 +36,11 @@ __all__ = [
     "chosen",
     "in_general",
     "of_one_shape",
+    "parsed",
     "placed",
     "require_one_shape",
     "seen_by_ndarray",
+    "told_in_words",
     "with_numbers",
     "written",
     "written_out",
@@ -43,6 +48,33 @@ __all__ = [
 
 
 # --- How an operator is seen ----------------------------------------------------------------------
+
+
+def parsed(value):
+    """A setting from its text: a number, a tuple, True, None, or the text itself."""
+    if value.lower() in ("true", "false", "none", "inf", "-inf", "nan"):
+        constants = {"true": True, "false": False, "none": None}
+        return constants[value.lower()] if value.lower() in constants else float(value)
+    if re.match(r"[-+.\d(\[]", value) and len(value) < 100_000:
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = ast.literal_eval(re.sub(r"(?<=\d)L\b", "", value))  # Python 2 wrote 3L
+            return tuple(found) if isinstance(found, list) else found
+    return value
+
+
+def told_in_words(op, settings):
+    """The settings of a call with texts read, as MXNet reads them; MXNetError for one that is none."""
+    found = dict(settings)
+    for name, value in settings.items():
+        usual = op.defaults.get(name)
+        if type(value) is not str or type(usual) is str:
+            continue
+        found[name] = new = parsed(value)
+        if new is value and type(usual) in (bool, int, float):
+            raise MXNetError(
+                f"{op.name}: Invalid Parameter format for {name} expect {type(usual).__name__} but value={value!r}"
+            )
+    return found
 
 
 def seen_by_ndarray(op):
@@ -72,6 +104,8 @@ def in_general(op):
                 args, settings = bind(op, args, settings)
                 if out is not None:
                     return written(out, function(*args, **settings))
+            if str in map(type, settings.values()):
+                settings = told_in_words(op, settings)
         elif len(args) > most:
             if len(args) <= most + len(names):  # such as nd.stack(x, 1): as `bind`, 0.4 µs sooner
                 args, settings = args[:most], dict(zip(names, args[most:]))
@@ -96,18 +130,22 @@ FACE = """
 def function({parameters}, *_extra, out=None, name=None, **_more):
     if out is not None:
         return written(out, function({names}, {arguments}*_extra, **_more))
-    if type({first}) is NDArray and not (_extra or _more){complete}:
-        if not recorders and type({first}._data) is ndarray and {fits}interpreters[NDArray] is remember:
-            try:
-                _out = _kernel({given})
-            except Exception as _error:
-                raise failure(_error, _op, [{data}], dict({settings})) from _error
-            if type(_out) is not ndarray:
-                return several(_op, _out, {first}._ctx)
-            _y = new(NDArray)
-            _y._data, _y._ctx, _y._node = _out, {first}._ctx, None
-            return _y
-        return interpreters[NDArray](_op, {arrays}, dict({settings}))
+    if type({first}) is NDArray and not (_extra or _more){complete}{flags}:
+        try:
+            if not recorders and type({first}._data) is ndarray and {fits}interpreters[NDArray] is remember:
+                try:
+                    _out = _kernel({given})
+                except Exception as _error:
+                    raise failure(_error, _op, [{data}], dict({settings})) from _error
+                if type(_out) is not ndarray:
+                    return several(_op, _out, {first}._ctx)
+                _y = new(NDArray)
+                _y._data, _y._ctx, _y._node = _out, {first}._ctx, None
+                return _y
+            return interpreters[NDArray](_op, {arrays}, dict({settings}))
+        except MXNetError:
+            if told_in_words(_op, _given := dict({settings})) == _given:
+                raise
     return _general(*placed(_op, ({names},)), *_extra, **chosen(_op, dict({settings})), **_more)
 """
 
@@ -129,6 +167,7 @@ def written_out(op, function):
         dict.fromkeys([*op.required, *op.settings], absent) | dict.fromkeys(optional) | op.defaults
     )
     complete = [n for n in [*others, *op.settings] if defaults.get(n) is absent]
+    flags = [n for n in op.settings if type(defaults[n]) is bool]
     same = f" and {{0}}._data.dtype is {first}._data.dtype" if op.same_dtype else ""
     fits = of_each(others, f"type({{0}}) is NDArray{same}")
     data = ", ".join(of_each(op.arrays, "{}._data", "(None if {0} is None else {1})"))
@@ -137,6 +176,7 @@ def written_out(op, function):
         parameters=", ".join(f"{n}=defaults[{n!r}]" for n in op.arrays + op.settings),
         first=first,
         complete="".join(f" and {n} is not absent" for n in complete),
+        flags="".join(f" and ({n} is True or {n} is False)" for n in flags),
         fits="".join(f"{condition} and " for condition in fits),
         given=", ".join([data, *op.settings]),
         data=data,
@@ -365,6 +405,14 @@ SCALAR = {
 }  # name -> operator, from the left
 SCALAR |= {f"_r{name}_scalar": (own, True) for name, own in REVERSIBLE.items()}
 INTERNAL = {"_copyto": "identity", "_split_v2": "split_v2", "_grad_add": "add"}
+INTERNAL |= {"_add": "add", "_sub": "subtract", "_adamw_update": "contrib_adamw_update"}
+INTERNAL |= {"_mp_adamw_update": "contrib_mp_adamw_update", "_CrossDeviceCopy": "identity"}
+INTERNAL |= {f"_{name.title()}": own for name, own in NUMBERED.items()}  # of two arrays: _Plus, …
+for old, (own, left) in [
+    *SCALAR.items()
+]:  # the names of the first years: _PlusScalar, _RMinusScalar, …
+    side, name = ("R", old[2:]) if left else ("", old[1:])
+    SCALAR[f"_{side}{name.title().replace('_', '')}"] = own, left
 
 
 def with_numbers(find):
@@ -372,10 +420,13 @@ def with_numbers(find):
 
     def look(name):
         if name not in SCALAR:
+            if name.startswith("_random_pdf_"):
+                name = name[1:]
             return find(INTERNAL.get(name, name))
         own, from_left = SCALAR[name]
 
         def call(data, scalar=1.0, is_int=True, name=None, out=None):
+            scalar = parsed(scalar) if isinstance(scalar, str) else scalar
             args = (scalar, data) if from_left else (data, scalar)
             if hasattr(data, "list_outputs"):  # a symbol, whose call may have a name
                 return operators[own](*args, name=name)

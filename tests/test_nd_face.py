@@ -197,3 +197,35 @@ print(type(y).__name__, x[0, 0].asscalar(), y.as_nd_ndarray().shape)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "ndarray 5.0 (2, 3)\n", done.stderr
+
+
+def test_settings_as_texts():
+    x, w, image = nd.array([[1.0, 2], [3, 4]]), nd.ones((4, 2)), nd.ones((1, 2, 6, 6))
+    for no_bias in ("True", "true", "1", True):
+        y = nd.FullyConnected(x, w, num_hidden="4", no_bias=no_bias)
+        assert y.asnumpy().tolist() == [[3] * 4, [7] * 4]
+    window = nd.ones((3, 2, 3, 3))
+    y = nd.Convolution(image, window, kernel="(3,3)", stride="[1, 2]", num_filter="3", no_bias="1")
+    assert y.shape == (1, 3, 4, 2)
+    assert nd.sum(x, axis="1", keepdims="False").shape == (2,)
+    assert nd.sum(x, axis="1", keepdims="True").shape == (2, 1)
+    assert nd.sum(x, axis="None").asscalar() == 10
+    assert nd.clip(x, a_min="2", a_max="3.5").asnumpy().tolist() == [[2, 2], [3, 3.5]]
+    assert nd.one_hot(nd.array([1]), depth="3", dtype="int32").dtype == np.int32
+    assert nd.Activation(x, act_type="relu").shape == x.shape  # twice, as words are remembered
+    for name, value in (("no_bias", "yes"), ("flatten", "4x")):
+        with pytest.raises(MXNetError, match=f"{name} expect bool but value='{value}'"):
+            nd.FullyConnected(x, w, num_hidden=4, **{"no_bias": True, name: value})
+    assert nd._internal._plus_scalar(x, scalar="2")[0, 0].asscalar() == 3
+
+
+def test_internal_names_of_the_first_years():
+    x, inner = nd.array([1.0, 4]), nd._internal
+    for name, want in (
+        ("_PlusScalar", [3, 6]), ("_RMinusScalar", [1, -2]), ("_RDivScalar", [2, 0.5]),
+        ("_PowerScalar", [1, 16]), ("_NotEqualScalar", [1, 1]), ("_GreaterEqualScalar", [0, 1]),
+    ):  # fmt: skip
+        assert getattr(inner, name)(x, scalar=2).asnumpy().tolist() == want, name
+    assert inner._Plus(x, x).asnumpy().tolist() == inner._add(x, x).asnumpy().tolist() == [2, 8]
+    assert inner._Not_Equal(x, x).asnumpy().tolist() == [0, 0]
+    assert inner._random_pdf_uniform(x, nd.zeros(2), nd.ones(2) * 4).shape == (2,)

@@ -724,3 +724,18 @@ def test_symbols_of_sparse_functions():
     assert out.asnumpy().tolist() == [[0, 0], [0, 0], [1, 1]]
     sparse = mx.nd.ones((3, 2)).tostype("row_sparse")
     assert mx.nd._internal._square_sum(sparse, axis=1).asnumpy().tolist() == [2, 2, 2]
+
+
+def test_a_bias_may_be_a_column():
+    x, w = nd.array([[1, 2, 3], [0, 0, 1]]), nd.array(np.arange(12).reshape(4, 3))
+    column, want = nd.array([[1], [2], [3], [4]]), [[9, 28, 47, 66], [3, 7, 11, 15]]
+    sparse = w.tostype("row_sparse")
+    for data in (x, x.tostype("csr")):
+        for bias in (column, column.tostype("row_sparse"), column.reshape((-1,))):
+            y = nd.sparse.FullyConnected(data, sparse, bias, num_hidden=4)
+            assert y.asnumpy().tolist() == want
+    column.attach_grad()
+    with autograd.record():
+        y = nd.sparse.FullyConnected(x, sparse, column, num_hidden=4)
+    y.backward()
+    assert column.grad.asnumpy().tolist() == [[2]] * 4

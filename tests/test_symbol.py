@@ -931,3 +931,15 @@ def test_names_in_files_are_those_of_mxnet_and_read_back(call, number, settings,
     text = graph.tojson()
     assert json.loads(text)["nodes"][-1]["op"] == written
     assert S.load_json(text).tojson() == text
+
+
+def test_concat_says_soon_that_there_is_no_such_axis():
+    a, b = mx.sym.var("a"), mx.sym.var("b")
+    for dim, shapes in ((5, {"a": (2, 3)}), (-3, {"b": (2, 3)}), (2, {"a": (0, 0)})):
+        with pytest.raises(mx.MXNetError, match=f"dim={dim} is no axis"):
+            mx.sym.concat(a, b, dim=dim).infer_shape_partial(**shapes)
+    y = mx.sym.concat(a, b, dim=1)
+    assert y.infer_shape_partial(a=(2, 0), b=(0, 3))[0] == [(2, 0), (2, 3)]
+    assert y.infer_shape_partial(b=(2, 3, 4))[0] == [(2, 0, 4), (2, 3, 4)]
+    with pytest.raises(mx.MXNetError):
+        y.infer_shape(a=(2, 3), b=(4, 3))

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from minigluon.base import MXNetError
 from minigluon.ndarray.ndarray import ArgumentError
 from minigluon.op import Operand, operator
 from minigluon.ops.reduce import at_least_1d, counted, one_axis
@@ -64,6 +65,21 @@ def concat(*data, dim=1, num_args=None):
 @concat.vjp
 def _(g, y, *data, dim, **_):
     return split_like(g, *data, dim=dim)
+
+
+@concat.shapes
+def _(*shapes, dim, **_):
+    known = [s for s in shapes if s is not None]
+    for s in known:
+        if not -len(s) <= dim < len(s):
+            raise MXNetError(f"concat: dim={dim} is no axis of an array of shape {s}")
+    if len({*map(len, known)}) != 1:
+        return []
+    sizes = [{*column} - {0} for column in zip(*known)]
+    sizes[dim] = ()  # all other axes have one size
+    if max(map(len, sizes)) > 1:
+        return []  # which the call itself will tell
+    return [tuple(max(s, default=0) for s in sizes)] * len(shapes)
 
 
 @operator

@@ -25,7 +25,7 @@ from minigluon.op import interpreters, operators
 from minigluon.ops.csr import CSR, Rows, Sparse, csr_dot, csr_undot, rows_of, terms
 from minigluon.ops.elementwise import add
 from minigluon.ops.indexing import whole
-from minigluon.ops.shape import transpose
+from minigluon.ops.shape import reshape, transpose
 
 __all__ = [
     "KEEP",
@@ -223,8 +223,11 @@ def row_sparse_product(a, b):
     return Rows.summed((a.shape[1], b.shape[1]), a.indices, found)
 
 
-def fully_connected(op, data, weight, bias=None, no_bias=False, **_):
-    """A dense layer on a batch of CSR data."""
+def fully_connected(op, data, weight, bias=None, no_bias=False, **settings):
+    """A dense layer on a batch of CSR data; the bias may be a column, as row-sparse arrays are."""
+    if bias is not None and bias.ndim == 2 and bias.shape[1] == 1:
+        row = reshape(dense(bias), shape=(-1,))
+        return op(data, weight, row, no_bias=no_bias, **settings)
     y = WAYS["dot"](op, data, weight, transpose_b=True, forward_stype="default")
     return y if y is None or bias is None or no_bias else y + bias
 

@@ -147,7 +147,8 @@ class Facts:
     def guessed(self, node):
         """The shapes of the inputs that the operator asks for."""
         shapes = [self.shapes.get(a) if type(a) is tuple else None for a in node.inputs]
-        if node.op.infer is None or not shapes or shapes[0] is None:
+        needed = shapes[:1] if node.op.arrays and node.op.required else shapes
+        if node.op.infer is None or all(s is None for s in needed):
             return []
         try:
             return node.op.infer(*shapes, **{**node.op.defaults, **node.settings})
@@ -156,6 +157,8 @@ class Facts:
                 told = failure(error, node.op, self.known_zeros(node), node.settings)
                 raise MXNetError(f"Error in operator {node.name}: {told}") from error
             return []  # a rule that needs more than is known
+        except MXNetError as error:
+            raise MXNetError(f"Error in operator {node.name}: {error}") from error
 
     def known_zeros(self, node):
         """The inputs of a call whose shapes are known, as zeros."""

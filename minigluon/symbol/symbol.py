@@ -2,10 +2,7 @@
 
 # Written from chapters/20_symbols.ipynb, chapters/35_pictures.ipynb: edit the chapter, then run `minigluon export`.
 
-import ast
 import importlib
-import re
-from contextlib import suppress
 from itertools import count
 
 import numpy as np
@@ -13,6 +10,7 @@ import numpy as np
 from minigluon import attribute
 from minigluon.base import MXNetError, NotImplementedForSymbol
 from minigluon.name import current as current_manager
+from minigluon.namespace import parsed
 from minigluon.ndarray.ndarray import ArgumentError
 from minigluon.op import Operand, bind, interpreters, operators, signature
 
@@ -34,7 +32,6 @@ __all__ = [
     "moved",
     "no_such",
     "output_names",
-    "parsed",
     "plain",
     "recorded",
     "refuse",
@@ -280,18 +277,6 @@ def plain(value):
     if isinstance(value, tuple | list):
         return type(value)(v.item() if isinstance(v, np.generic) else v for v in value)
     return value.item() if isinstance(value, np.generic) else value
-
-
-def parsed(value):
-    """A setting from its text: a number, a tuple, True, None, or the text itself. `text` backwards."""
-    if value.lower() in ("true", "false", "none", "inf", "-inf", "nan"):
-        constants = {"true": True, "false": False, "none": None}
-        return constants[value.lower()] if value.lower() in constants else float(value)
-    if re.match(r"[-+.\d(\[]", value) and len(value) < 100_000:
-        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            found = ast.literal_eval(re.sub(r"(?<=\d)L\b", "", value))  # Python 2 wrote 3L
-            return tuple(found) if isinstance(found, list) else found
-    return value
 
 
 def attributes(node):
