@@ -12,11 +12,18 @@ from minigluon import symbol as sym
 from minigluon.context import cpu
 from minigluon.gluon.trainer import create_kvstore, create_sparse_kvstore
 from minigluon.initializer import Uniform
-from minigluon.io import DataDesc, DataIter, NDArrayIter
+from minigluon.io import DataIter, NDArrayIter, ResizeIter
 from minigluon.ndarray import utils
-from minigluon.ndarray.ndarray import NDArray
+from minigluon.ndarray.ndarray import NDArray, zeros
 
-__all__ = ["BatchEndParam", "FeedForward", "load_checkpoint", "load_params", "save_checkpoint"]
+__all__ = [
+    "BatchEndParam",
+    "FeedForward",
+    "from_one",
+    "load_checkpoint",
+    "load_params",
+    "save_checkpoint",
+]
 
 
 # --- Checkpoints of symbols -----------------------------------------------------------------------
@@ -108,8 +115,8 @@ class FeedForward:
         """A module for the data and labels that an iterator describes."""
         from minigluon.module.module import Module
 
-        names = [DataDesc(*d[:2]).name for d in data]
-        return Module(self.symbol, names, [DataDesc(*d[:2]).name for d in labels], context=self.ctx)
+        names, targets = ([d[0] for d in described] for described in (data, labels))
+        return Module(self.symbol, names, targets, context=self.ctx)
 
     # --- Code -------------------------------------------------------------------------------------
 
@@ -132,6 +139,8 @@ class FeedForward:
         train = self._iterator(X, y, True)
         if isinstance(eval_data, list | tuple):
             eval_data = self._iterator(*eval_data, False)
+        if self.epoch_size is not None:
+            train = ResizeIter(train, self.epoch_size, reset_internal=False)
         module = self._module(train.provide_data, train.provide_label)
         module.logger = logger or logging
         module.fit(
@@ -139,7 +148,7 @@ class FeedForward:
             eval_data,
             eval_metric,
             epoch_end_callback,
-            batch_end_callback,
+            from_one(batch_end_callback),
             kvstore,
             self.optimizer,
             self.kwargs,
@@ -159,11 +168,15 @@ class FeedForward:
 
     def _ready(self, data):
         """A module with the parameters, bound to the shapes of an iterator."""
-        labels = [n for n in self.symbol.list_arguments() if n.endswith("label")]
-        described = [d for d in data.provide_label or () if d[0] in labels]
-        module = self._module(data.provide_data, described)
-        module.bind(data.provide_data, described or None, for_training=False)
-        module.set_params(self.arg_params, self.aux_params or {}, allow_extra=True)
+        shapes = {d[0]: d[1] for d in data.provide_data}
+        names = self.symbol.list_arguments()
+        inferred = dict(zip(names, self.symbol.infer_shape(**shapes)[0]))
+        missing = {n: inferred[n] for n in names if n not in shapes and n not in self.arg_params}
+        labels = [d for d in data.provide_label or () if d[0] in missing]
+        blank = {n: zeros(missing[n]) for n in missing.keys() - {d[0] for d in labels}}
+        module = self._module(data.provide_data, labels)
+        module.bind(data.provide_data, labels or None, for_training=False)
+        module.set_params({**self.arg_params, **blank}, self.aux_params or {}, allow_extra=True)
         return module
 
     def predict(self, X, num_batch=None, return_data=False, reset=True):
@@ -227,5 +240,15 @@ class FeedForward:
         """A model, trained."""
         model = FeedForward(symbol, ctx, num_epoch, epoch_size, optimizer, initializer, **kwargs)
         callbacks = epoch_end_callback, batch_end_callback
-        model.fit(X, y, eval_data, eval_metric, *callbacks, kvstore, logger)
+        after = {
+            "eval_end_callback": eval_end_callback,
+            "eval_batch_end_callback": eval_batch_end_callback,
+        }
+        model.fit(X, y, eval_data, eval_metric, *callbacks, kvstore, logger, **after)
         return model
+
+
+def from_one(callbacks):
+    """Callbacks after batches, for which the first batch has the number 1: so it was before there were modules."""
+    listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
+    return [lambda p, f=f: f(p._replace(nbatch=p.nbatch + 1)) for f in listed if f]

@@ -221,6 +221,27 @@ def test_feedforward(tmp_path):
         model.fit(x)
 
 
+@pytest.mark.parametrize("epoch_size, batches", [(None, 6), (4, 4), (10, 10)])
+@pytest.mark.filterwarnings("ignore:mxnet.model.FeedForward:DeprecationWarning")
+def test_feedforward_with_a_label_of_another_name(epoch_size, batches):
+    x, y = points()
+    out = sym.FullyConnected(sym.var("data"), num_hidden=3)
+    out = sym.SoftmaxOutput(out, sym.var("answer"), name="softmax")
+    seen, ends = [], []
+    model = mx.model.FeedForward.create(
+        out,
+        mx.io.NDArrayIter(x, y, 20, label_name="answer"),
+        num_epoch=2,
+        epoch_size=epoch_size,
+        eval_data=mx.io.NDArrayIter(x, y, 40, label_name="answer"),
+        batch_end_callback=lambda p: seen.append((p.epoch, p.nbatch)),
+        eval_end_callback=lambda p: ends.append(p.epoch),
+    )
+    assert seen == [(e, i + 1) for e in range(2) for i in range(batches)] and ends == [0, 1]
+    assert model.predict(x).shape == (120, 3)  # the label's name there is another
+    assert 0 <= model.score(mx.io.NDArrayIter(x, y, 40, label_name="answer")) <= 1
+
+
 def test_first_states_of_numpy_kind():
     mx.npx.set_np()
     try:
