@@ -222,6 +222,17 @@ def test_files(tmp_path):
     assert type(read["a"]) is np.ndarray and read["b"].dtype == "int32" and read["b"][2] == 2
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bool", "uint8", "int64"])
+def test_files_keep_arrays_without_axes(tmp_path, dtype):
+    path = str(tmp_path / "x")
+    npx.save(path, [np.array(1, dtype=dtype), np.zeros((2, 0, 1), dtype=dtype)])
+    one, none = npx.load(path)
+    assert (one.shape, none.shape) == ((), (2, 0, 1))
+    assert one.item() == 1 and one.dtype == none.dtype == onp.dtype(dtype)
+    npx.reset_np()
+    assert mx.nd.load(path)[0].shape == (1,)
+
+
 def test_switches():
     npx.reset_np()
     assert not mx.util.is_np_array()
@@ -347,6 +358,10 @@ COMPOSED = {
     "tril": lambda x: np.tril(x, 1),
     "cumsum": lambda x: np.cumsum(x, axis=1),
     "stack": lambda x: np.stack([x, 2 * x], axis=1),
+    "repeat by a list": lambda x: np.repeat(x, [2, 0, 1], axis=0),
+    "repeat all": lambda x: np.repeat(x, onp.arange(12)),
+    "reflect": lambda x: np.pad(x, 1, "reflect", reflect_type="even"),
+    "corner": lambda x: np.trace(x, 3) * np.trace(x),
 }
 
 
@@ -519,6 +534,7 @@ WRITTEN = {
     "random": lambda F, x, y: F.np.random.normal(0, 1, (2, 3)) * 0 + y,
     "operator": lambda F, x, y: F.broadcast_mul(y, x) + F.broadcast_add(y, x),
     "lent": lambda F, x, y: F.np.cov(y),
+    "at least": lambda F, x, y: sum(F.np.atleast_2d(y.sum(), y[0])) + F.np.atleast_1d(y[0]),
 }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from minigluon.base import MXNetError
 from minigluon.context import Context
 from minigluon.ndarray import ndarray, sparse
-from minigluon.ndarray.ndarray import restored
+from minigluon.ndarray.ndarray import restored, zero_is_a_size
 from minigluon.ndarray.sparse import KINDS, relocated
 from minigluon.op import operators
 from minigluon.ops.csr import Sparse
@@ -234,7 +234,7 @@ class Reader:
             self.fail(f"the shape {shape}: {error}")
         self.fill(raw.reshape(-1).view("u1"), length)
         native = raw.astype(dtype.newbyteorder("="), copy=False)
-        return native.view("u1") != 0 if dtype.kind == "b" else native
+        return native.view("u1").astype(bool) if dtype.kind == "b" else native
 
     # --- Reading ----------------------------------------------------------------------------------
 
@@ -253,7 +253,9 @@ class Reader:
             self.fail("an array without a shape: it was saved before it had numbers")
         device, number, kind = self.fields("<iii", "device and type")
         raw = self.numbers(shape, kind)
-        return located(raw if shape else raw.reshape(1), device, number)
+        if not shape and not zero_is_a_size[-1]():  # mx.nd has no array without axes
+            raw = raw.reshape(1)
+        return located(raw, device, number)
 
     # --- Reading ----------------------------------------------------------------------------------
 

@@ -95,6 +95,7 @@ __all__ = [
     "comparing",
     "comparison",
     "concatenate",
+    "copied",
     "copy",
     "copysign",
     "cos",
@@ -142,6 +143,7 @@ __all__ = [
     "hstack",
     "hypot",
     "identity",
+    "in_c_order",
     "in_place",
     "indices",
     "inner",
@@ -314,6 +316,7 @@ __all__ = [
     "where",
     "window",
     "with_axes",
+    "within",
     "wrapped",
     "zeros",
     "zeros_like",
@@ -479,11 +482,16 @@ def np_operator(kernel=None, **settings):
     return operator(kernel, **settings)
 
 
+def in_c_order(name, order, error=NotImplementedError):
+    """Refuse another layout of numbers than C's: rows one after the other."""
+    if order != "C":
+        raise error(f"{name}: order={order!r}, but numbers are laid out in C's order")
+
+
 @np_operator(vjp=(lambda g, y, x, **_: operators["reshape_like"](g, x),))
 def np_reshape(a, /, newshape, order="C"):
     """The numbers in another shape, in which one size may be -1."""
-    if order != "C":
-        raise ValueError(f"order={order!r}: numbers are laid out in C's order")
+    in_c_order("reshape", order, BadValue)
     return a.reshape(newshape)
 
 
@@ -1166,8 +1174,16 @@ def rot90(m, k=1, axes=(0, 1)):
 
 
 def repeat(a, repeats, axis=None):
-    """Each number, or each slice along `axis`, several times."""
-    return operators["repeat"](a, repeats=repeats, axis=axis)
+    """Each number, or each slice along `axis`, several times: equally often, or as a list says."""
+    if isinstance(repeats, int | onp.integer):
+        return operators["repeat"](a, repeats=repeats, axis=axis)
+    counts = onp.atleast_1d(repeats.asnumpy() if isinstance(repeats, NDArray) else repeats)
+    if counts.size == 1:
+        return operators["repeat"](a, repeats=int(counts[0]), axis=axis)
+    a, axis = (ravel(a), 0) if axis is None else (a, axis_of(a, axis))
+    if counts.shape != a.shape[axis : axis + 1] or (counts < 0).any():
+        raise BadValue(f"repeat: {repeats} are not {a.shape[axis]} numbers from 0")
+    return take(a, onp.repeat(onp.arange(counts.size), counts), axis)
 
 
 def tile(A, reps):
@@ -1335,6 +1351,8 @@ def where(condition, x=None, y=None):
     """`x` where the condition is true, else `y`; with a condition alone, its true places."""
     if x is None and y is None:
         return nonzero(condition)
+    if x is None or y is None:
+        raise TypeError("where: give both x and y, or neither")
     x, y = alike(x, y)
     if not hasattr(condition, "__array_priority__"):
         return x if condition else y
@@ -1435,6 +1453,8 @@ def einsum(*operands, **kwargs):
 def plainly(subscripts, arrays):
     """The same sum with letters for `...`, and with the diagonal where an index stood twice in an array."""
     subscripts = subscripts.replace(" ", "")
+    if subscripts.partition("->")[0].count(",") + 1 != len(arrays):
+        raise BadValue(f"einsum: {subscripts!r} does not name the axes of {len(arrays)} arrays")
     if "." not in subscripts:
         inputs, output = spelled_out(subscripts)
     else:
@@ -1465,12 +1485,19 @@ def once(letters, a):
 
 def diag(array, k=0):
     """A matrix with a vector on its k-th diagonal, or the k-th diagonal of a matrix."""
-    return operators["diag"](array, k=k)
+    return operators["diag"](array, k=within(array, k) if array.ndim > 1 else k)
 
 
 def trace(a, offset=0, axis1=0, axis2=1, out=None):
     """The sum of the diagonal."""
+    offset = within(a, offset, axis1, axis2)
     return given(sum(operators["diag"](a, k=offset, axis1=axis1, axis2=axis2), -1), out)
+
+
+def within(a, k, axis1=0, axis2=1):
+    """The number of a diagonal; for one beyond the corners that of the empty one behind them."""
+    rows, columns = a.shape[axis_of(a, axis1)], a.shape[axis_of(a, axis2)]
+    return builtins.max(-rows, builtins.min(k, columns))
 
 
 def tril(m, k=0):
@@ -1487,6 +1514,8 @@ def triu(m, k=0):
 
 def diff(a, n=1, axis=-1, prepend=None, append=None):
     """Differences of neighbours along an axis, n times; with numbers before and behind, if given."""
+    if n < 0:
+        raise BadValue(f"diff: n={n} times")
     ends = [beside(a, prepend, axis), a, beside(a, append, axis)]
     a = concatenate([part for part in ends if part is not None], axis)
     for _ in range(n):
@@ -1511,6 +1540,8 @@ def pad(x, pad_width, mode="constant", constant_values=0, **settings):
     """More numbers around an array: `pad_width` before and behind, for each axis."""
     if mode not in ("constant", *CHOOSING):
         return by_numpy("pad")(x, pad_width, mode, **settings)
+    if mode in ("reflect", "symmetric") and settings.pop("reflect_type", "even") != "even":
+        raise ValueError(f"pad: mode {mode!r} knows reflect_type='even' only")
     if settings or not (mode == "constant" or not constant_values):
         raise BadValue(f"pad: mode {mode!r} has no argument {', '.join(settings)}")
     widths = onp.broadcast_to(onp.asarray(pad_width), (x.ndim, 2)).tolist()
@@ -1531,6 +1562,8 @@ def bordered(x, ends, axis, value):
 
 def diagonal(a, offset=0, axis1=0, axis2=1):
     """The diagonal of the matrices that two axes span, as the last axis."""
+    if a.ndim < 2:
+        raise BadValue(f"diagonal: an array of {a.ndim} axes has no matrices")
     return operators["diag"](a, k=offset, axis1=axis1, axis2=axis2)
 
 
@@ -1650,21 +1683,25 @@ def unpacked(rows):
 
 def zeros(shape, dtype=None, order="C", ctx=None):
     """An array of zeros."""
+    in_c_order("zeros", order)
     return wrapped(onp.zeros(sizes(shape), real_dtype(dtype)), ctx)
 
 
 def ones(shape, dtype=None, order="C", ctx=None):
     """An array of ones."""
+    in_c_order("ones", order)
     return wrapped(onp.ones(sizes(shape), real_dtype(dtype)), ctx)
 
 
 def empty(shape, dtype=None, order="C", ctx=None):
     """An array whose numbers are whatever the memory held."""
+    in_c_order("empty", order)
     return wrapped(onp.empty(sizes(shape), real_dtype(dtype)), ctx)
 
 
 def full(shape, fill_value, dtype=None, order="C", ctx=None, out=None):
     """An array in which every number is `fill_value`; of truth values if that is one."""
+    in_c_order("full", order)
     dtype = bool if dtype is None and isinstance(fill_value, bool) else dtype
     value = fill_value.asnumpy() if isinstance(fill_value, NDArray) else fill_value
     return given(wrapped(onp.full(sizes(shape), value, real_dtype(dtype)), ctx), out)
@@ -1672,24 +1709,28 @@ def full(shape, fill_value, dtype=None, order="C", ctx=None, out=None):
 
 def zeros_like(a, dtype=None, order="C", ctx=None, out=None):
     """Zeros in the shape and type of `a`."""
+    in_c_order("zeros_like", order)
     found = operators["zeros_like"](a)
     return given(found if dtype is None else operators["cast"](found, dtype=dtype), out)
 
 
 def ones_like(a, dtype=None, order="C", ctx=None, out=None):
     """Ones in the shape and type of `a`."""
+    in_c_order("ones_like", order)
     found = operators["ones_like"](a)
     return given(found if dtype is None else operators["cast"](found, dtype=dtype), out)
 
 
 def full_like(a, fill_value, dtype=None, order="C", ctx=None, out=None):
     """An array in the shape and type of `a` in which every number is `fill_value`."""
+    in_c_order("full_like", order)
     value = fill_value.item() if isinstance(fill_value, NDArray) else fill_value
     return given(ones_like(a, dtype) * value, out)
 
 
 def empty_like(prototype, dtype=None, order="C", subok=False, shape=None):
     """An array like `prototype`, of another type or shape if given; its numbers are zeros."""
+    in_c_order("empty_like", order)
     if shape is None:
         return zeros_like(prototype, dtype)
     return zeros(shape, dtype or prototype.dtype, ctx=prototype._ctx)
@@ -1868,8 +1909,19 @@ def transpose_method(self, *axes):
 
 def astype(self, dtype, order="K", casting="unsafe", subok=True, copy=True):
     """The numbers in another type; the array itself if it has that type and `copy` is false."""
+    for name, value, known in (("order", order, "KC"), ("casting", casting, ("unsafe",))):
+        if value not in known:
+            raise ValueError(f"astype: {name}={value!r} is not among {', '.join(known)}")
+    if not subok:
+        raise ValueError("astype: subok=False, but subclasses are kept")
     same = self.dtype == real_dtype(dtype)
     return self if same and not copy else operators["cast"](self, dtype=real_dtype(dtype))
+
+
+def copied(self, order="C"):
+    """Another array with the same numbers."""
+    in_c_order("copy", order)
+    return copy(self)
 
 
 def item(self, *args):
@@ -1909,9 +1961,9 @@ METHODS = [mean, prod, argmax, argmin, var, std, cumsum, dot, repeat]
 METHODS += [squeeze, swapaxes, take, argsort, nonzero, copy, split, tile, flip, expand_dims]
 for function in METHODS:
     setattr(ndarray, function.__name__, function)
-ndarray.copy, ndarray.round = lambda self, order="C": copy(self), around
+ndarray.copy, ndarray.round = copied, around
 ndarray.reshape, ndarray.transpose, ndarray.astype = reshape_method, transpose_method, astype
-ndarray.flatten = ndarray.ravel = lambda self, order="C": copy(ravel(self))
+ndarray.flatten = ndarray.ravel = lambda self, order="C": copy(ravel(self, order))
 ndarray.T, ndarray.item, ndarray.sort = property(transpose), item, sort_method
 ndarray.clip = clip_method
 

@@ -187,7 +187,7 @@ def multinomial(n, pvals, size=None):
     if p.sum() > 1 + 1e-6:
         raise ValueError("multinomial: the probabilities sum to more than 1")
     drawn = choice(len(p), (*shape, n), p=p).asnumpy().reshape(math.prod(shape), n)
-    counts = onp.stack([onp.bincount(row, minlength=len(p)) for row in drawn])
+    counts = onp.array([onp.bincount(row, minlength=len(p)) for row in drawn], "int64")
     return array(counts.reshape(*shape, len(p)), dtype="int64")
 
 

@@ -219,6 +219,8 @@ def count_of(name, args, kwargs):
         return cuts if isinstance(cuts, int) else len(cuts) + 1
     if own in ("meshgrid", "broadcast_arrays"):
         return len(args)
+    if own.startswith("atleast_"):
+        return len(args) if len(args) > 1 else None
     if own == "unravel_index":
         return len(args[1] if len(args) > 1 else kwargs["shape"])
     if own == "unique":
