@@ -302,11 +302,11 @@ class Perplexity(Averaged):
             f"Perplexity: labels of shape {label.shape} do not fit probabilities of shape {pred.shape}"
         )
         pred = numpy.moveaxis(pred, self.axis, -1).reshape(label.size, pred.shape[self.axis])
-        counted = numpy.full(label.size, True)
-        if self.ignore_label is not None:
-            counted = label.ravel().astype("int64") != self.ignore_label
-        p = probability_of(label.ravel()[counted], pred[counted])
-        return float(-numpy.log(numpy.maximum(1e-10, p)).sum()), int(counted.sum())
+        label = label.ravel().astype("int64")
+        if self.ignore_label is not None and not (counted := label != self.ignore_label).all():
+            label, pred = label[counted], pred[counted]
+        p = probability_of(label, pred)
+        return float(-numpy.log(numpy.maximum(1e-10, p)).sum()), label.size
 
     def _value(self, total, number):
         return math.exp(total / number) if number else math.nan

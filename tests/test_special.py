@@ -241,3 +241,41 @@ def test_contributed_checks():
     assert nd.contrib.div_sqrt_dim(nd.array([[4, 8, 1, 2]], dtype="int32")).asnumpy().tolist() == [
         [2, 4, 0, 1]
     ]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        nd.exp,
+        nd.tanh,
+        nd.sigmoid,
+        nd.erf,
+        nd.gammaln,
+        lambda x: nd.Activation(x, "softrelu"),
+        lambda x: nd.LeakyReLU(x, slope=0.1),
+        *[
+            lambda x, kind=kind: nd.LeakyReLU(x, act_type=kind, slope=0.7)
+            for kind in ("elu", "selu", "gelu")
+        ],
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_many_numbers_are_computed_as_few(call, dtype):
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(3, 1 << 17)) * 2).astype(dtype)
+    x[0, :3] = np.inf, -np.inf, np.nan
+    for part in (x, x[:, ::2]):  # in a row in memory, and not
+        a = nd.array(part, dtype=dtype)
+        a.attach_grad()
+        with mx.autograd.record():
+            y = call(a)
+        y.backward()
+        b = nd.array(part[1, :1000], dtype=dtype)
+        b.attach_grad()
+        with mx.autograd.record():
+            z = call(b)
+        z.backward()
+        np.testing.assert_array_equal(y[1, :1000].asnumpy(), z.asnumpy())
+        np.testing.assert_array_equal(a.grad[1, :1000].asnumpy(), b.grad.asnumpy())
+    one = call(mx.np.array(1.5, dtype=dtype).as_nd_ndarray())
+    assert one.shape == () and np.dtype(one.dtype) == dtype

@@ -9,7 +9,7 @@ import numpy as np
 from minigluon.autograd import state, sum_like
 from minigluon.context import brought
 from minigluon.op import operator
-from minigluon.ops.elementwise import exp, greater, lesser_equal
+from minigluon.ops.elementwise import LONG, exp, greater, lesser_equal, minimum, shared
 from minigluon.ops.indexing import where
 from minigluon.ops.random import drawn, uniform_law
 from minigluon.ops.special import erf_of, in_blocks
@@ -21,6 +21,7 @@ __all__ = [
     "PEAK",
     "ROOT",
     "TYPES",
+    "bend_slope",
     "bent",
     "curved",
     "drawn_slopes",
@@ -116,14 +117,27 @@ def gelu_slope(data, /):
 
 def leaky(x, slope):
     """x above 0 and `slope` x below."""
-    if type(slope) is float and 0 <= slope <= 1:
+    if not (type(slope) is float and 0 <= slope <= 1):
+        return np.where(x > 0, x, x * slope)
+    if x.size < LONG:
         return np.maximum(x, x * slope)
-    return np.where(x > 0, x, x * slope)
+    return shared(lambda x, out=None: np.maximum(x, np.multiply(x, slope, out=out), out=out), x)
 
 
-def curved(x, scale, slope):
-    """`scale` x above 0, and `slope` (e^x - 1) below."""
-    y = np.expm1(np.minimum(x, 0))
+@operator(vjp=(None,))
+def bend_slope(data, /, below, above):
+    """`above` where `data` is above 0, else `below`."""
+
+    def some(x, out=None):
+        y = np.multiply(x > 0, x.dtype.type(above - below), out=out)
+        return np.add(y, x.dtype.type(below), out=out)
+
+    return some(data) if data.size < LONG else shared(some, data)
+
+
+def curved(x, scale, slope, out=None):
+    """`scale` x above 0, and `slope` (e^x - 1) below, into `out` if given."""
+    y = np.expm1(np.minimum(x, 0, out=out), out=out)
     y *= slope
     positive = np.maximum(x, 0)
     if scale != 1:
@@ -183,7 +197,9 @@ def bent(data, gamma, act_type, slope):
     if act_type == "leaky":
         return leaky(data, float(slope))
     scale, slope = (1, slope) if act_type == "elu" else (LAMBDA, LAMBDA * ALPHA)
-    return curved(data, scale, slope)
+    if data.size < LONG:
+        return curved(data, scale, slope)
+    return shared(lambda x, out=None: curved(x, scale, slope, out), data)
 
 
 LeakyReLU.inputs = lambda act_type, **_: ["data", "gamma"] if act_type == "prelu" else ["data"]
@@ -208,6 +224,6 @@ def _(g, y, x, gamma=None, *, act_type, slope, **_):
         by_gamma = sum_channel(g * x * lesser_equal(x, 0), gamma)
         return g * where(greater(x, 0), 0 * x + 1, per_channel(gamma, x)), by_gamma
     if act_type == "leaky":
-        return g * (slope + (1 - slope) * greater(x, 0)), None
+        return g * bend_slope(x, below=slope, above=1), None
     scale, slope = (1, slope) if act_type == "elu" else (LAMBDA, LAMBDA * ALPHA)
-    return g * where(greater(x, 0), 0 * x + scale, y + slope), None
+    return g * (minimum(y, 0) + bend_slope(x, below=slope, above=scale)), None

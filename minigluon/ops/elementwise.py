@@ -20,6 +20,7 @@ __all__ = [
     "LONG",
     "NDArray",
     "Operand",
+    "STRETCH",
     "ZEROS",
     "above",
     "abs",
@@ -95,6 +96,7 @@ __all__ = [
     "rint",
     "round",
     "rsqrt",
+    "shared",
     "sigmoid",
     "sign",
     "sin",
@@ -301,6 +303,20 @@ def minimum(lhs, rhs, /):
 
 # --- Exponentials and powers ----------------------------------------------------------------------
 
+LONG = 1 << 18  # numbers from which two threads pay for their start
+STRETCH = 1 << 15  # numbers that a thread takes at a time
+
+
+def shared(f, data):
+    """`f` of many numbers, computed by `f(numbers, out=memory)` on all cores."""
+    if type(data) is not np.ndarray or data.dtype.char not in "fd" or not data.flags.c_contiguous:
+        return real(f, data)
+    out = np.empty_like(data)
+    x, y = data.reshape(-1), out.reshape(-1)
+    spread(lambda i: f(x[i : i + STRETCH], out=y[i : i + STRETCH]), range(0, x.size, STRETCH))
+    return out
+
+
 FLOAT = np.dtype("float64")
 
 
@@ -316,7 +332,7 @@ def real(f, data):
 @operator(vjp=(lambda g, y, x: g * y,))
 def exp(data, /):
     """The exponential function."""
-    return real(np.exp, data)
+    return real(np.exp, data) if data.size < LONG else shared(np.exp, data)
 
 
 @operator(vjp=(lambda g, y, x: g * exp(x),))
@@ -457,7 +473,7 @@ def cosh(data, /):
 @operator(vjp=(lambda g, y, x: g * (1 - y * y),))
 def tanh(data, /):
     """The hyperbolic tangent."""
-    return real(np.tanh, data)
+    return real(np.tanh, data) if data.size < LONG else shared(np.tanh, data)
 
 
 @operator(vjp=(lambda g, y, x: g / sqrt(x * x + 1),))
@@ -482,9 +498,9 @@ def arctanh(data, /):
 
 
 @np.errstate(over="ignore")
-def logistic(x):
-    """1 / (1 + exp(-x)), in the memory of the first step: fresh memory for each one takes longer."""
-    y = np.negative(x)
+def logistic(x, out=None):
+    """1 / (1 + exp(-x)), in the memory of the first step, or in `out`: fresh memory for each one takes longer."""
+    y = np.negative(x, out=out)
     if not y.ndim:  # NumPy makes a bare number of an array without axes
         return 1 / (1 + np.exp(y))
     np.exp(y, out=y)
@@ -495,7 +511,7 @@ def logistic(x):
 @operator(vjp=(lambda g, y, x: g * y * (1 - y),))
 def sigmoid(data, /):
     """The logistic function $1/(1+e^{-x})$."""
-    return real(logistic, data)
+    return real(logistic, data) if data.size < LONG else shared(logistic, data)
 
 
 def log_logistic(x):
@@ -561,9 +577,6 @@ def passed(data, like, out=None):
     half = g.size // 2
     spread(fill, [slice(half), slice(half, None)]) if g.size > LONG else fill(slice(None))
     return out
-
-
-LONG = 1 << 18  # numbers from which two threads pay for their start
 
 
 @operator(vjp=(lambda h, z, g, y: above(h, y), None))

@@ -6,6 +6,7 @@ import numpy as np
 
 from minigluon.autograd import state, writable, zeros_like
 from minigluon.context import put
+from minigluon.cores import spread
 from minigluon.ndarray.ndarray import ArgumentError, NDArray, held, host_array, real_dtype
 from minigluon.op import BadIndex, BadValue, Operand, operator, summary
 from minigluon.ops.reduce import at_least_1d, one_axis
@@ -13,12 +14,15 @@ from minigluon.ops.reduce import at_least_1d, one_axis
 __all__ = [
     "BITS",
     "Embedding",
+    "MANY",
     "NATURAL",
     "Operand",
     "WHOLE",
     "WIDENED",
     "add_at",
+    "add_rounds",
     "add_rows",
+    "add_runs",
     "alone",
     "at",
     "blend",
@@ -355,15 +359,26 @@ def untake(data, like, indices, /, axis=0, mode="clip"):
     out = np.zeros_like(like)
     axis = one_axis(like, axis)
     chosen = whole(like, indices, axis, mode)
-    if axis == 0 and type(out) is np.ndarray and chosen.size <= len(out) and out[:1].size >= 16:
-        add_rows(out, chosen.reshape(-1), data.reshape(-1, *out.shape[1:]))
+    if axis == 0 and type(out) is np.ndarray and out[:1].size >= 16 and chosen.size:
+        add_rows(out.reshape(len(out), -1), chosen.reshape(-1), data.reshape(chosen.size, -1))
     else:
         add_at(out, (slice(None),) * axis + (chosen,), data)
     return out
 
 
+MANY = 1 << 18  # numbers from which two threads pay for their start
+
+
 def add_rows(out, chosen, rows):
-    """Add rows to chosen ones of `out`, in rounds in which each is chosen once; what four leave, one by one."""
+    """Add rows to chosen ones of the matrix `out`; of many numbers, the cores share the columns."""
+    add = add_runs if chosen.size > 8 * len(out) else add_rounds
+    step = max(32, -(-rows.shape[1] // 4)) if rows.size >= MANY else rows.shape[1]
+    parts = [slice(i, i + step) for i in range(0, rows.shape[1], step)]
+    spread(lambda part: add(out[:, part], chosen, rows[:, part]), parts)
+
+
+def add_rounds(out, chosen, rows):
+    """Add rows in rounds in which each row of `out` is chosen once; what four rounds leave, in runs."""
     first = np.empty(len(out), "int64")
     for _ in range(4):
         numbers = np.arange(len(chosen))
@@ -373,7 +388,15 @@ def add_rows(out, chosen, rows):
         chosen, rows = chosen[~fresh], rows[~fresh]
         if not len(chosen):
             return
-    np.add.at(out, chosen, rows)
+    add_runs(out, chosen, rows)
+
+
+def add_runs(out, chosen, rows):
+    """Add rows, sorted so that those for one row of `out` lie together and are summed at once."""
+    order = chosen.argsort(kind="stable")
+    chosen = chosen[order]
+    starts = np.flatnonzero(np.append(True, chosen[1:] != chosen[:-1]))
+    out[chosen[starts]] += np.add.reduceat(rows.take(order, 0), starts, axis=0)
 
 
 def whole(a, indices, axis, mode):

@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from minigluon.autograd import zeros_like
+from minigluon.cores import spread
 from minigluon.ndarray.ndarray import real_dtype
 from minigluon.op import operator
-from minigluon.ops.elementwise import cast_like, exp, fitted, real, round
+from minigluon.ops.elementwise import LONG, cast_like, exp, fitted, real, round
 
 __all__ = [
     "BERNOULLI",
@@ -94,18 +95,26 @@ BLOCK = 32768
 
 
 def in_blocks(f, data, narrow=False):
-    """`f` of the numbers, a block at a time; the result has their type.
+    """`f` of the numbers, a block at a time, of many on all cores; the result has their type.
 
     It is computed in double precision, with `narrow` in single precision for what is not more.
     """
+    if (
+        not data.ndim
+    ):  # NumPy makes a bare number of an array without axes, which takes nothing in place
+        return in_blocks(f, data.reshape(1), narrow).reshape(())
     floating = data.dtype.kind in "fV"
     work = "float32" if narrow and floating and data.dtype.itemsize <= 4 else "float64"
     with np.errstate(all="ignore"):
         if type(data) is not np.ndarray or data.size <= BLOCK:
             return fitted(f(data.astype(work, copy=False)), data.dtype)
         out, flat = np.empty(data.size, data.dtype), data.reshape(-1)
-        for i in range(0, data.size, BLOCK):
+
+        def fill(i):
             out[i : i + BLOCK] = f(flat[i : i + BLOCK].astype(work, copy=False))
+
+        starts = range(0, data.size, BLOCK)
+        spread(fill, starts) if data.size >= LONG else [fill(i) for i in starts]
         return out.reshape(data.shape)
 
 

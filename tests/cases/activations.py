@@ -80,6 +80,13 @@ ROWS = [
         note="prelu matrix",
     ),
     Row("gelu_slope", (T,), {}, bell),
+    Row(
+        "bend_slope",
+        (T,),
+        {"below": 0.2, "above": 1.5},
+        lambda x, below, above: np.where(x > 0, above, below),
+        differentiable=(),
+    ),
     *(
         Row("per_channel", (signed(n), T), {}, channels, differentiable=(0,), note=str(n))
         for n in (1, 3)
