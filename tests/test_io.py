@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 
+import minigluon as mx
 from minigluon import io, nd, recordio
 from minigluon.base import MXNetError
 
@@ -325,6 +326,40 @@ def test_image_records(rec):
         io.ImageRecordIter(**settings, label_width=2)
     with pytest.raises(MXNetError, match="No such file"):
         io.ImageRecordIter(**{**settings, "path_imgrec": path + "x"})
+
+
+def test_the_mean_image_is_made_once_and_subtracted_before_the_mirror(rec, tmp_path):
+    path, images = rec
+    settings = {"path_imgrec": path, "data_shape": (3, 8, 8), "batch_size": 7}
+    settings["mean_img"] = str(tmp_path / "mean.bin")
+    whole = np.stack([middle(x) for x in images])
+    first = io.ImageRecordIter(**settings).next().data[0].asnumpy()
+    np.testing.assert_allclose(first, whole - whole.mean(0), atol=1e-3)
+    (name, mean), *rest = mx.nd.load(settings["mean_img"]).items()
+    assert name == "mean_img" and not rest
+    mx.nd.save(settings["mean_img"], {name: mean + 1})  # what is there is taken
+    again = io.ImageRecordIter(**settings, mirror=True, scale=0.5, mean_r=9, std_g=2.0)
+    found = again.next().data[0].asnumpy()  # as in MXNet the channels' means do not count then
+    half = np.array([1, 0.5, 1], "float32")[:, None, None] / 2
+    np.testing.assert_allclose(found, (first - 1)[..., ::-1] * half, atol=1e-3)
+    assert io.ImageRecordUInt8Iter(**settings).next().data[0].asnumpy().max() > 200
+    with pytest.raises(MXNetError, match=r"a mean of shape \(3, 8, 8\)"):
+        io.ImageRecordIter(**{**settings, "data_shape": (3, 6, 6)})
+
+
+def test_a_list_has_the_last_word_on_labels(rec, tmp_path):
+    settings = {"path_imgrec": rec[0], "data_shape": (3, 8, 8), "batch_size": 2}
+    lines = [f"{i}\t{10 + i}.5\t{-i}\timage{i}.png\n" for i in range(7)]
+    (tmp_path / "all.lst").write_text("".join(lines))
+    settings["path_imglist"] = str(tmp_path / "all.lst")
+    assert io.ImageRecordIter(**settings).next().label[0].asnumpy().tolist() == [10.5, 11.5]
+    two = io.ImageRecordIter(**settings, label_width=2).next().label[0].asnumpy()
+    assert two.tolist() == [[10.5, 0], [11.5, -1]]
+    boxes = io.ImageDetRecordIter(**settings).next().label[0].asnumpy()
+    assert boxes[:, 3:].tolist() == [[2, 10.5, 0], [2, 11.5, -1]]
+    (tmp_path / "all.lst").write_text("".join(lines[:3]))
+    with pytest.raises(MXNetError, match="no line for image 3"):
+        io.ImageRecordIter(**settings)
 
 
 def coloured_records(tmp_path, label=lambda i: i):

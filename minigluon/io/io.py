@@ -2,6 +2,7 @@
 
 # Written from chapters/86_io.ipynb: edit the chapter, then run `minigluon export`.
 
+import logging
 import struct
 import threading
 from collections import namedtuple
@@ -35,6 +36,7 @@ __all__ = [
     "ImageRecordUInt8Iter",
     "ImageRecordUInt8Iter_v1",
     "ImageRecords",
+    "LISTED",
     "LibSVMIter",
     "MNISTIter",
     "MXDataIter",
@@ -51,6 +53,7 @@ __all__ = [
     "enlarged",
     "ground",
     "joined",
+    "listed_labels",
     "mapped",
     "numbers_of",
     "refuse",
@@ -708,9 +711,14 @@ class ImageRecords:
         self.reader, self.settings = MXRecordIO(path, "r"), settings
         self.shape, self.dtype = (None, *shape), np.dtype(settings["dtype"] or "float32")
         self.records, labels = [], []
+        listed = listed_labels(settings["path_imglist"], label_width)
         while (record := self.reader.read()) is not None:
             header, image = unpack(record)
             label = np.atleast_1d(np.float32(header.label))
+            if listed is not None:
+                label = listed.get(header.id)
+                if label is None:
+                    raise MXNetError(f"{settings['path_imglist']}: no line for image {header.id}")
             if label_width not in (None, len(label)):
                 raise MXNetError(
                     f"{path}: a label of {len(label)} numbers, but label_width is {label_width}"
@@ -723,6 +731,9 @@ class ImageRecords:
         if label_width is not None:
             labels = np.array(self.labels).reshape(-1, label_width)
             self.labels = labels[:, 0] if label_width == 1 else labels
+        self.mean = None
+        if settings["mean_img"] and self.dtype.kind == "f":
+            self.mean = self.mean_image(settings["mean_img"])
 
     def __len__(self):
         return len(self.records)
@@ -744,19 +755,51 @@ class ImageRecords:
             rng,
         )
         image = image.reshape(height, width, channels)
-        if self.settings["mirror"] or (self.settings["rand_mirror"] and rng.random() < 0.5):
-            image = image[:, ::-1]
-        image = coloured(image, self.settings, rng)
-        return image[..., ::-1].transpose(2, 0, 1)  # red, green, blue
+        mirrored = self.settings["mirror"] or (self.settings["rand_mirror"] and rng.random() < 0.5)
+        image = coloured(image[:, ::-1] if mirrored else image, self.settings, rng)
+        image = image[..., ::-1].transpose(2, 0, 1)  # red, green, blue
+        if self.mean is None:
+            return image
+        return image - (self.mean[..., ::-1] if mirrored else self.mean)
 
     def normalized(self, batch):
         """(x - mean) * scale / std, channel by channel."""
         n, s = batch.shape[1], self.settings
         mean, std = (np.array(s[k][:n], "float32")[:, None, None] for k in ("mean", "std"))
+        mean = 0 if self.mean is not None else mean  # it has been subtracted
         out = (batch - mean) * np.float32(s["scale"]) / std
         if self.dtype.kind in "iu":  # out of range is the edge of the range, as in MXNet
             out = out.clip(np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
         return out.astype(self.dtype)
+
+    # A mean for each pixel.
+
+    def mean_image(self, path):
+        """The mean image in a file; if there is none, it is taken over all images, as they come out, and written."""
+        if Path(path).exists():
+            found = nd.load(path)
+            mean = (list(found.values()) if isinstance(found, dict) else found)[0].asnumpy()
+        else:
+            logging.info("mean_img: the mean of %d images goes to %s", len(self), path)
+            draws = np.random.default_rng(0).spawn(len(self))
+            images = (self.normalized(self.image(i, rng)[None])[0] for i, rng in enumerate(draws))
+            mean = sum(images) / np.float32(len(self))
+            nd.save(path, {"mean_img": nd.array(mean)})
+        if mean.shape != self.shape[1:]:
+            raise MXNetError(f"{path}: a mean of shape {mean.shape} for images {self.shape[1:]}")
+        return mean
+
+
+def listed_labels(path, width):
+    """The first `width` labels, or all, of each image number of a list as `im2rec` writes it; None without one."""
+    if not path:
+        return None
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        rows = [line.split("\t") for line in lines if line.strip()]
+        return {int(row[0]): np.array(row[1:-1][:width], "float32") for row in rows}
+    except (OSError, ValueError) as error:
+        raise MXNetError(f"cannot read {path}: {error}") from error
 
 
 def edged(image, resize):
@@ -779,7 +822,15 @@ def enlarged(image, height, width):
 
 
 VARIED = {"resize": -1, "rand_crop": False, "rand_mirror": False, "mirror": False, "scale": 1.0}
-VARIED |= {"max_rotate_angle": 0, "rotate": -1, "max_shear_ratio": 0.0, "pad": 0, "fill_value": 255}
+LISTED = {"path_imglist": "", "mean_img": ""}
+VARIED |= {
+    **LISTED,
+    "max_rotate_angle": 0,
+    "rotate": -1,
+    "max_shear_ratio": 0.0,
+    "pad": 0,
+    "fill_value": 255,
+}
 VARIED |= {"max_random_scale": 1.0, "min_random_scale": 1.0, "max_aspect_ratio": 0.0}
 VARIED |= {"min_aspect_ratio": None, "max_img_size": 1e10, "min_img_size": 0.0}
 VARIED |= {"random_resized_crop": False, "max_random_area": 1.0, "min_random_area": 1.0}
@@ -934,7 +985,7 @@ class ImageIter(MXDataIter):
 
 
 IGNORED = {"verbose", "prefetch_buffer", "ctx", "device_id", "shuffle_chunk_size", "seed_aug"}
-IGNORED |= {"shuffle_chunk_seed", "path_imgidx", "inter_method", "aug_seq", "path_imglist"}
+IGNORED |= {"shuffle_chunk_seed", "path_imgidx", "inter_method", "aug_seq"}
 NORMAL = {f"{word}_{c}": float(word == "std") for word in ("mean", "std") for c in "rgb"}
 
 
@@ -967,7 +1018,8 @@ def ImageRecordIter(
     """Batches of images of a record file, in the shape (channels, height, width) of `data_shape`.
 
     Settings: resize (the shorter edge, first), rand_crop (otherwise the middle), rand_mirror, mirror, mean_r,
-    mean_g, mean_b, std_r, std_g, std_b, scale, and those of VARIED. MXNetError for one that is not here.
+    mean_g, mean_b, std_r, std_g, std_b, scale, and those of VARIED; `path_imglist`, a list that has other labels;
+    `mean_img`, a file of a mean for each pixel, which is made if it is not there. MXNetError for one that is not here.
     """
     chosen = chosen_of(settings, VARIED, "ImageRecordIter") | {"dtype": dtype}
     part = part_index, num_parts
@@ -1004,11 +1056,8 @@ class DetRecords(ImageRecords):
         image = decoded(self.records[number], 0 if channels == 1 else 1)
         if image is None:
             raise MXNetError(f"record {number} of {self.reader.uri} holds no image")
-        return (
-            scaled(image, height, width)
-            .reshape(height, width, channels)[..., ::-1]
-            .transpose(2, 0, 1)
-        )
+        image = scaled(image, height, width).reshape(height, width, channels)[..., ::-1]
+        return image.transpose(2, 0, 1) - (0 if self.mean is None else self.mean)
 
 
 def ImageDetRecordIter(
@@ -1033,7 +1082,8 @@ def ImageDetRecordIter(
     Normalized by mean_r and its kin; nothing is drawn at random: `mx.image.ImageDetIter` does that.
     """
     left_out = {k: v for k, v in settings.items() if k not in ("label_width", "resize_mode")}
-    chosen = chosen_of(left_out, {"scale": 1.0}, "ImageDetRecordIter") | {"dtype": dtype}
+    known = {"scale": 1.0, **LISTED}
+    chosen = chosen_of(left_out, known, "ImageDetRecordIter") | {"dtype": dtype}
     pad = {"width": label_pad_width, "value": label_pad_value}
     part = part_index, num_parts
     images = DetRecords(path_imgrec, tuple(data_shape), pad, part, chosen)
