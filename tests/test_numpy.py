@@ -285,6 +285,60 @@ def test_random_numbers_follow_their_laws():
     onp.testing.assert_allclose(onp.cov(vectors.asnumpy().T), [[1, 0.5], [0.5, 2]], atol=0.08)
 
 
+NO_LAWS = {
+    "normal": (0, -1),
+    "lognormal": (0, -1),
+    "gumbel": (0, -1),
+    "logistic": (0, -1),
+    "exponential": (-1,),
+    "rayleigh": (-1,),
+    "gamma": (1, 0),
+    "chisquare": (0,),
+    "beta": (1, 0),
+    "weibull": (0,),
+    "pareto": (-2,),
+    "power": (0,),
+}
+
+
+@pytest.mark.parametrize("name", NO_LAWS)
+def test_laws_refuse_parameters_out_of_range(name):
+    """MXNet raises ValueError, for numbers and for arrays of which one is wrong."""
+    draw, params = getattr(np.random, name), NO_LAWS[name]
+    for wrong in (params, [np.array([1.0, p]) for p in params]):
+        with pytest.raises(ValueError, match=f"{name}: "):
+            draw(*wrong)
+    assert draw(*[np.ones((0,)) for _ in params]).shape == (0,)
+
+
+@pytest.mark.parametrize("name", ["gumbel", "logistic", "pareto", "power", "weibull", "rayleigh"])
+def test_laws_of_long_parameters_give_short_numbers(name):
+    assert getattr(np.random, name)(np.array([2.0], dtype="float64")).dtype == onp.float32
+
+
+def test_least_squares_take_numpys_former_default():
+    found = np.linalg.lstsq(np.eye(2), np.array([1.0, 2.0]), rcond="warn")
+    assert found[0].tolist() == [1, 2] and found[2] == 2
+
+
+def test_a_degenerate_law_is_a_number():
+    assert np.random.exponential(0.0).item() == np.random.rayleigh(np.array(0.0)).item() == 0
+    assert 1 <= np.random.uniform(2, 1).item() <= 2  # MXNet takes the bounds in either order
+
+
+def test_several_normal_vectors_at_once():
+    """Means and covariances broadcast, as in MXNet."""
+    mx.random.seed(1)
+    mean = np.array([[1.0, -1.0], [0.0, 5.0], [2.0, 2.0]])
+    cov = np.array([[[1.0, 0.5], [0.5, 2.0]]] * 3) * np.array([1.0, 4.0, 9.0]).reshape(3, 1, 1)
+    drawn = np.random.multivariate_normal(mean, cov, (10000,)).asnumpy()
+    assert drawn.shape == (10000, 3, 2)
+    assert np.random.multivariate_normal(mean[0], cov).shape == (3, 2)
+    for k in range(3):
+        onp.testing.assert_allclose(drawn[:, k].mean(0), mean[k].asnumpy(), atol=0.2)
+        onp.testing.assert_allclose(onp.cov(drawn[:, k].T), cov[k].asnumpy(), rtol=0.2)
+
+
 def test_one_seed_one_stream():
     mx.random.seed(7)
     first = np.random.normal(size=3).tolist() + np.random.rand(2).tolist()

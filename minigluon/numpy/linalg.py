@@ -124,7 +124,12 @@ def real_eigvals(a):
     return values if values.imag.any() else values.real
 
 
-EIGEN = SimpleNamespace(eig=real_eig, eigvals=real_eigvals)
+def old_lstsq(a, b, rcond="warn"):
+    """NumPy's `lstsq`; "warn" was NumPy 1's word for the machine's precision as the limit."""
+    return onp.linalg.lstsq(a, b, rcond=-1 if isinstance(rcond, str) else rcond)
+
+
+ADAPTED = SimpleNamespace(eig=real_eig, eigvals=real_eigvals, lstsq=old_lstsq)
 BY_NUMPY = {
     "cond",
     "eig",
@@ -142,7 +147,7 @@ def __getattr__(name):
     """A function that NumPy carries out."""
     if name not in BY_NUMPY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return np.by_numpy(name, EIGEN if name in vars(EIGEN) else onp.linalg)
+    return np.by_numpy(name, ADAPTED if name in vars(ADAPTED) else onp.linalg)
 
 
 def __dir__():

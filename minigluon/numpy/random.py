@@ -12,6 +12,7 @@ from minigluon.base import MXNetError
 from minigluon.context import Context
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.numpy.multiarray import array, as_np, exp, given, log, take
+from minigluon.op import BadValue
 
 __all__ = [
     "beta",
@@ -27,6 +28,7 @@ __all__ = [
     "multinomial",
     "multivariate_normal",
     "normal",
+    "not_negative",
     "pareto",
     "permutation",
     "plain",
@@ -77,6 +79,17 @@ def plain(*params):
     return not any(isinstance(p, NDArray) or hasattr(p, "_entries") for p in params)
 
 
+def not_negative(name, zero=True, **params):
+    """Refuse parameters below 0, or without `zero` at 0; those of a graph are not known yet."""
+    for key, value in params.items():
+        raw = value._data if isinstance(value, NDArray) else value
+        if hasattr(value, "_entries") or getattr(raw, "size", 1) == 0:
+            continue
+        least = raw.min() if hasattr(raw, "min") else raw
+        if least < 0 or (least == 0 and not zero):
+            raise BadValue(f"{name}: {key}={value} must be {'at least' if zero else 'above'} 0")
+
+
 def standard(name, params, size=None, dtype=None, ctx=None):
     """Numbers of a law with its default parameters: `size` of them, or as many as `params` broadcast to."""
     if any(
@@ -100,6 +113,7 @@ def finished(y, dtype, out):
 
 def normal(loc=0.0, scale=1.0, size=None, dtype=None, ctx=None, out=None):
     """Normal numbers with mean `loc` and standard deviation `scale`; gradients pass to both."""
+    not_negative("normal", scale=scale)
     if plain(loc, scale):
         return law("normal", loc, scale, size=size, dtype=dtype, ctx=ctx, out=out)
     return finished(loc + scale * standard("normal", (loc, scale), size, dtype, ctx), dtype, out)
@@ -107,7 +121,7 @@ def normal(loc=0.0, scale=1.0, size=None, dtype=None, ctx=None, out=None):
 
 def uniform(low=0.0, high=1.0, size=None, dtype=None, ctx=None, out=None):
     """Numbers spread evenly from `low` to `high`; gradients pass to both."""
-    if plain(low, high):
+    if plain(low, high) and low <= high:
         return law("uniform", low, high, size=size, dtype=dtype, ctx=ctx, out=out)
     share = standard("uniform", (low, high), size, dtype, ctx)
     return finished(low + (high - low) * share, dtype, out)
@@ -115,13 +129,15 @@ def uniform(low=0.0, high=1.0, size=None, dtype=None, ctx=None, out=None):
 
 def exponential(scale=1.0, size=None, ctx=None, out=None):
     """Exponential numbers with mean `scale`; gradients pass to it."""
-    if plain(scale):
+    not_negative("exponential", scale=scale)
+    if plain(scale) and scale > 0:
         return law("exponential", scale, size=size, ctx=ctx, out=out)
-    return given(scale * standard("exponential", (scale,), size, None, ctx), out)
+    return finished(scale * standard("exponential", (scale,), size, None, ctx), None, out)
 
 
 def gamma(shape, scale=1.0, size=None, dtype=None, ctx=None, out=None):
     """Numbers of the gamma law."""
+    not_negative("gamma", zero=False, shape=shape, scale=scale)
     return law("gamma", shape, scale, size=size, dtype=dtype, ctx=ctx, out=out)
 
 
@@ -148,11 +164,13 @@ def randn(*size, **kwargs):
 
 def chisquare(df, size=None, dtype=None, ctx=None):
     """Sums of `df` squares of normal numbers."""
+    not_negative("chisquare", zero=False, df=df)
     return gamma(df / 2, 2.0, size=size, dtype=dtype, ctx=ctx)
 
 
 def beta(a, b, size=None, dtype=None, ctx=None):
     """Numbers of the beta law: a share X / (X + Y) of two gamma numbers."""
+    not_negative("beta", zero=False, a=a, b=b)
     x, y = (gamma(p, 1.0, size=size, dtype=dtype, ctx=ctx) for p in (a, b))
     return x / (x + y)
 
@@ -206,38 +224,45 @@ def permutation(x):
 
 def gumbel(loc=0.0, scale=1.0, size=None, ctx=None, out=None):
     """Numbers of Gumbel's law."""
-    return given(loc - scale * log(-log(rand_open(size, ctx, loc, scale))), out)
+    not_negative("gumbel", scale=scale)
+    return finished(loc - scale * log(-log(rand_open(size, ctx, loc, scale))), None, out)
 
 
 def logistic(loc=0.0, scale=1.0, size=None, ctx=None, out=None):
     """Numbers of the logistic law."""
+    not_negative("logistic", scale=scale)
     u = rand_open(size, ctx, loc, scale)
-    return given(loc + scale * log(u / (1 - u)), out)
+    return finished(loc + scale * log(u / (1 - u)), None, out)
 
 
 def lognormal(mean=0.0, sigma=1.0, size=None, dtype=None, ctx=None, out=None):
     """Numbers whose logarithms are normal."""
+    not_negative("lognormal", sigma=sigma)
     return given(exp(normal(mean, sigma, size, dtype, ctx)), out)
 
 
 def rayleigh(scale=1.0, size=None, ctx=None, out=None):
     """Numbers of Rayleigh's law."""
-    return given(scale * (-2 * log(rand_open(size, ctx, scale))) ** 0.5, out)
+    not_negative("rayleigh", scale=scale)
+    return finished(scale * (-2 * log(rand_open(size, ctx, scale))) ** 0.5, None, out)
 
 
 def weibull(a, size=None, ctx=None, out=None):
     """Numbers of Weibull's law."""
-    return given((-log(rand_open(size, ctx, a))) ** (1 / a), out)
+    not_negative("weibull", zero=False, a=a)
+    return finished((-log(rand_open(size, ctx, a))) ** (1 / a), None, out)
 
 
 def pareto(a, size=None, ctx=None, out=None):
     """Numbers of Pareto's law of the second kind."""
-    return given(rand_open(size, ctx, a) ** (-1 / a) - 1, out)
+    not_negative("pareto", zero=False, a=a)
+    return finished(rand_open(size, ctx, a) ** (-1 / a) - 1, None, out)
 
 
 def power(a, size=None, ctx=None, out=None):
     """Numbers in [0, 1] with density a x^(a-1)."""
-    return given(rand_open(size, ctx, a) ** (1 / a), out)
+    not_negative("power", zero=False, a=a)
+    return finished(rand_open(size, ctx, a) ** (1 / a), None, out)
 
 
 def rand_open(size, ctx, *params):
@@ -248,14 +273,15 @@ def rand_open(size, ctx, *params):
 
 
 def multivariate_normal(mean, cov, size=None, check_valid=None, tol=None):
-    """Normal vectors with a mean and a matrix of covariances."""
+    """Normal vectors with a mean and a matrix of covariances, or with several of either."""
     mean, cov = array(mean), array(cov)
-    if cov.shape != (mean.shape[-1],) * 2:
+    if cov.shape[-2:] != (mean.shape[-1],) * 2:
         raise MXNetError(f"multivariate_normal: mean {mean.shape}, covariances {cov.shape}")
     shape = () if size is None else ((size,) if isinstance(size, int) else tuple(size))
-    z = normal(size=(*shape, mean.shape[-1])).asnumpy()
+    pairs = onp.broadcast_shapes(mean.shape[:-1], cov.shape[:-2])
+    z = normal(size=(*shape, *pairs, mean.shape[-1])).asnumpy()
     factor = onp.linalg.cholesky(cov.asnumpy().astype("float64"))
-    return array((z @ factor.T + mean.asnumpy()).astype("float32"))
+    return array(((factor @ z[..., None])[..., 0] + mean.asnumpy()).astype("float32"))
 
 
 def __dir__():
