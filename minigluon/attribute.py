@@ -4,7 +4,7 @@
 
 import threading
 
-from minigluon.name import Current
+from minigluon.name import Current, Innermost
 
 __all__ = ["AttrScope", "HIDDEN", "current", "hidden", "scopes"]
 
@@ -66,4 +66,4 @@ def current():
     return scopes()[-1]
 
 
-AttrScope.current = Current(current)
+AttrScope.current, AttrScope._current = Current(current), Innermost(scopes)

@@ -9,17 +9,18 @@ import pkgutil
 import runpy
 import sys
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 
 import numpy as np
 
-from minigluon import libinfo
+from minigluon import lent, libinfo
 
 __all__ = [
     "Alias",
     "FINDERS",
     "LENT",
+    "Lender",
     "Missing",
     "OURS",
     "THEIRS",
@@ -116,9 +117,58 @@ def contents(name):
     return [n for n in {*dir(package), *modules} if not n.startswith("_")]
 
 
+# --- Names in other places ------------------------------------------------------------------------
+
+
+class Lender(MetaPathFinder):
+    """Gives the modules of the table their answer for names that are elsewhere."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        """What Python's finder finds, if the table has names for the module."""
+        if not fullname.startswith(OURS + ".") or fullname[len(OURS) + 1 :] not in lent.TABLE:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None:
+            run = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: (run(module), self.lend(module))
+        return spec
+
+    def lend(self, module):
+        """Let a module answer for the names of its row."""
+        row, own = lent.TABLE[module.__name__[len(OURS) + 1 :]], vars(module).get("__getattr__")
+
+        def look(name):
+            if name in row:
+                place, _, attribute = row[name].partition(":")
+                found = importlib.import_module(f"{OURS}.{place}")
+                return getattr(found, attribute) if attribute else found
+            if own is not None:
+                return own(name)
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+
+        module.__getattr__, look.before = look, own
+
+    def begin(self):
+        """Lend to the modules that are there already."""
+        for name in lent.TABLE:
+            if (module := sys.modules.get(f"{OURS}.{name}")) is not None:
+                self.lend(module)
+
+    def end(self):
+        """Take all answers back."""
+        for name in lent.TABLE:
+            look = vars(sys.modules.get(f"{OURS}.{name}") or self).get("__getattr__")
+            if hasattr(look, "before"):
+                module = sys.modules[f"{OURS}.{name}"]
+                if look.before is None:
+                    del module.__getattr__
+                else:
+                    module.__getattr__ = look.before
+
+
 # --- In place, and away again ---------------------------------------------------------------------
 
-FINDERS = Alias(), Missing()
+FINDERS = Alias(), Missing(), Lender()
 LENT = {"float": float, "int": int, "object": object, "str": str, "complex": complex}  # to NumPy
 LENT |= {"float_": np.float64, "unicode_": np.str_, "product": np.prod, "cumproduct": np.cumprod}
 LENT |= {"Inf": np.inf, "Infinity": np.inf, "PINF": np.inf, "NINF": -np.inf, "NaN": np.nan}
@@ -145,6 +195,8 @@ def install():
     if FINDERS[0] not in sys.meta_path:
         sys.meta_path.insert(0, FINDERS[0])
         sys.meta_path.append(FINDERS[1])
+        sys.meta_path.insert(0, FINDERS[2])
+        FINDERS[2].begin()
         package = sys.modules[OURS]
         FINDERS[0].before, package.__version__ = package.__version__, libinfo.__version__
         FINDERS[0].lent = lend()
@@ -156,6 +208,7 @@ def uninstall():
         sys.modules[OURS].__version__ = FINDERS[0].before
         for name in FINDERS[0].lent:
             delattr(np, name)
+        FINDERS[2].end()
     for finder in FINDERS:
         if finder in sys.meta_path:
             sys.meta_path.remove(finder)

@@ -5,7 +5,7 @@
 import threading
 from collections import Counter
 
-__all__ = ["Current", "NameManager", "Prefix", "current", "managers"]
+__all__ = ["Current", "Innermost", "NameManager", "Prefix", "current", "managers"]
 
 
 # --- Names ----------------------------------------------------------------------------------------
@@ -67,4 +67,20 @@ class Current:
         return self.get()
 
 
-NameManager.current = Current(current)
+class Innermost:
+    """MXNet's `_current`: its `value` is the innermost of a thread's scopes, and may be replaced."""
+
+    def __init__(self, scopes):
+        self.scopes = scopes
+
+    @property
+    def value(self):
+        """The innermost scope."""
+        return self.scopes()[-1]
+
+    @value.setter
+    def value(self, scope):
+        self.scopes()[-1] = scope
+
+
+NameManager.current, NameManager._current = Current(current), Innermost(managers)

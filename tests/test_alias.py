@@ -212,3 +212,81 @@ def test_a_parameter_tells_whether_it_has_gradients():
     assert p._grad[0] is p.grad()
     p.grad_req = "null"
     assert p._grad is None
+
+
+INSIDE = """
+import ctypes
+import mxnet as mx
+from mxnet.base import _LIB, _Null, NDArrayHandle, c_array, c_str, check_call, classproperty, mx_uint, with_metaclass
+from mxnet.executor_manager import _load_data, _split_input_slice
+from mxnet.gluon.block import SymbolBlock, _BlockScope, _brief_print_list, _flatten, _gather_type_ctx_info, _indent, _regroup
+from mxnet.gluon.nn.basic_layers import BatchNorm
+from mxnet.gluon.parameter import tensor_types
+from mxnet.gluon.rnn.rnn_cell import tensor_types as same
+from mxnet.model import _initialize_kvstore, _multiple_callbacks, _update_params, _update_params_on_kvstore
+from mxnet.ndarray._internal import NDArrayBase
+from mxnet.ndarray.ndarray import _STORAGE_TYPE_CSR, add, concatenate
+from mxnet.symbol.symbol import load_json
+
+assert SymbolBlock is mx.gluon.SymbolBlock and BatchNorm is mx.gluon.nn.BatchNorm and same is tensor_types
+assert add is mx.nd.add and _STORAGE_TYPE_CSR == 2 and load_json is mx.sym.load_json
+x, y = mx.nd.ones(2), mx.nd.zeros(3)
+assert isinstance(x, NDArrayBase) and NDArrayHandle is ctypes.c_void_p
+flat, form = _flatten([x, [y, None]], "input")
+assert form == [0, [0, -1]] and flat[1] is y and len(flat) == 3
+back, left = _regroup(flat, form)
+assert back[0] is x and back[1][0] is y and back[1][1] is None and left == []
+assert _flatten(None, "input") == ([None], -1) and _flatten(x, "input")[1] == 0
+assert _gather_type_ctx_info([x, [mx.sym.var("a"), y]]) == (True, True, {mx.cpu()}, mx.cpu())
+assert _brief_print_list(list("abcdefghi"), 4) == "'a', 'b', ..., 'h', 'i'" and _indent("a\\nb", 2) == "a\\n  b"
+try:
+    _flatten({"a": x}, "input")
+except ValueError as error:
+    assert "(nested) list of Symbol or NDArray" in str(error)
+prefix, params = _BlockScope.create(None, None, "dense")
+assert prefix.startswith("dense") and params.prefix == prefix
+assert c_array(mx_uint, [1, 2])[1] == 2 and c_str("ab").value == b"ab"
+check_call(0)
+for call, says in ((lambda: _LIB.MXGetVersion(), "_LIB.MXGetVersion"), (lambda: check_call(-1), "returned -1")):
+    try:
+        call()
+    except mx.MXNetError as error:
+        assert says in str(error)
+    else:
+        raise AssertionError(says)
+try:
+    x.handle
+except AttributeError as error:
+    assert "C library" in str(error) and "asnumpy" in str(error)
+assert mx.nd.sum(mx.nd.ones((2, 3)), axis=1, keepdims=_Null).shape == (2,)
+store = mx.kv.create("local")
+weights = [[mx.nd.ones(2), mx.nd.ones(2)]]
+grads = [[mx.nd.ones(2), mx.nd.ones(2) * 3]]
+_initialize_kvstore(store, weights, {"w": mx.nd.ones(2) * 5}, ["w"], True)
+assert weights[0][1].asnumpy().tolist() == [5, 5]
+seen = []
+_update_params(weights, grads, lambda i, g, w: seen.append((i, g.asnumpy().tolist())), 2, store, ["w"])
+assert seen == [(0, [4, 4]), (1, [4, 4])]
+_multiple_callbacks([seen.append, seen.append], "called")
+assert seen[2:] == ["called", "called"]
+batch = mx.io.DataBatch([mx.nd.arange(4)], [mx.nd.zeros(4)])
+halves = [mx.nd.zeros(2), mx.nd.zeros(2)]
+_load_data(batch, [list(zip(_split_input_slice(4, [1, 1]), halves))])
+assert halves[1].asnumpy().tolist() == [2, 3]
+assert mx.name.NameManager._current.value is mx.name.NameManager.current
+with mx.AttrScope(ctx_group="a") as scope:
+    assert mx.AttrScope._current.value is scope
+assert not hasattr(mx.gluon.block, "no_such_name")
+"""
+
+
+def test_names_in_other_places():
+    for code in (INSIDE, "import mxnet.gluon.block, mxnet.model, mxnet.base\n" + INSIDE):
+        status, _, err = python("-m", "minigluon.mxnet", "-c", code)
+        assert status == 0, err
+    code = (
+        "import minigluon.gluon.block as block, minigluon.mxnet as a\n"
+        "a.install(); assert block._flatten; a.uninstall(); assert not hasattr(block, '_flatten')\n"
+    )
+    status, _, err = python("-c", code)
+    assert status == 0, err

@@ -481,3 +481,15 @@ def test_graphs_with_sparse_variables_are_no_blocks():
     weight = mx.sym.var("weight", stype="row_sparse")
     with pytest.raises(AssertionError, match="row_sparse"):
         SymbolBlock(mx.sym.dot(mx.sym.var("data"), weight), mx.sym.var("data"))
+
+
+def test_a_graph_before_the_first_call():
+    net = mx.gluon.nn.Dense(3, in_units=2, prefix="fc_")
+    net.initialize()
+    inputs, out = net._get_graph(mx.nd.ones((4, 2)))
+    assert [s.name for s in inputs] == ["data"]
+    assert out.list_arguments() == ["data", "fc_weight", "fc_bias"]
+    x = mx.nd.ones((4, 2))
+    assert (net._call_cached_op(x) == net(x)).asnumpy().all()
+    net.hybridize()
+    assert net._cached_graph == () and net(x).shape == (4, 3) and len(net._cached_graph) == 2

@@ -277,3 +277,39 @@ def test_no_code_in_trees():
     assert tree == {"object": "Dangerous", "has": {"dict": []}}
     with pytest.raises(mx.MXNetError, match="here is a NoneType"):
         states.from_tree(tree, [])
+
+
+def test_a_trainer_of_another_way_to_sum():
+    class Doubling(gluon.Trainer):
+        def _allreduce_grads(self):
+            for p in self._params:
+                for g in p.list_grad():
+                    g[:] *= 2
+
+    p = gluon.Parameter("w", shape=(1,))
+    p.initialize("ones")
+    trainer = Doubling([p], "sgd", {"learning_rate": 0.25}, kvstore=None)
+    with mx.autograd.record():
+        y = p.data() * 1
+    y.backward()
+    trainer.step(1)
+    assert p.data().asscalar() == 0.5
+    with mx.autograd.record():
+        y = p.data() * 1
+    y.backward()
+    trainer.allreduce_grads()
+    trainer.update(1)
+    assert p.data().asscalar() == 0
+
+
+def test_arrays_are_made_in_one_place_that_tools_may_wrap():
+    net = gluon.nn.Dense(2)
+    net.initialize()
+    seen, make = [], net.weight._init_impl
+    net.weight._init_impl = lambda *args: (make(*args), seen.append(net.weight.shape))
+    net(mx.nd.ones((1, 3)))
+    assert seen == [(2, 3)]
+    assert net.weight._reduce().shape == (2, 3)
+    net.weight.grad()[:] = 1
+    net.weight._init_grad()
+    assert not net.weight.grad().asnumpy().any()

@@ -111,6 +111,10 @@ def outermost_counts():
     return NameScope.current.counts
 
 
+NameScope._current, NameScope.create = NameScope.current, staticmethod(claim_name)
+_BlockScope = NameScope  # its name in MXNet, by which programs import it
+
+
 # --- Where it went wrong --------------------------------------------------------------------------
 
 
@@ -543,6 +547,24 @@ class HybridBlock(Block):
     def _cached_graph(self):
         return compiler().graph_of(self)
 
+    def _get_graph(self, *args):
+        """Symbols of the inputs, and the graph of a call with `args`, traced if it was not."""
+        if not self._cached_graph:
+            self._build_cache(*args)
+        return self._cached_graph
+
+    def _build_cache(self, *args):
+        """Trace a call with `args`, without running it."""
+        compiler().begun(self, args)
+
+    def _call_cached_op(self, *args):
+        """Run the program, whether the block is active or not."""
+        return compiled(self, *args)
+
+    def _deferred_infer_shape(self, *args):
+        """`infer_shape`, under the name that a block may override in MXNet."""
+        self.infer_shape(*args)
+
     # --- Hybrid blocks ----------------------------------------------------------------------------
 
     def forward(self, x, *args):
@@ -721,7 +743,7 @@ def settle(parameter, data, ctx):
     waiting = parameter._deferred_init is not None
     contexts = parameter.list_ctx() if waiting else ctx or [cpu()]
     parameter._deferred_init = None
-    parameter._place(data, contexts)
+    parameter._init_impl(data, contexts)
 
 
 def named_as(loaded, params, prefix):

@@ -28,6 +28,7 @@ __all__ = [
     "Programs",
     "ROW_SPARSE",
     "SymbolBlock",
+    "begun",
     "declared",
     "export",
     "fill",
@@ -207,6 +208,15 @@ def traced(block):
     return None if graph is None else (Symbol(graph.outputs), graph.parameters)
 
 
+def begun(block, args):
+    """Write down a call of a block with `args`, for its later calls."""
+    flat = []
+    form = flattened(list(args), flat)
+    if block._programs is None:
+        block._programs = Programs(block)
+    block._programs.trace(form, flat)
+
+
 def graph_of(block):
     """Symbols of the inputs, and the graph, of a block that has run hybridized; () before."""
     graph = getattr(block._programs, "latest", None)
@@ -362,4 +372,4 @@ def fill(block, arrays, source, ctx=None, allow_missing=False, ignore_extra=Fals
         parameter.shape = a.shape
         parameter.cast(a.dtype)
         parameter._deferred_init = None
-        parameter._place(a, as_contexts(ctx))
+        parameter._init_impl(a, as_contexts(ctx))

@@ -199,10 +199,10 @@ class Parameter:
                 data = nd.zeros(self._shape, contexts[0], self._dtype)
                 fill(self.name, data, own, default)
         self._deferred_init = None
-        self._place(data, contexts)
+        self._init_impl(data, contexts)
 
-    def _place(self, data, contexts):
-        """Keep a copy of `data` on each context."""
+    def _init_impl(self, data, contexts):
+        """Keep a copy of `data` on each context: the one place where arrays are made, which tools like to wrap."""
         if data.stype != self._stype:
             data = data.tostype(self._stype)
         self._data = [data.copyto(ctx) for ctx in contexts]
@@ -307,6 +307,15 @@ class Parameter:
     def _ctx_map(self, places):
         """It follows from the contexts: nothing is left to set."""
 
+    def _init_grad(self):
+        """Make the gradients anew, zeros."""
+        for data in self._data or ():
+            self._mark(data)
+
+    def _reduce(self):
+        """The numbers on the CPU, the mean over the contexts."""
+        return reduced(self)
+
     def var(self):
         """The symbol of this parameter; a later chapter says how it is made."""
         return importlib.import_module("minigluon.gluon.block").variable_of(self)
@@ -356,7 +365,7 @@ class Parameter:
         """Move to other contexts."""
         contexts = as_contexts(ctx)
         if self._data is not None:
-            self._place(self._newest(), contexts)
+            self._init_impl(self._newest(), contexts)
         elif self._deferred_init is not None:
             init, _, data = self._deferred_init
             self._deferred_init = (init, contexts, data)
@@ -369,7 +378,7 @@ class Parameter:
         """Convert numbers and gradients to another type."""
         self._dtype, self._var = checked(dtype), None
         if self._data is not None:
-            self._place(self._newest().astype(self._dtype), self.list_ctx())
+            self._init_impl(self._newest().astype(self._dtype), self.list_ctx())
 
     # --- Reading and writing ----------------------------------------------------------------------
 
@@ -466,7 +475,7 @@ class Parameter:
 
     def _place_loaded(self, data, contexts):
         if self._data is None and self._deferred_init is None:
-            self._place(data, contexts or [cpu()])
+            self._init_impl(data, contexts or [cpu()])
             return
         own = self.list_ctx()
         assert contexts is None or set(contexts) == set(own), (
@@ -474,7 +483,7 @@ class Parameter:
             f"initialized on {own}."
         )
         if self._data is None:
-            self._place(data, own)
+            self._init_impl(data, own)
         else:
             self.set_data(data)
         self._deferred_init = None

@@ -183,27 +183,41 @@ class Trainer:
         Raises UserWarning, before anything has changed, for a gradient that no backward pass has
         written since the last step; with `ignore_stale_grad` such parameters are left alone.
         """
-        self._optimizer.rescale_grad = self._scale / batch_size
+        self._check_and_rescale_grad(self._scale / batch_size)
         if self._params_to_init or not self._kv_initialized:
             self._prepare()
         learnt = self._learnt(ignore_stale_grad)
-        if self._kvstore is not None:
+        if type(self)._allreduce_grads is not Trainer._allreduce_grads:
+            self._allreduce_grads()
+        elif self._kvstore is not None:
             self._reduce(learnt)
-        self._update(learnt)
+        self._apply(learnt)
 
     def allreduce_grads(self):
         """Sum the gradients over contexts and processes only; `update` is to follow."""
         self._prepare()
         self._require_own_updates("allreduce_grads")
-        if self._kvstore is not None:
-            self._reduce(self._learnt(True, fresh=False))
+        self._allreduce_grads()
 
     def update(self, batch_size, ignore_stale_grad=False):
         """Divide by `batch_size` and update, without summing over contexts."""
         self._prepare()
         self._require_own_updates("update")
-        self._optimizer.rescale_grad = self._scale / batch_size
-        self._update(self._learnt(ignore_stale_grad))
+        self._check_and_rescale_grad(self._scale / batch_size)
+        self._update(ignore_stale_grad)
+
+    def _allreduce_grads(self):
+        """Sum the gradients over contexts and processes; a subclass may do it in its own way."""
+        if self._kvstore is not None:
+            self._reduce(self._learnt(True, fresh=False))
+
+    def _update(self, ignore_stale_grad=False):
+        """Update with the gradients as they are."""
+        self._apply(self._learnt(ignore_stale_grad))
+
+    def _check_and_rescale_grad(self, scale):
+        """Tell the optimizer what to multiply gradients with."""
+        self._optimizer.rescale_grad = scale
 
     def _require_own_updates(self, name):
         assert not self._update_on_kvstore, (
@@ -257,7 +271,7 @@ class Trainer:
                 index, grads, out=None if outs is grads else outs, priority=-index
             )
 
-    def _update(self, learnt):
+    def _apply(self, learnt):
         scaler = getattr(self, "_amp_loss_scaler", None)
         if scaler is not None and scaler.has_overflow(self._params):
             return

@@ -99,6 +99,16 @@ class NDArray(Operand):
 
     ctx = context
 
+    @property
+    def handle(self):
+        """MXNet's pointer into its C library: AttributeError, which tells what there is instead."""
+        raise AttributeError(
+            "handle: MXNet's pointer into its C library, which is not here; asnumpy() copies the numbers, "
+            "to_dlpack_for_read(x) and numpy.from_dlpack(x) share them"
+        )
+
+    writable = property(lambda self: True, doc="Whether it can be written to: always.")
+
     # --- Out to NumPy and Python ------------------------------------------------------------------
 
     def asnumpy(self):
