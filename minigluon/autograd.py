@@ -5,7 +5,8 @@
 import importlib
 import threading
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, zip_longest
+from operator import attrgetter
 from sys import getrefcount
 
 import numpy as np
@@ -18,7 +19,6 @@ from minigluon.ndarray.ndarray import (
     compute_soon,
     numbered,
     require_same_dtype,
-    shown,
     with_scalars,
 )
 from minigluon.op import failure, interpreters, operator, summary
@@ -45,6 +45,7 @@ __all__ = [
     "detach",
     "get_symbol",
     "grad",
+    "grad_of",
     "gradients",
     "head_gradients",
     "held",
@@ -54,6 +55,7 @@ __all__ = [
     "is_training",
     "leaf_grad",
     "mark_variables",
+    "of_all",
     "ones_like",
     "own_memory",
     "pause",
@@ -290,9 +292,11 @@ def compute_and_note(op, args, settings):
 
 
 def several_noted(op, out, ctx, node):
-    """The outputs of a node as NDArrays that know their places."""
+    """The outputs of a node as NDArrays that know their places; where only one is visible, it is the node's."""
+    if op.visible == 1:
+        return NDArray(numbered(out[0]), ctx, node)
     visible = enumerate(out[: op.visible])
-    return shown(op, [NDArray(numbered(o), ctx, node and Output(node, i)) for i, o in visible])
+    return [NDArray(numbered(o), ctx, node and Output(node, i)) for i, o in visible]
 
 
 interpreters[NDArray] = remember
@@ -374,9 +378,16 @@ def pull(node, g, into=None):
             f"Cannot differentiate {node.op.name} because it is not in a computational graph any "
             "more: a backward pass has used it up. Pass retain_graph=True to the first one."
         )
-    if type(g) is Partial:
-        g = [g[i] if i in g else zeros_like(o) for i, o in enumerate(y[: node.op.visible])]
+    if type(y) is tuple:
+        g = of_all(g, y[: node.op.visible])
     return gradients(node, g, y, args, into)
+
+
+def of_all(g, y):
+    """The gradients of all outputs `y` of a node, of which `g` has some, or is that of the only one."""
+    if type(g) is not Partial:
+        return [g]
+    return [g[i] if i in g else zeros_like(o) for i, o in enumerate(y)]
 
 
 def pull_and_release(node, g, into=None):
@@ -395,10 +406,11 @@ def pull_recorded(node, g):
     args = [
         NDArray(a, ctx, p) if hasattr(a, "shape") else a for a, p in zip(node.args, node.parents)
     ]
-    if type(g) is Partial:
+    if type(y) is tuple:
         seen = len(y[: node.op.visible])
-        y = [NDArray(o, ctx, Output(node, i) if i < seen else None) for i, o in enumerate(y)]
-        g = [g[i] if i in g else zeros_like(o) for i, o in enumerate(y[:seen])]
+        noted = [node] if node.op.visible == 1 else [Output(node, i) for i in range(seen)]
+        y = [NDArray(o, ctx, note) for o, note in zip_longest(y, noted)]
+        g = of_all(g, y[:seen])
     else:
         y = NDArray(y, ctx, node)
     return gradients(node, g, y, args)
@@ -679,14 +691,18 @@ ALONE = alone()
 
 def places(node):
     """The memory for the gradient of each parent of the last node, None where there is none to write to."""
-    if type(node) is not Node or not getattr(node.op.rules, "places", None):
+    there = getattr(node.op.rules, "places", None) if type(node) is Node else None
+    if not there:
         return None
     leaves = [p for p in node.parents if p is not None]
-    if len({id(getattr(p, "grad", p)) for p in leaves}) < len(leaves) or any(
-        p.parents for p in leaves
-    ):
+    if {*map(type, leaves)} != {Leaf} or len({*map(id, map(grad_of, leaves))}) < len(leaves):
         return None
-    return [None if p is None else own_memory(p) for p in node.parents]
+    return [
+        own_memory(p) if i in there and p is not None else None for i, p in enumerate(node.parents)
+    ]
+
+
+grad_of = attrgetter("grad")
 
 
 def own_memory(leaf):

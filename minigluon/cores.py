@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ctypes import addressof
 from functools import cache
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 
@@ -19,6 +20,7 @@ __all__ = [
     "LONG",
     "MANY",
     "NAMES",
+    "PAUSE",
     "alone",
     "axpby",
     "blas",
@@ -28,6 +30,7 @@ __all__ = [
     "fits",
     "forget_threads",
     "helpers",
+    "latest",
     "matmul",
     "openblas",
     "plain_matmul",
@@ -100,12 +103,13 @@ alone = Alone()
 # --- Spreading ------------------------------------------------------------------------------------
 
 pool = None
+latest = -1.0  # when threads of the pool last had work, in seconds
 
 
 def forget_threads():
     """After a fork the child has none of its parent's threads."""
-    global pool, alone
-    pool, alone = None, Alone()
+    global pool, alone, latest
+    pool, alone, latest = None, Alone(), -1.0
 
 
 if hasattr(os, "register_at_fork"):
@@ -125,10 +129,12 @@ def spread(function, items):
 
     Items must not depend on each other. The first error is raised when all threads have stopped.
     """
+    global latest
     items = list(items)
     count = min(alone.threads, len(items))
     if count < 2:
         return [function(item) for item in items]
+    latest = monotonic()
     numbers, found = iter(range(len(items))), [None] * len(items)
 
     def work():
@@ -192,6 +198,7 @@ def matmul(a, b, out=None):
 # --- Two terms in one pass ------------------------------------------------------------------------
 
 LONG = 1 << 12  # numbers from which a call through ctypes pays, which costs 2 µs
+PAUSE = 0.1  # seconds without work for the pool, after which OpenBLAS's threads are in nobody's way
 
 
 @cache
@@ -214,10 +221,13 @@ def axpby(a, x, b, y):
     """`y = a x + b y`, in place: for long flat arrays of one type in one pass of OpenBLAS, else by NumPy."""
     if x.size >= LONG and fits(x, y) and a and (f := blas("axpby", y.dtype.char)) is not None:
         a, b, at, to = float(a), float(b), addressof(byte(x)), addressof(byte(y))
-        if b == 1 and pool is None:  # this function has threads, which nobody else's disturb
+        if b != 1:
+            f(x.size, a, at, 1, b, to, 1)
+        elif alone.depth or monotonic() > latest + PAUSE:  # this function has threads
             blas("axpy", y.dtype.char)(x.size, a, at, 1, to, 1)
         else:
-            f(x.size, a, at, 1, b, to, 1)
+            with alone:
+                blas("axpy", y.dtype.char)(x.size, a, at, 1, to, 1)
         return
     if b != 1:
         y *= b

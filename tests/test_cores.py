@@ -80,3 +80,15 @@ def test_two_terms_of_arrays_that_openblas_cannot_take():
     y.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):
         cores.axpby(2.0, x, 3.0, y)
+
+
+def test_two_terms_are_the_same_whoever_had_work_before(monkeypatch):
+    rng = np.random.default_rng(1)
+    x, y = (rng.normal(size=5 * cores.LONG + 3).astype("float32") for _ in "xy")
+    found = []
+    for latest in (-1.0, float("inf")):  # the pool has rested, the pool is at work
+        monkeypatch.setattr(cores, "latest", latest)
+        found.append(y.copy())
+        cores.axpby(-0.1, x, 1, found[-1])
+    np.testing.assert_array_equal(*found)
+    assert cores.alone.depth == 0

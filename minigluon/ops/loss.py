@@ -25,6 +25,8 @@ __all__ = [
     "cross_entropy_back",
     "in_blocks",
     "kept",
+    "largest",
+    "lowest",
     "negative_log_likelihood",
     "overestimate",
     "picked",
@@ -66,7 +68,8 @@ def sparse_softmax_cross_entropy(data, label, /, axis=-1):
     """
     rows = rows_of(data, axis)
     if rows is not None and type(label) is np.ndarray:
-        loss = by_rows(rows, class_numbers(data, label), state.recording)
+        with np.errstate(invalid="ignore", over="ignore"):
+            loss = by_rows(rows, class_numbers(data, label), state.recording)
         return loss.reshape(*data.shape[:-1], 1)
     check_labels(data, label, axis)
     where = at(data, label, axis, "clip")
@@ -90,13 +93,22 @@ def class_numbers(data, label):
     MXNetError for a label that is neither: see `check_labels`.
     """
     flat = label.reshape(data.size // data.shape[-1])
-    with np.errstate(invalid="ignore"):
-        found = flat.astype(np.intp)
-    whole = flat.dtype.kind not in "fV" or not np.count_nonzero(found != flat)
-    if not whole or np.count_nonzero(found.view(np.uintp) >= data.shape[-1]):  # -1 is large there
+    found = flat.astype(np.intp)
+    whole = flat.dtype.kind not in "fV" or found.astype(flat.dtype).tobytes() == flat.tobytes()
+    if not whole or lowest(found) < 0 or largest(found) >= data.shape[-1]:
         check_labels(data, label, -1)
         found = np.maximum(found, 0)
     return found
+
+
+def lowest(a):
+    """The smallest number, or a NaN: NumPy finds where it stands in a third of the time that `min` takes."""
+    return a.item(a.argmin())
+
+
+def largest(a):
+    """The largest number, or a NaN."""
+    return a.item(a.argmax())
 
 
 CALM = 1e20  # sums of exponentials between its inverse and this are far from a type's limits
@@ -106,7 +118,7 @@ def by_rows(rows, classes, keep):
     """Losses of rows, a few at a time; with `keep` exponentials and sums lie before them."""
     n, width = rows.shape
     memory = np.empty(rows.size + 2 * n if keep else 2 * n, rows.dtype)
-    total, loss = memory[-2 * n :].reshape(2, n)
+    total, loss = memory[-2 * n : -n], memory[-n:]
     powers = memory[: -2 * n].reshape(-1, width)
     wide = rows.dtype.char in "fd"  # in half precision there is no room
 
@@ -114,12 +126,10 @@ def by_rows(rows, classes, keep):
         z, at, sums = rows[i:j], starts(j - i, width) + classes[i:j], total[i:j]
         e = powers[i:j] if keep else np.empty_like(z)
         if wide:
-            with np.errstate(over="ignore"):
-                np.exp(z, out=e)
-                np.matmul(e, column(width, rows.dtype), out=sums)
-                likely = e.reshape(-1).take(at)
-                calm = np.count_nonzero(CALM * likely > 1)
-            if calm == np.count_nonzero(sums < CALM) == j - i:
+            np.exp(z, out=e)
+            np.matmul(e, column(width, rows.dtype), out=sums)
+            likely = e.reshape(-1).take(at)
+            if largest(sums) < CALM and CALM * lowest(likely) > 1:
                 ratio = np.divide(sums, likely, out=likely)
                 np.log(ratio, out=loss[i:j])
                 return

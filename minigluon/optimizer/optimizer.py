@@ -217,7 +217,10 @@ class Optimizer:
         lr = self.learning_rate
         if not self.param_dict and not self.lr_mult:
             return [lr] * len(indices)
-        return [lr * self._multiplier("lr_mult", i) for i in indices]
+        own = self.param_dict  # asked without a call for each parameter
+        return [
+            lr * (own[i].lr_mult if i in own else self._multiplier("lr_mult", i)) for i in indices
+        ]
 
     def _get_wds(self, indices):
         if not self.wd:  # as for most: 0 times whatever a parameter asks for
