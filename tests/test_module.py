@@ -405,3 +405,35 @@ def test_on_several_devices_the_store_takes_the_steps(tmp_path):
         np.testing.assert_array_equal(value, values(second)[name])
         for executor in second._execs:
             np.testing.assert_array_equal(value, executor.arg_dict[name].asnumpy())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "ftrl"])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_row_sparse_weights_train_alike_with_a_store_and_without(optimizer, devices):
+    rng = np.random.default_rng(0)
+    x = rng.random((16, 30)).astype("float32") * (rng.random((16, 30)) < 0.2)
+    rows = mx.nd.array(x).tostype("csr")
+    data = mx.io.NDArrayIter(rows, x[:, 0] > 0, 8, last_batch_handle="discard")
+    weight = mx.sym.Variable("weight", shape=(30, 2), stype="row_sparse")
+    out = mx.sym.sparse.dot(mx.sym.Variable("data", stype="csr"), weight)
+    out = mx.sym.SoftmaxOutput(out, name="softmax")
+    first = {"weight": mx.nd.array(rng.random((30, 2))).tostype("row_sparse")}
+    found = []
+    for store in ("local", None):
+        mod = mx.mod.Module(out, context=[mx.cpu(i) for i in range(devices)])
+        mod.bind(data.provide_data, data.provide_label)
+        mod.init_params(arg_params=first)
+        mod.init_optimizer(store, optimizer, {"learning_rate": 0.5})
+        for _ in range(3):
+            data.reset()
+            for batch in data:
+                mod.prepare(batch, lambda b: {"weight": b.data[0].indices})
+                mod.forward_backward(batch)
+                mod.update()
+        learnt = mod.get_params()[0]["weight"]
+        assert learnt.stype == "row_sparse" and mod._exec_group.grad_arrays[0][0].stype != "default"
+        found.append(learnt.asnumpy())
+        if devices == 2:  # without a store each device would go its own way
+            break
+    assert abs(found[0] - first["weight"].asnumpy()).max() > 0.1
+    np.testing.assert_allclose(found[0], found[-1], rtol=1e-5)

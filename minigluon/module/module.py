@@ -3,6 +3,7 @@
 # Written from chapters/89_module.ipynb: edit the chapter, then run `minigluon export`.
 
 import logging
+import math
 import warnings
 
 from minigluon import optimizer as opt
@@ -335,7 +336,7 @@ class Module(BaseModule):
         if self.optimizer_initialized and not force_init:
             self.logger.warning("optimizer already initialized, ignoring...")
             return
-        sizes = [self._execs[0].arg_dict[n].size for n in self._param_names]
+        sizes = [math.prod(self._execs[0].arg_dict[n].shape) for n in self._param_names]
         kvstore, self._in_store = create_kvstore(kvstore, len(self._context), sizes)
         workers = kvstore.num_workers if kvstore is not None and "dist" in kvstore.type else 1
         rescale = 1.0 / (self._batch_size * workers)
@@ -359,7 +360,8 @@ class Module(BaseModule):
         if kvstore is not None:
             for i, name in enumerate(self._param_names):
                 kvstore.init(i, self._execs[0].arg_dict[name])
-                kvstore.pull(i, [e.arg_dict[name] for e in self._execs])
+                outs = [e.arg_dict[name] for e in self._execs]
+                kvstore.pull(i, outs, ignore_sparse=False)
         self.optimizer_initialized = True
         if self._preload_opt_states is not None:
             self.load_optimizer_states(self._preload_opt_states)
@@ -389,9 +391,8 @@ class Module(BaseModule):
                 continue
             if self._kvstore is not None:
                 self._kvstore.push(i, grads)
-                self._kvstore.pull(
-                    i, [e.arg_dict[name] for e in self._execs] if in_store else grads
-                )
+                outs = [e.arg_dict[name] for e in self._execs] if in_store else grads
+                self._kvstore.pull(i, outs, ignore_sparse=False)
             for k, (e, g) in enumerate(zip(self._execs, grads)):
                 if not in_store:
                     self._updater(i * many + k, g, e.arg_dict[name])
@@ -560,4 +561,4 @@ class Module(BaseModule):
 
 def cut(a, axis, part):
     """The slice of an array along an axis."""
-    return a[(slice(None),) * axis + (part,)]
+    return a[(slice(None),) * axis + (part,)] if axis else a[part]  # rows of sparse arrays too
