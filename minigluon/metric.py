@@ -50,6 +50,7 @@ __all__ = [
     "probability_of",
     "register",
     "registered",
+    "seen",
 ]
 
 
@@ -182,10 +183,20 @@ def as_numpy(x):
     return x.asnumpy() if isinstance(x, NDArray) else numpy.asarray(x)
 
 
+def seen(x):
+    """The same to read alone, without a copy where there is a way."""
+    data = getattr(x, "_data", None)
+    if type(data) is not numpy.ndarray or data.dtype.kind == "V":
+        return as_numpy(x)
+    view = data.view()
+    view.flags.writeable = False
+    return view
+
+
 def pairs(labels, preds):
     """Pairs of label and prediction as NumPy arrays; ValueError for lists of different lengths."""
     labels, preds = check_label_shapes(labels, preds, wrap=True)
-    return [(as_numpy(label), as_numpy(pred)) for label, pred in zip(labels, preds)]
+    return [(seen(label), seen(pred)) for label, pred in zip(labels, preds)]
 
 
 class Averaged(EvalMetric):

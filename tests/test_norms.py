@@ -5,7 +5,7 @@ import pytest
 
 import minigluon as mx
 import minigluon.ops
-from minigluon import autograd
+from minigluon import autograd, nd
 
 
 def gradient(f, x):
@@ -89,3 +89,14 @@ def test_softmax_of_what_is_far_or_not_a_number():
     np.testing.assert_array_equal(y[1], [0.5, 0.5, 0])
     assert np.isnan(y[2]).all()
     np.testing.assert_allclose(y[3], 1 / 3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1000, 300), (3, 5, 20000), (2, 1 << 17)])
+@pytest.mark.parametrize("temperature", [None, 0.5])
+def test_softmax_of_many_rows_is_that_of_few(shape, temperature):
+    x = (np.random.default_rng(0).normal(size=shape) * 30).astype("float32")
+    for f in (nd.softmax, nd.log_softmax):
+        for a in (x, np.concatenate([x, x], -1)[..., ::2]):  # in a row in memory, and not
+            many = f(nd.array(a), temperature=temperature).asnumpy()
+            few = f(nd.array(a[-1:, -3:]), temperature=temperature).asnumpy()
+            np.testing.assert_allclose(many[-1:, -3:], few, rtol=1e-6, atol=1e-6)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import minigluon as mx
+from minigluon import nd
 from minigluon.base import MXNetError
 
 
@@ -99,3 +100,26 @@ def test_partition_and_sort_agree_about_nan(missing, up):
     found = mx.nd.array(x).topk(k=3, is_ascend=up, dtype="int64").asnumpy()
     short = mx.nd.array(x).topk(k=300, is_ascend=up, dtype="int64").asnumpy()  # by sorting
     np.testing.assert_array_equal(found, short[:, :3])
+
+
+@pytest.mark.parametrize("is_ascend", [False, True])
+@pytest.mark.parametrize("shape", [(2, 301, 512), (1500, 300), (1, 1 << 18), (3, 1 << 17)])
+def test_many_rows_are_ordered_as_few(shape, is_ascend):
+    x = np.random.default_rng(0).integers(0, 40, shape).astype("float32")
+    a, row = nd.array(x), nd.array(x[:1, :1] if len(shape) == 3 else x[:1])
+    calls = [
+        lambda a: nd.sort(a, is_ascend=is_ascend),
+        lambda a: nd.argsort(a, is_ascend=is_ascend),
+        *[
+            lambda a, kind=kind: nd.topk(a, k=5, ret_typ=kind, is_ascend=is_ascend)
+            for kind in ("value", "indices", "mask")
+        ],
+    ]
+    for call in calls:
+        found = call(a).asnumpy()
+        first = found[:1, :1] if len(shape) == 3 else found[:1]
+        np.testing.assert_array_equal(first, call(row).asnumpy())
+        assert found.shape[:-1] == shape[:-1]
+    order = nd.argsort(a, is_ascend=is_ascend, dtype="int64").asnumpy()
+    back = x if is_ascend else -x
+    np.testing.assert_array_equal(order, np.argsort(back, -1, kind="stable"))

@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
+from minigluon.cores import spread
 from minigluon.op import Operand, operator
+from minigluon.ops.elementwise import LONG
 from minigluon.ops.indexing import WHOLE, add_at, pick, scatter_like
 from minigluon.ops.reduce import at_least_1d, one_axis
 from minigluon.ops.shape import reversing
@@ -26,6 +28,7 @@ __all__ = [
     "first_of",
     "first_values",
     "gather_places",
+    "in_rows",
     "laid_out",
     "places",
     "ravel_multi_index",
@@ -81,6 +84,16 @@ def sortable(data):
     return data.astype("float32") if half else data
 
 
+def in_rows(f, data, *settings):
+    """`f` of data with the order along the last axis; of many numbers some rows at a time, on all cores."""
+    if type(data) is not np.ndarray or data.size < LONG or data.ndim < 2:
+        return f(data, *settings)
+    rows = data.reshape(-1, data.shape[-1])
+    step = max(1, -(-len(rows) // 8))
+    found = spread(lambda i: f(rows[i : i + step], *settings), range(0, len(rows), step))
+    return np.concatenate(found).reshape(*data.shape[:-1], -1)
+
+
 def stable_order(data, axis, is_ascend):
     """The order of the numbers along `axis`, equal ones as they come."""
     data = sortable(data)
@@ -98,6 +111,8 @@ def argsort(data, /, axis=-1, is_ascend=True, dtype="float32"):
     Equal numbers keep their order. The indices are of `dtype`.
     """
     data, axis = laid_out(data, axis)
+    if axis == data.ndim - 1:
+        return in_rows(stable_order, data, -1, is_ascend).astype(dtype)
     return stable_order(data, axis, is_ascend).astype(dtype)
 
 
@@ -111,7 +126,10 @@ def argsort(data, /, axis=-1, is_ascend=True, dtype="float32"):
 def sort(data, /, axis=-1, is_ascend=True):
     """The numbers along `axis` in order; with axis=None all numbers in one row."""
     data, axis = laid_out(data, axis)
-    found = np.sort(sortable(data), axis).astype(data.dtype, copy=False)
+    found = (
+        in_rows(np.sort, sortable(data)) if axis == data.ndim - 1 else np.sort(sortable(data), axis)
+    )
+    found = found.astype(data.dtype, copy=False)
     return found if is_ascend else np.flip(found, axis).copy()
 
 
@@ -181,11 +199,13 @@ def topk(data, /, axis=-1, k=1, ret_typ="indices", is_ascend=False, dtype="float
     if k > size:
         raise ValueError(f"k={k}: there are {size} numbers along the axis")
     if ret_typ == "value" and axis == data.ndim - 1 and type(data) is np.ndarray:
-        return first_values(data, k, is_ascend)
+        return in_rows(first_values, data, k, is_ascend)
     if axis == data.ndim - 1:
-        indices = first_of(data, k, is_ascend)
+        indices = in_rows(first_of, data, k, is_ascend)
     else:
-        indices = np.moveaxis(first_of(np.moveaxis(data, axis, -1), k, is_ascend), -1, axis)
+        indices = np.moveaxis(
+            in_rows(first_of, np.moveaxis(data, axis, -1), k, is_ascend), -1, axis
+        )
     if ret_typ == "mask":
         mask = np.zeros_like(data)
         np.put_along_axis(mask, indices, 1, axis)

@@ -6,10 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from minigluon.cores import matmul
+from minigluon.cores import matmul, spread
 from minigluon.ndarray.ndarray import real_dtype
 from minigluon.op import Operand, operator
-from minigluon.ops.elementwise import cast_like, equal, exp
+from minigluon.ops.elementwise import LONG, STRETCH, cast_like, equal, exp
 
 __all__ = [
     "CALM",
@@ -22,6 +22,7 @@ __all__ = [
     "at_least_1d",
     "axes",
     "broadcast_along",
+    "by_blocks",
     "by_rows",
     "calm",
     "centred",
@@ -29,6 +30,7 @@ __all__ = [
     "counted",
     "dotted",
     "highest",
+    "log_shares",
     "log_softmax",
     "log_softmax_rule",
     "max",
@@ -39,6 +41,7 @@ __all__ = [
     "reduced",
     "row_of_ones",
     "scaled",
+    "shares",
     "softmax",
     "softmax_rule",
     "softmax_within",
@@ -247,9 +250,15 @@ def softmax(data, length=None, /, axis=-1, temperature=None, dtype=None, use_len
             narrow, copy=False
         )
     z = data if temperature is None else data / temperature
-    e = np.exp(z) if calm(z) else np.exp(z - highest(z, axis))
-    e /= summed(e, axis)
+    e = shares(z, axis) if z.size < LONG or not by_rows(z, axis) else by_blocks(shares, z)
     return e if e.dtype is narrow else e.astype(narrow, copy=False)
+
+
+def shares(z, axis, out=None):
+    """The exponentials along `axis`, divided by their sum, into `out` if given."""
+    e = np.exp(z if calm(z) else z - highest(z, axis), out=out)
+    e /= summed(e, axis)
+    return e
 
 
 CALM = 60
@@ -286,6 +295,14 @@ def by_rows(a, axis):
     return last and type(a) is np.ndarray and a.dtype.char in "fd"
 
 
+def by_blocks(f, data):
+    """`f(rows, -1, out)` of many rows, in blocks, on all cores."""
+    rows = np.ascontiguousarray(data).reshape(-1, data.shape[-1])
+    out, step = np.empty_like(rows), 1 + STRETCH // rows.shape[1]
+    spread(lambda i: f(rows[i : i + step], -1, out[i : i + step]), range(0, len(rows), step))
+    return out.reshape(data.shape)
+
+
 def softmax_within(data, length, axis, temperature, use_length):
     """The softmax of the first `length` numbers along `axis`, and 0 behind them."""
     axis = one_axis(data, axis)
@@ -320,9 +337,18 @@ def log_softmax(data, /, axis=-1, temperature=None, dtype=None, use_length=False
     """Logarithms of the softmax along `axis`: $z - \\ln\\sum e^z$, in the type of `data` or in `dtype`."""
     if use_length:
         raise ValueError("use_length: softmax alone takes lengths")
-    z = centred(wide(data, dtype), axis, temperature)
-    z -= np.log(np.exp(z).sum(axis, None, None, True))
-    return z.astype(dtype or data.dtype, copy=False)
+    z = wide(data, dtype)
+    z = z if temperature is None else z / temperature
+    far = z.size >= LONG and by_rows(z, axis)
+    y = by_blocks(log_shares, z) if far else log_shares(z, axis)
+    return y.astype(dtype or data.dtype, copy=False)
+
+
+def log_shares(z, axis, out=None):
+    """The logarithms of `shares`, into `out` if given."""
+    y = np.subtract(z, highest(z, axis), out=out)
+    y -= np.log(np.exp(y).sum(axis, None, None, True))
+    return y
 
 
 def wide(data, dtype):
