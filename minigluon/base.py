@@ -2,6 +2,7 @@
 
 # Written from chapters/01_operators.ipynb: edit the chapter, then run `minigluon export`.
 
+import difflib
 import os
 import warnings
 
@@ -17,6 +18,7 @@ __all__ = [
     "numeric_types",
     "py_str",
     "string_types",
+    "unexpected",
 ]
 
 
@@ -37,6 +39,20 @@ class NotImplementedForSymbol(MXNetError):
 
 class NotSupportedForSparseNDArray(MXNetError):
     """Something that needs all numbers was asked of a sparse array."""
+
+
+def unexpected(cls, name):
+    """The TypeError for an argument that no constructor of a class takes, with those that there are."""
+    known = {}
+    for made in (
+        c.__init__.__code__ for c in cls.__mro__ if hasattr(vars(c).get("__init__"), "__code__")
+    ):
+        known |= dict.fromkeys(made.co_varnames[1 : made.co_argcount + made.co_kwonlyargcount])
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" did you mean {close[0]!r}?" if close else ""
+    return TypeError(
+        f"{cls.__name__}() got an unexpected keyword argument {name!r};{hint} it takes {', '.join(known)}"
+    )
 
 
 numeric_types = (float, int, np.generic)

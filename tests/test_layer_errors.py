@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigluon as mx
-from minigluon import gluon
+from minigluon import gluon, nd
 from minigluon.gluon import nn
 
 CALLS = {  # what is wrong: a layer, the shape of its input, what the error says
@@ -99,3 +99,42 @@ def test_numpys_whole_numbers_are_sizes():
     dense.initialize()
     dense.hybridize()
     assert dense(x).shape == (2, 2)
+
+
+class Own(nn.HybridSequential):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+
+MISSPELT = [
+    (lambda: nn.Dense(3, activaton="relu"), "Dense", "activaton", "did you mean 'activation'"),
+    (lambda: nn.Conv2D(3, 3, stride=2), "Conv2D", "stride", "did you mean 'strides'"),
+    (lambda: Own(3, prefixx="a_"), "Own", "prefixx", "did you mean 'prefix'"),
+    (lambda: mx.optimizer.create("sgd", lr=0.1), "SGD", "lr", "learning_rate"),
+    (lambda: mx.optimizer.Adam(beta_1=0.1), "Adam", "beta_1", "did you mean 'beta1'"),
+    (lambda: gluon.loss.L2Loss(weigth=2), "L2Loss", "weigth", "did you mean 'weight'"),
+]
+
+
+@pytest.mark.parametrize(("call", "cls", "name", "says"), MISSPELT)
+def test_an_argument_that_no_constructor_takes(call, cls, name, says):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'") as caught:
+        call()
+    assert cls in str(caught.value) and says in str(caught.value)
+
+
+def test_labels_of_the_wrong_shape_say_what_would_be_right():
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    for label in (nd.ones(5), nd.ones((4, 3))):
+        with pytest.raises(mx.MXNetError, match=r"shape \(4,\) or \(4, 1\).*sparse_label=False"):
+            loss(nd.ones((4, 3)), label)
+    with pytest.raises(mx.MXNetError, match=r"has the shape \(3,\) or \(3, 1\), not \(2,\)"):
+        nd.pick(nd.ones((3, 2)), nd.ones(2))
+    net = nn.BatchNorm(axis=3)
+    net.initialize()
+    with pytest.raises(ValueError, match=r"axis=3 is no axis of data of shape \(2, 3\)"):
+        net(nd.ones((2, 3)))
+    loader = gluon.data.DataLoader([nd.ones(2), nd.ones(3)], batch_size=2)
+    with pytest.raises(mx.MXNetError, match=r"\[\(2,\), \(3,\)\] cannot be stacked.*Pad"):
+        next(iter(loader))

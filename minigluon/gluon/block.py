@@ -15,7 +15,7 @@ import numpy as np
 
 import minigluon.ndarray as nd
 import minigluon.symbol as sym
-from minigluon.base import MXNetError
+from minigluon.base import MXNetError, unexpected
 from minigluon.context import Context, cpu
 from minigluon.gluon.parameter import (
     Constant,
@@ -138,7 +138,9 @@ class Block:
     ParameterDict to share parameters with another block.
     """
 
-    def __init__(self, prefix=None, params=None):
+    def __init__(self, prefix=None, params=None, **unknown):
+        for name in unknown:
+            raise unexpected(type(self), name)
         self._empty_prefix = prefix == ""
         self._children, self._reg_params = {}, {}
         self._forward_hooks, self._forward_pre_hooks = {}, {}
@@ -506,8 +508,8 @@ class HybridBlock(Block):
 
     _node_names = {}  # {what the name of a node would begin with: what it is in this block}
 
-    def __init__(self, prefix=None, params=None):
-        super().__init__(prefix, params)
+    def __init__(self, prefix=None, params=None, **unknown):
+        super().__init__(prefix, params, **unknown)
         self._active, self._flags, self._programs = False, {}, None
 
     def hybrid_forward(self, F, x, *args, **kwargs):

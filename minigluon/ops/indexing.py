@@ -2,6 +2,8 @@
 
 # Written from chapters/13_indexing.ipynb: edit the chapter, then run `minigluon export`.
 
+import math
+
 import numpy as np
 
 from minigluon.autograd import state, writable, zeros_like
@@ -258,6 +260,11 @@ def at(data, index, axis, mode):
     """The index of `data` that picks one number a row along `axis`, which stays with size 1."""
     axis = one_axis(data, axis)
     size, kept = data.shape[axis], data.shape[:axis] + (1,) + data.shape[axis + 1 :]
+    if index.size != math.prod(kept):
+        plain = data.shape[:axis] + data.shape[axis + 1 :]
+        raise ValueError(
+            f"along axis {axis} of data of shape {data.shape} an index has the shape {plain} or {kept}, not {index.shape}"
+        )
     chosen = index.astype(WHOLE).reshape(kept)
     chosen = chosen % size if mode == "wrap" else np.minimum(np.maximum(chosen, 0), size - 1)
     if data.ndim == 2 and axis == 1:  # the usual case, three times as fast as the general one

@@ -92,6 +92,13 @@ def class_numbers(data, label):
 
     MXNetError for a label that is neither: see `check_labels`.
     """
+    if label.size * data.shape[-1] != data.size:
+        rows = data.shape[:-1]
+        raise MXNetError(
+            f"label of shape {label.shape} for data of shape {data.shape}: give the number of a class for each row, "
+            f"shape {rows} or {(*rows, 1)}; if it is a distribution (one-hot, say), SoftmaxCrossEntropyLoss takes it with "
+            "sparse_label=False"
+        )
     flat = label.reshape(data.size // data.shape[-1])
     found = flat.astype(np.intp)
     whole = flat.dtype.kind not in "fV" or found.astype(flat.dtype).tobytes() == flat.tobytes()

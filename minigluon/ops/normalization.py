@@ -61,6 +61,7 @@ __all__ = [
     "require_sizes",
     "revealing",
     "scaled_into",
+    "size_along",
     "sums_of",
     "twice",
     "wide",
@@ -424,6 +425,13 @@ def channel_shapes(data, size):
     return data, (size,), (size,)
 
 
+def size_along(shape, axis):
+    """The size along an axis; IndexError, which says the shape, if there is no such axis."""
+    if not -len(shape) <= axis < len(shape):
+        raise IndexError(f"axis={axis} is no axis of data of shape {shape}")
+    return shape[axis]
+
+
 @operator(same_dtype=False)
 def LayerNorm(data, gamma, beta, /, axis=-1, eps=1e-5, output_mean_var=False):
     """Each position normalized over one axis, then times γ plus β: Ba et al., 2016.
@@ -475,7 +483,7 @@ def _(g, y, x, gamma, beta, axis, eps, output_mean_var):
 
 @LayerNorm.shapes
 def _(data, gamma, beta, axis, **_):
-    return channel_shapes(data, data[axis])
+    return channel_shapes(data, size_along(data, axis))
 
 
 LayerNorm = revealing(LayerNorm)
@@ -514,7 +522,7 @@ def _(g, y, x, gamma, beta, eps):
 
 @InstanceNorm.shapes
 def _(data, gamma, beta, **_):
-    return channel_shapes(data, data[1])
+    return channel_shapes(data, size_along(data, 1))
 
 
 @operator(same_dtype=False)
@@ -694,7 +702,7 @@ def BatchNorm(
 
 def batch_norm_shapes(data, *_, axis=1, **__):
     """Data, and four vectors with a number a channel."""
-    return data, *[(data[axis],)] * 4
+    return data, *[(size_along(data, axis),)] * 4
 
 
 STATES = {"moving_mean": '["zero", {}]', "moving_var": '["one", {}]'}  # and their initializers

@@ -13,6 +13,7 @@ import numpy as np
 
 import minigluon.ndarray.ndarray as plain
 from minigluon.autograd import Leaf, state, writable
+from minigluon.base import unexpected
 from minigluon.cores import LONG
 from minigluon.ndarray import random
 from minigluon.ndarray.ndarray import NDArray
@@ -110,7 +111,10 @@ class Optimizer:
         begin_num_update=0,
         multi_precision=False,
         param_dict=None,
+        **unknown,
     ):
+        for name in unknown:
+            raise unexpected(type(self), name)
         self.rescale_grad, self.wd, self.clip_gradient = rescale_grad, wd, clip_gradient
         self.lr = 0.01 if learning_rate is None and lr_scheduler is None else learning_rate
         self.lr_scheduler = lr_scheduler

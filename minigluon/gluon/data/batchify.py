@@ -6,6 +6,7 @@ import numpy as np
 
 import minigluon.ndarray as nd
 from minigluon.ndarray.ndarray import NDArray, place, real_dtype
+from minigluon.op import BadValue
 
 __all__ = ["AsList", "Group", "List", "Pad", "Stack", "Tuple", "stacked"]
 
@@ -21,17 +22,24 @@ class Stack:
 
     def __call__(self, data):
         if isinstance(data[0], NDArray):
+            if len({x.shape for x in data}) > 1:
+                raise BadValue(self.ragged(data))
             out = stacked(data)
             return out if self._dtype is None else out.astype(self._dtype)
         try:
             data = np.asarray(data)
         except ValueError as error:
-            shapes = sorted({np.shape(x) for x in data})
-            raise ValueError(
-                f"samples of shapes {shapes} cannot be stacked: give the loader a batchify_fn that "
-                "pads, such as batchify.Pad()"
-            ) from error
+            raise ValueError(self.ragged(data)) from error
         return place(data.astype(real_dtype(self._dtype or data.dtype), copy=False), None)
+
+    @staticmethod
+    def ragged(data):
+        """What to say of samples of several shapes."""
+        shapes = sorted({np.shape(x) for x in data})
+        return (
+            f"samples of shapes {shapes} cannot be stacked: give the loader a batchify_fn that "
+            "pads, such as batchify.Pad()"
+        )
 
 
 def stacked(arrays):

@@ -70,8 +70,9 @@ class _Conv(HybridBlock):
         adj=None,
         prefix=None,
         params=None,
+        **unknown,
     ):
-        super().__init__(prefix=prefix, params=params)
+        super().__init__(prefix=prefix, params=params, **unknown)
         assert layout in self._layouts, f"Only supports {self._layouts} layout for now"
         axes = len(layout) - 2
         kernel_size = repeated(kernel_size, axes, "kernel_size")
