@@ -697,8 +697,9 @@ def places(node):
     leaves = [p for p in node.parents if p is not None]
     if {*map(type, leaves)} != {Leaf} or len({*map(id, map(grad_of, leaves))}) < len(leaves):
         return None
-    return [
-        own_memory(p) if i in there and p is not None else None for i, p in enumerate(node.parents)
+    return [  # True: to all
+        own_memory(p) if p is not None and (there is True or i in there) else None
+        for i, p in enumerate(node.parents)
     ]
 
 

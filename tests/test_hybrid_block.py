@@ -1,6 +1,8 @@
 """Hybridized blocks: the same numbers, cached programs, export and SymbolBlock, and what is refused."""
 
+import copy
 import json
+import pickle
 import subprocess
 
 import numpy as np
@@ -493,3 +495,43 @@ def test_a_graph_before_the_first_call():
     assert (net._call_cached_op(x) == net(x)).asnumpy().all()
     net.hybridize()
     assert net._cached_graph == () and net(x).shape == (4, 3) and len(net._cached_graph) == 2
+
+
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("head", ["program", "sum"])
+def test_a_program_may_be_the_last_of_the_tape(static, head):
+    net, x = perceptron(), mx.nd.ones((2, 5))
+    net.hybridize(static_alloc=static)
+    for _ in range(2):
+        with autograd.record():
+            y = net(x)
+            y = y.sum() if head == "sum" else y
+        y.backward()
+    found = [p.grad().asnumpy() for p in net.collect_params().values()]
+    net.hybridize(False)
+    with autograd.record():
+        y = net(x)
+        y = y.sum() if head == "sum" else y
+    y.backward()
+    for a, p in zip(found, net.collect_params().values()):
+        np.testing.assert_allclose(a, p.grad().asnumpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+@pytest.mark.parametrize("make", [perceptron, lambda: gluon.rnn.LSTM(4, 2), lambda: nn.Dense(3)])
+@pytest.mark.parametrize("active", [False, True])
+def test_a_copy_of_a_net_that_has_run_learns_alone(way, make, active):
+    net, x = make(), mx.nd.ones((2, 3, 5))
+    net.initialize(force_reinit=True)
+    net.hybridize(active, **({"static_alloc": True} if active else {}))
+    with autograd.record():
+        net(x).sum().backward()
+    before, twin = net(x).asnumpy(), way(net)
+    np.testing.assert_array_equal(twin(x).asnumpy(), before)
+    trainer = gluon.Trainer(twin.collect_params(), "sgd", {"learning_rate": 1})
+    with autograd.record():
+        loss = twin(x).sum()
+    loss.backward()
+    trainer.step(1)
+    np.testing.assert_array_equal(net(x).asnumpy(), before)
+    assert abs(twin(x).asnumpy() - before).max() > 1e-3

@@ -531,6 +531,13 @@ class HybridBlock(Block):
         """Forget the programs: a block that has changed inside writes them anew."""
         self._programs = None
 
+    def __getstate__(self):
+        """What is pickled or copied: all but the programs, which the copy writes anew."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        twin._clear_cached_op()
+        return vars(twin)
+
     def hybridize(self, active=True, **kwargs):
         """Write calls down as a program on the first one, and run that from then on."""
         self._active, self._flags = active, kwargs

@@ -153,6 +153,11 @@ class Parameter:
         if self._grad_req != "null":
             data.attach_grad(self._grad_req, self._grad_stype)
 
+    def __setstate__(self, state):
+        """From a pickle or a copy, whose arrays are without gradients: make them variables again."""
+        vars(self).update(state)
+        self._init_grad()
+
     # --- Initialization ---------------------------------------------------------------------------
 
     def initialize(self, init=None, ctx=None, default_init=None, force_reinit=False):
