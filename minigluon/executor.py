@@ -11,6 +11,7 @@ from minigluon.base import MXNetError
 from minigluon.context import current_context
 from minigluon.ndarray import sparse
 from minigluon.ndarray.ndarray import NDArray, place, zeros
+from minigluon.op import operator
 from minigluon.symbol.inference import (
     Facts,
     Inference,
@@ -39,9 +40,11 @@ __all__ = [
     "filled",
     "get_backend_symbol",
     "group_of",
+    "heard",
     "inert",
     "moved_to",
     "optimize_for",
+    "overheard",
     "requests",
     "require_shapes",
     "resized",
@@ -49,17 +52,18 @@ __all__ = [
     "simple_bind",
     "storages",
     "tell",
+    "telling",
 ]
 
 
 # --- Running --------------------------------------------------------------------------------------
 
 
-def run(entries, values, ctx, hooks=(), groups=None):
+def run(entries, values, ctx, hooks=(), groups=None, backwards=None):
     """The values of `entries`, NDArrays, from those of the variables, {name: NDArray}.
 
     `groups`, {ctx_group: device}, says where the nodes of a group compute. `hooks` are pairs (callback, whether it hears of inputs too), called as in `register_op_hook`; "variables"
-    stands for inputs under the name of the variable as well.
+    stands for inputs under the name of the variable as well. `backwards(name, array)` hears of gradients.
     """
     made = {}
     for node in in_order(entries):
@@ -69,8 +73,9 @@ def run(entries, values, ctx, hooks=(), groups=None):
         inputs = [made[a[0]][a[1]] if type(a) is tuple else a for a in node.inputs]
         if groups:
             inputs = moved_to(group_of(node, groups, ctx), inputs)
+        seen = inputs if backwards is None else overheard(node, inputs, backwards)
         try:
-            out = node.op(*inputs, **node.settings)
+            out = node.op(*seen, **node.settings)
         except MXNetError as error:
             error.args = (f"{node.name}: {error}",)
             raise
@@ -80,6 +85,36 @@ def run(entries, values, ctx, hooks=(), groups=None):
             shown = inputs if inputs_too else ()
             tell(callback, node, shown, made[node], inputs_too == "variables")
     return [made[node][i] for node, i in entries]
+
+
+@operator(vjp=(lambda g, y, x, tell: tell(g),), listed=False)
+def heard(data, /, tell):
+    """`data`; `tell`, called with its gradient on the way back, gives the gradient that goes on."""
+    return data[...]
+
+
+def overheard(node, inputs, callback):
+    """The inputs of a call: callback(name, gradient) will hear of theirs, under MXNet's names for the outputs of the call's way back.
+
+    A sparse gradient is left alone: it would not stay sparse.
+    """
+    numbers = [i for i, a in enumerate(inputs) if isinstance(a, NDArray)]
+    found = list(inputs)
+    for i in reversed(numbers):  # the tape goes from the last to the first
+        a, of = inputs[i], f"{i}" if len(numbers) > 1 else ""
+        if a._node is not None and (a.grad is None or a.grad.stype == "default"):
+            found[i] = heard(a, tell=telling(f"{node.name}_backward_output{of}", callback))
+    return found
+
+
+def telling(name, callback):
+    """A function that tells a gradient under a name, and gives it on."""
+
+    def tell(g):
+        callback(name, g if isinstance(g, NDArray) else place(g, None))
+        return g
+
+    return tell
 
 
 def group_of(node, groups, ctx):
@@ -159,7 +194,7 @@ class Executor:
     def __init__(self, symbol, ctx, args, grads, grad_req, states, groups=None):
         self._symbol, self._ctx, self._outputs, self._hooks = symbol, ctx, None, ()
         self._mode = None  # of the last `forward`, whether it was for training
-        self._groups = groups
+        self._groups, self._backwards = groups, None
         self.arg_dict, self.grad_dict, self.aux_dict = args, grads, states
         self._grad_req = grad_req
         self._entries = closed(symbol._entries, {**args, **states})
@@ -206,7 +241,8 @@ class Executor:
             [self._grad_req[n] for n in wanted],
         )
         with autograd.Scope(bool(wanted), bool(is_train)):
-            self._outputs = run(self._entries, own, self._ctx, self._hooks, self._groups)
+            settings = self._hooks, self._groups, self._backwards
+            self._outputs = run(self._entries, own, self._ctx, *settings)
         self._mode = bool(is_train)
         return self._outputs
 
@@ -249,12 +285,13 @@ class Executor:
                 own[name][:] = new[name].astype(own[name].dtype)
 
     def set_monitor_callback(self, callback, monitor_all=False):
-        """Call `callback(name, array)` for each output of a node, with `monitor_all` for inputs too."""
+        """Call `callback(name, array)` for each output of a node, with `monitor_all` for inputs too; in `backward` for gradients."""
 
         def told(name, operator, array):
             callback(name, array)
 
         self._hooks = ((told, "variables" if monitor_all else False),)
+        self._backwards = callback
 
     def debug_str(self):
         """The calls in order, and how much memory the arrays take."""

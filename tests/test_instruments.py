@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 import minigluon as mx
@@ -252,3 +253,46 @@ def test_missing_libraries_are_named(monkeypatch):
         LogMetricsCallback("never")
     with pytest.raises(ImportError, match="pip install bokeh"):
         callback.LiveLearningCurve("accuracy")
+
+
+def test_monitors_hear_gradients_under_the_names_of_mxnet():
+    out = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3, name="fc")
+    out = mx.sym.Concat(mx.sym.Activation(out, act_type="tanh", name="bend"), out, name="both")
+    exe = mx.sym.SoftmaxOutput(out, name="softmax").simple_bind(mx.cpu(), data=(4, 5))
+    rng = np.random.default_rng(0)
+    for name, a in exe.arg_dict.items():
+        a[:] = rng.integers(0, 6, a.shape) if name == "softmax_label" else rng.normal(size=a.shape)
+    exe.forward(is_train=True)
+    exe.backward()
+    alone = {name: g.asnumpy() for name, g in exe.grad_dict.items()}
+    watch = mx.monitor.Monitor(1, stat_func=lambda x: x.abs().sum(), pattern=".*_backward_")
+    watch.install(exe)
+    watch.tic()
+    exe.forward(is_train=True)
+    exe.backward()
+    found = watch.toc()
+    names = [
+        "softmax:0",
+        "both:0",
+        "both:1",
+        "bend:",
+        "fc:0",
+        "fc:1",
+        "fc:2",
+    ]  # from the last call to the first
+    assert [n for _, n, _ in found] == [n.replace(":", "_backward_output") for n in names]
+    for number, name in enumerate(("data", "fc_weight", "fc_bias")):
+        np.testing.assert_array_equal(exe.grad_dict[name].asnumpy(), alone[name])
+        told = float(found[4 + number][2].strip().strip("[]"))
+        assert np.isclose(told, abs(alone[name]).sum(), rtol=1e-5)
+
+
+def test_a_monitored_sparse_gradient_stays_sparse():
+    weight = mx.sym.var("weight", stype="row_sparse")
+    out = mx.sym.Embedding(mx.sym.var("data"), weight, input_dim=9, output_dim=2, sparse_grad=True)
+    exe = mx.sym.sum(out).simple_bind(mx.cpu(), {"weight": "write"}, data=(3,))
+    mx.monitor.Monitor(1).install(exe)
+    exe.forward(is_train=True, data=mx.nd.array([1, 2, 2]))
+    exe.backward()
+    assert exe.grad_dict["weight"].stype == "row_sparse"
+    assert exe.grad_dict["weight"].indices.asnumpy().tolist() == [1, 2]
