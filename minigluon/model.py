@@ -166,13 +166,13 @@ class FeedForward:
 
     # Outputs and scores.
 
-    def _ready(self, data):
-        """A module with the parameters, bound to the shapes of an iterator."""
+    def _ready(self, data, labels=()):
+        """A module with the parameters, bound to the shapes of an iterator, and of those `labels` that the graph has."""
         shapes = {d[0]: d[1] for d in data.provide_data}
         names = self.symbol.list_arguments()
         inferred = dict(zip(names, self.symbol.infer_shape(**shapes)[0]))
         missing = {n: inferred[n] for n in names if n not in shapes and n not in self.arg_params}
-        labels = [d for d in data.provide_label or () if d[0] in missing]
+        labels = [d for d in labels or () if d[0] in missing]
         blank = {n: zeros(missing[n]) for n in missing.keys() - {d[0] for d in labels}}
         module = self._module(data.provide_data, labels)
         module.bind(data.provide_data, labels or None, for_training=False)
@@ -198,7 +198,8 @@ class FeedForward:
         """The value of a metric on an iterator."""
         data = self._iterator(X, None, False)
         settings = {"batch_end_callback": batch_end_callback, "reset": reset}
-        return self._ready(data).score(data, eval_metric, num_batch, **settings)[0][1]
+        module = self._ready(data, data.provide_label)
+        return module.score(data, eval_metric, num_batch, **settings)[0][1]
 
     # Files, and all in one call.
 

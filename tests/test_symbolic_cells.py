@@ -239,6 +239,8 @@ def test_feedforward_with_a_label_of_another_name(epoch_size, batches):
     )
     assert seen == [(e, i + 1) for e in range(2) for i in range(batches)] and ends == [0, 1]
     assert model.predict(x).shape == (120, 3)  # the label's name there is another
+    odd = mx.io.NDArrayIter(x, np.zeros((120, 7)), 40, label_name="answer")
+    assert model.predict(odd).shape == (120, 3)  # a label does not count there, whatever its shape
     assert 0 <= model.score(mx.io.NDArrayIter(x, y, 40, label_name="answer")) <= 1
 
 
