@@ -249,6 +249,10 @@ def of_one_shape(name, function):
                 f"{name}: lhs has shape {shapes[0]} and rhs {shapes[1]}: they must be equal; "
                 f"broadcast_{name.removeprefix('elemwise_')} repeats what is missing"
             )
+        if name == "elemwise_mul" and len(args) == 2:
+            kinds = [getattr(a, "stype", "default") for a in args]
+            if kinds[0] == "default" != kinds[1]:  # as sparse as the product with the sparse first
+                args = args[::-1]
         return function(*args, **settings)
 
     strict.__name__ = strict.__qualname__ = name

@@ -424,11 +424,11 @@ def test_dot(data, ta, tb, dtype):
     want = (x.T if ta else x) @ (y.T if tb else y)
     turns = {"transpose_a": ta, "transpose_b": tb}
     a, b = nd.array(x, dtype=dtype), nd.array(y, dtype=dtype)
-    usual = "row_sparse" if ta else "default"
+    usual = "row_sparse" if ta and not tb else "default"
     same(nd.dot(a.tostype("csr"), b, **turns), want, usual)
     same(nd.dot(a.tostype("csr"), b.tostype("row_sparse"), **turns), want, usual)
-    same(nd.dot(a, b.tostype("csr"), **turns), want, "csr")
-    same(nd.dot(a.tostype("csr"), b.tostype("csr"), **turns), want, usual)
+    same(nd.dot(a, b.tostype("csr"), **turns), want, "default" if ta else "csr")
+    same(nd.dot(a.tostype("csr"), b.tostype("csr"), **turns), want, "default")
     for stype in ("default", "row_sparse", "csr"):
         same(nd.sparse.dot(a.tostype("csr"), b, forward_stype=stype, **turns), want, stype)
         same(nd.dot(a, b.tostype("csr"), forward_stype=stype, **turns), want, stype)
@@ -739,3 +739,41 @@ def test_a_bias_may_be_a_column():
         y = nd.sparse.FullyConnected(x, sparse, column, num_hidden=4)
     y.backward()
     assert column.grad.asnumpy().tolist() == [[2]] * 4
+
+
+STORED_PRODUCTS = {  # (lhs, rhs, transpose_a, transpose_b, forward_stype): what MXNet 1.9.1 answers in
+    ("csr", "default", False, False, None): "default",
+    ("csr", "default", True, False, None): "row_sparse",
+    ("csr", "default", True, True, None): "default",
+    ("csr", "row_sparse", True, False, None): "row_sparse",
+    ("csr", "row_sparse", True, True, None): "default",
+    ("csr", "csr", True, False, None): "default",
+    ("default", "csr", False, True, None): "csr",
+    ("default", "csr", True, False, None): "default",
+    ("row_sparse", "csr", False, False, None): "default",
+    ("row_sparse", "default", False, False, "csr"): "csr",
+    ("default", "row_sparse", True, True, "row_sparse"): "row_sparse",
+}
+
+
+@pytest.mark.parametrize("case", STORED_PRODUCTS, ids=str)
+def test_storage_of_a_product(case):
+    left, right, transpose_a, transpose_b, asked = case
+    a, b = np.arange(6.0).reshape(2, 3) - 3, np.arange(12.0).reshape(3, 4) % 5
+    lhs = nd.array(a.T if transpose_a else a).tostype(left)
+    rhs = nd.array(b.T if transpose_b else b).tostype(right)
+    y = nd.sparse.dot(lhs, rhs, transpose_a, transpose_b, forward_stype=asked)
+    assert y.stype == STORED_PRODUCTS[case]
+    np.testing.assert_array_equal(y.asnumpy(), a @ b)
+
+
+@pytest.mark.parametrize("stype", ["csr", "row_sparse"])
+def test_a_product_of_numbers_is_as_sparse_as_its_sparser_factor(stype):
+    a, b = nd.array([[1, 2], [3, 4]]), nd.array([[0, 5], [0, 0]]).tostype(stype)
+    for y in (nd.elemwise_mul(a, b), nd.elemwise_mul(b, a)):
+        assert y.stype == stype and y.asnumpy().tolist() == [[0, 10], [0, 0]]
+    a.attach_grad()
+    with autograd.record():
+        y = nd.elemwise_mul(a, b)
+    y.backward()
+    assert a.grad.asnumpy().tolist() == [[0, 5], [0, 0]]

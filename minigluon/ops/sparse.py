@@ -196,15 +196,20 @@ def product(a, b, transposed):
 
 
 def dot(op, lhs, rhs, transpose_a=False, transpose_b=False, forward_stype=None):
-    """The product of matrices of which one is CSR and no variable."""
+    """The product of matrices of which one is CSR and no variable; `forward_stype` may ask for a storage."""
     left = lhs.stype == "csr"
     a, b = (lhs, dense(rhs)) if left else (rhs, dense(lhs))
     transposed, turned = (transpose_a, transpose_b) if left else (not transpose_b, not transpose_a)
     if a.stype != "csr" or tracked(a) or b.ndim != 2:
-        return None
+        if forward_stype in (None, "default"):
+            return None
+        y = op(dense(lhs), dense(rhs), transpose_a, transpose_b)
+        return cast_storage(y, forward_stype)
     if a.dtype != b.dtype or a.shape[not transposed] != b.shape[turned]:
         return op(dense(lhs), dense(rhs), transpose_a, transpose_b)  # which says what is wrong
-    usual = ("row_sparse" if transposed else "default") if left else "csr"
+    by_rows = transpose_a and not transpose_b and rhs.stype != "csr"  # where MXNet's are sparse
+    by_columns = lhs.stype == "default" and not transpose_a
+    usual = "row_sparse" if left and by_rows else "default" if left or not by_columns else "csr"
     forward_stype, b = forward_stype or usual, transpose(b) if turned else b
     if (
         left
