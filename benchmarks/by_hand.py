@@ -10,6 +10,7 @@ gates i, f, g, o is 8, 8, 4 and 4 times its gradient. `tests/test_rnn.py` holds 
 """
 
 import numpy as np
+from numpy import add, copyto, dot, matmul, multiply, subtract, tanh
 
 ROOM = 10**6  # multiplications up to which OpenBLAS does not copy its matrices
 MULTIPLES = 8, 8, 4, 4
@@ -30,6 +31,21 @@ def cut(size, count):
     return [slice(i * size // count, (i + 1) * size // count) for i in range(count)]
 
 
+def spans(steps, size, late):
+    """Spans of steps, the last ones first. Every other part is half a span late: so it takes its steps, whose many
+    calls need Python's lock, while the other one multiplies what its span gives."""
+    ends = [steps, *range(steps - (size + late) // (1 + late), 0, -size), 0]
+    return [slice(begin, end) for end, begin in zip(ends, ends[1:])]
+
+
+def on_all(pool, function, items):
+    """Each item on a thread of its own, the last one on this one."""
+    jobs = [pool.submit(function, item) for item in items[:-1]]
+    function(items[-1])
+    for job in jobs:
+        job.result()
+
+
 def add_rows(table, index, rows):
     """`table[index] += rows`, where numbers in `index` may repeat: five times as fast as `np.add.at`."""
     order = np.argsort(index, kind="stable")
@@ -46,12 +62,12 @@ class Layer:
         self.gradient, self.right = np.empty_like(self.weight), zeros(4, width, hidden)
         self.k = (1 / np.repeat(MULTIPLES, hidden)).astype("float32")[:, None]
         self.most = -(-batch // parts)
-        self.parts = [Part(self, at.stop - at.start) for at in cut(batch, parts)]
+        self.parts = [Part(self, at.stop - at.start, i) for i, at in enumerate(cut(batch, parts))]
 
     def ready(self):
         """Lay the weights as the sweeps multiply them."""
         h = self.hidden
-        for j, i in enumerate((0, 1, 3, 2)):  # i, f, o, g
+        for j, i in enumerate((3, 0, 1, 2)):  # o, i, f, g
             block, half = self.weight[i * h : (i + 1) * h].T, 1 if i == 2 else 0.5
             np.multiply(block, half, out=self.right[j])
             self.right[j, :h] *= 0.5
@@ -69,95 +85,70 @@ class Layer:
 
 
 class Part:
-    """A layer's memory for a part of the batch, and views of it for every step."""
+    """A layer's memory for a part of the batch, and views of it for every step.
 
-    def __init__(self, layer, n):
+    What the way back needs of a step is computed while its numbers are in the cache: the slopes of the gates o, i, f
+    and g, f itself, and the slope of the cell. So the gates need no memory of their own.
+    """
+
+    def __init__(self, layer, n, number):
         self.layer, t, h, width = layer, layer.steps, layer.hidden, layer.weight.shape[1]
-        self.rows, self.gates = zeros(t + 1, n, width), zeros(t + 1, 5, n, h)  # i, f, o, g, c
-        self.both, self.tanh_c = zeros(t, 2, n, h), zeros(t, n, h)
+        self.rows, self.k = zeros(t + 1, n, width), zeros(t, 6, n, h)
         self.rows[..., h] = 1  # for the bias
-        self.x, self.h, self.dx = (
-            self.rows[:-1, :, h + 1 :],
-            self.rows[1:, :, :h],
-            zeros(t, n, layer.inputs),
-        )
-        self.dh, self.dc, self.sums, self.more = zeros(n, h), zeros(n, h), *zeros(2, 4 * h, width)
-        self.span = max(1, min(t, 272 // n))
-        self.k, self.d = zeros(self.span, 6, n, h), zeros(self.span, n, 6 * h)
-        pairs = self.both.reshape(t, 2, -1)
-        self.way = [
-            (
-                x,
-                g[:4],
-                g[:3],
-                g[:2],
-                g[3:],
-                both,
-                pair,
-                new[4].reshape(1, -1),
-                new[4],
-                g[2],
-                tanh_c,
-                y,
-            )
-            for x, g, both, pair, new, tanh_c, y in zip(
-                self.rows, self.gates, self.both, pairs, self.gates[1:], self.tanh_c, self.h
-            )
-        ]
-        six = self.d.reshape(self.span, n, 6, h).swapaxes(1, 2)
-        self.way_back = [
-            (d[:4], d[4:], d[5], d[0], row[:, h : 5 * h]) for d, row in zip(six, self.d)
-        ]
+        self.gates, self.shares, self.tanh_c = zeros(5, n, h), zeros(3, n, h), zeros(n, h)
+        self.x, self.h = self.rows[:-1, :, h + 1 :], self.rows[1:, :, :h]
+        self.dx, self.sums, self.more = zeros(t, n, layer.inputs), *zeros(2, 4 * h, width)
+        self.dh, self.dc, self.leaves, self.cell = zeros(4, n, h)
+        span = max(1, min(t, 272 // n))
+        self.spans, self.d = spans(t, span, number % 2), zeros(span, n, 4 * h)
+        self.way = [(x, y, k[:3], *k) for x, y, k in zip(self.rows, self.h, self.k)]
+        four = self.d.reshape(span, n, 4, h).swapaxes(1, 2)
+        self.way_back = [(d[:3], d[3], row) for d, row in zip(four, self.d)]
+        self.slopes = [(k[0], k[1:4], k[4], k[5]) for k in self.k]
 
     def forwards(self):
-        weight, half, one = (
-            self.layer.right,
-            np.full((1, 2), 0.5, "float32"),
-            np.ones((), "float32"),
-        )
-        for x, a, s, left, right, both, pair, flat_c, c, o, tanh_c, y in self.way:
-            np.matmul(x, weight, out=a)
-            np.tanh(a, out=a)
-            np.add(s, one, out=s)
-            np.multiply(left, right, out=both)  # 2ig and 2fc, whose mean is c
-            np.matmul(half, pair, out=flat_c)
-            np.tanh(c, out=tanh_c)
-            np.multiply(o, tanh_c, out=y)
-
-    def slopes(self, steps):
-        """Of a span of steps: f, the slopes of the gates i, f, g, o, and that of the cell."""
-        gates, both, tanh_c, y = (a[steps] for a in (self.gates, self.both, self.tanh_c, self.h))
-        k = self.k[: len(y)]
-        np.multiply(gates[:, 1], 0.5, out=k[:, 0])
-        np.subtract(2, gates[:, :2], out=k[:, 1:3])
-        k[:, 1:3] *= both
-        np.subtract(2, gates[:, 2], out=k[:, 4])
-        k[:, 4] *= y
-        for i, share, t, s in ((3, both[:, 0], gates[:, 3], 0), (5, y, tanh_c, 2)):
-            np.multiply(share, t, out=k[:, i])
-            np.subtract(gates[:, s], k[:, i], out=k[:, i])
-        return k
+        weight, half = self.layer.right, np.full((1, 2), 0.5, "float32")
+        one, two, a_half = (np.full((), x, "float32") for x in (1, 2, 0.5))
+        gates, shares, tanh_c = self.gates, self.shares, self.tanh_c
+        (o, i, f, g, c), (y, ig, _) = gates, shares
+        a, s, left, right, both = gates[:4], gates[:3], gates[1:3], gates[3:], shares[1:]
+        pair, flat_c = both.reshape(2, -1), c.reshape(1, -1)
+        c[...] = 0
+        for x, new_h, slopes, _, _, _, slope_g, leaving, slope_c in self.way:
+            matmul(x, weight, a)
+            tanh(a, a)
+            add(s, one, s)
+            multiply(left, right, both)  # 2ig and 2fc, whose mean is c
+            dot(half, pair, flat_c)
+            tanh(c, tanh_c)
+            multiply(o, tanh_c, y)
+            copyto(new_h, y)
+            subtract(two, s, slopes)
+            multiply(slopes, shares, slopes)
+            multiply(ig, g, slope_g)
+            subtract(i, slope_g, slope_g)
+            multiply(f, a_half, leaving)
+            multiply(y, tanh_c, slope_c)
+            subtract(o, slope_c, slope_c)
 
     def back(self, g):
         """From gradients of outputs, (T, n, H), those of inputs, into dx, and sums for the weights."""
-        layer, dh, dc, h = self.layer, self.dh, self.dc, self.layer.hidden
-        dc[...], leaves = 0, dc
+        layer, dh, dc, leaves, cell = self.layer, self.dh, self.dc, self.leaves, self.cell
         target = dh.reshape(len(dh), len(layer.left), -1).swapaxes(0, 1)
-        dh[...] = self.sums[...] = 0
-        for end in range(layer.steps, 0, -self.span):
-            steps = slice(max(end - self.span, 0), end)
-            passed = zip(self.slopes(steps), g[steps], self.way_back)
-            for k, gt, (d_c, d_h, cell, left, d) in reversed([*passed]):
-                np.add(dh, gt, out=dh)
-                np.multiply(k[4:], dh, out=d_h)
-                np.add(leaves, cell, out=dc)
-                np.multiply(k[:4], dc, out=d_c)
-                leaves = left
-                np.matmul(d, layer.left, out=target)
-            dc[...], leaves = leaves, dc
-            d = self.d[: steps.stop - steps.start].reshape(-1, 6 * h)[:, h : 5 * h]
-            np.matmul(d, layer.inputs_left, out=self.dx[steps].reshape(len(d), -1))
-            np.matmul(d.T, self.rows[steps].reshape(len(d), -1), out=self.more)
+        dh[...] = leaves[...] = self.sums[...] = 0
+        for steps in self.spans:
+            passed = zip(g[steps], self.slopes[steps], self.way_back)
+            for gt, (k_o, k_c, f, k_cell), (d_c, d_o, d) in reversed([*passed]):
+                add(dh, gt, dh)
+                multiply(k_o, dh, d_o)
+                multiply(k_cell, dh, cell)
+                add(leaves, cell, dc)
+                multiply(f, dc, leaves)
+                multiply(k_c, dc, d_c)
+                matmul(d, layer.left, target)
+            d = self.d[: steps.stop - steps.start].reshape(-1, self.d.shape[2])
+            matmul(d, layer.inputs_left, self.dx[steps].reshape(len(d), -1))
+            matmul(d.T, self.rows[steps].reshape(len(d), -1), self.more)
             self.sums += self.more
 
 
@@ -177,15 +168,15 @@ class Lstm:
 
     def step(self):
         self.layer.ready()
-        list(self.pool.map(self.forwards, self.parts))
-        list(self.pool.map(self.back, self.parts))
+        on_all(self.pool, self.forwards, self.parts)
+        on_all(self.pool, self.back, self.parts)
         self.layer.gather()
 
     def forwards(self, item):
         at, part = item
         part.x[...] = self.x[:, at]
         part.forwards()
-        np.multiply(part.h, 0.5, out=self.out[:, at])
+        multiply(part.h, 0.5, self.out[:, at])
 
     def back(self, item):
         at, part = item
@@ -224,16 +215,16 @@ class Words:
         rows = self.out.reshape(len(self.y), -1)
         for layer in self.layers:
             layer.ready()
-        list(self.pool.map(self.forwards, self.parts))
-        list(self.pool.map(self.decode, self.threads))
+        on_all(self.pool, self.forwards, self.parts)
+        on_all(self.pool, self.decode, self.threads)
         total, true = self.sums[0].sum(0), self.decoder[self.y]
         self.loss = np.log(total[:, 0] / self.true)
         self.scaled = rows / total
-        list(self.pool.map(self.learn, self.threads))
+        on_all(self.pool, self.learn, self.threads)
         add_rows(self.decoder, self.y, self.rate * rows)
         np.divide(self.shares[0].sum(0), total, out=self.g.reshape(len(rows), -1))
         self.g -= true[:, :-1].reshape(self.g.shape)
-        list(self.pool.map(self.back, self.parts))
+        on_all(self.pool, self.back, self.parts)
         for layer in self.layers:
             layer.gather()
             layer.weight -= self.rate * layer.gradient
@@ -245,9 +236,9 @@ class Words:
         at, first, second = item
         first.x[...] = self.table[self.x[:, at]]
         first.forwards()
-        np.multiply(first.h, 0.5, out=second.x)
+        multiply(first.h, 0.5, second.x)
         second.forwards()
-        np.multiply(second.h, 0.5, out=self.out[:, at, :-1])
+        multiply(second.h, 0.5, self.out[:, at, :-1])
 
     def decode(self, i):
         """Exponentials of some words' logits, and their share in the sums."""

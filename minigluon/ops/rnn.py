@@ -6,8 +6,8 @@ import math
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from copy import copy
-from functools import partial
-from itertools import repeat
+from functools import lru_cache, partial
+from itertools import accumulate, repeat
 from queue import Empty, SimpleQueue
 from threading import Lock
 from types import SimpleNamespace
@@ -41,6 +41,7 @@ __all__ = [
     "SIZES",
     "SMALL",
     "SWEEPS",
+    "Scratch",
     "Size",
     "Slab",
     "TWICE",
@@ -53,7 +54,9 @@ __all__ = [
     "back_gru",
     "back_lstm",
     "back_rnn",
+    "bends",
     "beside",
+    "blank",
     "blocks",
     "checked",
     "computed",
@@ -73,9 +76,11 @@ __all__ = [
     "in_pieces",
     "inputs_of",
     "joined",
+    "kept",
     "layers_back",
     "limited",
     "operands",
+    "packed",
     "pieces",
     "places",
     "plain",
@@ -91,8 +96,8 @@ __all__ = [
     "side",
     "size_of",
     "slab_of",
+    "slopes",
     "slopes_gru",
-    "slopes_lstm",
     "slowly",
     "small",
     "spans",
@@ -107,6 +112,7 @@ __all__ = [
     "turned",
     "turned_back",
     "unpacked",
+    "unpacked_like",
     "views",
     "weight_gradients",
 ]
@@ -140,7 +146,13 @@ class Plan:
         self.rows = GATES[mode] * state_size
         self.cells = self.layers * self.directions
         self.arrays = 4 if mode == "lstm" else 3  # data, parameters and states
-        self.parts, self.most = 1, self.batch
+        self.parts, self.part, self.most, self.recorded = 1, 0, self.batch, True
+
+    def __eq__(self, other):
+        return vars(self) == vars(other)
+
+    def __hash__(self):
+        return hash((*vars(self).values(),))
 
     def width(self, layer):
         """How many numbers a step of a layer's input has."""
@@ -149,13 +161,18 @@ class Plan:
     def cut(self, count):
         """The same sizes for each of `count` parts of the batch, of at most `most` samples: [(samples, plan)]."""
         edges, found = [i * self.batch // count for i in range(count + 1)], []
-        for begin, end in zip(edges, edges[1:]):
+        for i, (begin, end) in enumerate(zip(edges, edges[1:])):
             part = copy(self)
-            part.batch, part.most, part.parts = end - begin, -(-self.batch // count), count
+            part.batch, part.most = end - begin, -(-self.batch // count)
+            part.parts, part.part = count, i
             found.append((slice(begin, end), part))
         return found
 
 
+kept = lru_cache(256)  # for what follows from a plan
+
+
+@kept
 def places(plan):
     """For each layer and direction {name: (begin, end, shape)} in the packed vector, and its size."""
     found, at = [{} for _ in range(plan.cells)], 0
@@ -314,22 +331,20 @@ class Slab:
 class Room:
     """What the way back needs of one layer and direction, for a part of the batch; `rows` is what every step multiplies.
 
-    Of an LSTM, the gates that are sigmoids lie here doubled, as 1 + tanh, and so does what they scale: y and both
-    shares in the new c, 2ig and 2fc.
+    Of an LSTM that is `k`: the slopes of the gates o, i, f and g, f itself, and the slope of the cell; its `rows` hold
+    2h. A GRU keeps its gates r, z, n; a plain recurrence needs no more than h.
     """
 
     def __init__(self, plan, slab, layer):
         t, n, h, r = plan.steps, plan.batch, plan.hidden, plan.recurrent
-        lstm = plan.mode == "lstm"
         self.rows = slab.cut(t + 1, n, r + 1 + plan.width(layer))
         self.h = self.rows[..., :r]
         self.x = self.rows[:-1, ..., r:]  # begins with a 1 for the bias
-        cut = slab.cut if apart(plan, layer) else slab.by_step
-        self.gates = cut(5 if lstm else GATES[plan.mode], t + 1, n, h)  # i, f, o, g and c
-        if lstm:
-            self.both, self.tanh_c = slab.by_step(2, t, n, h), slab.cut(t, n, h)
+        if plan.mode == "lstm":
+            self.k = slab.by_step(6, t, n, h)
             self.y = slab.cut(t, n, h) if plan.projected else self.h[1:]  # before the projection
         if plan.mode == "gru":
+            self.gates = slab.cut(3, t, n, h)
             self.n = slab.cut(t, n, h)  # the state's share of the new gate
 
 
@@ -356,6 +371,7 @@ class Size:
     __getitem__ = reshape = swapaxes = itself
 
 
+@kept
 def size_of(plan, dropout):
     """How many numbers the slab of a call holds, into however many parts the batch is cut."""
     return rooms(plan, Size(), dropout)[0]
@@ -403,7 +419,7 @@ def threads_for(plan):
 
 # --- Forwards in one sweep ------------------------------------------------------------------------
 
-ORDER = {"lstm": [0, 1, 3, 2]}  # sigmoids first: i, f, o, g
+ORDER = {"lstm": [3, 0, 1, 2]}  # sigmoids first: o, i, f, g
 
 
 def fold(plan):
@@ -411,115 +427,158 @@ def fold(plan):
     return 2 if plan.mode == "lstm" and not plan.projected else 1
 
 
-def factors(weight, plan, rows, states=0):
-    """A weight (G H, K) as right sides (G, P, K, H / P) of small products of `rows` rows.
+def factors(plan, rows, columns):
+    """Blocks of a weight's columns, (G H, K) each, as right sides (G, P, K, H / P) of small products of `rows` rows.
 
-    Sigmoids have half of it, as sigmoid(u) = (1 + tanh(u / 2)) / 2; so have the first `states` columns if states
-    are doubled.
+    Each with what it is multiplied by. Sigmoids have half of it, as sigmoid(u) = (1 + tanh(u / 2)) / 2.
     """
-    gates, (height, k) = GATES[plan.mode], weight.shape
-    width = height // gates
-    count = pieces(rows, k, width)
-    found = np.empty_like(weight, shape=(gates, count, k, width // count))
-    blocks = weight.reshape(gates, count, width // count, k).swapaxes(2, 3)
-    order = ORDER.get(plan.mode, range(gates))
+    gates, k = GATES[plan.mode], sum(c.shape[1] for c, _ in columns)
+    count = pieces(rows, k, plan.hidden)
+    found = np.empty_like(columns[0][0], shape=(gates, count, k, plan.hidden // count))
 
     def fill(i):
-        np.multiply(blocks[order[i]], 0.5 if i < gates - 1 else 1, out=found[i])
-        found[i, :, :states] *= 1 / fold(plan)
+        gate, half = ORDER.get(plan.mode, range(gates))[i], 0.5 if i < gates - 1 else 1
+        at, rows_of = 0, slice(gate * plan.hidden, (gate + 1) * plan.hidden)
+        for c, factor in columns:
+            block = c[rows_of].reshape(count, -1, c.shape[1]).swapaxes(1, 2)
+            np.multiply(block, half * factor, out=found[i, :, at : at + c.shape[1]])
+            at += c.shape[1]
 
-    for _ in spread(fill, range(gates)) if weight.size > FEW // 2 else map(fill, range(gates)):
+    for _ in spread(fill, range(gates)) if found.size > FEW // 2 else map(fill, range(gates)):
         pass
     return found
 
 
 def prepared(plan, w, layer):
     """Right sides for a layer's inputs, or None, and for what each step multiplies."""
-    r, inputs = plan.recurrent, None
     bias = w["i2h_bias"] + w["h2h_bias"]
     if plan.mode == "gru":
         bias[2 * plan.hidden :] = w["i2h_bias"][2 * plan.hidden :]
-    weight = np.concatenate([w["h2h"], bias[:, None], w["i2h"]], axis=1)
+    states, inputs = [(w["h2h"], 1 / fold(plan))], [(bias[:, None], 1), (w["i2h"], 1)]
     if apart(plan, layer):
-        inputs, weight = factors(weight[:, r:], plan, 0)[:, 0], w["h2h"]
-    return inputs, factors(weight, plan, plan.most, r)
+        return factors(plan, 0, inputs)[:, 0], factors(plan, plan.most, states)
+    return None, factors(plan, plan.most, states + inputs)
 
 
 def forwards(plan, room, w, ready):
     """Fill the room of one layer and direction; its inputs and first states are there already."""
     inputs, weight = ready
+    gates = repeat(None)
     if inputs is not None:
-        x = room.x.reshape(-1, room.x.shape[2])
-        for a, block in zip(room.gates, inputs):
-            matmul(x, block, out=a[:-1].reshape(-1, plan.hidden))
+        x, shape = (
+            room.x.reshape(-1, room.x.shape[2]),
+            (len(inputs), *room.x.shape[:2], plan.hidden),
+        )
+        gates = room.gates if plan.mode == "gru" else np.empty_like(x, shape=shape)
+        for a, block in zip(gates, inputs):
+            matmul(x, block, out=a.reshape(-1, plan.hidden))
+        gates = gates.swapaxes(0, 1)
     with threads_for(plan):
-        SWEEPS[plan.mode](plan, room, w, weight)
+        SWEEPS[plan.mode](plan, room, w, weight, gates)
 
 
-def operands(plan, room, weight):
-    """What each step multiplies, where that goes, in pieces, and what is to be added to the gates, or None."""
+def operands(plan, room, weight, a):
+    """What each step multiplies, and memory for its gates in the pieces that the weight is in."""
     count, k = weight.shape[1:3]
-    gates = room.gates[: len(weight), :-1].swapaxes(0, 1)
-    if k > plan.recurrent:
-        return room.rows[:-1], in_pieces(gates, count), repeat(None), gates
-    work = np.empty_like(gates[0])
-    return room.h[:-1], repeat(in_pieces(work, count)), repeat(work), gates
+    return room.rows[:-1] if k > plan.recurrent else room.h[:-1], in_pieces(a, count)
 
 
-def sweep_rnn(plan, room, w, weight):
+def blank(plan, room, *shape):
+    """Memory for numbers of one step."""
+    return np.empty_like(room.rows, shape=(*shape, plan.batch, plan.hidden))
+
+
+def sweep_rnn(plan, room, w, weight, gates):
     """Plain recurrence, h = f(a + h W^T)."""
     act = np.tanh if plan.mode == "rnn_tanh" else lambda a, out: np.maximum(a, 0, out=out)
-    for x, target, more, a, new_h in zip(*operands(plan, room, weight), room.h[1:]):
-        np.matmul(x, weight, out=target)
+    a = blank(plan, room, 1)
+    rows, target = operands(plan, room, weight, a)
+    for x, more, new_h in zip(rows, gates, room.h[1:]):
+        np.matmul(x, weight, target)
         if more is not None:
             a += more
-        act(a[0], out=new_h)
+        act(a[0], new_h)
 
 
-def sweep_lstm(plan, room, w, weight):
-    """Long short-term memory; gates i, f, o, doubled, and g."""
-    i_f_o, i_f, g_c = (
-        room.gates[at, :-1].swapaxes(0, 1) for at in (slice(3), slice(2), slice(3, 5))
-    )
-    both, c = room.both.swapaxes(0, 1), room.gates[4, 1:]  # the mean of both is the new c
-    flat, flat_c = both.reshape(len(c), 2, -1), c.reshape(len(c), 1, -1)
-    one, half = np.ones_like(c, shape=()), np.full_like(c, 0.5, shape=(1, 2))
+class Scratch:
+    """Memory of an LSTM's step: gates o, i, f, doubled, and g and c; 2h, 2ig and 2fc; tanh c."""
+
+    def __init__(self, plan, room):
+        self.gates, self.shares = blank(plan, room, 5), blank(plan, room, 3)
+        self.tanh_c, numbers = blank(plan, room), (1, 2, 0.5)
+        self.numbers = [np.full_like(self.tanh_c, x, shape=()) for x in numbers]
+
+
+def bends(own):
+    """A function that makes the new c, and 2h, from the gates before their bend and the old c."""
+    gates, shares, tanh_c, one = own.gates, own.shares, own.tanh_c, own.numbers[0]
+    a, s, left, right, both = gates[:4], gates[:3], gates[1:3], gates[3:], shares[1:]
+    o, c, y, halves = gates[0], gates[4], shares[0], np.full_like(gates, 0.5, shape=(1, 2))
+    pair, flat_c = both.reshape(2, -1), c.reshape(1, -1)
+    add, dot, multiply, tanh = np.add, np.dot, np.multiply, np.tanh
+
+    def bend():
+        tanh(a, a)
+        add(s, one, s)
+        multiply(left, right, both)
+        dot(halves, pair, flat_c)  # their mean
+        tanh(c, tanh_c)
+        multiply(o, tanh_c, y)
+
+    return bend
+
+
+def slopes(own):
+    """A function that then computes the slopes of o, i and f, of g, f itself, and the slope of c."""
+    gates, shares, tanh_c, (_, two, half) = own.gates, own.shares, own.tanh_c, own.numbers
+    o, i, f, g, _ = gates
+    s, y, ig = gates[:3], shares[0], shares[1]
+    multiply, subtract = np.multiply, np.subtract
+
+    def slope(of_s, of_g, once_f, of_c):
+        subtract(two, s, of_s)
+        multiply(of_s, shares, of_s)
+        multiply(ig, g, of_g)
+        subtract(i, of_g, of_g)
+        multiply(f, half, once_f)
+        multiply(y, tanh_c, of_c)
+        subtract(o, of_c, of_c)
+
+    return slope
+
+
+def sweep_lstm(plan, room, w, weight, gates):
+    """Long short-term memory; a cell's state stays where it is, and is kept step by step for `lengths` alone."""
+    own = Scratch(plan, room)
+    bend, slope, (y, *_), a, c = bends(own), slopes(own), own.shares, own.gates[:4], own.gates[4]
+    rows, target = operands(plan, room, weight, a)
     project = w["h2r"].T / 2 if plan.projected else None
-    for x, target, more, a, s, left, right, shares, pair, new_c, new, o, tanh_c, y, new_h in zip(
-        *operands(plan, room, weight),
-        i_f_o,
-        i_f,
-        g_c,
-        both,
-        flat,
-        flat_c,
-        c,
-        room.gates[2],
-        room.tanh_c,
-        room.y,
-        room.h[1:],
+    cells, k = room.c[1:] if len(room.c) > 1 else repeat(None), room.k
+    c[...] = room.c[0]
+    for x, more, new_y, new_h, new_c, *of in zip(
+        rows, gates, room.y, room.h[1:], cells, k[:3].swapaxes(0, 1), *k[3:]
     ):
-        np.matmul(x, weight, out=target)
+        np.matmul(x, weight, target)
         if more is not None:
             a += more
-        np.tanh(a, out=a)
-        np.add(s, one, out=s)
-        np.multiply(left, right, out=shares)
-        np.matmul(half, pair, out=new_c)
-        np.tanh(new, out=tanh_c)
-        np.multiply(o, tanh_c, out=y)
+        bend()
+        new_y[...] = y
+        if plan.recorded:
+            slope(*of)
         if plan.projected:
-            np.matmul(y, project, out=new_h)
+            np.matmul(y, project, new_h)
+        if new_c is not None:
+            new_c[...] = c
+    room.c[-1] = c
 
 
-def sweep_gru(plan, room, w, weight):
+def sweep_gru(plan, room, w, weight, gates):
     """Gated recurrent unit; gates r, z, n."""
     bias, product = w["h2h_bias"][2 * plan.hidden :], np.empty_like(room.n[0])
-    gates = room.gates[:, :-1]
-    for h, target, work, _, rz, r, z, n, un, new_h in zip(
-        *operands(plan, room, weight), gates[:2].swapaxes(0, 1), *gates, room.n, room.h[1:]
-    ):
-        np.matmul(h, weight, out=target)
+    work = blank(plan, room, 3)
+    rows, target = operands(plan, room, weight, work)
+    for h, rz, (r, z, n), un, new_h in zip(rows, gates[:, :2], gates, room.n, room.h[1:]):
+        np.matmul(h, weight, target)
         rz += work[:2]
         np.tanh(rz, out=rz)
         rz *= 0.5
@@ -552,6 +611,7 @@ def fast(plan, arrays, lengths, p, rng, keep):
     x, parameters, *states = arrays
     memory = np.empty(size_of(plan, p > 0), x.dtype)
     memory[0] = count = shares(plan)
+    plan.recorded = keep
     _, out, masks, parts = rooms(plan, memory, p > 0, count)
     for mask in masks:
         drop(mask, p, rng)
@@ -563,11 +623,10 @@ def fast(plan, arrays, lengths, p, rng, keep):
         at, part, found = item
         own = None if lengths is None else lengths[at]
         inputs = x[:, at] if own is None else np.where(inside(x[:, at], own), x[:, at], 0)
-        enter(found, [s[:, at] for s in states], fold(plan))
+        enter(part, found, [s[:, at] for s in states], own)
         through(part, found, inputs, own, [*zip(weights, ready)], [m[:, at] for m in masks])
         joined(part, out[:, at], found[-plan.directions :], own)
-        for end, e in zip(last, ends(part, found, own)):
-            end[:, at] = e
+        ends(part, found, own, [s[:, at] for s in last])
 
     spread(run, parts)
     return (out if keep else out.copy(), *last)
@@ -590,13 +649,16 @@ def through(plan, found, x, lengths, weights, masks):
             forwards(plan, found[cell], *weights[cell])
 
 
-def enter(found, states, fold):
+def enter(plan, found, states, lengths):
     """Write ones, for the biases, and first states into rooms."""
     for cell, room in enumerate(found):
         room.x[..., 0] = 1
-        np.multiply(states[0][cell], fold, out=room.h[0])
+        np.multiply(states[0][cell], fold(plan), out=room.h[0])
         if len(states) > 1:
-            room.gates[4, 0] = states[1][cell]
+            first = states[1][cell]
+            steps = 1 if lengths is None else plan.steps + 1
+            room.c = np.empty_like(first, shape=(steps, *first.shape))
+            room.c[0] = first
 
 
 def joined(plan, out, rooms, lengths):
@@ -608,13 +670,13 @@ def joined(plan, out, rooms, lengths):
         out[...] = np.where(inside(out, lengths), out, 0)
 
 
-def ends(plan, found, lengths):
-    """The last states of all layers and directions: h, and for an LSTM c."""
+def ends(plan, found, lengths, last):
+    """Write the last states of all layers and directions into `last`: h, and for an LSTM c."""
     at = -1 if lengths is None else (lengths, np.arange(plan.batch))
-    last = [np.stack([room.h[at] for room in found]) / fold(plan)]
-    if plan.mode == "lstm":
-        last.append(np.stack([room.gates[4][at] for room in found]))
-    return last
+    for cell, room in enumerate(found):
+        np.multiply(room.h[at], 1 / fold(plan), out=last[0][cell])
+        if len(last) > 1:
+            last[1][cell] = room.c[at]
 
 
 def drop(mask, p, rng):
@@ -652,6 +714,7 @@ MULTIPLES = 8, 8, 4, 4  # of their gradients is what flows back to the gates i, 
 TWICE = 2  # and of c's
 
 
+@kept
 def shrinking(plan, dtype):
     """What an LSTM's rows of weights are multiplied by, as what flows back is a multiple; 1 for the others."""
     if plan.mode != "lstm":
@@ -659,45 +722,32 @@ def shrinking(plan, dtype):
     return (1 / np.repeat(MULTIPLES, plan.hidden)).astype(dtype)[:, None]
 
 
-def slopes_lstm(room, steps, k):
-    """What the sweep multiplies, into `k`: f, the slopes of the gates i, f, g, o and that of the cell, each a multiple."""
-    gates, both, y, tanh_c = room.gates[:, steps], room.both[:, steps], room.y[steps], room.tanh_c
-    (i, f, o, g, _), tanh_c = gates, tanh_c[steps]
-    np.multiply(f, 0.5, out=k[0])
-    np.subtract(2, gates[:2], out=k[1:3])
-    k[1:3] *= both
-    np.subtract(2, o, out=k[4])
-    k[4] *= y
-    for out, share, t, s in ((k[3], both[0], g, i), (k[5], y, tanh_c, o)):
-        np.multiply(share, t, out=out)
-        np.subtract(s, out, out=out)
-
-
 def back_lstm(plan, room, w, flow, steps):
-    """Gradients of the gates of an LSTM, into the flow, between those that leave for c and come from h."""
-    d, m, dh, dc, k = flow.of(steps), plan.hidden, flow.dh, flow.dc, flow.k
-    k = k[: len(d)]
-    slopes_lstm(room, steps, k.swapaxes(0, 1))
+    """Gradients of the gates of an LSTM, into the flow."""
+    d, dh, leaves, k = flow.of(steps), flow.dh, flow.dc, room.k[:, steps]
     weight, target = across(w["h2h"], dh)
-    dy, leaves = np.empty_like(dc) if plan.projected else dh, dc.copy()
-    six, injected = gates_of(d, 6), repeat(None)
+    dc, from_h = np.empty_like(leaves), np.empty_like(leaves)
+    dy = np.empty_like(leaves) if plan.projected else dh
+    add, multiply, blocks, injected = np.add, np.multiply, gates_of(d, 4), repeat(None)
     if flow.injected is not None:
         injected = flow.injected[steps][::-1]
     dys = flow.dy[steps][::-1] if plan.projected else repeat(None)
-    gates = k[:, :4], k[:, 4:], six[:, :4], six[:, 4:], d[..., m : 5 * m], flow.g[steps]
-    for k_c, k_h, d_c, d_h, dt, gt, more, dyt in zip(*(a[::-1] for a in gates), injected, dys):
-        dh += gt
+    every = flow.g[steps], k[0], k[1:4].swapaxes(0, 1), *k[4:], blocks[:, :3], blocks[:, 3], d
+    for gt, of_o, of_i_f_g, f, of_c, d_i_f_g, d_o, dt, more, dyt in zip(
+        *(a[::-1] for a in every), injected, dys
+    ):
+        add(dh, gt, dh)
         if plan.projected:
             dyt[...] = dh
-            np.matmul(dh, w["h2r"], out=dy)
-        np.multiply(k_h, dy, out=d_h)
-        np.add(leaves, d_h[1], out=dc)
+            np.matmul(dh, w["h2r"], dy)
+        multiply(of_o, dy, d_o)
+        multiply(of_c, dy, from_h)
+        add(leaves, from_h, dc)
         if more is not None:
             dc += more
-        np.multiply(k_c, dc, out=d_c)
-        leaves = d_c[0]
-        np.matmul(dt, weight, out=target)
-    dc[...] = leaves
+        multiply(f, dc, leaves)
+        multiply(of_i_f_g, dc, d_i_f_g)
+        np.matmul(dt, weight, target)
 
 
 def slopes_gru(gates, un, h):
@@ -768,8 +818,7 @@ def weight_gradients(plan, parts, into):
 
 def inputs_of(plan):
     """The columns of a flow's gradients that inputs have a share in."""
-    m = plan.hidden
-    return {"lstm": slice(m, 5 * m), "gru": slice(3 * m)}.get(plan.mode, slice(m))
+    return slice(GATES[plan.mode] * plan.hidden)
 
 
 def turned_back(plan, w):
@@ -860,20 +909,23 @@ def swept_back(plan, room, w, flow):
     return total.sums
 
 
+@kept
 def spans(plan):
     """Spans of steps, the last first: enough work for another thread each, and few enough numbers for a cache.
 
     The outer ones are shorter: so the other threads begin early, and have little left at the end. A part of a batch
-    has a thread of its own, and spans of equal length.
+    has a thread of its own, and spans of equal length; but every other part begins with half a one. So it takes its
+    steps, whose many calls need Python's lock, while the part before multiplies what a span gives.
     """
     rows = plan.steps * plan.batch
     few = rows * plan.rows * plan.recurrent < 2 * MANY
     count = 1 if few else max(1, min(plan.steps, rows // 128, 8))
     sizes = [min(i + 1, count - i, 3) for i in range(count)]
     if plan.parts > 1:
-        sizes = [1] * max(1, min(plan.steps, rows // 256))
-        count = len(sizes)
-    edges = [sum(sizes[:i]) * plan.steps // sum(sizes) for i in range(count + 1)]
+        sizes = [2] * max(1, min(plan.steps, rows // 256))
+        if plan.part % 2 and len(sizes) > 1:
+            sizes = [1, *sizes[1:], 1]
+    edges = [sum(sizes[:i]) * plan.steps // sum(sizes) for i in range(len(sizes) + 1)]
     return [slice(i, j) for i, j in zip(edges, edges[1:]) if i < j][::-1]
 
 
@@ -922,7 +974,7 @@ def flow_of(plan, room, g, last, lengths):
     """What flows back: gradients that have come, and room for those of gates, inputs and first states."""
     t, n, lstm = plan.steps, plan.batch, plan.mode == "lstm"
     new = lambda *shape: np.empty_like(g, order="C", shape=shape)
-    dh, dc = np.zeros_like(room.h[0]), np.zeros_like(room.tanh_c[0]) if lstm else None
+    dh, dc = np.zeros_like(room.h[0]), np.zeros_like(room.k[0, 0]) if lstm else None
     injected = None
     if last and lengths is None:
         dh[...] = last[0]
@@ -931,14 +983,13 @@ def flow_of(plan, room, g, last, lengths):
     elif last:
         g = at_ends(g, last[0], lengths)
         if lstm:
-            injected = at_ends(np.zeros_like(room.tanh_c), last[1] * TWICE, lengths)
+            injected = at_ends(np.zeros_like(room.k[0]), last[1] * TWICE, lengths)
     longest = max(s.stop - s.start for s in spans(plan))
-    kept = longest if plan.parts > 1 else t
-    d = new(kept, n, {"lstm": 6, "gru": 4}.get(plan.mode, 1) * plan.hidden)
-    k = new(longest, 6, n, plan.hidden) if lstm else None
+    blocks = 4 if plan.mode == "gru" else GATES[plan.mode]
+    d = new(longest if plan.parts > 1 else t, n, blocks * plan.hidden)
     dy = new(t, n, plan.recurrent) if plan.projected else None
     dx = new(t, n, room.x.shape[2] - 1)
-    return Flow(g=g, dh=dh, dc=dc, injected=injected, d=d, k=k, dy=dy, dx=dx)
+    return Flow(g=g, dh=dh, dc=dc, injected=injected, d=d, dy=dy, dx=dx)
 
 
 class Flow(SimpleNamespace):
@@ -1140,3 +1191,21 @@ def rnn_outputs(number, mode, state_outputs, **_):
 
 
 RNN.inputs, RNN.outputs = rnn_inputs, rnn_outputs
+
+
+@operator(listed=False)
+def packed(*arrays):
+    """The numbers of all arrays in one vector, one array after the other."""
+    return np.concatenate([a.reshape(-1) for a in arrays])
+
+
+@operator(listed=False)
+def unpacked_like(g, /, *arrays):
+    """Undo `packed`: pieces of a vector in the shapes of the arrays."""
+    ends = list(accumulate((a.size for a in arrays), initial=0))
+    return tuple(g[i:j].reshape(a.shape).copy() for i, j, a in zip(ends, ends[1:], arrays))
+
+
+packed.rules = lambda g, y, *arrays: unpacked_like(g, *arrays)
+unpacked_like.rules = lambda g, y, _, *arrays: (packed(*g), *[None] * len(arrays))
+unpacked_like.outputs = lambda number: number - 1

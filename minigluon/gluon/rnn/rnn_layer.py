@@ -17,7 +17,7 @@ from minigluon.gluon.rnn.rnn_cell import (
     made,
 )
 from minigluon.ndarray.ndarray import NDArray
-from minigluon.ops.rnn import GATES
+from minigluon.ops.rnn import GATES, packed
 from minigluon.symbol.symbol import Symbol
 
 __all__ = ["ARRAYS", "CELLS", "GRU", "LSTM", "RNN"]
@@ -182,12 +182,16 @@ class _RNNLayer(HybridBlock):
         """Output and states of the operator."""
         if self._layout == "NTC":
             inputs = F.swapaxes(inputs, dim1=0, dim2=1)
-        packed = F._rnn_param_concat(*[params[n].reshape(-1) for n in self._order()], dim=0)
+        weights = [params[name] for name in self._order()]
+        if isinstance(weights[0], Symbol):
+            vector = F._rnn_param_concat(*[w.reshape(-1) for w in weights], dim=0)
+        else:
+            vector = packed(*weights)
         low, high, no_nan = self._limits
         given = {"sequence_length": lengths} if self._use_sequence_length else {}
         out = F.RNN(
             inputs,
-            packed,
+            vector,
             *states,
             **given,
             use_sequence_length=self._use_sequence_length,
