@@ -454,3 +454,29 @@ def test_filters_turned_sixteen_at_a_time(filters):
     w = np.random.default_rng(0).normal(size=(filters, 300, 3, 3)).astype("float32")
     assert (w.size > 1 << 18) == (filters == 100)
     assert (placed(w) == w.transpose(2, 3, 1, 0)).all()
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("convention", ["valid", "full"])
+def test_pooling_along_axes_equals_pooling_by_taps(axes, convention):
+    rng = np.random.default_rng(axes)
+    for _ in range(30):
+        kernel, stride = (tuple(map(int, rng.integers(1, 4, axes))) for _ in range(2))
+        pad = tuple(int(rng.integers(0, k)) for k in kernel)
+        x = rng.integers(0, 4, (2, 3, *rng.integers(4, 9, axes))).astype("float32")
+        frame = pooling.pool_frame(x, kernel, stride, pad, False, convention, None)
+        g = rng.normal(size=(2, 3, *frame[3])).astype("float32")
+        low, zeros = (pooling.bordered(x, frame, v) for v in (pooling.lowest(x.dtype), 0))
+        keys = [*pooling.taps(frame)]
+        np.testing.assert_allclose(pooling.added(x, frame), sum(zeros[k] for k in keys))
+        most = np.max([low[k] for k in keys], 0)
+        np.testing.assert_array_equal(pooling.largest(x, frame), most)
+        spread, first = np.zeros((2, *zeros.shape), "float32")
+        for key, won in pooling.winners(x, frame):
+            spread[key] += g
+            first[key] += g * won
+        for found, wanted in (
+            (pooling.unpooled(g, x, frame), spread),
+            (pooling.placed(g, x, frame), first),
+        ):
+            np.testing.assert_allclose(found, pooling.inside(wanted, x, frame), atol=1e-5)

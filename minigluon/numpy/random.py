@@ -183,8 +183,10 @@ def choice(a, size=None, replace=True, p=None, ctx=None, out=None):
         raise ValueError(f"choice: {count} of {n} without replacement")
     keys = uniform(size=(n,) if not replace else (count,)).asnumpy().astype("float64")
     weights = None if p is None else onp.asarray(p, "float64")
-    if replace:
-        ends = onp.cumsum(onp.full(n, 1 / n) if weights is None else weights)
+    if replace and weights is None:
+        found = (keys * n).astype("int64").clip(0, n - 1)
+    elif replace:
+        ends = onp.cumsum(weights)
         found = onp.searchsorted(ends / ends[-1], keys, side="right").clip(0, n - 1)
     else:  # the smallest of exponential clocks ring first (Efraimidis and Spirakis, 2006)
         with onp.errstate(divide="ignore"):

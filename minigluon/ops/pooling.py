@@ -29,10 +29,12 @@ __all__ = [
     "Pooling_v1",
     "UpSampling",
     "added",
+    "along",
     "bilinear",
     "bordered",
     "counts",
     "covers",
+    "every",
     "first_of_all",
     "first_places",
     "in_parts",
@@ -53,6 +55,7 @@ __all__ = [
     "slid",
     "spaced",
     "squares",
+    "stretched",
     "taps",
     "unpooled",
     "upsample_back",
@@ -132,13 +135,18 @@ def added(data, frame, inner=0):
         return added(data.astype("float32"), frame, inner).astype(data.dtype)
     if covers(data, frame):
         return data.sum(axis=tuple(range(2, data.ndim)), keepdims=True)
-    data, total = bordered(data, frame, 0, inner), None
-    for key in taps(frame):
-        if total is None:
-            total = data[key].copy()
-        else:
-            total += data[key]
-    return total
+    data = bordered(data, frame, 0, inner)
+    for axis, (k, s, _, o) in enumerate(zip(*frame), 2):  # rows first: they are long runs in memory
+        total = data[every(axis, 0, s, o)].copy()
+        for i in range(1, k):
+            total += data[every(axis, i, s, o)]
+        data = total
+    return data
+
+
+def every(axis, i, s, o):
+    """The key of o places along an axis: i, i + s, i + 2 s, …"""
+    return (slice(None),) * axis + (slice(i, i + s * (o - 1) + 1, s),)
 
 
 def counts(data, frame, pool_type, include):
@@ -156,10 +164,13 @@ def counts(data, frame, pool_type, include):
 
 def unpooled(g, like, frame):
     """The adjoint of `added`: each sum's gradient on all numbers of its window."""
-    out = bordered(np.zeros_like(like), frame, 0)
-    for key in taps(frame):
-        out[key] += g
-    return inside(out, like, frame)
+    for axis, (k, s, p, o) in reversed(list(enumerate(zip(*frame), 2))):
+        size = max(s * (o - 1) + k, p + like.shape[axis])  # with the border
+        out = np.zeros_like(g, shape=(*g.shape[:axis], size, *g.shape[axis + 1 :]))
+        for i in range(k):
+            out[every(axis, i, s, o)] += g
+        g = out
+    return inside(g, like, frame)
 
 
 def inside(out, like, frame):
@@ -186,10 +197,13 @@ def pool_sum(
     frame = pool_frame(data, kernel, stride, pad, global_pool, pooling_convention, layout)
     x = front(data, layout)
     count = counts(x, frame, pool_type, count_include_pad is not False)
-    y = added(x, frame)
-    if pool_type == "avg":
-        y = (y / count).astype(data.dtype)
-    return back(y, layout)
+
+    def some(x):
+        y = added(x, frame)
+        return y if pool_type != "avg" else (y / count).astype(y.dtype, copy=False)
+
+    y = np.empty_like(x, shape=(*x.shape[:2], *frame[3]))
+    return back(in_parts(some, y, x), layout)
 
 
 @operator(vjp=(lambda h, y, g, x, **s: pool_sum(h, **s), None))
@@ -213,7 +227,7 @@ def pool_spread(
     g = (g / count).astype(g.dtype) if pool_type == "avg" else g
     if covers(x, frame):
         return back(g + np.zeros_like(x), layout)
-    return back(unpooled(g, x, frame), layout)
+    return back(in_parts(lambda *a: unpooled(*a, frame), np.empty_like(x), g, x), layout)
 
 
 # --- Maxima ---------------------------------------------------------------------------------------
@@ -230,15 +244,15 @@ def largest(data, frame):
     """The maximum of each window."""
     if covers(data, frame):
         return data.max(axis=tuple(range(2, data.ndim)), keepdims=True)
-    data, best = bordered(data, frame, lowest(data.dtype)), None
+    data = bordered(data, frame, lowest(data.dtype))
     if is_dense(data, frame):
         return slid(data, frame)
-    for key in taps(frame):
-        if best is None:
-            best = data[key].copy()
-        else:
-            np.maximum(best, data[key], out=best)
-    return best
+    for axis, (k, s, _, o) in enumerate(zip(*frame), 2):
+        best = data[every(axis, 0, s, o)].copy()
+        for i in range(1, k):
+            np.maximum(best, data[every(axis, i, s, o)], out=best)
+        data = best
+    return data
 
 
 def winners(data, frame):
@@ -298,24 +312,44 @@ def slid(data, frame):
 
 def first_places(data, frame):
     """The flat index of each window's first maximum in bordered `data`."""
-    best, code, below, step, offsets = data.reshape(-1), None, 1, 1, np.zeros(1, int)
+    best, code, below, step, offsets = data, None, 1, 1, np.zeros(1, int)
     kind = "i1" if math.prod(frame[0]) < 128 else "i2"
-    for k, size in zip(frame[0][::-1], data.shape[:1:-1]):
-        most, found = best, code
-        for i in range(1, k):
-            later = best[i * step :]
-            most = most[: later.size]
-            won = (later > most).astype(kind)
-            won *= won.dtype.type(i * below) if code is None else code[i * step :] + i * below
-            most = np.maximum(most, later)
-            found = won if found is None else np.maximum(found[: won.size], won)
-        best, code = most, found
+    for axis, (k, s, _, o) in reversed(list(enumerate(zip(*frame), 2))):
+        near = math.prod(best.shape[axis + 1 :])
+        best, code = along(best, code, k, near, below, kind)
+        if s > 1:  # the next axis need not look at what no window begins with
+            best, code = (np.ascontiguousarray(a[every(axis, 0, s, o)]) for a in (best, code))
         offsets = (np.arange(k)[:, None] * step + offsets).reshape(-1)
-        below, step = below * k, step * size
-    at = offsets[spaced(code, data, frame)]
+        below, step = below * k, step * data.shape[axis]
+    at = offsets[code[(..., *map(slice, frame[3]))]]
     at += np.arange(step).reshape(data.shape[2:])[next(taps(frame))]
     at += np.arange(0, data.size, step).reshape(*data.shape[:2], *[1] * len(frame[0]))
     return at
+
+
+def along(best, code, k, near, below, kind):
+    """The maximum of k neighbours `near` numbers apart, and codes that tell which was the first."""
+    most, found = best.reshape(-1), None if code is None else code.reshape(-1)
+    flat, codes = most, found
+    for i in range(1, k):
+        later = flat[i * near :]
+        most = most[: later.size]
+        won = (later > most).astype(kind)
+        won *= won.dtype.type(i * below) if codes is None else codes[i * near :] + i * below
+        most = np.maximum(most, later)
+        found = won if found is None else np.maximum(found[: won.size], won)
+    if found is None:  # a window of one number
+        found = np.zeros(most.size, kind)
+    return stretched(most, best.shape), stretched(found, best.shape)
+
+
+def stretched(flat, shape):
+    """The numbers of `flat` in a shape that holds more, which no window sees: zeros."""
+    if flat.size == math.prod(shape):
+        return flat.reshape(shape)
+    out = np.empty(math.prod(shape), flat.dtype)
+    out[: flat.size], out[flat.size :] = flat, 0
+    return out.reshape(shape)
 
 
 def put(g, data, frame):
@@ -500,9 +534,10 @@ def upsample_like(data, like, /):
 @operator(vjp=(lambda h, y, g, like: upsample_like(h, g), None))
 def upsample_back(data, like, /):
     """Undo `upsample_like`: sums of squares of `data`, as high and wide as `like`."""
-    n, c, h, w = data.shape
-    rows, cols = like.shape[2:]
-    return data.reshape(n, c, rows, h // rows, cols, w // cols).sum(axis=(3, 5))
+    side = tuple(n // m for n, m in zip(data.shape[2:], like.shape[2:]))
+    frame = side, side, (0, 0), like.shape[2:]
+    out = np.empty_like(data, shape=(*data.shape[:2], *like.shape[2:]))
+    return in_parts(lambda data: added(data, frame), out, data)
 
 
 def bilinear(scale, num_filter):
