@@ -432,8 +432,60 @@ def test_labels_of_any_length(tmp_path):
     assert next(io.ImageDetRecordIter(path, (3, 20, 24), 2)).label[0].shape == (2, 16)
     with pytest.raises(MXNetError, match="label_pad_width is 9"):
         io.ImageDetRecordIter(path, (3, 20, 24), 2, label_pad_width=9)
-    with pytest.raises(MXNetError, match="rand_crop_prob"):
-        io.ImageDetRecordIter(path, (3, 20, 24), 2, rand_crop_prob=0.5)
+    with pytest.raises(MXNetError, match="rand_crop_chance"):
+        io.ImageDetRecordIter(path, (3, 20, 24), 2, rand_crop_chance=0.5)
+    with pytest.raises(MXNetError, match="resize_mode 'fit'"):
+        io.ImageDetRecordIter(path, (3, 20, 24), 2, resize_mode="fit")
+
+
+CROP = {"rand_crop_prob": 1, "min_crop_scales": 0.5, "max_crop_scales": 0.9}
+LOOSE = {"min_crop_aspect_ratios": 0.5, "max_crop_aspect_ratios": 2.0, "rand_mirror_prob": 0.5}
+MOVES = {
+    "mirror": {"rand_mirror_prob": 1},
+    "border": {"rand_pad_prob": 1, "max_pad_scale": 2.0, "rand_mirror_prob": 0.5},
+    "cut": {**CROP, **LOOSE, "min_crop_object_coverages": 0.3},
+    "samplers": {
+        **CROP,
+        **LOOSE,
+        "min_crop_scales": (0.5, 0.7),
+        "max_crop_scales": (0.8, 1.0),
+        "num_crop_sampler": 2,
+        "crop_emit_mode": "overlap",
+        "min_crop_overlaps": (0.1, 0.0),
+    },
+    "all": {**CROP, **LOOSE, "rand_pad_prob": 0.7, "max_pad_scale": 1.5, "fill_value": 0},
+}
+
+
+@pytest.mark.parametrize("moves", MOVES.values(), ids=MOVES)
+def test_boxes_move_with_their_pictures(tmp_path, moves):
+    path, box = str(tmp_path / "box.rec"), (10, 20, 40, 50)
+    writer = recordio.MXRecordIO(path, "w")
+    picture = np.full((60, 80, 3), 30, "uint8")
+    picture[box[1] : box[3], box[0] : box[2]] = 230
+    label = [2, 6, 4, *np.array(box) / [80, 60, 80, 60], 7]
+    for i in range(12):
+        writer.write(recordio.pack_img((0, label, i, 0), picture, 3, ".png"))
+    writer.close()
+    batch = io.ImageDetRecordIter(path, (3, 96, 96), 12, seed=1, **moves).next()
+    seen = set()
+    for image, row in zip(batch.data[0].asnumpy(), batch.label[0].asnumpy()):
+        assert row[:7].tolist() == [3, 96, 96, 8, 2, 6, 4] and row[11] == 7
+        there = np.argwhere(image[0] > 180)
+        (top, left), (bottom, right) = there.min(0), there.max(0) + 1
+        np.testing.assert_allclose(row[7:11] * 96, [left, top, right, bottom], atol=2.1)
+        seen.add(tuple(row[7:11]))
+    assert (len(seen) == 1) == (moves == MOVES["mirror"])
+
+
+def test_colours_vary_and_boxes_stay(tmp_path):
+    path = coloured_records(tmp_path, lambda i: [2, 5, i, 0.1, 0.2, 0.5, 0.6])
+    still = io.ImageDetRecordIter(path, (3, 20, 24), 4).next()
+    for key, most in (("hue", 40), ("illumination", 60), ("saturation", 60), ("contrast", 0.5)):
+        chance = {f"max_random_{key}": most, f"random_{key}_prob": 1.0}
+        batch = io.ImageDetRecordIter(path, (3, 20, 24), 4, **chance).next()
+        assert abs(batch.data[0] - still.data[0]).asnumpy().max() > 3
+        assert (batch.label[0] == still.label[0]).asnumpy().all()
 
 
 def test_whole_numbers_stay_in_range(tmp_path):

@@ -21,11 +21,14 @@ from minigluon.recordio import MXRecordIO, decoded, pillow, scaled, unpack
 
 __all__ = [
     "Ahead",
+    "CHANCES",
+    "COLOURS",
     "CSVIter",
     "Current",
     "DataBatch",
     "DataDesc",
     "DataIter",
+    "DetIter",
     "DetRecords",
     "IGNORED",
     "ImageDetRecordIter",
@@ -39,13 +42,16 @@ __all__ = [
     "LISTED",
     "LibSVMIter",
     "MNISTIter",
+    "MOVED",
     "MXDataIter",
     "NDArrayIter",
     "NORMAL",
     "PrefetchingIter",
     "ResizeIter",
+    "SHARES",
     "SparseIter",
     "VARIED",
+    "allowed",
     "chosen_of",
     "coloured",
     "cut",
@@ -55,17 +61,24 @@ __all__ = [
     "joined",
     "listed_labels",
     "mapped",
+    "moved",
+    "nth",
     "numbers_of",
+    "part",
     "refuse",
     "renamed",
+    "searched",
     "share",
     "shifted",
     "sparse_lines",
     "stored_rows",
     "stretch",
     "table",
+    "through",
+    "tinted",
     "turned",
     "ubytes",
+    "view",
 ]
 
 
@@ -1043,21 +1056,162 @@ class DetRecords(ImageRecords):
 
     def __init__(self, path, shape, pad, part, settings):
         super().__init__(path, shape, None, part, settings)
-        rows, most = self.labels, max((len(row) for row in self.labels), default=0)
-        wide = pad["width"] if pad["width"] > 0 else most
-        if most > wide:
+        self.rows, most = self.labels, max((len(row) for row in self.labels), default=0)
+        self.pad = {**pad, "width": pad["width"] if pad["width"] > 0 else most}
+        if most > self.pad["width"]:
+            wide = self.pad["width"]
             raise MXNetError(f"{path}: a label of {most} numbers, but label_pad_width is {wide}")
-        self.labels = np.full((len(rows), 4 + wide), pad["value"], "float32")
-        for out, row in zip(self.labels, rows):
-            out[: 4 + len(row)] = [*shape, len(row), *row]
+        self.labels = np.stack([self.packed(row) for row in self.rows])
 
-    def image(self, number, rng):
+    def packed(self, label):
+        """A label as a row of the batch."""
+        out = np.full(4 + self.pad["width"], self.pad["value"], "float32")
+        out[: 4 + len(label)] = [*self.shape[1:], len(label), *label]
+        return out
+
+    def pair(self, number, rng):
+        """One image of shape (channels, height, width), and its label."""
         channels, height, width = self.shape[1:]
         image = decoded(self.records[number], 0 if channels == 1 else 1)
         if image is None:
             raise MXNetError(f"record {number} of {self.reader.uri} holds no image")
+        image, label = moved(image, self.rows[number], self.settings, rng)
         image = scaled(image, height, width).reshape(height, width, channels)[..., ::-1]
-        return image.transpose(2, 0, 1) - (0 if self.mean is None else self.mean)
+        return image.transpose(2, 0, 1) - (0 if self.mean is None else self.mean), label
+
+    def image(self, number, rng):
+        return self.pair(number, rng)[0]
+
+
+CHANCES = {"rand_mirror_prob": 0.0, "rand_pad_prob": 0.0, "rand_crop_prob": 0.0}
+COLOURS = {"hue": 0, "illumination": 0, "saturation": 0, "contrast": 0.0}
+MOVED = {"scale": 1.0, **LISTED, **CHANCES, "max_pad_scale": 1.0, "fill_value": 127}
+MOVED |= {"num_crop_sampler": 1, "max_crop_trials": (25,), "resize_mode": "force"}
+MOVED |= {"crop_emit_mode": "center", "emit_overlap_thresh": 0.3}
+MOVED |= {f"max_random_{key}": most for key, most in COLOURS.items()}
+MOVED |= {f"random_{key}_prob": 0.0 for key in COLOURS}
+SHARES = ("overlaps", "sample_coverages", "object_coverages")
+MOVED |= {f"min_crop_{key}": (0.0,) for key in ("scales", *SHARES)}
+MOVED |= {f"max_crop_{key}": (1.0,) for key in ("scales", *SHARES)}
+MOVED |= {f"{end}_crop_aspect_ratios": (1.0,) for end in ("min", "max")}
+
+
+def moved(image, label, s, rng):
+    """An image, blue, green and red, and its label, with colours, mirror, border and cut drawn from `rng`."""
+    image = tinted(image, s, rng)
+    if not any(s[key] for key in CHANCES):
+        return image, label
+    head, wide = (int(n) for n in label[:2])
+    if head < 2 or wide < 5 or (len(label) - head) % wide:
+        raise MXNetError(f"a label of {len(label)} numbers, whose first say {head} and {wide}")
+    things = label[head:].reshape(-1, wide).copy()
+    if rng.random() < s["rand_mirror_prob"]:
+        image = image[:, ::-1]
+        things[:, [1, 3]] = 1 - things[:, [3, 1]]
+    if rng.random() < s["rand_pad_prob"] and s["max_pad_scale"] > 1:
+        size = rng.uniform(1, s["max_pad_scale"])
+        left, top = rng.uniform(1 - size, 0, 2)
+        image, window = view(image, (left, top, left + size, top + size), s["fill_value"])
+        things[:, 1:5] = through(window, things[:, 1:5])
+    if rng.random() < s["rand_crop_prob"]:
+        image, things = searched(image, things, s, rng)
+    return image, np.concatenate([label[:head], things.ravel()])
+
+
+def view(image, window, fill):
+    """The part of an image in a window (left, top, right, bottom), and the window in whole pixels, in parts of the image."""
+    rows, columns = image.shape[:2]
+    edges = np.array([columns, rows, columns, rows])
+    left, top, right, bottom = found = (np.array(window) * edges).round().astype(int)
+    right, bottom = found[2:] = max(right, left + 1), max(bottom, top + 1)
+    n = np.clip([-top, bottom - rows, -left, right - columns], 0, None)
+    border = [n[:2], n[2:]] + [(0, 0)] * (image.ndim - 2)
+    image = np.pad(image, border, constant_values=fill)[top + n[0] : bottom + n[0]]
+    return image[:, left + n[2] : right + n[2]], found / edges
+
+
+def through(window, boxes):
+    """Boxes, in parts of an image, in parts of a window of it."""
+    start, size = np.tile(window[:2], 2), np.tile(window[2:] - window[:2], 2)
+    return (boxes - start) / size
+
+
+def searched(image, things, s, rng):
+    """A cut of an image that one of its samplers allows, with the objects that are left; else both as they are."""
+    for k in rng.permutation(s["num_crop_sampler"]):
+        bounds = {key: nth(s[key], k) for key in s if key.startswith(("min_crop", "max_crop"))}
+        for _ in range(int(bounds["max_crop_trials"])):
+            window = part(image.shape, bounds, rng)
+            if window is None or (shown := allowed(things, np.array(window), bounds, s)) is None:
+                continue
+            image, window = view(image, window, s["fill_value"])
+            shown = shown.copy()
+            shown[:, 1:5] = through(window, shown[:, 1:5]).clip(0, 1)
+            return image, shown
+    return image, things
+
+
+def nth(values, k):
+    """The bound of sampler `k`: one for all, or one for each."""
+    values = values if isinstance(values, tuple | list) else (values,)
+    if len(values) > 1 and k >= len(values):
+        raise MXNetError(f"{len(values)} bounds {values} for more samplers, of num_crop_sampler")
+    return values[k if len(values) > 1 else 0]
+
+
+def part(shape, bounds, rng):
+    """A random window within an image, of a random share and ratio; None if the ratios leave none."""
+    rows, columns = shape[:2]
+    scale = max(rng.uniform(bounds["min_crop_scales"], bounds["max_crop_scales"]), 1e-3)
+    least = max(bounds["min_crop_aspect_ratios"] * rows / columns, scale**2)
+    most = min(bounds["max_crop_aspect_ratios"] * rows / columns, scale**-2)
+    if least > most:
+        return None
+    root = rng.uniform(least, most) ** 0.5
+    width, height = scale * root, scale / root
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    return left, top, left + width, top + height
+
+
+def allowed(things, window, bounds, s):
+    """The objects that stay in a window; None if it shows none as it should."""
+    boxes = things[:, 1:5]
+    common = np.maximum(np.minimum(boxes, window)[:, 2:] - np.maximum(boxes, window)[:, :2], 0)
+    common, area = common.prod(1), (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    whole = (window[2:] - window[:2]).prod()
+    covered = common / np.maximum(area, 1e-12)
+    shares = common / (area + whole - common), common / whole, covered
+    fits = np.ones(len(things), bool)
+    for key, share in zip(SHARES, shares):
+        fits &= (share >= bounds[f"min_crop_{key}"]) & (share <= bounds[f"max_crop_{key}"])
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    stays = ((middle >= window[:2]) & (middle <= window[2:])).all(1)
+    if s["crop_emit_mode"] == "overlap":
+        stays = covered > s["emit_overlap_thresh"]
+    return things[stays] if fits.any() and stays.any() else None
+
+
+def tinted(image, s, rng):
+    """An image with hue, lightness, saturation and contrast varied, each with a chance of its own."""
+    ranges = [s[f"max_random_{key}"] for key in COLOURS]
+    hit = [rng.random() < s[f"random_{key}_prob"] for key in COLOURS]
+    by = [rng.uniform(-n, n) if n and yes else 0 for n, yes in zip(ranges, hit)]
+    if image.ndim == 2 or not any(by):
+        return image
+    x = shifted(image.astype("float32"), *by[:3]) * (1 + by[3])
+    return x.clip(0, 255).astype("uint8")
+
+
+class DetIter(ImageIter):
+    """Batches of images and of the labels that moved with them."""
+
+    def _taken(self, a, numbers):
+        if a is not self._data:
+            return place(self._packed, None)
+        numbers = self._order[numbers]
+        pairs = [*self._pool.map(a.pair, numbers, self._rng.spawn(len(numbers)))]
+        self._packed = np.stack([a.packed(label) for _, label in pairs])
+        return place(a.normalized(np.stack([image for image, _ in pairs])), None)
 
 
 def ImageDetRecordIter(
@@ -1079,16 +1233,18 @@ def ImageDetRecordIter(
 ):
     """Batches of images of a record file, resized to `data_shape`, and of labels of any length.
 
-    Normalized by mean_r and its kin; nothing is drawn at random: `mx.image.ImageDetIter` does that.
+    A label begins with its own width and that of an object, then come objects (class, left, top, right, bottom, …). Normalized by mean_r
+    and its kin, varied by the settings of MOVED; MXNetError for one that is not here.
     """
-    left_out = {k: v for k, v in settings.items() if k not in ("label_width", "resize_mode")}
-    known = {"scale": 1.0, **LISTED}
-    chosen = chosen_of(left_out, known, "ImageDetRecordIter") | {"dtype": dtype}
+    left_out = {k: v for k, v in settings.items() if k != "label_width"}
+    chosen = chosen_of(left_out, MOVED, "ImageDetRecordIter") | {"dtype": dtype}
+    if chosen["resize_mode"] != "force":
+        raise MXNetError(f"resize_mode {chosen['resize_mode']!r} is not here: 'force' is")
     pad = {"width": label_pad_width, "value": label_pad_value}
     part = part_index, num_parts
     images = DetRecords(path_imgrec, tuple(data_shape), pad, part, chosen)
     names = data_name, label_name
-    return ImageIter(images, batch_size, round_batch, *names, preprocess_threads, shuffle, seed)
+    return DetIter(images, batch_size, round_batch, *names, preprocess_threads, shuffle, seed)
 
 
 ImageRecordIter_v1, ImageRecordUInt8Iter_v1 = ImageRecordIter, ImageRecordUInt8Iter  # older names
