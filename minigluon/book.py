@@ -23,6 +23,7 @@ __all__ = [
     "exported_cells",
     "extend",
     "failed",
+    "first",
     "functions_of",
     "hole",
     "import_order",
@@ -491,12 +492,28 @@ def hole(lines, name, keep):
     return [f'{margin}raise NotImplementedError("{name}: your code here")']
 
 
+def first(modules):
+    """The text of a cell that loads modules of the package, and all operators."""
+    why = "# The package comes first, so that what stands below takes the place of its parts\n"
+    names = {f"minigluon.{m.removesuffix('__init__')}".rstrip(".") for m in modules}
+    names = sorted(names - {"minigluon", "minigluon.__main__"})
+    return (
+        why
+        + "".join(f"import {name}\n" for name in ["minigluon", *names])
+        + "\n_ = dir(minigluon.nd)"
+    )
+
+
 def student(path, names=(), solutions=False):
     """``(notebook, names of its holes)``: a chapter for students, without outputs, with nbgrader's metadata.
 
     `names` are functions, classes, methods or rules; none: all that are exported. With `solutions` it is the teacher's notebook, as nbgrader wants it in `source/`.
     """
     path, notebook, made, found = Path(path), read_for_jupyter(path), [], []
+    top = jupyter()[0].v4.new_code_cell(
+        first({m for _, m, _, _ in exported_cells(path)}), id="first"
+    )
+    marked(top, f"{path.stem}-first", locked=True, solution=False)
     for number, cell in enumerate(notebook.cells, 1):
         if cell.cell_type != "code":
             continue
@@ -513,6 +530,8 @@ def student(path, names=(), solutions=False):
     for name in names:
         if not any(wanted(each, [name]) for each in made):
             raise BookError(f"{path.name} exports no {name!r}: there are {', '.join(found)}")
+    at = next((i for i, c in enumerate(notebook.cells) if c.source.startswith("#| export")), 1)
+    notebook.cells.insert(at, top)
     return notebook, made
 
 

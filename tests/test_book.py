@@ -15,8 +15,10 @@ from minigluon.__main__ import main
 from minigluon.book import (
     BookError,
     Module,
+    executed,
     export,
     exported_cells,
+    failed,
     opened,
     run_chapters,
     student,
@@ -193,7 +195,7 @@ class A:
 
 
 LESSON = (
-    "#| default_exp m",
+    "#| default_exp libinfo",
     """#| export
 class Scale:
     \"\"\"Times a number.\"\"\"
@@ -222,6 +224,8 @@ def test_a_chapter_for_students_has_holes_and_points(tmp_path, capsys):
     out = tmp_path / "for" / "you.ipynb"
     assert write_student(path, out, ["Scale.__call__"]) == (["Scale.__call__"], 2)
     cells = json.loads(out.read_text())["cells"][1:]
+    first = "".join(cells.pop(1)["source"])
+    assert "import minigluon.libinfo\n" in first and first.endswith("dir(minigluon.nd)")
     sources = ["".join(c["source"]) for c in cells]
     assert "return x * self.by" not in sources[1] and "one product" not in sources[1]
     assert 'raise NotImplementedError("Scale.__call__: your code here")' in sources[1]
@@ -235,6 +239,19 @@ def test_a_chapter_for_students_has_holes_and_points(tmp_path, capsys):
     arguments = ["student", "05_lesson", "--root", str(tmp_path), "-o", str(out)]
     assert main(arguments) == 0
     assert "3 points for Scale.__init__, Scale.__call__, plus" in capsys.readouterr().out
+
+
+def test_a_students_operator_takes_the_place_of_the_package_s(tmp_path):
+    path = notebook(
+        tmp_path / "chapters" / "05_op.ipynb",
+        "#| default_exp ops.elementwise",
+        "#| export\nfrom minigluon.op import operator\n\n\n@operator\ndef relu(x, /):\n    return x * 7",
+        "import minigluon as mx\n\nassert mx.nd.relu(mx.nd.ones(1)).asscalar() == 7",
+    )
+    out = tmp_path / "op.ipynb"
+    assert write_student(path, out) == (["relu"], 1)
+    taught, _ = student(path, solutions=True)
+    assert not any(map(failed, executed(taught, tmp_path, allow_errors=True).cells))
 
 
 def test_a_chapter_for_students_is_refused_with_a_reason(tmp_path, capsys):
