@@ -17,6 +17,7 @@ __all__ = [
     "NOTEBOOK_METADATA",
     "banner",
     "bodies",
+    "by_own",
     "directives",
     "executed",
     "export",
@@ -492,16 +493,22 @@ def hole(lines, name, keep):
     return [f'{margin}raise NotImplementedError("{name}: your code here")']
 
 
+def by_own(code, modules):
+    """`code` without imports from `modules`, whose names the notebook makes itself; a further name for one stays."""
+    lines = code.split("\n")
+    for node in reversed(ast.parse(code).body):
+        if isinstance(node, ast.ImportFrom) and node.module in modules:
+            further = [f"{a.asname} = {a.name}" for a in node.names if a.asname]
+            lines[node.lineno - 1 : node.end_lineno] = further
+    return "\n".join(lines)
+
+
 def first(modules):
     """The text of a cell that loads modules of the package, and all operators."""
     why = "# The package comes first, so that what stands below takes the place of its parts\n"
-    names = {f"minigluon.{m.removesuffix('__init__')}".rstrip(".") for m in modules}
-    names = sorted(names - {"minigluon", "minigluon.__main__"})
-    return (
-        why
-        + "".join(f"import {name}\n" for name in ["minigluon", *names])
-        + "\n_ = dir(minigluon.nd)"
-    )
+    modules = {m.removesuffix(".__init__") for m in modules} - {"minigluon.__main__"}
+    names = sorted({"minigluon", *modules})
+    return why + "".join(f"import {name}\n" for name in names) + "\n_ = dir(minigluon.nd)"
 
 
 def student(path, names=(), solutions=False):
@@ -510,15 +517,14 @@ def student(path, names=(), solutions=False):
     `names` are functions, classes, methods or rules; none: all that are exported. With `solutions` it is the teacher's notebook, as nbgrader wants it in `source/`.
     """
     path, notebook, made, found = Path(path), read_for_jupyter(path), [], []
-    top = jupyter()[0].v4.new_code_cell(
-        first({m for _, m, _, _ in exported_cells(path)}), id="first"
-    )
+    modules = {f"minigluon.{module}" for _, module, _, _ in exported_cells(path)}
+    top = jupyter()[0].v4.new_code_cell(first(modules), id="first")
     marked(top, f"{path.stem}-first", locked=True, solution=False)
     for number, cell in enumerate(notebook.cells, 1):
         if cell.cell_type != "code":
             continue
         cell.outputs, cell.execution_count = [], None
-        code, kind = cell.source, {"solution": False}
+        code, kind = by_own(cell.source, modules), {"solution": False}
         if "export" in directives(code)[0]:
             found += [name for name, _ in bodies(parse(path, number, code))]
             code, holes = opened(code, names, solutions)

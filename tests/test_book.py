@@ -247,9 +247,10 @@ def test_a_students_operator_takes_the_place_of_the_package_s(tmp_path):
         "#| default_exp ops.elementwise",
         "#| export\nfrom minigluon.op import operator\n\n\n@operator\ndef relu(x, /):\n    return x * 7",
         "import minigluon as mx\n\nassert mx.nd.relu(mx.nd.ones(1)).asscalar() == 7",
+        "from minigluon.ops.elementwise import (\n    relu,\n    relu as bend,\n)\n\nassert bend(1) == relu(1) == 7",
     )
     out = tmp_path / "op.ipynb"
-    assert write_student(path, out) == (["relu"], 1)
+    assert write_student(path, out) == (["relu"], 2)
     taught, _ = student(path, solutions=True)
     assert not any(map(failed, executed(taught, tmp_path, allow_errors=True).cells))
 
