@@ -493,13 +493,20 @@ def hole(lines, name, keep):
     return [f'{margin}raise NotImplementedError("{name}: your code here")']
 
 
-def by_own(code, modules):
-    """`code` without imports from `modules`, whose names the notebook makes itself; a further name for one stays."""
+def by_own(code, owner):
+    """`code` without imports of what the notebook has made itself; ``owner[name]`` is the module that it made a name for."""
     lines = code.split("\n")
     for node in reversed(ast.parse(code).body):
-        if isinstance(node, ast.ImportFrom) and node.module in modules:
-            further = [f"{a.asname} = {a.name}" for a in node.names if a.asname]
-            lines[node.lineno - 1 : node.end_lineno] = further
+        own = [
+            a
+            for a in getattr(node, "names", ())
+            if owner.get(a.name) == getattr(node, "module", "")
+        ]
+        if own:
+            rest = [a for a in node.names if a not in own]
+            kept = [ast.unparse(ast.ImportFrom(node.module, rest, 0))] if rest else []
+            further = [f"{a.asname} = {a.name}" for a in own if a.asname]
+            lines[node.lineno - 1 : node.end_lineno] = kept + further
     return "\n".join(lines)
 
 
@@ -517,14 +524,16 @@ def student(path, names=(), solutions=False):
     `names` are functions, classes, methods or rules; none: all that are exported. With `solutions` it is the teacher's notebook, as nbgrader wants it in `source/`.
     """
     path, notebook, made, found = Path(path), read_for_jupyter(path), [], []
-    modules = {f"minigluon.{module}" for _, module, _, _ in exported_cells(path)}
-    top = jupyter()[0].v4.new_code_cell(first(modules), id="first")
+    homes, owner = {n: f"minigluon.{m}" for n, m, _, _ in exported_cells(path)}, {}
+    top = jupyter()[0].v4.new_code_cell(first({*homes.values()}), id="first")
     marked(top, f"{path.stem}-first", locked=True, solution=False)
     for number, cell in enumerate(notebook.cells, 1):
         if cell.cell_type != "code":
             continue
         cell.outputs, cell.execution_count = [], None
-        code, kind = by_own(cell.source, modules), {"solution": False}
+        code, kind = by_own(cell.source, owner), {"solution": False}
+        for node in parse(path, number, code).body:
+            owner |= dict.fromkeys(names_of(node), homes.get(number))
         if "export" in directives(code)[0]:
             found += [name for name, _ in bodies(parse(path, number, code))]
             code, holes = opened(code, names, solutions)

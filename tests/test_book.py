@@ -306,6 +306,43 @@ def test_chapters_are_whole(path):
 
 
 @each
+def test_examples_do_not_take_the_names_of_what_is_exported(path):
+    """Or the functions of a chapter call, when they run in it, what an example has put there."""
+    exported = {number: code for number, _, _, code in exported_cells(path)}
+    made = set()
+    for number, cell in enumerate(json.loads(path.read_text())["cells"], start=1):
+        if cell["cell_type"] == "code":
+            names = {
+                name for node in ast.parse("".join(cell["source"])).body for name in assigned(node)
+            }
+            if number not in exported:
+                assert not names & made, f"cell {number}: {names & made}"
+            made |= functions(exported.get(number, "")) - {"_"}
+
+
+def assigned(node):
+    """The names that a statement at top level, or within its loops and blocks, binds to values."""
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    targets = [t for t in targets if t is not None] if not isinstance(node, ast.AugAssign) else []
+    yield from (
+        n.id
+        for t in targets
+        for n in ast.walk(t)
+        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    )
+    for inner in (
+        getattr(node, "body", []) if isinstance(node, ast.For | ast.With | ast.If | ast.Try) else []
+    ):
+        yield from assigned(inner)
+
+
+def functions(code):
+    """The functions and classes that a cell defines."""
+    kinds = ast.FunctionDef | ast.ClassDef
+    return {node.name for node in ast.parse(code).body if isinstance(node, kinds)}
+
+
+@each
 def test_chapters_are_tidy(path):
     book = json.loads(path.read_text())
     assert set(book["metadata"]) <= {"kernelspec", "language_info"}
