@@ -21,7 +21,7 @@ from minigluon.symbol.inference import (
     open_shape,
     types_of,
 )
-from minigluon.symbol.symbol import Node, Symbol, in_order, substituted
+from minigluon.symbol.symbol import Node, Symbol, in_order, states_of, substituted
 
 __all__ = [
     "BACKENDS",
@@ -52,7 +52,6 @@ __all__ = [
     "simple_bind",
     "storages",
     "tell",
-    "telling",
 ]
 
 
@@ -87,34 +86,48 @@ def run(entries, values, ctx, hooks=(), groups=None, backwards=None):
     return [made[node][i] for node, i in entries]
 
 
-@operator(vjp=(lambda g, y, x, tell: tell(g),), listed=False)
-def heard(data, /, tell):
-    """`data`; `tell`, called with its gradient on the way back, gives the gradient that goes on."""
-    return data[...]
+@operator(same_dtype=False, listed=False)
+def heard(*arrays, tell):
+    """The arrays; `tell` is called with the list of their gradients on the way back."""
+    found = tuple(a[...] for a in arrays)
+    return found if len(found) > 1 else found[0]
+
+
+@heard.vjp
+def _(g, y, *arrays, tell):
+    shares = list(g) if isinstance(g, tuple | list) else [g]
+    tell(shares)
+    return shares
 
 
 def overheard(node, inputs, callback):
     """The inputs of a call: callback(name, gradient) will hear of theirs, under MXNet's names for the outputs of the call's way back.
 
-    A sparse gradient is left alone: it would not stay sparse.
+    Where nobody asked for a gradient it hears of zeros. A sparse one is left alone: it would not stay sparse.
     """
-    numbers = [i for i, a in enumerate(inputs) if isinstance(a, NDArray)]
-    found = list(inputs)
-    for i in reversed(numbers):  # the tape goes from the last to the first
-        a, of = inputs[i], f"{i}" if len(numbers) > 1 else ""
-        if a._node is not None and (a.grad is None or a.grad.stype == "default"):
-            found[i] = heard(a, tell=telling(f"{node.name}_backward_output{of}", callback))
-    return found
+    states = states_of(node)
+    asked = [
+        i
+        for i, a in enumerate(inputs)
+        if isinstance(a, NDArray) and node.inputs[i][0] not in states
+    ]
+    tracked = [i for i in asked if inputs[i]._node is not None]
+    loud = [i for i in tracked if inputs[i].grad is None or inputs[i].grad.stype == "default"]
+    if not loud:
+        return inputs
 
+    def tell(gradients):
+        told = dict(zip(loud, gradients))
+        for number, i in enumerate(asked):
+            if i in told or i not in tracked:
+                g = told[i] if i in told else autograd.zeros_like(inputs[i])
+                of = number if len(asked) > 1 else ""
+                g = g if isinstance(g, NDArray) else place(g, None)
+                callback(f"{node.name}_backward_output{of}", g)
 
-def telling(name, callback):
-    """A function that tells a gradient under a name, and gives it on."""
-
-    def tell(g):
-        callback(name, g if isinstance(g, NDArray) else place(g, None))
-        return g
-
-    return tell
+    made = heard(*[inputs[i] for i in loud], tell=tell)
+    made = dict(zip(loud, made if isinstance(made, list) else [made]))
+    return [made.get(i, a) for i, a in enumerate(inputs)]
 
 
 def group_of(node, groups, ctx):
