@@ -386,14 +386,16 @@ def test_the_identity_transform_changes_nothing():
     close(nd.BilinearSampler(x, grid), x.asnumpy(), 1e-12)
 
 
-@pytest.mark.parametrize("classes", [None, 3])
+@pytest.mark.parametrize("classes", [None, 1, 3, 400])
 def test_boxes_compared_all_at_once_survive_as_one_by_one(classes):
     from minigluon.ops.detection import survivors, survivors_by_table
 
     rng = np.random.default_rng(0)
     low = rng.random((2, 400, 2))
     boxes = np.concatenate([low, low + rng.random((2, 400, 2)) / 4], -1).astype("float32")
-    ids = None if classes is None else rng.integers(0, classes, (2, 400))
+    ids = None if classes is None else rng.integers(0, classes, (2, 400)).astype("float32")
+    if classes == 3:
+        ids[:, ::7] = np.nan  # which competes with nobody
     alive = rng.random((2, 400)) < 0.9
     assert boxes.shape[0] * boxes.shape[1] ** 2 > 2**18  # so that `survivors` goes one by one
     one_by_one = survivors(boxes, ids, alive, np.greater, 0.3)

@@ -246,3 +246,23 @@ def test_rows_are_added_as_one_by_one(monkeypatch, rows, count, width, many):
         np.testing.assert_allclose(out, wanted, atol=1e-12)
     back = untake(nd.array(data), nd.zeros((rows, width)), nd.array(chosen)).asnumpy()
     np.testing.assert_allclose(back, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int32", "bool"])
+@pytest.mark.parametrize("much", [0, 1 << 30])  # by places, and by NumPy alone
+def test_numbers_are_added_at_every_kind_of_key(monkeypatch, dtype, much):
+    monkeypatch.setattr(indexing, "MUCH", much)
+    rng = np.random.default_rng(0)
+    some, mask = rng.integers(-6, 6, (2, 5)), rng.random((6, 7)) < 0.5
+    for key in (some, (some[0], some[1]), (slice(None), some[0]), (some[:1].T, some[1]), mask):
+        shape = np.zeros((6, 7))[key].shape
+        data = rng.integers(0, 3, shape).astype(dtype)
+        wanted, got = np.zeros((2, 6, 7), dtype)
+        np.add.at(wanted, key, data)
+        indexing.add_at(got, key, data)
+        np.testing.assert_array_equal(got, wanted)
+        turned = np.zeros((7, 6), dtype).T
+        indexing.add_at(turned, key, data)
+        np.testing.assert_array_equal(turned, wanted)
+    with pytest.raises(IndexError):
+        indexing.add_at(got, np.full(99, 6), np.ones((99, 7), dtype))
