@@ -785,7 +785,7 @@ class ImageRecords:
             out = out.clip(np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
         return out.astype(self.dtype)
 
-    # A mean for each pixel.
+    # --- Iterators over files ---------------------------------------------------------------------
 
     def mean_image(self, path):
         """The mean image in a file; if there is none, it is taken over all images, as they come out, and written."""
