@@ -2,6 +2,8 @@
 
 # Written from chapters/97b_onnx.ipynb: edit the chapter, then run `minigluon export`.
 
+import math
+
 import numpy as np
 
 from minigluon.base import MXNetError
@@ -21,19 +23,29 @@ from minigluon.onnx.mx2onnx import (
     UNARY,
 )
 from minigluon.op import operators
+from minigluon.symbol.inference import Facts, complete
 from minigluon.symbol.space import created, ones
-from minigluon.symbol.symbol import Group, var
+from minigluon.symbol.symbol import Group, in_order, var
 
 __all__ = [
     "Found",
+    "GATES",
     "PLAIN",
     "READERS",
     "Reader",
+    "USUAL",
+    "codes",
+    "first_state",
     "get_model_metadata",
     "import_model",
     "import_to_gluon",
+    "mode_of",
     "one_window",
+    "packed",
     "reader",
+    "resolved",
+    "sliced_like",
+    "walked",
     "whole",
 ]
 
@@ -61,9 +73,61 @@ class Reader:
         self.values, self.symbols = {}, {}
         self.params, self.states = {}, {}
         self.shaped = {}  # name of a shape -> Symbol whose shape it is
+        self.varying = {}  # name -> its values in both worlds, if these differ
+        self.worlds, self.open, self.seen = (Facts({}, {}), Facts({}, {})), {}, {}
+
+    def begin(self, each):
+        """Note an input of the graph, with a size for what the file leaves open in each world."""
+        kind = each.type.tensor_type
+        sizes = [self.size(d, axis) for axis, d in enumerate(kind.shape.dim)]
+        dtype = self.onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type or 1)
+        for facts, shape in zip(self.worlds, zip(*sizes) if sizes else ((), ())):
+            facts.by_name[each.name], facts.type_by_name[each.name] = tuple(shape), dtype
+        self.symbols[each.name] = var(each.name)
+
+    def size(self, dim, axis):
+        """A size of an input in both worlds: small where samples are counted, larger for pictures."""
+        if dim.dim_value:
+            return dim.dim_value, dim.dim_value
+        k = self.open.setdefault(dim.dim_param or object(), len(self.open))
+        return (64 + 32 * k, 96 + 64 * k) if axis > 1 else (2 + k, 3 + 2 * k)
+
+    def shapes(self, name):
+        """The shapes of a Symbol in both worlds; None if they do not follow from the inputs."""
+        if name not in self.seen:
+            (entry,), found = self.symbols[name]._entries, []
+            for facts in self.worlds:
+                for known, a in (self.params | self.states).items():
+                    facts.by_name[known], facts.type_by_name[known] = a.shape, a.dtype
+                try:
+                    for node in in_order([entry]):
+                        if (node, 0) not in facts.shapes:
+                            facts.visit(node)
+                except MXNetError:
+                    break
+                found.append(facts.shapes.get(entry))
+            self.seen[name] = found if len(found) == 2 and all(map(complete, found)) else None
+        return self.seen[name]
+
+    def alike(self, matches):
+        """The latest Symbol whose shapes in both worlds a function agrees with, or None; and these shapes."""
+        for name in reversed([*self.symbols]):
+            if len(self.symbols[name]) == 1 and (both := self.shapes(name)) and matches(*both):
+                return self.symbols[name], both
+        return None, None
+
+    def keep(self, names, both):
+        """Keep values: those that are the same in both worlds as constants."""
+        for name, a, b in zip(names, *both):
+            same = a.shape == b.shape and a.dtype == b.dtype and np.array_equal(a, b)
+            (self.values if same else self.varying)[name] = a if same else (a, b)
 
     def symbol(self, name, state=False):
         """An output as a Symbol; a constant becomes a parameter, or a state."""
+        if name in self.varying and name not in self.symbols:
+            raise MXNetError(
+                f"{name} depends on sizes of the input that the file leaves open: export it with fixed sizes"
+            )
         if name not in self.symbols:
             (self.states if state else self.params)[name] = array(
                 self.values[name], dtype=self.values[name].dtype
@@ -74,15 +138,27 @@ class Reader:
     def read(self, node):
         """Read a node."""
         if node.op_type == "Constant":
-            self.values[node.output[0]] = self.onnx.numpy_helper.to_array(node.attribute[0].t)
+            value = self.onnx.helper.get_attribute_value(node.attribute[0])
+            tensor = node.attribute[0].name == "value"
+            value = self.onnx.numpy_helper.to_array(value) if tensor else np.array(value)
+            kind = {"f": "float32", "i": "int64"}.get(value.dtype.kind)
+            self.values[node.output[0]] = value if tensor else value.astype(kind)
             return
-        if node.input and all(name in self.values for name in node.input):
-            run = needed("onnx.reference", "import_model").ReferenceEvaluator(
-                node, opsets=self.opsets
-            )
-            found = run.run(None, {name: self.values[name] for name in node.input})
-            self.values |= dict(zip(node.output, found))
+        names = [name for name in node.input if name]
+        table = node.op_type == "Slice" and self.values.get(names[0], np.array(0)).dtype.kind == "f"
+        steady = all(name in self.values for name in names)
+        if (
+            names
+            and (steady or not table)
+            and all(n in self.values or n in self.varying for n in names)
+        ):
+            self.compute(node, names)
             return
+        if node.op_type == "Shape" and (both := self.shapes(names[0])):
+            span = slice(*(Found(self, node).get(k) for k in ("start", "end")))
+            self.keep(node.output, [[np.array(shape[span], "int64")] for shape in both])
+            if node.attribute:
+                return
         if node.op_type not in READERS:
             raise MXNetError(
                 f"No reader for the operator {node.op_type} of node {node.name!r}: there are "
@@ -91,6 +167,19 @@ class Reader:
         found = READERS[node.op_type](Found(self, node))
         for name, part in zip(node.output, found if isinstance(found, list) else [found]):
             self.symbols[name] = part
+
+    def compute(self, node, names):
+        """Compute what depends on no array: once, or in both worlds."""
+        run = needed("onnx.reference", "import_model").ReferenceEvaluator(node, opsets=self.opsets)
+        if all(name in self.values for name in names):
+            found = run.run(None, {name: self.values[name] for name in names})
+            self.values |= dict(zip(node.output, found))
+            return
+        both = [
+            {n: self.varying[n][i] if n in self.varying else self.values[n] for n in names}
+            for i in (0, 1)
+        ]
+        self.keep(node.output, [run.run(None, given) for given in both])
 
 
 class Found:
@@ -119,8 +208,21 @@ class Found:
         """The Symbol whose shape an input is, or None."""
         return self.reader.shaped.get(self.inputs[i]) if i < len(self.inputs) else None
 
+    def varying(self, i):
+        """The values of an input in both worlds, if it depends on open sizes; else None."""
+        return self.reader.varying.get(self.inputs[i]) if i < len(self.inputs) else None
+
+    def given(self, i):
+        """Whether there is such an input."""
+        return i < len(self.inputs) and self.inputs[i] != ""
+
     def value(self, i):
         """An input that must be a constant."""
+        if self.varying(i) is not None:
+            raise MXNetError(
+                f"{self.node.op_type} {self.node.name!r}: input {i} depends on sizes of the input that the file leaves "
+                "open: export it with fixed sizes"
+            )
         if not self.known(i):
             raise MXNetError(
                 f"{self.node.op_type} {self.node.name!r}: input {i} must be a constant here"
@@ -216,6 +318,71 @@ def _(f):
         y = operators["FullyConnected"](turned, f.x(0), **settings)
         return f.call("swapaxes", y, dim1=-1, dim2=-2)
     return f.call("linalg_gemm2", f.x(0), f.x(1))
+
+
+@reader("LayerNormalization")
+def _(f):
+    shapes, axis = f.reader.shapes(f.inputs[0]), f.get("axis", -1)
+    if axis != -1 and not (shapes and axis == len(shapes[0]) - 1):
+        raise MXNetError(
+            f"LayerNormalization {f.node.name!r}: over the last axis only, not from {axis} on"
+        )
+    bias = (
+        f.x(2) if f.given(2) else f.parameter(f"{f.node.output[0]}_beta", np.zeros_like(f.value(1)))
+    )
+    return f.call("LayerNorm", f.x(0), f.x(1), bias, axis=-1, eps=f.get("epsilon", 1e-5))[0]
+
+
+@reader("Gelu")
+def _(f):
+    x = f.x()
+    if f.get("approximate", "none") == "none":
+        return f.call("LeakyReLU", x, act_type="gelu")
+    return x * (operators["tanh"]((x + x * x * x * 0.044715) * (2 / np.pi) ** 0.5) + 1) * 0.5
+
+
+@reader("HardSwish")
+def _(f):
+    return f.x() * operators["hard_sigmoid"](f.x(), alpha=1 / 6, beta=0.5)
+
+
+@reader("CumSum")
+def _(f):
+    if f.get("exclusive", 0) or f.get("reverse", 0):
+        raise MXNetError(f"CumSum {f.node.name!r}: from the front, and with each number itself")
+    return f.call("cumsum", f.x(), axis=int(np.ravel(f.value(1))[0]))
+
+
+@reader("Resize")
+def _(f):
+    both = f.reader.shapes(f.inputs[0])
+    if f.given(3) and both:
+        sizes = f.varying(3) or [f.value(3)] * 2
+        scales = [np.divide(s, own) for s, own in zip(sizes, both)]
+    else:
+        scales = [f.value(2)] * 2
+    scale = scales[0][2:]
+    plain = f.get("mode", "nearest") == "nearest" and (scales[0] == scales[1]).all()
+    asked = (
+        f.get("coordinate_transformation_mode", "half_pixel"),
+        f.get("nearest_mode", "round_prefer_floor"),
+    )
+    exact = asked == ("asymmetric", "floor") or (
+        asked[0] == "half_pixel" and asked[1][:5] == "round"
+    )
+    if (
+        not plain
+        or not exact
+        or len(scale) != 2
+        or scale[0] != scale[1]
+        or scale[0] % 1
+        or (scales[0][:2] != 1).any()
+    ):
+        raise MXNetError(
+            f"Resize {f.node.name!r}: by 'nearest', height and width by one whole factor, not by {scales[0]}, "
+            f"{f.get('mode')}, {asked}"
+        )
+    return f.call("UpSampling", f.x(), scale=int(scale[0]), sample_type="nearest", num_args=1)
 
 
 @reader("BatchNormalization")
@@ -319,10 +486,11 @@ def _(f):
     truth = operators["not_equal"](f.x(0), 0.0)
     if type(x) is float and type(y) is float:
         return operators["cast"](truth, dtype=f.value(1).dtype.name) * (x - y) + y
-    zeros = operators["zeros_like"](truth)  # of the shape that they have together
-    for a in (x, y):
-        zeros = zeros if type(a) is float else zeros + operators["zeros_like"](a)
-    return f.call("where", truth + zeros, x + zeros, y + zeros)
+    arrays, like = [a for a in (x, y) if type(a) is not float], operators["cast_like"]
+    zeros = like(operators["zeros_like"](truth), arrays[0])  # of the shape that they have together
+    for a in arrays:
+        zeros = zeros + operators["zeros_like"](a)
+    return f.call("where", truth + like(zeros, truth), x + zeros, y + zeros)
 
 
 def whole(values):
@@ -343,7 +511,58 @@ def _(f):
 def _(f):
     if (like := f.shape_of(1)) is not None:
         return f.call("reshape_like", f.x(), like)
+    if (both := f.varying(1)) is not None:
+        return f.call("reshape", f.x(), shape=codes(f, both))
     return f.call("reshape", f.x(), shape=whole(f.get("shape", i=1)))
+
+
+def codes(f, both):
+    """What a reshape must be told to give the shapes `both` in the two worlds."""
+    own, both = f.reader.shapes(f.inputs[0]), [s.tolist() for s in both]
+    if own:
+        both = [resolved(shape, wanted) for shape, wanted in zip(own, both)]
+    before, after = [*zip(*own)] if own else [], [*zip(*both)]
+    if (found := walked(before, after)) is not None:
+        return found
+    found = [
+        int(a) if a == b else 0 if (a, b) in before[p : p + 1] else -1
+        for p, (a, b) in enumerate(after)
+    ]
+    if found.count(-1) > 1:
+        raise MXNetError(
+            f"Reshape {f.node.name!r}: more than one size depends on sizes of the input that the file leaves open: "
+            "export it with fixed sizes"
+        )
+    return tuple(found)
+
+
+def resolved(shape, wanted):
+    """The sizes that a reshape to `wanted`, with 0 and -1 in it, makes of a shape."""
+    found = [shape[p] if n == 0 else n for p, n in enumerate(wanted)]
+    rest = math.prod(shape) // max(math.prod(n for n in found if n != -1), 1)
+    return [rest if n == -1 else n for n in found]
+
+
+def walked(before, after):
+    """Codes that copy sizes, split one in two (-4) or join two (-3), from the first on; None if these do not do."""
+    times = lambda one, two: (one[0] * two[0], one[1] * two[1])
+    found, i, p = [], 0, 0
+    while i < len(before) and p < len(after):
+        if before[i] == after[p]:
+            found.append(0)
+        elif p + 1 < len(after) and times(*after[p : p + 2]) == before[i]:
+            parts = [a if a == b else -1 for a, b in after[p : p + 2]]
+            if parts == [-1, -1]:
+                return None
+            found += [-4, *parts]
+            p += 1
+        elif i + 1 < len(before) and times(*before[i : i + 2]) == after[p]:
+            found.append(-3)
+            i += 1
+        else:
+            return None
+        i, p = i + 1, p + 1
+    return tuple(found) if i == len(before) and p == len(after) else None
 
 
 @reader("Transpose")
@@ -372,9 +591,11 @@ def _(f):
 
 @reader("Slice")
 def _(f):
-    begin, end = whole(f.get("starts", i=1)), whole(f.get("ends", i=2))
+    y, begin = f.x(), whole(f.get("starts", i=1))
     axes, steps = f.get("axes", range(len(begin)), 3), f.get("steps", [1] * len(begin), 4)
-    y = f.x()
+    if (both := f.varying(2)) is not None:
+        return sliced_like(f, y, begin, whole(axes), both)
+    end = whole(f.get("ends", i=2))
     for axis, b, e, step in zip(whole(axes), begin, end, whole(steps)):
         e = None if abs(e) >= FAR else e
         if step == 1:
@@ -387,6 +608,28 @@ def _(f):
     return y
 
 
+def sliced_like(f, y, begin, axes, both):
+    """A slice that ends where another array does: the one whose size is that of the end in both worlds."""
+    for axis, b, *ends in zip(axes, begin, *(e.tolist() for e in both)):
+        ends = tuple(ends)
+        if ends[0] == ends[1]:
+            y = operators["slice_axis"](
+                y, axis=axis, begin=b, end=None if abs(ends[0]) >= FAR else ends[0]
+            )
+            continue
+        own = f.reader.shapes(f.inputs[0]) if f.inputs[0] in f.reader.symbols else None
+        if b == 0 and own and (own[0][axis], own[1][axis]) == ends:
+            continue  # the whole axis
+        fits = lambda one, two, axis=axis, ends=ends: len(one) > axis >= 0 and ends in zip(one, two)
+        like, shapes = f.reader.alike(fits)
+        if b or like is None:
+            f.value(2)  # which tells what is wrong
+        place = [*zip(*shapes)].index(ends)
+        like = like if place == axis else operators["swapaxes"](like, dim1=axis, dim2=place)
+        y = operators["slice_like"](y, like, axes=(axis,))
+    return y
+
+
 @reader("Tile")
 def _(f):
     return f.call("tile", f.x(), reps=whole(f.get("repeats", i=1)))
@@ -396,13 +639,20 @@ def _(f):
 def _(f):
     if (like := f.shape_of(1)) is not None:
         return f.call("broadcast_like", f.x(), like)
+    if (both := f.varying(1)) is not None:
+        wanted = [tuple(s.tolist()) for s in both]
+        like, _ = f.reader.alike(lambda *shapes: [*shapes] == wanted)
+        if like is not None:
+            return f.call("broadcast_like", f.x(), like)
     return f.call("multiply", f.x(), ones(whole(f.value(1))))
 
 
 @reader("Shape")
 def _(f):
     if f.attributes:
-        raise MXNetError(f"Shape {f.node.name!r}: the whole shape only, without start and end")
+        raise MXNetError(
+            f"Shape {f.node.name!r}: a part of a shape that does not follow from the inputs"
+        )
     f.reader.shaped[f.node.output[0]] = f.x()
     return f.call("shape_array", f.x())
 
@@ -511,6 +761,77 @@ def _(f):
     return created(f"_random_{law}", settings, {"name": f.node.name or f.node.output[0]})
 
 
+GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}  # where ours stand among ONNX's
+USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+
+
+def mode_of(f, kind, directions):
+    """Our name for the kind of a recurrent layer; MXNetError for one that is not here."""
+    given = f.get("activations") or USUAL[kind] * directions
+    given = [a.decode() if isinstance(a, bytes) else a for a in given]
+    relu = kind == "RNN" and given == ["Relu"] * directions
+    odd = {"layout": 0, "input_forget": 0, "clip": 0.0}
+    wrong = [f"{k}={f.get(k)}" for k, usual in odd.items() if f.get(k, usual) != usual]
+    if not relu and given != USUAL[kind] * directions:
+        wrong.append(f"activations={given}")
+    if kind == "GRU" and not f.get("linear_before_reset", 0):
+        wrong.append("linear_before_reset=0")
+    if f.given(7):
+        wrong.append("peepholes")
+    if wrong:
+        raise MXNetError(
+            f"{kind} {f.node.name!r}: there is no such layer here with {', '.join(wrong)}"
+        )
+    return {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn_relu" if relu else "rnn_tanh"}[kind]
+
+
+def packed(w, r, b, order):
+    """The vector of parameters of our layers: for each direction all weights, then all biases."""
+    turn = lambda a: a.reshape(len(order), -1, *a.shape[1:])[list(order)].reshape(a.shape)
+    weights = [turn(a[d]).ravel() for d in range(len(w)) for a in (w, r)]
+    return np.concatenate(
+        weights + [turn(part) for d in range(len(w)) for part in np.split(b[d], 2)]
+    )
+
+
+def first_state(f, i, x, directions, hidden):
+    """A state that a recurrent layer begins with: the one given, or zeros for each sample of `x`."""
+    given = [f.value(i)] if f.known(i) else f.varying(i)
+    zero = not f.given(i) or (given is not None and not any(np.any(a) for a in given))
+    if not zero:
+        return f.x(i)
+    one = operators["slice_axis"](x, axis=0, begin=0, end=1)
+    one = operators["zeros_like"](operators["slice_axis"](one, axis=2, begin=0, end=1))
+    return operators["tile"](one, reps=(directions, 1, hidden))
+
+
+@reader(*GATES)
+def _(f):
+    kind, (w, r), x = f.node.op_type, (f.value(1), f.value(2)), f.x(0)
+    directions, hidden = len(w), r.shape[2]
+    b = f.value(3) if f.given(3) else np.zeros((directions, 2 * r.shape[1]), w.dtype)
+    name, mode = f.node.name or f.node.output[0], mode_of(f, kind, directions)
+    vector = f.parameter(f"{name}_parameters", packed(w, r, b, GATES[kind]))
+    if reverse := f.get("direction", "forward") == "reverse":
+        x = operators["flip"](x, axis=0)
+    states = [
+        first_state(f, i, x, directions, hidden) for i in ((5, 6) if kind == "LSTM" else (5,))
+    ]
+    settings = {
+        "state_size": hidden,
+        "num_layers": 1,
+        "mode": mode,
+        "bidirectional": directions == 2,
+    }
+    if f.given(4):
+        states.append(operators["cast"](f.x(4), dtype="float32"))
+        settings["use_sequence_length"] = True
+    y, *last = f.call("RNN", x, vector, *states, state_outputs=True, **settings)
+    y = operators["flip"](y, axis=0) if reverse else y
+    y = operators["reshape"](y, shape=(0, 0, -4, directions, -1))
+    return [operators["transpose"](y, axes=(0, 2, 1, 3)), *last]
+
+
 def import_model(model_file):
     """(Symbol, parameters, states) of an ONNX file; MXNetError for an operator that has no words here."""
     onnx = needed("onnx", "import_model")
@@ -520,7 +841,7 @@ def import_model(model_file):
     work.values = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
     for each in graph.input:
         if each.name not in work.values:
-            work.symbols[each.name] = var(each.name)
+            work.begin(each)
     for node in graph.node:
         work.read(node)
     outputs = [work.symbol(out.name) for out in graph.output]
