@@ -16,8 +16,10 @@ from minigluon.ops.elementwise import exp, log
 from minigluon.ops.random import NUMBERS, SINGLE, obeying, refuse, source
 
 __all__ = [
+    "EACH",
     "LAWS",
     "SHORT",
+    "are_arrays",
     "bernoulli",
     "bernoulli_law",
     "draw",
@@ -119,6 +121,8 @@ LAWS = {
     "negative_binomial": (laws.negative_binomial_law, None, None),
     "generalized_negative_binomial": (laws.generalized_negative_binomial_law, None, None),
 }
+# The operators for arrays of parameters, by the same names.
+EACH = {name: getattr(laws, f"sample_{name}") for name in LAWS}
 
 
 def either(name, params, shape, dtype, ctx, out, more=()):
@@ -128,20 +132,26 @@ def either(name, params, shape, dtype, ctx, out, more=()):
         if params == usual:
             return draw(method, (), shape, dtype, ctx, out, "f", more)
         return draw(law, params, shape, dtype, ctx, out, "f", more)
-    kinds = [isinstance(p, NDArray) for p in params]
-    for p, is_array in zip(params, kinds):
-        if not is_array and not isinstance(p, int | float | np.number):
-            raise ValueError(f"{name}: parameters are numbers or NDArrays, not {p!r}")
-    if not any(kinds):
+    if not (type(params[0]) is NDArray is type(params[-1]) or are_arrays(name, params)):
         return draw(law, params, shape, dtype, ctx, out, "f", more)
-    if not all(kinds):
-        raise ArgumentError(f"{name}: all parameters must be NDArrays, or all numbers")
     if more:
         refuse(set(more) != {"name"}, f"{name} has no argument {', '.join(more)}")
     if out is not None and dtype is None:
         dtype = out.dtype
-    op, tail = getattr(laws, f"sample_{name}"), () if shape is None else shape
-    return written(op(*params, shape=tail, dtype=dtype, rng=params[0].context), out)
+    tail = () if shape is None else shape
+    y = EACH[name](*params, shape=tail, dtype=dtype, rng=params[0]._ctx)
+    return y if out is None else assign(out, y)
+
+
+def are_arrays(name, params):
+    """Whether parameters are arrays and not numbers; ValueError for anything else, ArgumentError for both."""
+    kinds = [isinstance(p, NDArray) for p in params]
+    for p, is_array in zip(params, kinds):
+        if not is_array and not isinstance(p, int | float | np.number):
+            raise ValueError(f"{name}: parameters are numbers or NDArrays, not {p!r}")
+    if any(kinds) and not all(kinds):
+        raise ArgumentError(f"{name}: all parameters must be NDArrays, or all numbers")
+    return any(kinds)
 
 
 def written(y, out):

@@ -499,6 +499,8 @@ zero_is_a_size = [lambda: False]  # the last one tells; the chapter on mx.np add
 
 def sizes(shape):
     """A shape as a tuple of ints; MXNetError if one is negative or memory could never hold it."""
+    if type(shape) is int and 0 <= shape < 2**60:
+        return (shape,)
     if type(shape) is tuple:  # nearly always it is a shape as it stands, and 0.3 µs sooner known
         count = 1
         for n in shape:

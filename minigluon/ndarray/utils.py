@@ -6,7 +6,7 @@ import io
 import math
 import os
 import secrets
-import shutil
+import stat
 import struct
 from contextlib import suppress
 
@@ -114,16 +114,21 @@ def raw_numbers(a):
 
 def replace_file(path, chunks):
     """Write a file whole or not at all: beside `path` first, then in its place."""
-    path = os.path.realpath(path)  # a link goes on to point where it does
-    if os.path.exists(path) and not os.path.isfile(path):
+    if os.path.islink(path):
+        path = os.path.realpath(path)  # it goes on to point where it does
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        mode = None
+    if mode is not None and not stat.S_ISREG(mode):
         with open(path, "wb") as file:
             return file.writelines(chunks)
     part = f"{path}.{secrets.token_hex(4)}.part"
     try:
         with open(part, "xb") as file:
             file.writelines(chunks)
-        if os.path.exists(path):
-            shutil.copymode(path, part)
+        if mode is not None:
+            os.chmod(part, stat.S_IMODE(mode))
         os.replace(part, path)
     except BaseException:
         with suppress(OSError):

@@ -22,6 +22,7 @@ __all__ = [
     "csr_pick",
     "csr_undot",
     "embedding_gradient",
+    "ends_of",
     "product_gradient",
     "rows_of",
     "sparse_retain",
@@ -170,12 +171,20 @@ class Rows(Sparse):
 
 def ascending(a):
     """Whether the rows of a raw row-sparse array of NumPy are in order and none comes twice."""
-    return type(a.values) is np.ndarray and bool((a.indices[1:] > a.indices[:-1]).all())
+    steps = a.indices[1:] > a.indices[:-1]
+    return type(steps) is np.ndarray and (not steps.size or steps.item(steps.argmin()))
 
 
 def rows_of(indptr, stored):
     """The row of each of the `stored` numbers."""
     return np.bincount(indptr[1:-1], minlength=stored + 1).cumsum()[:stored]
+
+
+def ends_of(rows, count):
+    """Where each of `count` rows begins and ends among numbers that lie in `rows`, in ascending order."""
+    ends = np.zeros(count + 1, rows.dtype, like=rows)
+    np.bincount(rows, minlength=count).cumsum(out=ends[1:])
+    return ends
 
 
 class CSR(Sparse):
@@ -192,9 +201,7 @@ class CSR(Sparse):
     def at(cls, shape, places, values):
         """`values` at `places`, which are ordered by rows."""
         rows, columns = np.divmod(places, max(shape[1], 1))
-        indptr = np.zeros_like(places, shape=(shape[0] + 1,))
-        indptr[1:] = np.bincount(rows, minlength=shape[0]).cumsum()
-        return cls(shape, values, indptr, columns)
+        return cls(shape, values, ends_of(rows, shape[0]), columns)
 
     @classmethod
     def of(cls, dense):
@@ -202,7 +209,7 @@ class CSR(Sparse):
         if dense.ndim != 2:
             raise MXNetError(f"csr is for matrices, not for an array of shape {dense.shape}")
         rows, columns = np.nonzero(dense)
-        return cls.at(dense.shape, rows * dense.shape[1] + columns, dense[rows, columns])
+        return cls(dense.shape, dense[rows, columns], ends_of(rows, dense.shape[0]), columns)
 
     # --- Raw sparse arrays ------------------------------------------------------------------------
 
@@ -293,7 +300,7 @@ def csr_dot(data, indices, indptr, rhs, /):
     """The product of a CSR matrix (m, k), given by its parts, and the matrix `rhs` (k, n)."""
     found = rhs.take(indices, 0)
     found *= data[:, None]
-    y = np.zeros_like(found, shape=(len(indptr) - 1, rhs.shape[1]))
+    y = np.zeros((len(indptr) - 1, rhs.shape[1]), found.dtype, like=found)
     used = indptr[1:] > indptr[:-1]
     y[used] = np.add.reduceat(found, indptr[:-1][used])
     return y

@@ -3,6 +3,7 @@
 # Written from chapters/18_detection.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from minigluon.ops.reduce import sum as total
 
 __all__ = [
     "BilinearSampler",
+    "COUNTS",
+    "FEW",
     "GridGenerator",
     "LEAST",
     "NEIGHBOURS",
@@ -22,12 +25,14 @@ __all__ = [
     "VARIANCES",
     "add_at_index",
     "anchor_middles",
+    "anchors",
     "area",
     "assigned",
     "at_index",
     "average_back",
     "averages",
     "bins",
+    "bins_between",
     "box_nms_index",
     "brightest",
     "by_image",
@@ -59,6 +64,7 @@ __all__ = [
     "first",
     "half_sizes",
     "hardest",
+    "known_anchors",
     "largest",
     "largest_in_bins",
     "likeliest",
@@ -68,6 +74,7 @@ __all__ = [
     "new_size",
     "objects",
     "overlaps",
+    "pixels_of",
     "raster",
     "raster_moments",
     "read_bins",
@@ -82,6 +89,7 @@ __all__ = [
     "roi_spread",
     "spread_bins",
     "spread_regions",
+    "steps_of",
     "survivors",
     "survivors_by_class",
     "survivors_by_table",
@@ -137,40 +145,52 @@ def contrib_MultiBoxPrior(
     with the first ratio, then the first size with the other ratios. `steps` and `offsets` are (y, x).
     Source: Liu et al., SSD, 2016, section 2.2.
     """
-    x, y = anchor_middles(data, steps, offsets)
-    w, h = half_sizes(data, listed(sizes), listed(ratios))
-    out = np.empty((len(y), len(x), len(w), 4), data.dtype, like=data)
+    require_real(data)
+    require(data.ndim >= 4, "data of shape (batch, channels, height, width)")
+    given = *listed(sizes, ratios, steps, offsets), clip, data.dtype
+    if type(data) is np.ndarray and math.prod(data.shape[2:4]) <= FEW:
+        return known_anchors(data.shape[2:4], *given).copy()
+    return anchors(data.shape[2:4], *given, like=data)
+
+
+def anchors(picture, sizes, ratios, steps, offsets, clip, dtype, like=None):
+    """The anchors of all pixels of a picture (height, width)."""
+    x, y = anchor_middles(picture, steps, offsets, dtype, like)
+    w, h = half_sizes(picture, sizes, ratios, dtype, like)
+    out = np.empty((len(y), len(x), len(w), 4), dtype, like=like)
     for side, edge in enumerate((x - w, y - h, x + w, y + h)):
         out[..., side] = edge
     out = out.reshape(1, -1, 4)
     return out.clip(0, 1) if clip else out
 
 
-def anchor_middles(data, steps, offsets):
-    """Where the pixels of `data` lie in the picture: (width, 1) and (height, 1, 1)."""
-    require_real(data)
-    require(data.ndim >= 4, "data of shape (batch, channels, height, width)")
+FEW = 4096  # pixels of a picture whose anchors are kept: at four a pixel 256 KiB
+known_anchors = lru_cache(maxsize=64)(anchors)
+
+
+def anchor_middles(picture, steps, offsets, dtype, like):
+    """Where the pixels lie in the picture: (width, 1) and (height, 1, 1)."""
     require(len(steps) == 2 and len(offsets) == 2, "steps and offsets for y and x")
     require(steps[0] * steps[1] >= 0, "both steps or none")
-    height, width = data.shape[2:4]
+    height, width = picture
     step_y, step_x = steps if min(steps) > 0 else (1 / height, 1 / width)
-    x = np.arange(width, dtype=data.dtype, like=data)[:, None]
-    y = np.arange(height, dtype=data.dtype, like=data)[:, None, None]
+    x = np.arange(width, dtype=dtype, like=like)[:, None]
+    y = np.arange(height, dtype=dtype, like=like)[:, None, None]
     return (x + offsets[1]) * step_x, (y + offsets[0]) * step_y
 
 
-def half_sizes(data, sizes, ratios):
-    """Half the widths and heights of the anchors of one pixel, relative to the picture of `data`."""
+def half_sizes(picture, sizes, ratios, dtype, like):
+    """Half the widths and heights of the anchors of one pixel, relative to the picture."""
     require(sizes and ratios, "at least one size and one ratio")
-    height, width = data.shape[2:4]
-    size = np.array(sizes + sizes[:1] * (len(ratios) - 1), data.dtype, like=data)
-    root = np.sqrt(np.array(ratios[:1] * len(sizes) + ratios[1:], data.dtype, like=data))
+    height, width = picture
+    size = np.array(sizes + sizes[:1] * (len(ratios) - 1), dtype, like=like)
+    root = np.sqrt(np.array(ratios[:1] * len(sizes) + ratios[1:], dtype, like=like))
     return size * height / width * root / 2, size / root / 2
 
 
-def listed(numbers):
-    """Numbers, or a single one, as a list."""
-    return [numbers] if isinstance(numbers, int | float) else list(numbers)
+def listed(*settings):
+    """Settings that are numbers, each several or a single one, as tuples."""
+    return [(s,) if isinstance(s, int | float) else tuple(s) for s in settings]
 
 
 # --- Overlap --------------------------------------------------------------------------------------
@@ -680,13 +700,34 @@ def ROIPooling(data, rois, /, pooled_size, spatial_scale):
     """
     if type(data) is not np.ndarray:
         return at_index.kernel(data, roi_max_index.kernel(data, rois, pooled_size, spatial_scale))
-    rows, columns = region_bins(data, rois, pooled_size, spatial_scale)
+    height, width = check_regions(data, rois, pooled_size)
     out = np.zeros((len(rois), data.shape[1], *pooled_size), data.dtype)
-    regions = zip(rois[:, 0].astype("int64").tolist(), rows.tolist(), columns.tolist(), out)
-    for image, tops, sides, found in regions:
+    corners = pixels_of(rois, spatial_scale).tolist()
+    for image, (x0, y0, x1, y1), found in zip(rois[:, 0].astype(COUNTS).tolist(), corners, out):
         if 0 <= image < len(data):
+            tops = bins_between(y0, y1, pooled_size[0], height, data.dtype)
+            sides = bins_between(x0, x1, pooled_size[1], width, data.dtype)
             largest_in_bins(data[image], tops, sides, found)
     return out
+
+
+COUNTS = np.dtype("int64")
+
+
+@lru_cache(maxsize=4096)
+def bins_between(low, high, count, size, dtype):
+    """Where `count` equal bins from pixel `low` to `high` begin and end in a picture of `size`; as `edges`."""
+    return [
+        (int(min(size, max(0, low + start))), int(min(size, max(0, low + stop))))
+        for start, stop in steps_of(high - low + 1, count, dtype)
+    ]
+
+
+@lru_cache(maxsize=1024)
+def steps_of(pixels, count, dtype):
+    """Where `count` equal bins of so many pixels begin and end, from the first pixel: few widths come often."""
+    edge = np.arange(count + 1, dtype=dtype) * (dtype.type(max(pixels, 1)) / count)
+    return list(zip(np.floor(edge[:-1]).tolist(), np.ceil(edge[1:]).tolist()))
 
 
 def largest_in_bins(picture, rows, columns, out):
@@ -697,12 +738,17 @@ def largest_in_bins(picture, rows, columns, out):
                 np.fmax.reduce(picture[:, top:bottom, start:stop], (1, 2), None, out[:, y, x])
 
 
+def pixels_of(rois, spatial_scale):
+    """The corners of regions, in whole pixels: half a pixel goes away from 0."""
+    require(0 <= spatial_scale <= 1, f"a spatial_scale from 0 to 1, not {spatial_scale}")
+    at = rois[:, 1:] if spatial_scale == 1 else rois[:, 1:] * spatial_scale
+    return np.trunc(at + np.copysign(0.5, at))
+
+
 def region_bins(data, rois, pooled_size, spatial_scale):
     """From which to which row, and column, the bins of each region reach: (regions, bins, 2)."""
     height, width = check_regions(data, rois, pooled_size)
-    require(0 <= spatial_scale <= 1, f"a spatial_scale from 0 to 1, not {spatial_scale}")
-    at = rois[:, 1:] * spatial_scale
-    at = np.trunc(at + np.copysign(0.5, at))  # half a pixel goes away from 0
+    at = pixels_of(rois, spatial_scale)
     rows = edges(at[:, 1], at[:, 3], pooled_size[0], height)
     return rows, edges(at[:, 0], at[:, 2], pooled_size[1], width)
 

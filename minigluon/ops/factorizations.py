@@ -10,6 +10,7 @@ import numpy as np
 from minigluon.base import MXNetError
 from minigluon.op import operator
 from minigluon.ops.elementwise import equal
+from minigluon.ops.indexing import counting
 from minigluon.ops.linalg import left_gradient, products, right_gradient
 from minigluon.ops.reduce import at_least_1d, broadcast_along
 from minigluon.ops.shape import expand_dims, swapaxes
@@ -432,7 +433,7 @@ def linalg_gelqf(A, /):
     require_matrices(A)
     if A.shape[-2] > A.shape[-1]:
         raise ValueError(f"a matrix of {A.shape[-2]} × {A.shape[-1]} has more rows than columns")
-    q, r = np.linalg.qr(A.swapaxes(-1, -2))
+    q, r = np.linalg.qr(A.T if A.ndim == 2 else A.swapaxes(-1, -2))
     return q.swapaxes(-1, -2).copy(), r.swapaxes(-1, -2).copy()
 
 
@@ -469,7 +470,7 @@ def linalg_syevd(A, /):
 def heads(u, index):
     """The number at `index` of each column of the matrices `u`, as a row."""
     if u.ndim == 2:  # the usual case, five times as fast as the general one
-        return u[index, np.arange(len(u), like=u)]
+        return u[index, counting(len(u), u)]
     return np.take_along_axis(u, index[..., None, :], -2)
 
 

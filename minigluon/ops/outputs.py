@@ -82,6 +82,8 @@ def SoftmaxOutput(
     rows = z.shape[0] * z.shape[2]
     if label.shape != data.shape and label.size not in (rows, math.prod(data.shape[:-1])):
         raise ValueError(f"{rows} softmaxes need as many labels, not {label.size}")
+    if data.ndim == 2:  # each row is a softmax, as `softmax` has it by default
+        return softmax.kernel(data)
     return softmax.kernel(z, axis=1).reshape(data.shape)
 
 

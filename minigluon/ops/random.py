@@ -177,7 +177,12 @@ def single(dtype):
 
 def wrong(bad):
     """Whether `bad` is true, anywhere."""
-    return bad is True or (bad is not False and bool(bad.any()))
+    return bad is True or (bad is not False and bool(bad.size and largest(bad)))
+
+
+def smallest(a):
+    """The smallest number of an array, found as `largest` finds the largest."""
+    return a.item(a.argmin()) if type(a) is np.ndarray else a.min()
 
 
 def refuse(bad, message):
@@ -215,9 +220,9 @@ def exponential_law(r, n, t, lam):
 def moved(y, loc, scale):
     """`loc + scale * y` in the memory of `y`."""
     if type(scale) not in NUMBERS or scale != 1:
-        np.multiply(y, scale, out=y)
+        y *= scale
     if type(loc) not in NUMBERS or loc != 0:
-        np.add(y, loc, out=y)
+        y += loc
     return y
 
 
@@ -228,17 +233,16 @@ def gamma_law(r, n, t, alpha, beta):
         name, value = ("alpha", alpha) if wrong(alpha <= 0) else ("beta", beta)
         raise MXNetError(f"gamma: {name}={value} must be positive")
     y = r.standard_gamma(alpha, n, t)
-    if type(beta) not in NUMBERS or beta != 1:
-        np.multiply(y, beta, out=y)
-    return y
+    return moved(y, 0, beta)
 
 
 def poisson_law(r, n, t, lam):
     """How many events of rate `lam` fall into one unit of time."""
-    bad = lam < 0
-    if bad is not False and wrong(bad):
-        raise MXNetError(f"poisson: lam={lam} must not be negative")
-    return r.poisson(lam, n)
+    try:
+        return r.poisson(lam, n)
+    except ValueError:
+        refuse(lam < 0, f"poisson: lam={lam} must not be negative")
+        raise
 
 
 def negative_binomial_law(r, n, t, k, p):
@@ -248,7 +252,8 @@ def negative_binomial_law(r, n, t, k, p):
         refuse(p <= 0, f"negative_binomial: p={p} must be positive")
         refuse(p > 1, f"negative_binomial: p={p} is a probability, at most 1")
     with lock:  # two draws that belong together
-        return r.poisson(r.standard_gamma(k, n) * ((1 - p) / p), n)
+        rate = moved(r.standard_gamma(k, n), 0, (1 - p) / p)
+        return r.poisson(rate, None if n else n)  # NumPy takes longer if it is told the shape
 
 
 def generalized_negative_binomial_law(r, n, t, mu, alpha):
@@ -267,13 +272,15 @@ def generalized_negative_binomial_law(r, n, t, mu, alpha):
 
 def sampled(law, params, shape, dtype, rng):
     """For each element of the arrays `params`, numbers of shape `shape` by `law`."""
-    shapes = [getattr(p, "shape", ()) for p in params]
-    if shapes.count(shapes[0]) < len(shapes):
-        raise ValueError(f"the parameters have shapes {shapes}, not the same")
-    dtype, tail, first = floating(dtype), sizes(shape), params[0]
-    columns = shapes[0] + (1,) * len(tail)
-    columns = [host(p).astype(single(dtype), copy=False).reshape(columns) for p in params]
-    raw = obeying(law, source(rng, first), shapes[0] + tail, dtype, columns)
+    first, tail, dtype = params[0], sizes(shape), SINGLE if dtype is None else floating(dtype)
+    whole, columns = first.shape, []
+    for p in params:
+        if p.shape != whole:
+            raise ValueError(f"the parameters have shapes {whole} and {p.shape}, not the same")
+        if type(p) is not np.ndarray or p.dtype is not dtype:
+            p = host(p).astype(single(dtype), copy=False)
+        columns.append(p.reshape(whole + (1,) * len(tail)))
+    raw = obeying(law, source(rng, first), whole + tail, dtype, columns)
     return raw if type(first) is np.ndarray else np.asarray(raw, like=first)
 
 
@@ -491,8 +498,6 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
         raise ValueError("probabilities are not negative, and one of each row is positive")
     n = data.shape[:-1] + (() if shape == () else sizes(shape)) or (1,)
     u = source(rng, data).random(n)
-    if u.size and largest(u) > LAST:
-        np.minimum(u, LAST, out=u)
     u = u if type(data) is np.ndarray else np.asarray(u, like=data)
     index = first_above(u, heights, whole).astype(dtype)
     return (index, np.log(chosen.kernel(data, index))) if get_prob else index
@@ -506,12 +511,7 @@ def _(g, y, data, shape, get_prob, dtype, rng):
     return (unchosen(g[1] / chosen(data, y[0]), data, y[0]),) if get_prob else (None,)
 
 
-def smallest(a):
-    """The smallest number of an array, found as `largest` finds the largest."""
-    return a.item(a.argmin()) if type(a) is np.ndarray else a.min()
-
-
-LAST = 1 - 2.0**-24  # the largest share: with it nothing below rounds up to the next row
+LAST = 1 - 2.0**-24  # the largest share of many: with it nothing below rounds up to the next row
 
 
 def first_above(u, heights, whole):
@@ -524,7 +524,7 @@ def first_above(u, heights, whole):
     rows, k = whole.size, heights.shape[-1]
     row = np.asarray(np.arange(rows)[:, None], like=heights)
     raised = ((heights / whole[..., None]).reshape(rows, k) + row).reshape(-1)
-    at = u.reshape(rows, many(u, heights)) + row
+    at = np.minimum(u, LAST).reshape(rows, many(u, heights)) + row
     found = np.searchsorted(raised, at.reshape(-1), side="right")
     return (found.reshape(at.shape) - row * k).reshape(u.shape)
 

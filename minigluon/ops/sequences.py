@@ -5,7 +5,7 @@
 import numpy as np
 
 from minigluon.op import operator
-from minigluon.ops.indexing import NATURAL, WHOLE, blend, largest
+from minigluon.ops.indexing import NATURAL, WHOLE, blend, counting, largest
 
 __all__ = [
     "SHORT",
@@ -126,7 +126,7 @@ def last_places(data, sequence_length, use_sequence_length):
     if last.size and largest(last.view(NATURAL)) >= len(data):  # negatives are large, too
         require_lengths(lengths, len(data))
         last = np.maximum(last, 0)
-    return last, np.arange(len(last), like=lengths)
+    return last, counting(len(last), lengths)
 
 
 @operator(
@@ -167,9 +167,9 @@ def SequenceReverse(data, sequence_length=None, /, use_sequence_length=False, ax
         return back(first[::-1], axis) if axis else first[::-1].copy()
     if lengths.size and largest(lengths.view(NATURAL)) > len(first):
         require_lengths(lengths, len(first))
-    steps = np.arange(len(first), like=lengths)[:, None]
+    steps = counting(len(first), lengths)[:, None]
     steps = np.where(steps < lengths, lengths - 1 - steps, steps)
-    return back(first[steps, np.arange(first.shape[1], like=lengths)], axis)
+    return back(first[steps, counting(first.shape[1], lengths)], axis)
 
 
 for op in (SequenceMask, SequenceLast, SequenceReverse):

@@ -58,6 +58,7 @@ __all__ = [
     "tostype",
     "total",
     "tracked",
+    "unrecorded",
     "values",
 ]
 
@@ -138,18 +139,25 @@ WAYS.update(dict.fromkeys(KEEP.split(), stored), zeros_like=nothing)
 
 def arithmetic(op, lhs, rhs):
     """`lhs op rhs`: sparse where MXNet's is, otherwise dense without more ado."""
-    y = None
-    with autograd.pause(state.training):
-        if not (isinstance(lhs, NDArray) and isinstance(rhs, NDArray)):
-            y = stored(op, lhs, rhs)
-        elif lhs.dtype == rhs.dtype:
-            a, b = lhs._data, rhs._data
-            if type(a) is type(b) and a.shape == b.shape:
-                y = together(op.name, a, b)
-            elif isinstance(a, Sparse) and not isinstance(b, Sparse):
-                y = met(op, a, b)
-            y = None if y is None else wrapped(y, lhs._ctx)
+    if state.recording:
+        with autograd.pause(state.training):
+            y = unrecorded(op, lhs, rhs)
+    else:
+        y = unrecorded(op, lhs, rhs)
     return op(dense(lhs), dense(rhs)) if y is None else y
+
+
+def unrecorded(op, lhs, rhs):
+    """`lhs op rhs` if it is sparse, otherwise None."""
+    if not (isinstance(lhs, NDArray) and isinstance(rhs, NDArray)):
+        return stored(op, lhs, rhs)
+    a, b, y = lhs._data, rhs._data, None
+    if a.dtype == b.dtype:
+        if type(a) is type(b) and a.shape == b.shape:
+            y = together(op.name, a, b)
+        elif isinstance(a, Sparse) and not isinstance(b, Sparse):
+            y = met(op, a, b)
+    return None if y is None else wrapped(y, lhs._ctx)
 
 
 def together(name, a, b):
