@@ -89,6 +89,19 @@ def arrays(large):
             ],
             1,
         ),
+        **detections(500 if large else 8, 10 if large else 2),
+    }
+
+
+def detections(n, m):
+    """Anchors, objects of one class, scores of the background and of it, and what moves the anchors."""
+    rows = np.sort(R.random((1, m, 5), "float32"))
+    rows[..., 0] = 0
+    return {
+        "priors": np.sort(R.random((1, n, 4), "float32")),
+        "truth": rows,
+        "scores": R.random((1, 2, n), "float32"),
+        "moves": R.normal(size=(1, 4 * n), scale=0.1).astype("float32"),
     }
 
 
@@ -282,7 +295,7 @@ def reversed_rows(steps, ends):
 
 
 def inverse_of_factor(lower):
-    inverse = np.linalg.inv(lower)
+    inverse = np.linalg.inv(np.tril(lower))  # only the triangle counts
     return inverse.T.dot(inverse)
 
 
@@ -297,17 +310,32 @@ def product_and_sum(a, b, c):
     return out
 
 
+def refuse_below_0(a):  # as NumPy's own `R.uniform(low, high)` and its kin do, which are slower
+    if a[a.argmin()] < 0:
+        raise ValueError("below 0")
+
+
 def between(low, high, n):
+    width = high - low
+    refuse_below_0(width)
     out = R.random((len(low), n), "float32")
-    out *= (high - low)[:, None]
+    out *= width[:, None]
     out += low[:, None]
     return out
 
 
 def normals(mean, scale, n):
+    refuse_below_0(scale)
     out = R.standard_normal((len(mean), n), "float32")
     out *= scale[:, None]
     out += mean[:, None]
+    return out
+
+
+def gammas(shape, scale, n):
+    refuse_below_0(scale)
+    out = R.standard_gamma(shape[:, None], (len(scale), n), "float32")
+    out *= scale[:, None]
     return out
 
 
@@ -349,6 +377,41 @@ def anchors(image, size, ratio):
     for i, edge in enumerate((x - half_w, y - half_h, x + half_w, y + half_h)):
         out[..., i] = edge
     return out.reshape(1, -1, 4)
+
+
+VARIANCES = np.array([0.1, 0.1, 0.2, 0.2], "float32")
+
+
+def matched(
+    anchors, labels, variances
+):  # the best anchor of each object, then the best object of each anchor
+    anchors, truth = anchors[0], labels[0]
+    shared = iou(anchors, truth[:, 1:])
+    best = shared.argmax(1)
+    chosen = shared[np.arange(len(anchors)), best] > 0.5
+    free = shared.copy()
+    for _ in range(len(truth)):
+        a, o = divmod(int(free.argmax()), len(truth))
+        best[a], chosen[a] = o, True
+        free[a], free[:, o] = -1, -1
+    (c, size), (d, span) = (
+        ((b[:, :2] + b[:, 2:]) / 2, b[:, 2:] - b[:, :2]) for b in (anchors, truth[best, 1:])
+    )
+    offsets = np.concatenate([(d - c) / size, np.log(span / size)], 1) / variances
+    mask = np.repeat(chosen[:, None], 4, 1).astype("float32")
+    classes = np.where(chosen, truth[best, 0] + 1, 0).astype("float32")
+    return (offsets * mask).reshape(1, -1), mask.reshape(1, -1), classes[None]
+
+
+def detected(chances, offsets, anchors, variances):
+    anchors, moves = anchors[0], offsets.reshape(-1, 4) * variances
+    c, size = (anchors[:, :2] + anchors[:, 2:]) / 2, anchors[:, 2:] - anchors[:, :2]
+    middle, half = moves[:, :2] * size + c, np.exp(moves[:, 2:]) * size / 2
+    boxes = np.clip(np.concatenate([middle - half, middle + half], 1), 0, 1)
+    score = chances[0, 1:].max(0)
+    score *= score >= np.float32(0.01)  # less is nothing
+    rows = np.concatenate([chances[0, 1:].argmax(0)[:, None], score[:, None], boxes], 1)
+    return suppressed(rows.astype("float32"), np.float32(0.5))[None]
 
 
 def pooled_regions(image, rois, count):  # a maximum a bin, in loops
@@ -832,7 +895,7 @@ PROGRAMS = {
     ),
     "sample_gamma": (
         "nd.random.gamma(scale, scale, shape=n)",
-        "scale[:, None] * R.standard_gamma(scale[:, None], (len(scale), len(x)), 'float32')",
+        "gammas(scale, scale, len(x))",
         "None",
     ),
     "sample_poisson": (
@@ -865,6 +928,16 @@ PROGRAMS = {
     "MultiBoxPrior": (
         "nd.contrib.MultiBoxPrior(image, sizes=(0.5,), ratios=(1, 2))",
         "anchors(image, 0.5, 2)",
+        "None",
+    ),
+    "MultiBoxTarget": (
+        "nd.contrib.MultiBoxTarget(priors, truth, scores)",
+        "matched(priors, truth, VARIANCES)",
+        "None",
+    ),
+    "MultiBoxDetection": (
+        "nd.contrib.MultiBoxDetection(scores, moves, priors)",
+        "detected(scores, moves, priors, VARIANCES)",
         "None",
     ),
     "ROIPooling": (
@@ -909,6 +982,10 @@ HELPERS = (
     "product_and_sum",
     "between",
     "normals",
+    "gammas",
+    "matched",
+    "detected",
+    "VARIANCES",
     "packed",
     "unpacked",
     "sparse_product",
