@@ -78,12 +78,12 @@ def SoftmaxOutput(
     """
     if normalization not in ("null", "batch", "valid"):
         raise ValueError(f"normalization is null, batch or valid, not {normalization!r}")
+    if data.ndim == 2 and label.size == len(data):  # the usual case: a class for each row
+        return softmax.kernel(data)
     z = middle(data, multi_output, preserve_shape)
     rows = z.shape[0] * z.shape[2]
     if label.shape != data.shape and label.size not in (rows, math.prod(data.shape[:-1])):
         raise ValueError(f"{rows} softmaxes need as many labels, not {label.size}")
-    if data.ndim == 2:  # each row is a softmax, as `softmax` has it by default
-        return softmax.kernel(data)
     return softmax.kernel(z, axis=1).reshape(data.shape)
 
 
