@@ -587,3 +587,24 @@ def test_the_way_back_may_have_other_threads(monkeypatch):
     for other in found[1:]:
         for a, b in zip(found[0], other):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_packed_weights_have_gradients_of_gradients():
+    """One vector of all weights on arrays: equal to a reshape for each and a concatenation, to second order."""
+    from minigluon.ops.rnn import packed
+
+    draws = np.random.default_rng(3)
+    arrays = [mx.nd.array(draws.normal(size=s), dtype="float64") for s in ((3, 2), (4,), (1, 2, 2))]
+    v = mx.nd.array(draws.normal(size=14), dtype="float64")
+    found = []
+    for pack in (packed, lambda *a: mx.nd.concat(*[x.reshape(-1) for x in a], dim=0)):
+        for a in arrays:
+            a.attach_grad()
+        with mx.autograd.record():
+            y = pack(*arrays)
+            first = mx.autograd.grad((y**3 * v).sum(), arrays, create_graph=True)
+            slope = sum((g * g).sum() for g in first)
+        slope.backward()
+        found.append([y.asnumpy()] + [g.asnumpy() for g in (*first, *(a.grad for a in arrays))])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
