@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from minigluon.cores import matmul
 from minigluon.op import operator
 from minigluon.ops.elementwise import floor
 from minigluon.ops.pieces import concat, slice_axis
@@ -917,7 +918,7 @@ def read_regions(image, rows, columns):
     """$R x C^T$ for each region of an image (channels, height, width), as two large products."""
     channels, height, width = image.shape
     count, p, _ = rows.shape
-    strips = rows.reshape(-1, height) @ image.swapaxes(0, 1).reshape(height, -1)
+    strips = matmul(rows.reshape(-1, height), image.swapaxes(0, 1).reshape(height, -1))
     out = strips.reshape(count, p * channels, width) @ columns.swapaxes(1, 2)
     return out.reshape(count, p, channels, -1).swapaxes(1, 2)
 
@@ -926,7 +927,7 @@ def spread_regions(g, rows, columns):
     """$R^T g C$ summed over the regions: (channels, height, width)."""
     count, channels, p, q = g.shape
     strips = g.swapaxes(1, 2).reshape(count, p * channels, q) @ columns
-    out = rows.reshape(count * p, -1).T @ strips.reshape(count * p, -1)
+    out = matmul(rows.reshape(count * p, -1).T, strips.reshape(count * p, -1))
     return out.reshape(rows.shape[2], channels, -1).swapaxes(0, 1)
 
 
