@@ -437,3 +437,27 @@ def test_row_sparse_weights_train_alike_with_a_store_and_without(optimizer, devi
             break
     assert abs(found[0] - first["weight"].asnumpy()).max() > 0.1
     np.testing.assert_allclose(found[0], found[-1], rtol=1e-5)
+
+
+APART = {"fc1_weight": -0.5991, "fc1_bias": 0.2838, "fc2_weight": -1.3362, "fc2_bias": -0.2485}
+
+
+def test_devices_without_a_store_learn_apart_and_are_averaged():
+    """As in MXNet, whose sums of the parameters after two batches these are."""
+    module = bound(mx.mod.Module(graph(), context=[mx.cpu(0), mx.cpu(1)]))
+    module.init_params(arg_params=PARAMS)
+    module.init_optimizer(kvstore=None, optimizer_params=SGD)
+    for batch in list(batches())[:2]:
+        module.forward_backward(batch)
+        module.update()
+    for name, value in values(module).items():
+        own = [e.arg_dict[name].asnumpy() for e in module._execs]
+        np.testing.assert_allclose(value, (own[0] + own[1]) / 2, rtol=1e-6)
+    assert not np.array_equal(*[e.arg_dict["fc1_weight"].asnumpy() for e in module._execs])
+    sums = {name: round(float(value.sum()), 4) for name, value in values(module).items()}
+    assert sums == pytest.approx(APART, abs=2e-4)
+
+
+def test_outputs_need_a_bound_module():
+    with pytest.raises(AssertionError, match="bind"):
+        mx.mod.Module(graph()).get_outputs()

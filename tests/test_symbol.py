@@ -943,3 +943,18 @@ def test_concat_says_soon_that_there_is_no_such_axis():
     assert y.infer_shape_partial(b=(2, 3, 4))[0] == [(2, 0, 4), (2, 3, 4)]
     with pytest.raises(mx.MXNetError):
         y.infer_shape(a=(2, 3), b=(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "places", "out"),
+    [
+        ((4, 6), {}, (4,), (4,)),
+        ((4, 6), {"keepdims": True}, (4,), (4, 1)),
+        ((2, 3, 8), {"axis": 0}, (3, 8), (3, 8)),
+        ((5,), {}, (1,), (1,)),
+    ],
+)
+def test_where_pick_looks_is_inferred(shape, settings, places, out):
+    """The shapes are MXNet 1.9.1's."""
+    graph = mx.sym.pick(mx.sym.var("d"), mx.sym.var("i"), **settings)
+    assert graph.infer_shape(d=shape)[:2] == ([shape, places], [out])

@@ -16,7 +16,7 @@ from minigluon.model import load_checkpoint, save_checkpoint
 from minigluon.module.base_module import BaseModule, as_list, described, joined
 from minigluon.ndarray.utils import path_of, replace_file
 
-__all__ = ["Module", "cut", "groups_of", "require_names"]
+__all__ = ["Module", "cut", "groups_of", "mean_of", "require_names"]
 
 
 # --- One graph ------------------------------------------------------------------------------------
@@ -43,6 +43,14 @@ def groups_of(group2ctxs, number):
         return group2ctxs[number] if group2ctxs else None
     lists = {k: [v] if isinstance(v, Context) else list(v) for k, v in group2ctxs.items()}
     return {k: v[number % len(v)] for k, v in lists.items()}
+
+
+def mean_of(arrays):
+    """The mean of arrays of several devices, on the CPU."""
+    total = arrays[0].copyto(cpu())
+    for other in arrays[1:]:
+        total += other.copyto(cpu())
+    return total / len(arrays) if len(arrays) > 1 else total
 
 
 class Module(BaseModule):
@@ -312,14 +320,11 @@ class Module(BaseModule):
         if self._given is not None:
             return self._given
         assert self.binded and self.params_initialized, "call bind and init_params first"
-        first, many = self._execs[0], len(self._execs)
-        learnt = {n: first.arg_dict[n].copyto(cpu()) for n in self._param_names}
-        states = {}
-        for n in self._aux_names:  # running statistics differ: each device has seen its part
-            total = first.aux_dict[n].copyto(cpu())
-            for other in self._execs[1:]:
-                total += other.aux_dict[n].copyto(cpu())
-            states[n] = total / many if many > 1 else total
+        apart = self.optimizer_initialized and self._kvstore is None  # each device learns by itself
+        execs = self._execs if apart else self._execs[:1]
+        learnt = {n: mean_of([e.arg_dict[n] for e in execs]) for n in self._param_names}
+        # Running statistics differ: each device has seen its part.
+        states = {n: mean_of([e.aux_dict[n] for e in self._execs]) for n in self._aux_names}
         return learnt, states
 
     # --- One graph --------------------------------------------------------------------------------
@@ -465,6 +470,7 @@ class Module(BaseModule):
 
     def get_outputs(self, merge_multi_context=True):
         """The outputs of the last forward; for each a list by device without `merge_multi_context`."""
+        assert self.binded, "call bind first"
         found = [e.outputs for e in self._execs]
         return self._by_device(found, merge_multi_context, self._output_axes)
 

@@ -229,6 +229,14 @@ def pick(data, index, /, axis=-1, keepdims=False, mode="clip"):
     return picked if keepdims else at_least_1d(picked.squeeze(axis))
 
 
+@pick.shapes
+def _(data, index=None, axis=-1, **_):
+    if axis is None or (index and 0 not in index):
+        return data, index
+    at = axis % len(data)
+    return data, (*data[:at], *data[at + 1 :]) or (1,)
+
+
 @operator(
     vjp=(
         lambda g, y, x, like, index, axis, keepdims, mode: pick(
