@@ -109,7 +109,9 @@ def chosen(plain, function, op):
 
     @wraps(plain)
     def kernel(*arrays, **settings):
-        if type(arrays[0]) is not np.ndarray and len(arrays) <= op.most:
+        if type(arrays[0]) is np.ndarray:
+            return op.plain(*arrays, **settings)
+        if len(arrays) <= op.most:
             out = function(*arrays, **{**op.defaults, **settings})
             if out is not NotImplemented:
                 return out

@@ -233,7 +233,9 @@ def gamma_law(r, n, t, alpha, beta):
         name, value = ("alpha", alpha) if wrong(alpha <= 0) else ("beta", beta)
         raise MXNetError(f"gamma: {name}={value} must be positive")
     y = r.standard_gamma(alpha, n, t)
-    return moved(y, 0, beta)
+    if type(beta) not in NUMBERS or beta != 1:
+        y *= beta
+    return y
 
 
 def poisson_law(r, n, t, lam):
