@@ -307,8 +307,8 @@ def unravel_index(data, /, shape):
     """Coordinates, one row an axis of `shape`, of flat indices; one size may be -1, the first."""
     left, rows = data.astype("int64"), []
     for size in reversed(shape[1:]):
-        rows.append(left % size)
-        left = left // size
+        left, rest = np.divmod(left, size)
+        rows.append(rest)
     return np.stack([left, *reversed(rows)]).astype(data.dtype)
 
 
