@@ -170,7 +170,7 @@ def signature(op):
 def describe(op, args, settings):
     """The call as a reader would write it, with types and shapes in place of numbers."""
     names = op.arrays if op.most < sys.maxsize else [f"{op.arrays[0]}{i}" for i in range(len(args))]
-    arrays = [f"{name}: {summary(a)}" for name, a in zip(names, args)]
+    arrays = [f"{name}: {summary(a)}" for name, a in zip(names, args) if a is not None]
     given = [
         f"{k}={v!r}" for k, v in settings.items() if k not in op.defaults or v is not op.defaults[k]
     ]

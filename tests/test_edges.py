@@ -83,6 +83,7 @@ SINGLE_OR_DOUBLE = (
     "_np_solve",
     "_np_svd",  # LAPACK, and MXNet, know no other
     "contrib_quantized_batch_norm",  # factors in half precision turn the rounding to whole steps
+    "contrib_DeformablePSROIPooling",  # in half precision places are a hundredth of a pixel off
 )
 DECREED = {"topk-both", "inverse_or_zero-singular"}  # the row itself is about float64
 OVERFLOWING = {
