@@ -349,6 +349,9 @@ def test_chapters_are_tidy(path):
     for number, cell in enumerate(book["cells"], 1):
         where = f"{path.stem}, cell {number}"
         assert set(cell["metadata"]) <= {"tags", "nbgrader", "mystnb"}, where
+        if cell["cell_type"] == "code":
+            lines = "".join(cell["source"]).count("\n") + 1
+            assert lines <= 60, f"{where} has {lines} lines: one idea a cell, at most 60"
         for out in cell.get("outputs", []):
             assert out["output_type"] != "error", where
             assert len(json.dumps(out)) < 80_000, f"{where}: a large output"

@@ -548,6 +548,8 @@ class HybridBlock(Block):
         self._clear_cached_op()
         super().cast(dtype)
 
+    # --- Hybrid blocks ----------------------------------------------------------------------------
+
     def export(self, path, epoch=0, remove_amp_cast=True):
         """Write `path-symbol.json` and `path-0000.params`: the graph, and the parameters it needs."""
         compiler().export(self, path, epoch)

@@ -116,6 +116,8 @@ class Reader:
                 return self.symbols[name], both
         return None, None
 
+    # --- Code -------------------------------------------------------------------------------------
+
     def keep(self, names, both):
         """Keep values: those that are the same in both worlds as constants."""
         for name, a, b in zip(names, *both):
@@ -134,6 +136,8 @@ class Reader:
             )
             self.symbols[name] = var(name)
         return self.symbols[name]
+
+    # --- Code -------------------------------------------------------------------------------------
 
     def read(self, node):
         """Read a node."""
@@ -215,6 +219,8 @@ class Found:
     def given(self, i):
         """Whether there is such an input."""
         return i < len(self.inputs) and self.inputs[i] != ""
+
+    # --- Code -------------------------------------------------------------------------------------
 
     def value(self, i):
         """An input that must be a constant."""
