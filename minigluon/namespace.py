@@ -22,7 +22,6 @@ from minigluon.base import MXNetError
 from minigluon.op import bind, failure, interpreters, operators, signature
 
 __all__ = [
-    "Absent",
     "FACE",
     "INTERNAL",
     "NUMBERED",
@@ -32,7 +31,6 @@ __all__ = [
     "PLAIN",
     "REVERSIBLE",
     "SCALAR",
-    "absent",
     "choosing",
     "chosen",
     "in_general",
@@ -175,9 +173,9 @@ def written_out(op, function):
         ]
 
     defaults = (
-        dict.fromkeys([*op.required, *op.settings], absent) | dict.fromkeys(optional) | op.defaults
+        dict.fromkeys([*op.required, *op.settings], _Null) | dict.fromkeys(optional) | op.defaults
     )
-    complete = [n for n in [*others, *op.settings] if defaults.get(n) is absent]
+    complete = [n for n in [*others, *op.settings] if defaults.get(n) is _Null]
     flags = [n for n in op.settings if type(defaults[n]) is bool]
     same = f" and {{0}}._data.dtype is {first}._data.dtype" if op.same_dtype else ""
     fits = of_each(others, f"type({{0}}) is NDArray{same}")
@@ -186,7 +184,7 @@ def written_out(op, function):
     text = FACE.format(
         parameters=", ".join(f"{n}=defaults[{n!r}]" for n in op.arrays + op.settings),
         first=first,
-        complete="".join(f" and {n} is not absent" for n in complete),
+        complete="".join(f" and {n} is not _Null" for n in complete),
         flags="".join(f" and ({n} is True or {n} is False)" for n in flags),
         fits="".join(f"{condition} and " for condition in fits),
         given=", ".join([data, *op.settings]),
@@ -215,27 +213,20 @@ def written_out(op, function):
     return scope["function"]
 
 
-class Absent:
-    """What stands for an argument that was not given."""
-
-
-absent = Absent()
-
-
 def placed(op, arrays):
     """The arrays of a call up to the last that was given; None for one that is missing before it."""
     count, required = len(arrays), len(op.required)
     while count and (
-        arrays[count - 1] is absent or (arrays[count - 1] is None and count > required)
+        arrays[count - 1] is _Null or (arrays[count - 1] is None and count > required)
     ):
         count -= 1
-    return [None if a is absent else a for a in arrays[:count]]
+    return [None if a is _Null else a for a in arrays[:count]]
 
 
 def chosen(op, settings):
     """The settings of a call that are not left as they are by default."""
     default = op.defaults.get
-    return {name: s for name, s in settings.items() if s is not default(name, absent)}
+    return {name: s for name, s in settings.items() if s is not default(name, _Null)}
 
 
 def of_one_shape(name, function):

@@ -11,7 +11,7 @@ from minigluon.base import MXNetError
 from minigluon.cores import alone, spread
 from minigluon.op import operator
 from minigluon.ops.elementwise import exp
-from minigluon.ops.indexing import at, pick, unpick
+from minigluon.ops.indexing import at, largest, pick, unpick
 from minigluon.ops.reduce import log_softmax, sum
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "cross_entropy_back",
     "in_blocks",
     "kept",
-    "largest",
     "lowest",
     "negative_log_likelihood",
     "overestimate",
@@ -109,13 +108,8 @@ def class_numbers(data, label):
 
 
 def lowest(a):
-    """The smallest number, or a NaN: NumPy finds where it stands in a third of the time that `min` takes."""
+    """The smallest number of NumPy's array, or a NaN, found as `largest` finds the other end."""
     return a.item(a.argmin())
-
-
-def largest(a):
-    """The largest number, or a NaN."""
-    return a.item(a.argmax())
 
 
 CALM = 1e20  # sums of exponentials between its inverse and this are far from a type's limits

@@ -499,7 +499,7 @@ def contrib_quantized_rnn(
     lstm_state_clip_nan=False,
     use_sequence_length=False,
 ):
-    """`RNN` of bytes, mode 'lstm' alone: data is uint8, of `data` data_scale + data_shift; weights become int8, states stay floats.
+    """`RNN` of bytes, mode 'lstm' alone: data is uint8, numbers times data_scale plus data_shift; weights become int8, states stay floats.
 
     data: (T, N, I), uint8; parameters, state, state_cell: as for `RNN`, float32; data_scale, data_shift: (1,). Outputs float32.
     """
