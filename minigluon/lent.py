@@ -4,6 +4,7 @@
 
 import ctypes
 import os
+from multiprocessing import reduction
 
 from minigluon.base import MXNetError
 from minigluon.ndarray.ndarray import NDArray
@@ -43,6 +44,7 @@ __all__ = [
     "load_general",
     "load_label",
     "multiple_callbacks",
+    "pickler",
     "pointer",
     "real",
     "regroup",
@@ -206,6 +208,7 @@ LIBRARY, pointer, unsigned, whole, real = (
 )  # fmt: skip
 DEFAULT, ROW_SPARSE, CSR, UNDEFINED = 0, 1, 2, -1  # how arrays are stored
 IR_FORMAT, IR_SIZE = "IfQQ", 24  # of a record's header
+pickler = reduction.ForkingPickler  # for what goes from one process to another
 
 
 ARRAYS = "add subtract multiply divide modulo power maximum minimum equal not_equal greater greater_equal lesser lesser_equal"
@@ -235,7 +238,8 @@ TABLE = {
     "gluon.parameter": USUAL | TEXTS | {"shape_is_known": "gluon.utils:shape_is_known", "context": "context"},
     "gluon.utils": USUAL | TEXTS,
     "gluon.trainer": {f"_{name}": f"gluon.trainer:{name}" for name in ("create_kvstore", "create_sparse_kvstore")},
-    "gluon.data.dataloader": {"_as_in_context": "gluon.data.dataloader:as_in_context"},
+    "gluon.model_zoo.model_store": {"_model_sha1": "gluon.model_zoo.model_store:SHA1"},
+    "gluon.data.dataloader": {"_as_in_context": "gluon.data.dataloader:as_in_context", "ForkingPickler": "lent:pickler"},
     "gluon.nn.basic_layers": {name: f"gluon.nn:{name}" for name in NORMS},
     "ndarray.ndarray": {name: f"ndarray:{name}" for name in ARRAYS.split()} | STORED | {"NDArrayBase": "ndarray:NDArray"},
     "ndarray.sparse": {"_ndarray_cls": "ndarray.ndarray:NDArray"},

@@ -18,6 +18,7 @@ from minigluon import lent, libinfo
 
 __all__ = [
     "Alias",
+    "BESIDE",
     "FINDERS",
     "LENT",
     "Lender",
@@ -174,6 +175,11 @@ LENT |= {"float_": np.float64, "unicode_": np.str_, "product": np.prod, "cumprod
 LENT |= {"Inf": np.inf, "Infinity": np.inf, "PINF": np.inf, "NINF": -np.inf, "NaN": np.nan}
 LENT |= {"asscalar": np.ndarray.item, "sometrue": np.any, "alltrue": np.all, "bool8": np.bool_}
 LENT |= {"row_stack": np.vstack, "in1d": np.isin, "round_": np.round}
+BESIDE = (
+    "multiprocessing.pool",
+    "concurrent.futures",
+    "urllib.request",
+)  # MXNet's import loads them
 
 
 def lend():
@@ -200,6 +206,8 @@ def install():
         package = sys.modules[OURS]
         FINDERS[0].before, package.__version__ = package.__version__, libinfo.__version__
         FINDERS[0].lent = lend()
+        for name in BESIDE:
+            importlib.import_module(name)
 
 
 def uninstall():

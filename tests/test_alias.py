@@ -158,6 +158,30 @@ for epoch in range(2):
 """
 
 
+INSIDE = """
+import multiprocessing, urllib
+import mxnet
+assert multiprocessing.pool.Pool and urllib.request.urlopen
+import io, pickle
+from mxnet.gluon.data.dataloader import ForkingPickler
+from mxnet.gluon.model_zoo import model_store
+model_store._model_sha1.update({"mine": "0123456789abcdef"})
+assert model_store.short_hash("mine") == "01234567"
+try:
+    model_store.short_hash("yours")
+except ValueError as error:
+    assert "yours is not available" in str(error)
+buffer = io.BytesIO()
+ForkingPickler(buffer, pickle.HIGHEST_PROTOCOL).dump(mxnet.nd.ones((2,)))
+assert pickle.loads(buffer.getvalue()).asnumpy().tolist() == [1, 1]
+"""
+
+
+def test_what_packages_take_from_inside():
+    status, _, err = python("-W", "error", "-m", "minigluon.mxnet", "-c", INSIDE)
+    assert status == 0, err
+
+
 def test_older_names():
     status, _, err = python("-W", "error", "-m", "minigluon.mxnet", "-c", OLDER)
     assert status == 0, err

@@ -8,7 +8,7 @@ import zipfile
 
 from minigluon.gluon.utils import _get_repo_file_url, check_sha1, download
 
-__all__ = ["SHA1", "default_root", "get_model_file", "pretrained_or_not", "purge"]
+__all__ = ["SHA1", "default_root", "get_model_file", "pretrained_or_not", "purge", "short_hash"]
 
 
 # --- Published parameters -------------------------------------------------------------------------
@@ -62,15 +62,20 @@ def default_root():
     return os.path.join(os.environ.get("MXNET_HOME", os.path.expanduser("~/.mxnet")), "models")
 
 
+def short_hash(name):
+    """The digits that a published file has in its name; ValueError for models whose hash is not known here."""
+    if name not in SHA1:
+        raise ValueError(f"Pretrained model for {name} is not available: known are {[*SHA1]}")
+    return SHA1[name][:8]
+
+
 def get_model_file(name, root=None):
     """The path of a model's file of parameters, downloaded if it is not there.
 
     ValueError for models whose hash is not known here: what cannot be checked is not loaded.
     """
-    if name not in SHA1:
-        raise ValueError(f"Pretrained model for {name} is not available: known are {[*SHA1]}")
     root = os.path.expanduser(root or default_root())
-    stem = f"{name}-{SHA1[name][:8]}"
+    stem = f"{name}-{short_hash(name)}"
     path = os.path.join(root, f"{stem}.params")
     if os.path.exists(path) and check_sha1(path, SHA1[name]):
         return path
