@@ -20,9 +20,12 @@ __all__ = [
     "LIBRARY",
     "LOADS",
     "Library",
+    "MODULES",
     "NORMS",
+    "PLACES",
     "POINTERS",
     "ROW_SPARSE",
+    "SHOWN",
     "STORE",
     "STORED",
     "TABLE",
@@ -30,6 +33,7 @@ __all__ = [
     "TEXTS",
     "UNDEFINED",
     "USUAL",
+    "WITHIN",
     "c_array",
     "c_str",
     "c_str_array",
@@ -260,3 +264,89 @@ TABLE = {
     "executor_manager": LOADS | {"DataParallelExecutorGroup": "module.executor_group:DataParallelExecutorGroup"},
     "recordio": {"_IR_FORMAT": "lent:IR_FORMAT", "_IR_SIZE": "lent:IR_SIZE"},
 }  # fmt: skip
+
+
+SHOWN = """
+autograd: Symbol string_types
+contrib.amp.amp: BucketingModule NDArray Symbol base gpu ndarray opt symbol trainer
+contrib.autograd: string_types
+contrib.quantization: Module ndarray
+contrib.text.embedding: _mx_np _mx_npx base is_np_array
+executor: ndarray
+executor_manager: DataDesc cpu nd
+gluon.block: _mx_np _mx_npx _name np_array np_shape
+gluon.contrib.cnn.conv_layers: numeric_types symbol
+gluon.contrib.data.sampler: sampler
+gluon.contrib.data.text: base dataset download nd
+gluon.contrib.estimator.estimator: cpu split_and_load
+gluon.contrib.nn.basic_layers: HybridSequential Sequential context
+gluon.contrib.rnn.rnn_cell: _as_list
+gluon.data.dataloader: _mx_np context is_np_shape nd set_np
+gluon.data.dataset: ndarray recordio
+gluon.data.vision.datasets: _mx_np base dataset nd
+gluon.data.vision.transforms: is_np_array
+gluon.loss: is_np_array ndarray
+gluon.model_zoo.model_store: base
+gluon.model_zoo.vision.alexnet: HybridBlock base cpu
+gluon.model_zoo.vision.densenet: HybridBlock base cpu
+gluon.model_zoo.vision.inception: HybridBlock base cpu
+gluon.model_zoo.vision.mobilenet: base cpu
+gluon.model_zoo.vision.resnet: base cpu is_np_array
+gluon.model_zoo.vision.squeezenet: HybridBlock base cpu
+gluon.model_zoo.vision.vgg: HybridBlock base cpu
+gluon.nn.activations: is_np_array
+gluon.nn.basic_layers: is_np_array
+gluon.nn.conv_layers: is_np_array numeric_types symbol
+gluon.parameter: _mx_np
+gluon.rnn.rnn_cell: _as_list ndarray numeric_types string_types symbol
+gluon.rnn.rnn_layer: is_np_array ndarray rnn_cell symbol
+gluon.trainer: KVStore
+gluon.utils: _mx_np is_np_shape
+image: io is_np_array nd numeric_types recordio
+image.detection: _mx_np io is_np_array numeric_types
+image.image: _mx_np is_np_array recordio
+initializer: NDArray _mx_np is_np_array ndarray string_types
+io.io: NDArray array
+io.utils: array
+kvstore.base: NDArray string_types
+metric: ndarray numeric_types string_types
+model: Context DataDesc get_updater io kvs metric nd opt
+module.base_module: DataIter metric ndarray
+module.bucketing_module: NameManager ctx nd sym
+module.executor_group: DataDesc ctx nd
+module.module: ctx nd zeros
+module.python_module: Uniform nd
+monitor: ndarray
+ndarray.contrib: _as_list current_context ndarray
+ndarray.ndarray: integer_types is_np_array numeric_types
+ndarray.random: NDArray current_context numeric_types
+ndarray.sparse: integer_types numeric_types
+ndarray.utils: NDArray string_types
+operator: context is_np_array symbol
+optimizer.contrib: Optimizer
+optimizer.optimizer: array is_np_array
+random: integer_types
+rnn: DataDesc DataIter init ndarray numeric_types string_types symbol
+rnn.io: ndarray
+rnn.rnn_cell: init ndarray numeric_types string_types symbol
+"""
+
+
+MODULES = "ndarray symbol base context io recordio metric"
+PLACES = {name: name for name in MODULES.split()} | {
+    "nd": "ndarray", "sym": "symbol", "ctx": "context", "opt": "optimizer", "kvs": "kvstore", "init": "initializer", "_name": "name",
+    "_mx_np": "numpy", "_mx_npx": "numpy_extension", "dataset": "gluon.data.dataset", "sampler": "gluon.data.sampler",
+    "trainer": "gluon.trainer", "rnn_cell": "gluon.rnn.rnn_cell",
+}  # fmt: skip
+WITHIN = {
+    "util": "is_np_array is_np_shape set_np np_array np_shape", "context": "cpu gpu current_context Context",
+    "base": "string_types numeric_types integer_types _as_list", "ndarray": "NDArray array zeros", "symbol": "Symbol",
+    "io": "DataDesc DataIter", "module": "Module BucketingModule", "gluon.block": "HybridBlock", "gluon.nn": "Sequential HybridSequential",
+    "gluon.utils": "download split_and_load", "optimizer": "Optimizer get_updater", "kvstore": "KVStore", "name": "NameManager",
+    "initializer": "Uniform",
+}  # fmt: skip
+PLACES |= {name: f"{place}:{name}" for place, names in WITHIN.items() for name in names.split()}
+
+for row in SHOWN.split("\n")[1:-1]:
+    module, names = row.split(": ")
+    TABLE[module] = {name: PLACES[name] for name in names.split()} | TABLE.get(module, {})

@@ -251,7 +251,11 @@ from mxnet.model import _initialize_kvstore, _multiple_callbacks, _update_params
 from mxnet.ndarray._internal import NDArrayBase
 from mxnet.ndarray.ndarray import _STORAGE_TYPE_CSR, add, concatenate
 from mxnet.symbol.symbol import load_json
+from mxnet.metric import ndarray, numeric_types
+from mxnet.gluon.loss import is_np_array
+from mxnet.gluon.model_zoo.vision.resnet import cpu as device
 
+assert ndarray is mx.nd and is_np_array is mx.util.is_np_array and device is mx.cpu and float in numeric_types
 assert SymbolBlock is mx.gluon.SymbolBlock and BatchNorm is mx.gluon.nn.BatchNorm and same is tensor_types
 assert add is mx.nd.add and _STORAGE_TYPE_CSR == 2 and load_json is mx.sym.load_json
 x, y = mx.nd.ones(2), mx.nd.zeros(3)
@@ -302,6 +306,17 @@ with mx.AttrScope(ctx_group="a") as scope:
     assert mx.AttrScope._current.value is scope
 assert not hasattr(mx.gluon.block, "no_such_name")
 """
+
+
+def test_what_a_module_shows_is_there():
+    code = (
+        "import importlib, mxnet\nfrom minigluon import lent\n"
+        "for module, row in lent.TABLE.items():\n"
+        "    found = importlib.import_module('mxnet.' + module)\n"
+        "    [getattr(found, name) for name in row]\n"
+    )
+    status, _, err = python("-m", "minigluon.mxnet", "-c", code)
+    assert status == 0, err
 
 
 def test_names_in_other_places():
