@@ -216,7 +216,7 @@ pickler = reduction.ForkingPickler  # for what goes from one process to another
 
 
 ARRAYS = "add subtract multiply divide modulo power maximum minimum equal not_equal greater greater_equal lesser lesser_equal"
-ARRAYS += " logical_and logical_or logical_xor true_divide concatenate histogram moveaxis split_v2 onehot_encode imdecode"
+ARRAYS += " logical_and logical_or logical_xor true_divide concatenate histogram moveaxis split_v2 onehot_encode"
 GRAPHS = "load load_json zeros ones full arange eye pow power maximum minimum hypot histogram split_v2 linspace"
 STORED = {
     f"_STORAGE_TYPE_{name}": f"lent:{name}"
