@@ -109,7 +109,7 @@ def chosen(plain, function, op):
 
     @wraps(plain)
     def kernel(*arrays, **settings):
-        if type(arrays[0]) is np.ndarray:
+        if isinstance(arrays[0], np.ndarray):
             return op.plain(*arrays, **settings)
         if len(arrays) <= op.most:
             out = function(*arrays, **{**op.defaults, **settings})

@@ -458,6 +458,26 @@ PARTIAL = {  # symbol, what is known, what is found
         {"out": (0, 3, 5)},
     ),
     "transpose": (S.transpose(S.var("x")), {"x": (0, 3, 4)}, {"out": (4, 3, 0)}),
+    "sizes that broadcast": (
+        S.broadcast_sub(S.var("x"), S.var("y")),
+        {"x": (0, 7, 3), "y": (0, 0, 0)},
+        {"out": (0, 0, 0), "x": (0, 7, 3), "y": (0, 0, 0)},
+    ),
+    "a shorter one that broadcasts": (
+        S.broadcast_greater(S.var("x"), S.var("y")),
+        {"x": (4, 1, 3), "y": (0, 1)},
+        {"out": (4, 0, 3)},
+    ),
+    "stack": (
+        S.stack(S.var("x"), S.var("y"), axis=1),
+        {"x": (0, 5), "y": (3, 0)},
+        {"out": (3, 2, 5), "x": (3, 5), "y": (3, 5)},
+    ),
+    "probabilities as labels": (
+        S.SoftmaxOutput(S.var("x"), S.var("y")),
+        {"x": (0, 5), "y": (0, 5)},
+        {"out": (0, 5), "y": (0, 5)},
+    ),
     "sum": (S.sum(S.var("x"), axis=1), {"x": (0, 3, 4)}, {"out": (0, 4)}),
     "pooling": (
         S.Pooling(S.var("x"), pool_type="max", kernel=(2, 2), stride=(2, 2)),

@@ -99,6 +99,8 @@ def known(shape):
 def _(data, label=None, multi_output=False, **settings):
     if known(label):
         return data, label
+    if label is not None and len(label) == len(data):  # a probability for each class
+        return data, data
     if multi_output:  # as MXNet: all places of a sample in one row
         return data, (*data[:1], math.prod(data[2:]))
     return data, data[:-1]

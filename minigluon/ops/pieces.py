@@ -169,6 +169,12 @@ def stack(*data, axis=0, num_args=None):
     return np.stack(data, axis=axis)
 
 
+@stack.shapes
+def _(*arrays, **_):
+    known = [shape for shape in arrays if shape is not None]
+    return [tuple(map(max, *known)) if len(known) > 1 else known[0]] * len(arrays)
+
+
 @stack.vjp
 def _(g, y, *data, axis, **_):
     parts = split(g, num_outputs=len(data), axis=axis, squeeze_axis=True)

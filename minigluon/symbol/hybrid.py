@@ -24,7 +24,7 @@ from minigluon.cores import alone, matmul
 from minigluon.op import operator, operators
 from minigluon.ops.reduce import axes, column_sums
 from minigluon.symbol import parts
-from minigluon.symbol.inference import Facts, draws, undrawn
+from minigluon.symbol.inference import Facts, draws, sketched, undrawn
 from minigluon.symbol.symbol import Node, Symbol
 
 __all__ = [
@@ -123,10 +123,10 @@ class Outlines(Facts):
             self.put((node, i), out.shape, out.dtype)
 
     def outlined(self, node):
-        raw = [
-            np.zeros(self.shapes[a], self.types[a]) if type(a) is tuple else a for a in node.inputs
-        ]
-        out = node.op.kernel(*raw, **undrawn(node))
+        known = {a: (self.shapes[a], self.types[a]) for a in node.inputs if type(a) is tuple}
+        if (out := sketched(node, known)) is None:
+            raw = [np.zeros(*known[a]) if type(a) is tuple else a for a in node.inputs]
+            out = node.op.kernel(*raw, **undrawn(node))
         if isinstance(out, tuple):
             self.counts[node] = len(out)
             return out

@@ -1,4 +1,4 @@
-"""What shape will it have? Run the kernel on zeros; and where a size is unknown, run it twice and see what moved."""
+"""What shape will it have? Run the kernel on zeros that weigh nothing; and where a size is unknown, run it twice and see what moved."""
 
 # Written from chapters/20b_inference.ipynb: edit the chapter, then run `minigluon export`.
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from minigluon.base import MXNetError
 from minigluon.ndarray.ndarray import real_dtype, zero_is_a_size
-from minigluon.op import failure
+from minigluon.op import failure, operators
 from minigluon.symbol.symbol import INFIX, TYPE_CODES, Symbol, in_order
 
 __all__ = [
@@ -23,23 +23,38 @@ __all__ = [
     "KEEPS_AXES",
     "KEEPS_SIZE",
     "OWN_TYPES",
+    "Outline",
+    "RULES",
     "SAME_SHAPE",
     "SECOND",
     "SINGLE_INSIDE",
     "Symbol",
+    "bordered",
+    "called",
     "complete",
     "decided",
+    "dotted",
     "draws",
+    "either",
+    "fitting",
+    "full_like",
     "given",
+    "in_a_row",
     "infer_shape",
     "infer_shape_partial",
     "infer_type",
     "infer_type_partial",
     "keeps_shape",
     "lists",
+    "made",
+    "made_like",
     "merged",
+    "multiplied",
     "open_shape",
+    "reduced",
     "rising",
+    "sketched",
+    "spread",
     "told_as",
     "type_of_call",
     "types_of",
@@ -165,6 +180,8 @@ class Facts:
         entries = [a for a in node.inputs if complete(self.shapes.get(a))]
         return [np.zeros(self.shapes[a], self.types.get(a, np.float32)) for a in entries]
 
+    # --- Code -------------------------------------------------------------------------------------
+
     def outlined(self, node):
         """The outputs of the node's kernel, run on zeros."""
         try:
@@ -185,12 +202,188 @@ class Facts:
             for a in node.inputs
         ]
 
-    def tried(self, node, shapes, made=lambda zeros: zeros):
-        """The outputs of a call on zeros, or on what `made` makes of them."""
-        raw = [made(a) if isinstance(a, np.ndarray) else a for a in self.zeros(node, shapes)]
+    def tried(self, node, shapes, made=None):
+        """The outputs of a call on outlines or, where they will not do, on zeros; or on what `made` makes of zeros."""
+        if made is None:
+            entries = [a for a in node.inputs if type(a) is tuple]
+            known = {
+                a: (shapes.get(a) or self.shapes[a], self.types.get(a, np.float32)) for a in entries
+            }
+            if (out := sketched(node, known)) is not None:
+                return out[: len(node.outputs)] if isinstance(out, tuple) else [out]
+        raw = [
+            made(a) if made and isinstance(a, np.ndarray) else a for a in self.zeros(node, shapes)
+        ]
         with np.errstate(all="ignore"):
             out = node.op.kernel(*raw, **undrawn(node))
         return out[: len(node.outputs)] if isinstance(out, tuple) else [out]
+
+
+class Outline(np.ndarray):
+    """Zeros that take no memory and no time: a shape and a type, and strides of 0. What is computed from it is one as well.
+
+    Made as an array on a GPU is. Nothing is written into it. Code that takes its pointer and trusts its size would read beyond it.
+    """
+
+    def __new__(cls, shape, dtype=float, data=None, strides=None):
+        dtype, shape = np.dtype(dtype), (shape,) if isinstance(shape, int) else tuple(shape)
+        return super().__new__(cls, shape, dtype, bytes(dtype.itemsize), 0, (0,) * len(shape))
+
+    def __setitem__(self, key, value):
+        fitting(np.shape(value), self[key])
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(None,), **settings):
+        if method == "at":
+            return None
+        if method == "reduce":
+            y = reduced(ufunc, *inputs, **settings)
+        elif method == "accumulate":
+            y = made_like(
+                inputs[0],
+                ufunc.reduce(np.zeros(1, inputs[0].dtype), dtype=settings.get("dtype")).dtype,
+            )
+        elif ufunc is np.matmul:
+            y = multiplied(*inputs)
+        elif method == "__call__" and ufunc.signature is None:
+            y = called(ufunc, inputs, settings)
+        else:
+            raise TypeError(f"{ufunc.__name__}.{method} has no outline")
+        return y if out[0] is None else fitting(y.shape, *out)
+
+    def __array_function__(self, func, types, args, settings):
+        if func.__name__ in RULES:
+            return RULES[func.__name__](*args, **settings)
+        return super().__array_function__(func, types, args, settings)
+
+    def astype(self, dtype, *_, **__):
+        """The outline of another type."""
+        return Outline(self.shape, dtype)
+
+    def copy(self, order="C"):
+        """The same."""
+        return self
+
+    def ravel(self, order="C"):
+        """With one axis."""
+        return Outline(self.size, self.dtype)
+
+    def dot(self, b):
+        """The product."""
+        return np.dot(self, b)
+
+    flatten = ravel
+
+
+# What is computed of outlines.
+def fitting(shape, out):
+    """`out`, if something of this shape can be written into it; ValueError if not."""
+    over = len(shape) - out.ndim
+    if np.broadcast_shapes(shape[max(over, 0) :], out.shape) != out.shape or {
+        *shape[: max(over, 0)]
+    } - {1}:
+        raise ValueError(f"shape {shape} does not fit into {out.shape}")
+    return out
+
+
+def called(ufunc, inputs, settings):
+    """The outline of a function of numbers: the shapes broadcast."""
+    few = [np.zeros(1, a.dtype) if isinstance(a, np.ndarray) else a for a in inputs]
+    shape = np.broadcast_shapes(*map(np.shape, inputs))
+    y = ufunc(*few, **{k: v for k, v in settings.items() if k != "where"})
+    return (
+        tuple(Outline(shape, p.dtype) for p in y)
+        if isinstance(y, tuple)
+        else Outline(shape, y.dtype)
+    )
+
+
+def reduced(ufunc, a, axis=0, dtype=None, keepdims=False, **_):
+    """The outline of a sum or a maximum: without the axes, or with 1 in their place."""
+    axes = range(a.ndim) if axis is None else np.lib.array_utils.normalize_axis_tuple(axis, a.ndim)
+    shape = [1 if i in axes else n for i, n in enumerate(a.shape) if keepdims or i not in axes]
+    return Outline(shape, ufunc.reduce(np.zeros(1, a.dtype), dtype=dtype).dtype)
+
+
+def multiplied(a, b):
+    """The outline of a product of stacks of matrices."""
+    if a.shape[-1] != b.shape[max(b.ndim - 2, 0)]:
+        raise ValueError(f"shapes {a.shape} and {b.shape} have no product")
+    rows, cols = a.shape[-2:-1], b.shape[-1:] if b.ndim > 1 else ()
+    stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return Outline((*stack, *rows, *cols), np.result_type(a, b))
+
+
+def dotted(a, b, out=None):
+    """The outline of NumPy's `dot`, where stacks do not meet."""
+    if a.ndim < 1 or b.ndim < 3:
+        return np.matmul(a, b)
+    flat = multiplied(a, np.moveaxis(b, -2, 0).reshape(b.shape[-2], -1))
+    return flat.reshape(*a.shape[:-1], *b.shape[:-2], b.shape[-1])
+
+
+# NumPy's functions that make an array: what they are given, and how large it gets.
+def made(shape, dtype=float, *_, **__):
+    """As `np.empty(shape, dtype, like=a)`."""
+    return Outline(shape, dtype)
+
+
+def made_like(a, dtype=None, *_, shape=None, **__):
+    """As `np.empty_like(a, dtype, shape=shape)`."""
+    return Outline(np.shape(a) if shape is None else shape, dtype or a.dtype)
+
+
+def full_like(a, fill_value, dtype=None, *_, shape=None, **__):
+    """As NumPy's."""
+    return made_like(a, dtype, shape=shape)
+
+
+def in_a_row(arrays, axis=0, out=None, **_):
+    """As `np.concatenate`."""
+    first, kind = arrays[0], np.result_type(*arrays)
+    (axis,) = np.lib.array_utils.normalize_axis_tuple(axis, first.ndim)
+    rests = {(*a.shape[:axis], *a.shape[axis + 1 :]) for a in arrays}
+    if len(rests) > 1:
+        raise ValueError(f"shapes {[a.shape for a in arrays]} differ beside axis {axis}")
+    shape = (*first.shape[:axis], sum(a.shape[axis] for a in arrays), *first.shape[axis + 1 :])
+    return Outline(shape, kind) if out is None else fitting(shape, out)
+
+
+def bordered(a, pad_width, *_, **__):
+    """As `np.pad`."""
+    widths = np.broadcast_to(pad_width, (a.ndim, 2))
+    return Outline([n + left + right for n, (left, right) in zip(a.shape, widths)], a.dtype)
+
+
+def either(condition, x, y):
+    """As `np.where` of three."""
+    return Outline(np.broadcast_shapes(*map(np.shape, (condition, x, y))), np.result_type(x, y))
+
+
+RULES = {"copyto": lambda out, a, *_, **__: fitting(np.shape(a), out) and None, "dot": dotted}
+RULES |= {
+    "empty": made,
+    "zeros": made,
+    "ones": made,
+    "concatenate": in_a_row,
+    "pad": bordered,
+    "where": either,
+}
+RULES |= dict.fromkeys(("empty_like", "zeros_like", "ones_like"), made_like) | {
+    "full_like": full_like
+}
+
+
+def sketched(node, known):
+    """What a call's kernel returns for outlines, `known` {edge: (shape, type)}; None where they will not do."""
+    ours = operators.get(node.op.name) is node.op and node.op.__module__.startswith("minigluon.")
+    if not ours or any(0 in shape for shape, _ in known.values()):
+        return None
+    raw = [Outline(*known[a]) if type(a) is tuple else a for a in node.inputs]
+    try:
+        with np.errstate(all="ignore"):
+            return node.op.plain(*raw, **undrawn(node))
+    except Exception:
+        return None
 
 
 def units(a):
@@ -236,6 +429,18 @@ def keeps_shape(node):
     return arrays[:1] if alone or node.op.name in SAME_SHAPE else []
 
 
+def spread(node, shapes):
+    """The partial shape to which partial shapes broadcast; MXNetError where they cannot."""
+    longest = max(map(len, shapes))
+    columns = list(zip(*[(1,) * (longest - len(s)) + s for s in shapes]))
+    if any(len({*sizes} - {0, 1}) > 1 for sizes in columns):
+        raise MXNetError(
+            f"Error in operator {node.name}: operands could not be broadcast together with shapes "
+            + " ".join(map(str, shapes))
+        )
+    return tuple(0 if 0 in sizes else max(sizes) for sizes in columns)
+
+
 class Inference(Facts):
     """Facts that flow in both directions, to a fixed point."""
 
@@ -264,6 +469,8 @@ class Inference(Facts):
         shapes = [self.shapes.get(a) for a in arrays]
         if all(complete(s) for s in shapes):
             self.done.add(node)
+        elif all(shapes) and node.op.name in INFIX and not keeps_shape(node):
+            self.learn(node, (node, 0), spread(node, shapes))
         elif all(shapes):
             for i, shape in enumerate(self.moved(node, arrays)):
                 self.learn(node, (node, i), shape)
