@@ -224,6 +224,40 @@ def test_dropout_between_layers_of_a_program():
     assert np.isfinite(layer.l0_i2h_weight.grad().asnumpy()).all()
 
 
+@pytest.mark.parametrize("order", [2, 3])
+@pytest.mark.parametrize("kind", [rnn.RNN, rnn.LSTM, rnn.GRU])
+@pytest.mark.parametrize("form", ["output", "states", "lengths"])
+def test_dropout_between_layers_of_a_program_to_any_order(form, kind, order):
+    """The program keeps the masks of its first run: gradients of its gradients are those of eager mode."""
+
+    def gradients(hybrid):
+        mx.random.seed(1)
+        lengths = form == "lengths"
+        layer = kind(
+            4, 3, dropout=0.5, input_size=3, bidirectional=True, use_sequence_length=lengths
+        )
+        layer.initialize(mx.init.Normal(0.5))
+        layer.cast("float64")
+        layer.hybridize(hybrid)
+        x = mx.nd.random.normal(shape=(3, 2, 3), dtype="float64")
+        x.attach_grad()
+        states = [] if form == "output" else [layer.begin_state(2, dtype="float64")]
+        args = [x, *states, *([mx.nd.array([3, 2], dtype="float64")] if lengths else [])]
+        with mx.autograd.record():
+            out = layer(*args)
+            y = out if form == "output" else out[0] + sum(s.sum() for s in out[1])
+            y = (2 * y * y).sum()
+            for _ in range(order - 1):
+                y = (mx.autograd.grad(y, [x], create_graph=True)[0] ** 2).sum()
+        y.backward()
+        found = [x.grad, *(p.grad() for p in layer.collect_params().values())]
+        return [a.asnumpy() for a in found]
+
+    for one, two in zip(gradients(False), gradients(True), strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-8, atol=1e-10)
+        assert one.any()
+
+
 def test_the_gradient_has_the_masks_of_the_output():
     layer = rnn.GRU(4, 2, dropout=0.5, input_size=3)
     layer.initialize(mx.init.Normal(0.5))

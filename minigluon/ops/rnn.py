@@ -33,6 +33,7 @@ __all__ = [
     "Flow",
     "GATES",
     "HEAD",
+    "LIMITS",
     "MULTIPLES",
     "ORDER",
     "Plan",
@@ -86,6 +87,7 @@ __all__ = [
     "plain",
     "prepared",
     "products",
+    "rnn_again",
     "rnn_derivative",
     "rnn_inputs",
     "rnn_outputs",
@@ -109,6 +111,7 @@ __all__ = [
     "threads_for",
     "through",
     "told",
+    "told_derivative",
     "turned",
     "turned_back",
     "unpacked",
@@ -1154,16 +1157,42 @@ def dropped(plan, arrays, lengths, p, rng, limits):
     return (out, *last)
 
 
+LIMITS = "lstm_state_clip_min", "lstm_state_clip_max", "lstm_state_clip_nan"
+
+
+def told_derivative(settings):
+    """The settings of `rnn_derivative` from those of `RNN`."""
+    same = {k: settings[k] for k in ("p", "use_sequence_length", "state_outputs")}
+    limits = tuple(settings[k] for k in LIMITS)
+    return {**same, "sizes": tuple(settings[k] for k in SIZES), "limits": limits}
+
+
 @RNN.vjp
 def _(g, y, *arrays, **settings):
     g, y = (list(g), y[0]) if isinstance(g, list | tuple) else ([g], y)
     given = [a for a in arrays if a is not None]
-    limits = "lstm_state_clip_min", "lstm_state_clip_max", "lstm_state_clip_nan"
-    same = {k: settings[k] for k in ("p", "use_sequence_length", "state_outputs")}
-    same |= {"sizes": tuple(settings[k] for k in SIZES), "order": 1}
-    shares = rnn_derivative(*g, *given, y, limits=tuple(settings[k] for k in limits), **same)
-    shares = iter(shares)
+    shares = iter(rnn_derivative(*g, *given, y, order=1, **told_derivative(settings)))
     return [None if a is None or i == 4 else next(shares, None) for i, a in enumerate(arrays)]
+
+
+@operator(same_dtype=False, listed=False)
+def rnn_again(*arrays, sizes, p, use_sequence_length, state_outputs, limits):
+    """What `RNN` returned once: of its arrays and then its outputs, the outputs."""
+    kept = arrays[-counts(sizes[0], state_outputs)[1] :]
+    return kept if state_outputs else kept[0]
+
+
+@rnn_again.vjp
+def _(g, y, *arrays, sizes, state_outputs, **same):
+    m = counts(sizes[0], state_outputs)[1]
+    own, y = arrays[:-m], arrays[-m]
+    g = list(g) if isinstance(g, list | tuple) else [g]
+    shares = rnn_derivative(*g, *own, y, order=1, sizes=sizes, state_outputs=state_outputs, **same)
+    return [*shares, *[None] * (len(arrays) - len(shares))]
+
+
+rnn_again.outputs = lambda number, sizes, state_outputs, **_: counts(sizes[0], state_outputs)[1]
+RNN.again = lambda *arrays, **settings: rnn_again(*arrays, **told_derivative(settings))
 
 
 @RNN.shapes

@@ -31,6 +31,7 @@ __all__ = [
     "AGAIN",
     "BLOCK",
     "CHANCE",
+    "FIRST_DRAWN",
     "FUSED",
     "LOOPS",
     "MMAP_THRESHOLD",
@@ -750,7 +751,7 @@ def as_operator(name, inputs, outputs, outlines, wanted=None, batch=()):
     back = unique(differentiate(outputs, heads, chosen, outlines), table, {*given, *heads})
     inside = {*calls(outputs, given)}
     drawn = [node for node in calls(outputs, given) if by_chance(node)]
-    held, stuck = held_draws(drawn) if heads else ({}, [])
+    held, stuck = held_draws(drawn, outlines) if heads else ({}, [])
     saved = list(dict.fromkeys([*needed(back, inside, {*given, *heads}), *held]))
     for node in calls(back, {*given, *heads, *saved}):
         outlines.visit(node)
@@ -806,16 +807,22 @@ def head_of(number, entry, outlines):
     return head
 
 
-AGAIN = {  # operator -> its first output from its data and from what it has drawn, its second output
-    "Dropout": lambda data, mask: data * mask,
-    "LeakyReLU": lambda data, slopes: operators["where"](data > 0, data, data * slopes),
+FIRST_DRAWN = {"Dropout": 1, "LeakyReLU": 1}  # which output shows what was drawn; else all do
+
+AGAIN = {  # operator -> its other outputs, or those that can be differentiated, from its arrays and from what it has drawn
+    "Dropout": lambda data, mask, **_: data * mask,
+    "LeakyReLU": lambda data, slopes, **_: operators["where"](data > 0, data, data * slopes),
+    "RNN": lambda *arrays, **settings: operators["RNN"].again(*arrays, **settings),
 }
 
 
-def held_draws(drawn):
+def held_draws(drawn, outlines):
     """{entry: None} of what the calls `drawn` have drawn, and the names of those that do not show it."""
     shown = [node for node in drawn if node.op.name in AGAIN or node.op.rules is None]
-    held = {(node, int(node.op.name in AGAIN)): None for node in shown}
+    held = {}
+    for node in shown:
+        first = FIRST_DRAWN.get(node.op.name, 0)
+        held |= {(node, i): None for i in range(first, outlines.counts.get(node, first + 1))}
     return held, [node.name for node in drawn if node not in shown]
 
 
@@ -823,21 +830,23 @@ def redrawn(heads, inputs, back, outlines, held):
     """The backward graph with a variable, one more input, for each of the drawn entries `held`."""
     if not held:
         return heads, inputs, back, outlines
-    variables, made, moved = {}, {}, {}
+    variables, made, moved, of = {}, {}, {}, {}
     for node, i in held:
-        variables[node, i] = made[node, i] = (Node(f"{node.name}_drawn"), 0)
+        variables[node, i] = made[node, i] = (Node(f"{node.name}_drawn{i}"), 0)
+        of.setdefault(node, []).append(made[node, i])
         if outlines.shapes.get((node, i)) is not None:
             outlines.put(made[node, i], outlines.shapes[node, i], outlines.types[node, i])
 
     def found(a):
         return made.get(a) or (moved.get(a[0], a[0]), a[1])
 
-    for node in calls(back, {*heads, *inputs, *held}):
+    alone = {e for e in held if e[0].op.name not in AGAIN}  # what was drawn from nothing
+    for node in calls(back, {*heads, *inputs, *alone}):
         entries = [found(a) if type(a) is tuple else a for a in node.inputs]
-        if (node, 1) in held:
-            made[node, 0] = AGAIN[node.op.name](
-                Symbol([entries[0]]), Symbol([made[node, 1]])
-            )._entries[0]
+        if node in of:
+            arrays = [Symbol([e]) for e in (*entries, *of[node])]
+            again = AGAIN[node.op.name](*arrays, **{**node.op.defaults, **node.settings})
+            made |= {(node, i): e for i, e in enumerate(again._entries)}
         elif entries != node.inputs:
             moved[node] = Node(node.name, node.op, entries, node.settings)
     return heads, [*inputs, *variables.values()], [e and found(e) for e in back], outlines
