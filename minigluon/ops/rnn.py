@@ -1178,8 +1178,8 @@ def _(g, y, *arrays, **settings):
 @operator(same_dtype=False, listed=False)
 def rnn_again(*arrays, sizes, p, use_sequence_length, state_outputs, limits):
     """What `RNN` returned once: of its arrays and then its outputs, the outputs."""
-    kept = arrays[-counts(sizes[0], state_outputs)[1] :]
-    return kept if state_outputs else kept[0]
+    once = arrays[-counts(sizes[0], state_outputs)[1] :]
+    return once if state_outputs else once[0]
 
 
 @rnn_again.vjp
