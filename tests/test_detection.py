@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import minigluon as mx
 from minigluon import autograd, nd
+from minigluon.ops import detection
 
 # --- Numbers of MXNet 1.9.1 -----------------------------------------------------------------------
 
@@ -416,3 +417,27 @@ def test_aligned_regions_of_no_image_may_have_any_size():
 def test_aligned_regions_in_a_graph_have_a_shape():
     y = mx.sym.contrib.ROIAlign(mx.sym.var("x"), mx.sym.var("rois"), (3, 2), 0.5, aligned=True)
     assert y.infer_shape(x=(1, 4, 16, 16), rois=(5, 5))[1] == [(5, 4, 3, 2)]
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (3, 9, 6), (2, 5, 8), (4, 40, 7), (2, 0, 3), (0, 4, 2)]
+)
+@pytest.mark.parametrize("most", [2, 99])
+def test_a_column_that_looks_again_finds_what_the_rounds_find(shape, most):
+    rng = np.random.default_rng(3)
+    for levels in (2, 5, 1000):  # the fewer levels, the more scores are equal
+        scores = rng.integers(0, levels, shape) / levels
+        scores[rng.random(shape) < 0.1] = -np.inf
+        scores[rng.random(shape) < 0.02] = np.nan
+        plain = detection.paired(scores, 0.1, most)
+        soon = detection.paired_soon(scores, 0.1, most) if shape[1] else np.zeros((3, 0))
+        assert {*zip(*map(list, plain))} == {*zip(*map(list, soon))}
+
+
+def test_a_thing_that_is_no_number_overlaps_nothing():
+    labels = np.array(LABELS, "float32")
+    labels[0, 0, 1] = np.nan
+    arrays = nd.array([ANCHORS]), nd.array(labels), nd.array(LOGITS)
+    offsets, mask, classes = nd.contrib.MultiBoxTarget(*arrays)
+    assert np.isfinite(offsets.asnumpy()).all() and 2 not in classes[0].asnumpy()
+    close(nd.contrib.box_iou(arrays[1][0, :1, 1:5], arrays[0][0]), np.zeros((1, len(ANCHORS))))

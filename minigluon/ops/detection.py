@@ -4,6 +4,7 @@
 
 import math
 from functools import lru_cache
+from heapq import heapify, heappop, heappush
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from minigluon.ops.reduce import sum as total
 __all__ = [
     "BilinearSampler",
     "COUNTS",
+    "EMPTY",
     "FEW",
     "GridGenerator",
+    "LARGEST",
     "LEAST",
     "NEIGHBOURS",
     "PORTION",
@@ -61,6 +64,7 @@ __all__ = [
     "decoded_anchors",
     "edges",
     "encoded",
+    "encoded_few",
     "evenly",
     "first",
     "half_sizes",
@@ -70,11 +74,14 @@ __all__ = [
     "largest_in_bins",
     "likeliest",
     "listed",
-    "matched",
     "neighbour_index",
     "new_size",
     "objects",
     "overlaps",
+    "overlaps_of",
+    "overlaps_with_anchors",
+    "paired",
+    "paired_soon",
     "pixels_of",
     "raster",
     "raster_moments",
@@ -94,6 +101,7 @@ __all__ = [
     "survivors",
     "survivors_by_class",
     "survivors_by_table",
+    "taken_in_turn",
     "tents",
     "through",
     "to_pixels",
@@ -198,16 +206,18 @@ def listed(*settings):
 
 
 def overlaps(a, b):
-    """Intersection over union of boxes as corners, (..., 4) against (..., 4), broadcast; empty: 0."""
-    w = np.minimum(a[..., 2], b[..., 2])
-    h = np.minimum(a[..., 3], b[..., 3])
-    w -= np.maximum(a[..., 0], b[..., 0])
-    h -= np.maximum(a[..., 1], b[..., 1])
-    common = np.maximum(w, 0, out=w)
-    common *= np.maximum(h, 0, out=h)
-    union = np.add(area(a), area(b), out=h)
+    """Intersection over union of boxes as corners, (4, ...) against (4, ...), broadcast; empty or NaN: 0."""
+    return overlaps_of(a, b, area(a), area(b))
+
+
+def overlaps_of(a, b, area_a, area_b):
+    """`overlaps` of boxes whose areas, (...), are known."""
+    side = np.minimum(a[2:], b[2:])
+    side -= np.maximum(a[:2], b[:2])
+    np.fmax(side, 0, out=side)
+    common, union = np.multiply(side[0], side[1], out=side[0]), np.add(area_a, area_b, out=side[1])
     union -= common
-    common /= np.maximum(union, LEAST[union.dtype.char], out=union)
+    common /= np.fmax(union, LEAST[union.dtype.char], out=union)
     return common
 
 
@@ -215,8 +225,9 @@ LEAST = {"e": 2.0**-24, "f": 2.0**-149, "d": 5e-324}  # above 0: a union of 0 ha
 
 
 def area(boxes):
-    """Width times height of corners (..., 4): (...)."""
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    """Width times height of corners (4, ...): (...)."""
+    size = boxes[2:] - boxes[:2]
+    return size[0] * size[1]
 
 
 @operator(vjp=(None, None), aliases=("_contrib_box_iou",))
@@ -230,13 +241,13 @@ def contrib_box_iou(lhs, rhs, /, format="corner"):
     for boxes in (lhs, rhs):
         require(boxes.ndim > 1 and boxes.shape[-1] == 4, "boxes of shape (..., 4)")
     a, b = corners(lhs, format), corners(rhs, format)
-    return overlaps(a.reshape(*lhs.shape[:-1], *(1,) * (rhs.ndim - 1), 4), b)
+    found = overlaps(a.reshape(-1, 4).T.copy()[:, :, None], b.reshape(-1, 4).T.copy()[:, None])
+    return found.reshape(lhs.shape[:-1] + rhs.shape[:-1])
 
 
 # --- Offsets --------------------------------------------------------------------------------------
 
 
-@np.errstate(divide="ignore", invalid="ignore")  # boxes without area, which nobody asks for
 def encoded(anchors, boxes):
     """How to get from anchors to boxes, both corners (..., 4): shifts in sizes, logarithms of scales."""
     (at, size), (middle, extent) = centers(anchors), centers(boxes)
@@ -262,7 +273,10 @@ def contrib_box_encode(samples, matches, anchors, refs, means, stds, /):
     require(refs.ndim == 3 and refs.shape[2] == 4, "refs of shape (batch, m, 4)")
     chosen = (samples > 0.5)[..., None]
     which = matches.astype("int64").clip(0, refs.shape[1] - 1)[..., None]
-    target = (encoded(anchors, np.take_along_axis(refs, which, axis=1)) - means) / stds
+    with np.errstate(
+        divide="ignore", invalid="ignore"
+    ):  # boxes without area, which nobody asks for
+        target = (encoded(anchors, np.take_along_axis(refs, which, axis=1)) - means) / stds
     return np.where(chosen, target, 0), np.broadcast_to(chosen, target.shape).astype(refs.dtype)
 
 
@@ -290,28 +304,57 @@ def contrib_box_decode(
 # --- Matching -------------------------------------------------------------------------------------
 
 
-def matched(scores, threshold, most):
+def paired(scores, threshold, most):
     """Greedy pairs: the best score first, then the best of the other rows and columns, and so on.
 
     scores: (batch, n, m); only scores above `threshold` count, and at most `most` pairs are made.
-    Returns the column of each row, (batch, n), and the row of each column, (batch, m), or -1.
+    Returns the images, rows and columns of all pairs, three arrays of one length.
     """
     batch, n, m = scores.shape
-    left, image = scores.reshape(batch, n * m).copy(), np.arange(batch, like=scores)
-    rows, columns = (
-        np.full_like(scores, -1, dtype="int64", shape=(batch, size)) for size in (n, m)
-    )
+    left, image = np.where(scores == scores, scores, -np.inf), np.arange(batch, like=scores)
+    found = [[image[:0]] * 3]
     for _ in range(min(n, m, most)):
-        best = left.argmax(axis=1)
-        good = left[image, best] > threshold
+        best = left.reshape(batch, n * m).argmax(axis=1)
+        row, column = best // m, best % m
+        good = left[image, row, column] > threshold
         if not good.any():
             break
-        row, column = best // m, best % m
-        rows[image, row] = np.where(good, column, rows[image, row])
-        columns[image, column] = np.where(good, row, columns[image, column])
-        left.reshape(batch, n, m)[image, row] = -np.inf
-        left.reshape(batch, n, m)[image, :, column] = -np.inf
-    return rows, columns
+        found.append([image[good], row[good], column[good]])
+        left[image, row] = -np.inf
+        left[image, :, column] = -np.inf
+    return [np.concatenate(part) for part in zip(*found)]
+
+
+def paired_soon(scores, threshold, most):
+    """`paired` of NumPy's arrays, in which a column looks again only when its best row is taken."""
+    found, best = [], zip(scores.max(axis=1).tolist(), scores.argmax(axis=1).tolist())
+    for i, (values, rows) in enumerate(best):
+        if math.isnan(sum(values)):  # a NaN hides what is behind it
+            return paired(scores, threshold, most)
+        waiting = [(-v, row, c) for c, (v, row) in enumerate(zip(values, rows)) if v > threshold]
+        taken = taken_in_turn(waiting, scores[i], threshold, most)
+        found += [(i, row, column) for row, column in taken.items()]
+    return np.array(found or EMPTY, COUNTS).T
+
+
+def taken_in_turn(waiting, scores, threshold, most):
+    """The pairs {row: column} of one image; `waiting`: (minus the best score, its row, the column)."""
+    taken = {}
+    heapify(waiting)
+    while waiting and len(taken) < most:
+        _, row, column = heappop(waiting)
+        if row not in taken:
+            taken[row] = column
+            continue
+        left = scores[:, column].copy()
+        left[[*taken]] = -np.inf
+        row = int(left.argmax())
+        if left[row] > threshold:
+            heappush(waiting, (-left[row].item(), row, column))
+    return taken
+
+
+EMPTY, COUNTS = np.empty((0, 3)), np.dtype("int64")
 
 
 @operator(vjp=(None,), aliases=("_contrib_bipartite_matching",))
@@ -327,8 +370,11 @@ def contrib_bipartite_matching(data, /, is_ascend=False, threshold=None, topk=-1
     *batch, n, m = data.shape
     sign, most = -1 if is_ascend else 1, topk + 1 if topk > 0 else n * m
     scores = sign * data.reshape(math.prod(batch), n, m)
-    rows, columns = matched(scores, sign * threshold, most)
-    return rows.reshape(*batch, n).astype(data.dtype), columns.reshape(*batch, m).astype(data.dtype)
+    find = paired_soon if type(data) is np.ndarray and n else paired
+    image, row, column = find(scores, sign * threshold, most)
+    rows, columns = (np.full_like(data, -1, shape=(len(scores), size)) for size in (n, m))
+    rows[image, row], columns[image, column] = column, row
+    return rows.reshape(*batch, n), columns.reshape(*batch, m)
 
 
 contrib_bipartite_matching.outputs = 2
@@ -340,8 +386,10 @@ VARIANCES = (0.1, 0.1, 0.2, 0.2)
 
 
 def objects(label):
-    """Which rows of the labels (batch, m, 5 or more) are objects: those before the first of class -1."""
+    """Which rows of the labels (batch, m, 5 or more) are objects: those before the first of class -1; None for all."""
     end = label[..., 0] == -1
+    if not np.count_nonzero(end):
+        return None
     before = end.cumsum(axis=1)
     stop = end & (before == 1)
     spoilt = stop[..., None] & (label[..., 1:5] != -1)
@@ -350,16 +398,18 @@ def objects(label):
 
 
 def assigned(iou, threshold):
-    """Match anchors with objects by their overlap, (batch, n, m), with -inf for absent objects.
+    """Which anchors count by their overlap with objects, (batch, m, n), and their best one: each (batch, n).
 
-    Returns, each (batch, n): the object of an anchor, whether it counts, the best overlap.
+    An absent object has -inf. The overlap of an object and the anchor that it is paired with becomes inf.
     """
-    pairs, _ = matched(iou, 1e-6, iou.shape[2])
-    best, positive = iou.max(axis=2), pairs >= 0
-    match = np.where(positive, pairs, iou.argmax(axis=2))
-    if threshold > 0:
-        positive = positive | (best > threshold)
-    return match, positive, best
+    find = paired_soon if type(iou) is np.ndarray and iou.shape[2] else paired
+    image, anchor, thing = find(iou.swapaxes(1, 2), 1e-6, iou.shape[1])
+    iou[image, thing, anchor] = np.inf
+    best = iou.max(axis=1)
+    return best > (threshold if threshold > 0 else LARGEST), best
+
+
+LARGEST = 2.0  # no overlap is larger, but for that of a pair
 
 
 def hardest(cls_pred, candidates, count):
@@ -395,24 +445,54 @@ def contrib_MultiBoxTarget(
     Source: Liu et al., SSD, 2016, section 2.2.
     """
     check_target_shapes(anchor, label, cls_pred, variances)
-    valid = objects(label)
-    iou = overlaps(anchor[0, :, None], label[:, None, :, 1:5])
-    match, positive, best = assigned(np.where(valid[:, None], iou, -np.inf), overlap_threshold)
-    negative = ~positive & valid.any(axis=1)[:, None]  # without objects everything is ignored
+    (batch, m), n, dtype = label.shape[:2], anchor.shape[1], anchor.dtype
+    boxes = np.empty((4, n + batch * m), dtype, like=label)  # all of them, the anchors first
+    boxes[:, :n], boxes[:, n:] = anchor[0].T, label[..., 1:5].reshape(-1, 4).T
+    size, valid = boxes[2:] - boxes[:2], objects(label)
+    iou = overlaps_with_anchors(boxes, size, label.shape[:2], valid)
+    positive, best = assigned(iou, overlap_threshold)
+    classes = np.zeros(best.shape, dtype, like=label)
     if negative_mining_ratio > 0:
         require(negative_mining_thresh > 0, "a positive negative_mining_thresh")
         count = (positive.sum(axis=1) * negative_mining_ratio).astype("int64")
-        negative = hardest(cls_pred, negative & (best < negative_mining_thresh), count)
-    chosen = np.take_along_axis(label, match[..., None], axis=1)
-    target = encoded(anchor, chosen[..., 1:5]) / np.array(variances, anchor.dtype, like=anchor)
-    mask = np.broadcast_to(positive[..., None], target.shape)
-    classes = np.where(positive, chosen[..., 0] + 1, np.where(negative, 0, ignore_label))
-    dtype, batch = anchor.dtype, len(label)
-    target, mask = np.where(mask, target, 0).reshape(batch, -1), mask.reshape(batch, -1)
-    return target, mask.astype(dtype), classes.astype(dtype)
+        negative = hardest(cls_pred, ~positive & (best < negative_mining_thresh), count)
+        classes[~negative] = ignore_label
+    if valid is not None:
+        classes[~valid[:, 0]] = ignore_label  # without objects everything is ignored
+    (counted,) = positive.reshape(-1).nonzero()  # few
+    image, at = (counted // n, counted % n) if batch > 1 else (0, counted)
+    match = iou[image, :, at].argmax(axis=1) + image * m  # a row of all labels
+    classes.reshape(-1)[counted] = label.reshape(batch * m, -1)[:, 0].take(match) + 1
+    target = np.zeros((batch * n, 4), dtype, like=label)
+    target[counted] = encoded_few(boxes, size, at, match + n, variances)
+    return target.reshape(batch, -1), positive.astype(dtype).repeat(4, 1), classes
 
 
 contrib_MultiBoxTarget.outputs = ["loc_target", "loc_mask", "cls_target"]
+
+
+def overlaps_with_anchors(boxes, size, count, valid):
+    """The overlap of each object with each anchor, (batch, m, n), -inf where there is none.
+
+    boxes: the corners of all n anchors, then of the batch · m objects, (4, …); size: (2, …); count: (batch, m).
+    """
+    n = boxes.shape[1] - count[0] * count[1]
+    area, things = size[0] * size[1], boxes[:, n:].reshape(4, *count, 1)
+    iou = overlaps_of(things, boxes[:, None, None, :n], area[n:].reshape(*count, 1), area[:n])
+    return iou if valid is None else np.where(valid[..., None], iou, -np.inf)
+
+
+def encoded_few(boxes, size, anchors, matches, variances):
+    """How to get from some anchors to some objects, (k, 4), over the variances: `encoded`, with the sizes known.
+
+    boxes: corners, (4, …); size: (2, …); anchors and matches: (k,), which of them.
+    """
+    (x, y, w, h), middle = variances, boxes[:2] + boxes[2:]  # twice the middle
+    old, new = size.take(anchors, 1), size.take(matches, 1)
+    shift = (middle.take(matches, 1) - middle.take(anchors, 1)) / old
+    out = np.concatenate([shift, np.log(new / old)]).T
+    out /= np.array((2 * x, 2 * y, w, h), size.dtype, like=size)
+    return out
 
 
 def check_target_shapes(anchor, label, cls_pred, variances):
@@ -442,10 +522,11 @@ def survivors(boxes, ids, alive, too_much, threshold):
     if ids is not None and type(boxes) is np.ndarray:
         return survivors_by_class(boxes, ids, alive, too_much, threshold)
     image, left, kept = np.arange(len(boxes), like=boxes), alive.copy(), np.zeros_like(alive)
+    boxes = boxes.transpose(2, 0, 1).copy()
     while left.any():
         i = left.argmax(axis=1)  # the best that is left in each image
         kept[image, i] |= left[image, i]
-        gone = too_much(overlaps(boxes, boxes[image, i][:, None]), threshold)
+        gone = too_much(overlaps(boxes, boxes[:, image, i, None]), threshold)
         if ids is not None:
             gone &= ids == ids[image, i][:, None]
         left &= ~gone
@@ -466,7 +547,8 @@ def survivors_by_class(boxes, ids, alive, too_much, threshold):
 
 def survivors_by_table(boxes, ids, alive, too_much, threshold):
     """The same with all pairs compared beforehand: for few boxes, where a call costs more than a number."""
-    gone = too_much(overlaps(boxes[:, :, None], boxes[:, None]), threshold)
+    rows = boxes.transpose(2, 0, 1).copy()
+    gone = too_much(overlaps(rows[..., None], rows[:, :, None]), threshold)
     if ids is not None:
         gone &= ids[:, :, None] == ids[:, None]
     stays, kept = ~gone, alive.copy()
@@ -710,9 +792,6 @@ def ROIPooling(data, rois, /, pooled_size, spatial_scale):
             sides = bins_between(x0, x1, pooled_size[1], width, data.dtype)
             largest_in_bins(data[image], tops, sides, found)
     return out
-
-
-COUNTS = np.dtype("int64")
 
 
 @lru_cache(maxsize=4096)
