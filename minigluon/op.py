@@ -5,6 +5,7 @@
 import inspect
 import re
 import sys
+import warnings
 from functools import partial, update_wrapper
 
 from minigluon.base import MXNetError
@@ -145,8 +146,11 @@ def bind(op, args, settings):
             more = getattr(interpreters.get(type(a)), "more", None)
             unknown = {n for n in unknown if more is None or (n not in more and n[:2] != "__")}
     if unknown:
-        given = ", ".join(sorted(unknown))
-        raise MXNetError(f"{op.name} takes {signature(op)}: it has no argument {given}")
+        told = f"{op.name} takes {signature(op)}: it has no argument {', '.join(sorted(unknown))}"
+        if op.settings or op.most == sys.maxsize:
+            raise MXNetError(told)
+        warnings.warn(told, stacklevel=3)  # MXNet's operators without settings take any, unread
+        settings = {name: value for name, value in settings.items() if name not in unknown}
     return args, settings
 
 

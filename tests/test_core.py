@@ -283,7 +283,7 @@ FAULTS = {
     "numpy argument": (lambda: nd.relu(np.ones(2)), AssertionError, "must have NDArray type"),
     "none": (lambda: nd.ones((2,)) == None, TypeError, "NoneType"),  # noqa: E711
     "unknown argument": (
-        lambda: nd.relu(nd.ones((2,)), slope=1),
+        lambda: nd.softmax(nd.ones((2,)), slope=1),
         mx.MXNetError,
         "no argument slope",
     ),
@@ -362,6 +362,20 @@ def test_what_a_backward_pass_has_used_up_is_a_constant_for_the_next():
         w = y * 2
     with pytest.raises(mx.MXNetError, match="not in a computational graph"):
         w.backward()
+
+
+def test_what_has_no_settings_leaves_settings_out():
+    x = mx.nd.ones((2, 3))
+    for call in (
+        lambda: mx.nd.zeros_like(x, ctx=mx.cpu(), dtype="float64"),
+        lambda: x.zeros_like(dtype="float64"),
+        lambda: mx.sym.zeros_like(mx.sym.var("x"), dtype="float64").eval(x=x)[0],
+    ):
+        with pytest.warns(UserWarning, match="zeros_like.* has no argument"):
+            y = call()
+        assert y.dtype == np.float32 and y.shape == (2, 3) and not y.asnumpy().any()
+    with pytest.raises(mx.MXNetError, match="no argument foo"):
+        mx.nd.add_n(x, foo=1)
 
 
 def test_methods_write_into_an_array():

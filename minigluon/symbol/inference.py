@@ -189,7 +189,8 @@ class Facts:
         except Exception as error:
             for made in units, rising:  # zeros have no inverse, and boxes of zeros no width
                 with suppress(Exception):
-                    return self.tried(node, {}, made)
+                    out = self.run(node, {}, made)
+                    return out[: len(node.outputs)] if isinstance(out, tuple) else [out]
             found = failure(error, node.op, self.zeros(node, {}), node.settings)
             raise MXNetError(f"Error in operator {node.name}: {found}") from error
 
@@ -202,21 +203,36 @@ class Facts:
             for a in node.inputs
         ]
 
-    def tried(self, node, shapes, made=None):
-        """The outputs of a call on outlines or, where they will not do, on zeros; or on what `made` makes of zeros."""
-        if made is None:
-            entries = [a for a in node.inputs if type(a) is tuple]
-            known = {
-                a: (shapes.get(a) or self.shapes[a], self.types.get(a, np.float32)) for a in entries
-            }
-            if (out := sketched(node, known)) is not None:
-                return out[: len(node.outputs)] if isinstance(out, tuple) else [out]
-        raw = [
-            made(a) if made and isinstance(a, np.ndarray) else a for a in self.zeros(node, shapes)
-        ]
+    # --- Code -------------------------------------------------------------------------------------
+
+    def tried(self, node, shapes):
+        """Outlines of a call's outputs; `shapes` overrides what is known of its inputs."""
+        entries = [a for a in node.inputs if type(a) is tuple]
+        known = {
+            a: (shapes.get(a) or self.shapes[a], self.types.get(a, np.float32)) for a in entries
+        }
+        key, seen = (zero_is_a_size[-1](), *known.values()), node.seen
+        if key not in seen:
+            try:
+                out = sketched(node, known)
+                out = out if out is not None else self.run(node, shapes)
+                out = out if isinstance(out, tuple) else (out,)
+                seen[key] = [Outline(o.shape, o.dtype) for o in out[: len(node.outputs)]]
+            except Exception as error:
+                error.__cause__ = error.__context__ = None  # they hold arrays
+                seen[key] = error.with_traceback(None)
+        if isinstance(seen[key], Exception):
+            raise seen[key]
+        return seen[key]
+
+    def run(self, node, shapes, made=None):
+        """The outputs of a call on zeros, or on what `made` makes of them."""
+        raw = self.zeros(node, shapes)
         with np.errstate(all="ignore"):
-            out = node.op.kernel(*raw, **undrawn(node))
-        return out[: len(node.outputs)] if isinstance(out, tuple) else [out]
+            return node.op.kernel(
+                *[made(a) if made and isinstance(a, np.ndarray) else a for a in raw],
+                **undrawn(node),
+            )
 
 
 class Outline(np.ndarray):
@@ -450,28 +466,39 @@ class Inference(Facts):
             if node.op is None:
                 self.begin(node)
         calls = [node for node in nodes if node.op is not None]
-        self.done, rounds = set(), count()
+        rounds = count()
         while next(rounds) < 2 * len(calls) + 2:
             before = dict(self.shapes)
             for node in calls:
-                self.forwards(node)
+                self.apply(self.forwards, node)
             for node in reversed(calls):
-                self.backwards(node)
+                self.apply(self.backwards, node)
             if self.shapes == before:
                 return
 
+    def apply(self, rule, node):
+        """Apply a rule to a call, which remembers what came of what was known of its edges."""
+        edges = [a for a in node.inputs if type(a) is tuple]
+        edges += [(node, i) for i in range(len(node.outputs))]
+        known = [(self.shapes.get(e), self.types.get(e)) for e in edges]
+        key = rule.__name__, zero_is_a_size[-1](), *known
+        if key not in node.seen:
+            rule(node)
+            node.seen[key] = [(self.shapes.get(e), self.types.get(e)) for e in edges]
+        for edge, had, (shape, kind) in zip(edges, known, node.seen[key]):
+            if shape is not None and (shape, kind) != had:
+                self.shapes[edge] = shape
+                self.types |= {edge: kind} if kind is not None else {}
+
     def forwards(self, node):
         """Learn about the outputs of a call."""
-        if node in self.done:
-            return
         arrays = [a for a in node.inputs if type(a) is tuple]
         self.call(node)
         shapes = [self.shapes.get(a) for a in arrays]
-        if all(complete(s) for s in shapes):
-            self.done.add(node)
-        elif all(shapes) and node.op.name in INFIX and not keeps_shape(node):
+        partly = all(shapes) and not all(map(complete, shapes))
+        if partly and node.op.name in INFIX and not keeps_shape(node):
             self.learn(node, (node, 0), spread(node, shapes))
-        elif all(shapes):
+        elif partly:
             for i, shape in enumerate(self.moved(node, arrays)):
                 self.learn(node, (node, i), shape)
         for a in keeps_shape(node):

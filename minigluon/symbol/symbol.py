@@ -57,14 +57,15 @@ clock = count()  # numbers nodes as they are made
 class Node:
     """A call still to be made, `op(*inputs, **settings)`; a variable if `op` is None.
 
-    Each input is a pair (node, number of its output), a number, or None. `attrs` are texts for others.
+    Each input is a pair (node, number of its output), a number, or None. `attrs` are texts for others, `seen` is for
+    who asks for its shapes again and again.
     """
 
-    __slots__ = ("attrs", "called", "inputs", "name", "op", "outputs", "settings", "time")
+    __slots__ = ("attrs", "called", "inputs", "name", "op", "outputs", "seen", "settings", "time")
 
     def __init__(self, name, op=None, inputs=(), settings=None, attrs=None, called=None):
         self.name, self.op, self.inputs = name, op, list(inputs)
-        self.settings, self.attrs = settings or {}, attrs or {}
+        self.settings, self.attrs, self.seen = settings or {}, attrs or {}, {}
         self.called = called or (op and op.name)
         self.outputs, self.time = output_names(self), next(clock)
 
