@@ -174,7 +174,8 @@ def closed(entries, arrays):
     facts = Inference({n: a.shape for n, a in arrays.items()}, {})
     facts.settle(nodes)
     found = {node: facts.shapes.get((node, 0)) for node in left_open}
-    made = {node: (filled(node, shape), None) for node, shape in found.items() if complete(shape)}
+    made = {node: (node, None) for node in nodes if node.op is None}
+    made |= {node: (filled(node, shape), None) for node, shape in found.items() if complete(shape)}
     return substituted(entries, made)
 
 

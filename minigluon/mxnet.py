@@ -71,10 +71,13 @@ class Alias(MetaPathFinder, Loader):
 
 def module_of(ours):
     """Our module of a name, or one that its package shows under it, as `contrib.nd`; None if there is none."""
-    if find_spec(ours) is not None:
-        return importlib.import_module(ours)
     parent, _, name = ours.rpartition(".")
-    found = getattr(importlib.import_module(parent), name, None)
+    try:
+        if find_spec(ours) is not None:
+            return importlib.import_module(ours)
+        found = getattr(importlib.import_module(parent), name, None)
+    except ModuleNotFoundError:  # the parent is only shown, as `nd`
+        return None
     return found if isinstance(found, type(sys)) else None
 
 

@@ -305,6 +305,8 @@ assert mx.name.NameManager._current.value is mx.name.NameManager.current
 with mx.AttrScope(ctx_group="a") as scope:
     assert mx.AttrScope._current.value is scope
 assert not hasattr(mx.gluon.block, "no_such_name")
+import pydoc
+assert pydoc.locate("mxnet.nd.array") is mx.nd.array and pydoc.locate("mxnet.gluon.nn.Dense") is mx.gluon.nn.Dense
 """
 
 

@@ -535,3 +535,110 @@ def test_a_copy_of_a_net_that_has_run_learns_alone(way, make, active):
     trainer.step(1)
     np.testing.assert_array_equal(net(x).asnumpy(), before)
     assert abs(twin(x).asnumpy() - before).max() > 1e-3
+
+
+class Typed(gluon.HybridBlock):
+    """Asks what it is given, as libraries of distributions do, before it has seen a shape."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = nn.Dense(3)
+
+    def hybrid_forward(self, F, x):
+        assert isinstance(x, mx.nd.NDArray if F is mx.nd else mx.sym.Symbol)
+        y = self.dense(x)
+        return F.broadcast_mul(y.astype("float32"), F.ones((1, 3)))
+
+
+class Shaped(gluon.HybridBlock):
+    """Reads a shape, so it cannot be traced; its own parameter still learns its size."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.w = self.params.get("w", shape=(2, 0), allow_deferred_init=True)
+
+    def hybrid_forward(self, F, x, w):
+        return F.FullyConnected(x, w, num_hidden=w.shape[0], no_bias=True)
+
+
+@pytest.mark.parametrize("hybridize", [False, True])
+def test_shapes_are_learnt_from_a_graph(hybridize):
+    net = Typed()
+    net.initialize()
+    if hybridize:
+        net.hybridize()
+    assert net(mx.nd.ones((2, 5))).shape == (2, 3) and net.dense.weight.shape == (3, 5)
+    shaped = Shaped()
+    shaped.initialize()
+    assert shaped(mx.nd.ones((2, 5))).shape == (2, 2) and shaped.w.shape == (2, 5)
+
+
+class Open(gluon.HybridBlock):
+    """States for batches of any size, and a choice between them."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.cell = mx.gluon.rnn.LSTMCell(4, input_size=3)
+
+    def hybrid_forward(self, F, x, mask):
+        start = self.cell.begin_state(batch_size=0, func=F.zeros) if F is mx.sym else None
+        if start is None:
+            start = self.cell.begin_state(batch_size=x.shape[0], func=F.zeros)
+        y, states = self.cell(x, [F.where(mask, s, s) for s in start])
+        return y, [F.where(mask, s, b) for s, b in zip(states, start)]
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_sizes_left_open_are_those_of_the_batch(static):
+    net = Open()
+    net.initialize()
+    rng = np.random.default_rng(1)
+    for size in (2, 5, 2):
+        x = mx.nd.array(rng.normal(size=(size, 3)))
+        mask = mx.nd.array(rng.integers(0, 2, size=(size, 4)))
+        net.hybridize(False)
+        expected, (h, c) = net(x, mask)
+        net.hybridize(static_alloc=static, static_shape=static)
+        found, (g, d) = net(x, mask)
+        for a, b in ((expected, found), (h, g), (c, d)):
+            np.testing.assert_allclose(a.asnumpy(), b.asnumpy(), rtol=1e-5)
+
+
+class Nested(gluon.HybridBlock):
+    def hybrid_forward(self, F, x, pair):
+        return [x + pair[0], [pair[1] * 2, None, x]]
+
+
+def test_the_form_of_a_call_is_kept_for_files(tmp_path):
+    net = Nested()
+    assert net._in_format is None and net._out_format is None
+    net.hybridize()
+    x, y, z = (mx.nd.array([i]) for i in range(3))
+    net(x, [y, z])
+    assert net._in_format == [0, [0, 0]] and net._out_format == [0, [0, -1, 0]]
+    net.export(str(tmp_path / "net"))
+
+    def imported():
+        names = ["data0", "data1", "data2"]
+        return mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), names)
+
+    flat = imported()
+    assert flat._in_format == [0, 0, 0] and flat._out_format == 3
+    assert [a.asscalar() for a in flat(x, y, z)] == [1, 4, 0]
+    block = imported()
+    block._in_format, block._out_format = net._in_format, net._out_format
+    first, (second, nothing, third) = block(x, [y, z])
+    assert [first.asscalar(), second.asscalar(), nothing, third.asscalar()] == [1, 4, None, 0]
+
+
+class Drawn(gluon.HybridBlock):
+    """A distribution whose parameter zeros cannot be, and an operator with a hidden output after it."""
+
+    def hybrid_forward(self, F, x):
+        return F.Dropout(F.random.gamma(x, x) * 0 + x, p=0.5)
+
+
+def test_what_zeros_cannot_be_is_outlined_with_ones():
+    net = Drawn()
+    net.hybridize()
+    assert net(mx.nd.ones((2, 3))).asnumpy().tolist() == [[1, 1, 1]] * 2

@@ -449,6 +449,9 @@ def test_dropout_cells():
 def test_errors():
     x, gru, cell = mx.nd.ones((5, 3, 10)), rnn.GRU(4), rnn.RNNCell(3)
     gru.initialize()
+    with pytest.raises(ValueError, match="shape cannot be inferred"):
+        gru(x, mx.nd.zeros((1, 2, 4)))
+    gru(x)
     with pytest.raises(ValueError, match="Invalid recurrent state shape. Expecting"):
         gru(x, mx.nd.zeros((1, 2, 4)))
     with pytest.raises(ValueError, match="three axes"):

@@ -511,6 +511,7 @@ class HybridBlock(Block):
     def __init__(self, prefix=None, params=None, **unknown):
         super().__init__(prefix, params, **unknown)
         self._active, self._flags, self._programs = False, {}, None
+        self._in_format = self._out_format = None  # nested lists of a traced call, 0 for an array
 
     def hybrid_forward(self, F, x, *args, **kwargs):
         """What this block computes, with operators from `F` and its parameters by name."""
@@ -611,11 +612,8 @@ class HybridBlock(Block):
             return self.hybrid_forward(sym, *args, **params)
 
     def infer_shape(self, *args):
-        """Learn the shapes of all parameters from inputs like `args`."""
-        if hasattr(first_of(args), "symbol"):  # the functions of `mx.np` take no outlines
-            compiler().shapes_from_graph(self, args)
-        else:
-            self.forward(*outlined(args))
+        """Learn the shapes of all parameters from inputs like `args`: from the graph, or by outlines if there is none."""
+        compiler().shapes_from_graph(self, args)
 
     def _finish_deferred_init(self, *args):
         self.infer_shape(*args)

@@ -9,7 +9,7 @@ from os.path import commonprefix
 import minigluon.symbol as sym
 from minigluon.autograd import state
 from minigluon.base import MXNetError
-from minigluon.gluon.block import HybridBlock, Outline, first_of
+from minigluon.gluon.block import HybridBlock, Outline, first_of, outlined
 from minigluon.gluon.parameter import (
     DeferredInitializationError,
     ParameterDict,
@@ -18,8 +18,9 @@ from minigluon.gluon.parameter import (
 )
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.ndarray.utils import load, replace_file, save
+from minigluon.op import BadValue
 from minigluon.symbol.hybrid import Written, calls
-from minigluon.symbol.inference import Inference, types_of
+from minigluon.symbol.inference import Inference, complete, types_of
 from minigluon.symbol.symbol import TYPE_CODES, Symbol, in_order
 
 __all__ = [
@@ -28,12 +29,15 @@ __all__ = [
     "Programs",
     "ROW_SPARSE",
     "SymbolBlock",
+    "as_lists",
     "begun",
     "declared",
     "export",
     "fill",
     "flattened",
+    "graph_for",
     "graph_of",
+    "learn",
     "rebuilt",
     "shapes_from_graph",
     "shortened",
@@ -72,9 +76,16 @@ def shortened(form):
 
 def rebuilt(form, parts):
     """Nested lists of that form, filled from the iterator `parts`."""
-    if isinstance(form, tuple):
+    if isinstance(form, tuple | list):
         return [rebuilt(part, parts) for part in form]
+    if form > 0:  # a symbol of so many outputs
+        return [next(parts) for _ in range(form)]
     return None if form == -1 else next(parts)
+
+
+def as_lists(form):
+    """A form as MXNet keeps it, and programs write it into files: with lists."""
+    return [as_lists(part) for part in form] if isinstance(form, tuple) else form
 
 
 # --- A graph and its programs ---------------------------------------------------------------------
@@ -86,7 +97,7 @@ class Graph(Written):
     def __init__(self, block, form, count, name, kind=Symbol):
         self.kind = kind
         names = ["data"] if count == 1 else [f"data{i}" for i in range(count)]
-        data = [self.kind(sym.var(n)._entries) for n in names]
+        data = [kind(sym.var(n)._entries) for n in names]
         outputs = []
         self.form = flattened(written(block, rebuilt(form, iter(data))), outputs, "output")
         entries = [entry for out in outputs for entry in out._entries]
@@ -126,18 +137,49 @@ def written(block, args):
 
 
 def shapes_from_graph(block, args):
-    """Learn the shapes of a block's parameters from its graph, on inputs like `args`."""
-    flat, outputs = [], []
-    form = flattened(list(args), flat)
-    data = [a.symbol(sym.var(f"data{i}")._entries) for i, a in enumerate(flat)]
-    flattened(written(block, rebuilt(form, iter(data))), outputs, "output")
-    shapes = {f"data{i}": a.shape for i, a in enumerate(flat)}
-    facts = Inference(shapes, {f"data{i}": a.dtype for i, a in enumerate(flat)})
-    nodes, parameters = in_order(sym.Group(outputs)._entries), {**block.collect_params()}
-    facts.settle(nodes)
+    """Learn the shapes of a block's parameters from its graph, on inputs like `args`.
+
+    A formula that asks for shapes or numbers cannot be written down, and is run on outlines.
+    """
+    try:
+        outputs, data = graph_for(block, args)
+    except Exception:
+        block.forward(*outlined(args))
+        return
+    facts = Inference({n: a.shape for n, a in data.items()}, {n: a.dtype for n, a in data.items()})
+    nodes, parameters = in_order(outputs), {**block.collect_params()}
+    try:
+        facts.settle(nodes)
+    except MXNetError as error:
+        raise BadValue(
+            f"Deferred initialization failed because shape cannot be inferred. {error}"
+        ) from error
     for node in nodes:
         if node.op is None and node.name in parameters:
-            parameters[node.name].shape = facts.shapes[node, 0]
+            learn(parameters[node.name], facts.shapes[node, 0])
+
+
+def graph_for(block, args):
+    """The outputs of a graph of `block`, the one that it has or a new one, and its data, {name: array}."""
+    flat, outputs = [], []
+    form = flattened(list(args), flat)
+    graph = getattr(block._programs, "latest", None)
+    if graph is not None:
+        return graph.outputs, {x.name: flat[i] for (x, _), i in zip(graph.inputs, graph.data)}
+    kind = getattr(flat[0], "symbol", Symbol)  # arrays of `mx.np` have symbols of their own
+    data = [kind(sym.var(f"data{i}")._entries) for i in range(len(flat))]
+    flattened(written(block, rebuilt(form, iter(data))), outputs, "output")
+    return sym.Group(outputs)._entries, {x.name: a for x, a in zip(data, flat)}
+
+
+def learn(parameter, shape):
+    """Give a parameter the shape that was inferred; ValueError if some of its sizes are still unknown."""
+    if not complete(shape) and not complete(parameter.shape):
+        raise ValueError(
+            f"the shape {shape} of parameter {parameter.name} cannot be inferred from the inputs: "
+            "give its sizes when making the layer"
+        )
+    parameter.shape = shape
 
 
 ONLY_ARRAYS = {NDArray}
@@ -190,6 +232,7 @@ class Programs:
             graph = Graph(self.block, form, len(flat), self.block.name or "forward", kind)
             self.graphs[state.training] = self.latest = graph
             self.form = self.form or form
+            self.block._in_format, self.block._out_format = as_lists(form), as_lists(graph.form)
         return graph
 
     def finish(self, graph, args):
@@ -295,6 +338,8 @@ class SymbolBlock(HybridBlock):
                 self._by_name[node.name] = found or self.params.get(
                     node.name, grad_req=req, dtype=types[node, 0] or "float32", **told(node)
                 )
+        self._in_format = [0] * len(inputs)
+        self._out_format = len(self._graph) if len(self._graph) > 1 else 0
         common = len(commonprefix([*self._by_name]))
         self._reg_params = {name[common:]: p for name, p in self._by_name.items()}
         self._active = True
@@ -306,10 +351,9 @@ class SymbolBlock(HybridBlock):
         super().hybridize(True, **kwargs)
 
     def _written(self, *args):
-        given = dict(zip(self._inputs, args))
-        given |= {n: p.var() for n, p in self._by_name.items()}
+        given = dict(self._here(args)) | {n: p.var() for n, p in self._by_name.items()}
         here = {n: s for n, s in given.items() if n in self._graph.list_inputs()}
-        return self._graph(**here)
+        return rebuilt(self._out_format, iter(self._graph(**here)))
 
     def _outlined(self, *args):
         types = {n: a.dtype for n, a in self._here(args)}
@@ -319,8 +363,9 @@ class SymbolBlock(HybridBlock):
 
     def _here(self, args):
         """The pairs (name, argument) of inputs that the graph mentions."""
-        names = self._graph.list_inputs()
-        return [(n, a) for n, a in zip(self._inputs, args) if n in names]
+        names, flat = self._graph.list_inputs(), []
+        flattened(list(args), flat)
+        return [(n, a) for n, a in zip(self._inputs, flat) if n in names]
 
     def infer_shape(self, *args):
         shapes = {n: a.shape for n, a in self._here(args)}

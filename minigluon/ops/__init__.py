@@ -4,13 +4,15 @@
 
 import importlib
 import pkgutil
+from functools import cache
 
-__all__ = ["load"]
+__all__ = ["cache", "load"]
 
 
 # --- The catalogue --------------------------------------------------------------------------------
 
 
+@cache  # a graph of a thousand calls asks a thousand times, and looking into a folder takes a millisecond
 def load():
     """Import every module of the catalogue, and so register every operator."""
     for module in pkgutil.iter_modules(__path__):

@@ -24,7 +24,7 @@ from minigluon.cores import alone, matmul
 from minigluon.op import operator, operators
 from minigluon.ops.reduce import axes, column_sums
 from minigluon.symbol import parts
-from minigluon.symbol.inference import Facts, draws, sketched, undrawn
+from minigluon.symbol.inference import Facts, draws, open_shape, sketched, undrawn, units
 from minigluon.symbol.symbol import Node, Symbol
 
 __all__ = [
@@ -127,7 +127,13 @@ class Outlines(Facts):
         known = {a: (self.shapes[a], self.types[a]) for a in node.inputs if type(a) is tuple}
         if (out := sketched(node, known)) is None:
             raw = [np.zeros(*known[a]) if type(a) is tuple else a for a in node.inputs]
-            out = node.op.kernel(*raw, **undrawn(node))
+            try:
+                out = node.op.kernel(*raw, **undrawn(node))
+            except (
+                MXNetError
+            ):  # numbers that zeros cannot be, such as the parameter of a distribution
+                ones = [units(a) if isinstance(a, np.ndarray) else a for a in raw]
+                out = node.op.kernel(*ones, **undrawn(node))
         if isinstance(out, tuple):
             self.counts[node] = len(out)
             return out
@@ -1003,7 +1009,9 @@ class Written:
     def __init__(self, inputs, outputs, name, data=0):
         self.inputs, self.outputs, self.name, self.programs = inputs, outputs, name, {}
         self.batch = inputs[:data]  # what may be cut along its first axis
-        self.loops = any(n.op.name in LOOPS for n in calls(outputs, {*inputs}))
+        order = calls(outputs, {*inputs})
+        self.loops = any(node.op.name in LOOPS for node in order)
+        self.open = any(open_shape(node) is not None for node in order)
 
     def __call__(self, *arrays):
         """The outputs: a list, or the only one."""
@@ -1024,8 +1032,15 @@ class Written:
     def walk(self, arrays, ctx, hooks=()):
         """The same, computed node by node, which `hooks` hear of."""
         names = [node.name for node, _ in self.inputs]
-        out = executor.run(self.outputs, dict(zip(names, arrays)), ctx, hooks)
+        out = executor.run(self.closed(arrays), dict(zip(names, arrays)), ctx, hooks)
         return out if len(out) > 1 else out[0]
+
+    def closed(self, arrays):
+        """The outputs, where calls leave no sizes open: `zeros((0, 4))` has those that fit such arrays."""
+        names = [node.name for node, _ in self.inputs]
+        return (
+            executor.closed(self.outputs, dict(zip(names, arrays))) if self.open else self.outputs
+        )
 
     def write(self, arrays, wanted):
         """A new program."""
@@ -1033,7 +1048,7 @@ class Written:
         outlines = Outlines()
         for entry, a in zip(self.inputs, arrays):
             outlines.put(entry, a._data.shape, a._data.dtype)
-        outputs = expanded(self.outputs, self.inputs, outlines)
+        outputs = expanded(self.closed(arrays), self.inputs, outlines)
         graph = self.name, self.inputs, outputs, outlines
         if wanted:
             op = as_operator(*graph, wanted, self.batch)

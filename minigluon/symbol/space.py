@@ -4,7 +4,7 @@
 
 import importlib
 import math
-from functools import update_wrapper
+from functools import cache, update_wrapper
 
 from minigluon import ops
 from minigluon.namespace import Namespace
@@ -58,6 +58,7 @@ class SymbolSpace(Namespace):
         return super().find(name)
 
 
+@cache
 def seen_by_symbol(op, called, prefix=""):
     """The function `mx.sym.called` of an operator."""
 
