@@ -123,6 +123,18 @@ def test_dlpack():
     y = nd.from_dlpack(nd.to_dlpack_for_write(x))
     y[0, 0] = 9
     assert x[0, 0].asscalar() == 9 and np.asarray(x)[0, 0] == 9
+    for capsule in (x.to_dlpack_for_read(), x.to_dlpack_for_write()):
+        assert '"dltensor"' in repr(capsule)  # which readers of MXNet's time look for
+        y = nd.from_dlpack(capsule)
+        with pytest.raises(AssertionError, match="read before"):
+            nd.from_dlpack(capsule)
+        y += 1
+        del capsule
+        assert y.asnumpy()[0, 0] == x.asnumpy()[0, 0]
+    assert x.asnumpy().tolist() == [[11, 4], [5, 6]]
+    for wrong in (3, "x"):
+        with pytest.raises(AssertionError, match="no DLPack capsule"):
+            nd.from_dlpack(wrong)
 
 
 def test_freed_memory_is_kept_at_hand(monkeypatch):

@@ -2,6 +2,7 @@
 
 # Written from chapters/02_arrays.ipynb: edit the chapter, then run `minigluon export`.
 
+import ctypes
 import importlib
 import math
 from functools import lru_cache
@@ -20,6 +21,7 @@ __all__ = [
     "EXACT",
     "NDArray",
     "SINGLE",
+    "Shared",
     "arange",
     "array",
     "compute",
@@ -539,8 +541,9 @@ def from_numpy(ndarray, zero_copy=True):
 
 def from_dlpack(dlpack):
     """The array behind a DLPack capsule, or behind an object with `__dlpack__`, in the same memory."""
-    source = dlpack if hasattr(dlpack, "__dlpack__") else Capsule(dlpack)
-    return NDArray(np.from_dlpack(source), Context("cpu"))
+    if hasattr(dlpack, "__dlpack__"):
+        return NDArray(np.from_dlpack(dlpack), Context("cpu"))
+    return NDArray(np.asarray(Shared(np.from_dlpack(Capsule(dlpack)))), Context("cpu"))
 
 
 def to_dlpack_for_read(data):
@@ -549,14 +552,21 @@ def to_dlpack_for_read(data):
 
 
 def to_dlpack_for_write(data):
-    """A DLPack capsule of the array, for somebody who will write into it: of version 1, which says so."""
-    return data.__dlpack__(max_version=(1, 0))
+    """A DLPack capsule of the array, for somebody who will write into it: the same."""
+    return data.__dlpack__()
 
 
 class Capsule:
     """A bare DLPack capsule of CPU memory, as an object that NumPy can ask for it."""
 
     def __init__(self, capsule):
+        valid = ctypes.pythonapi.PyCapsule_IsValid
+        if not any(
+            valid(ctypes.py_object(capsule), name) for name in (b"dltensor", b"dltensor_versioned")
+        ):
+            raise ArgumentError(
+                f"from_dlpack: {capsule!r} is no DLPack capsule, or has been read before: make a new one"
+            )
         self.capsule = capsule
 
     def __dlpack__(self, **_):
@@ -564,6 +574,14 @@ class Capsule:
 
     def __dlpack_device__(self):
         return 1, 0
+
+
+class Shared:
+    """The memory of an array from a capsule, to be written into: before version 1 capsules do not say whether one may."""
+
+    def __init__(self, array):
+        self.array, place = array, array.__array_interface__
+        self.__array_interface__ = place | {"data": (place["data"][0], False)}
 
 
 NDArray.to_dlpack_for_read, NDArray.to_dlpack_for_write = to_dlpack_for_read, to_dlpack_for_write
