@@ -34,6 +34,7 @@ __all__ = [
     "UNDEFINED",
     "USUAL",
     "WITHIN",
+    "ZOO",
     "c_array",
     "c_str",
     "c_str_array",
@@ -229,6 +230,7 @@ STORE = ("initialize_kvstore", "update_params", "update_params_on_kvstore", "mul
 POINTERS = "NDArrayHandle SymbolHandle ExecutorHandle KVStoreHandle CachedOpHandle OpHandle DataIterHandle RecordIOHandle"
 TENSORS = {"tensor_types": "gluon.parameter:tensor_types"}
 NORMS = ("BatchNorm", "LayerNorm", "InstanceNorm", "GroupNorm")
+ZOO = "gluon.model_zoo.vision."
 
 TABLE = {
     "gluon": TENSORS,
@@ -244,6 +246,10 @@ TABLE = {
     "gluon.trainer": {f"_{name}": f"gluon.trainer:{name}" for name in ("create_kvstore", "create_sparse_kvstore")},
     "gluon.model_zoo.model_store": {"_model_sha1": "gluon.model_zoo.model_store:SHA1"},
     "gluon.data.dataloader": {"_as_in_context": "gluon.data.dataloader:as_in_context", "ForkingPickler": "lent:pickler"},
+    ZOO + "densenet": {"_make_dense_layer": ZOO + "densenet:dense_layer", "_make_transition": ZOO + "densenet:transition"},
+    ZOO + "mobilenet": {"_add_conv": ZOO + "mobilenet:add_conv"},
+    ZOO + "resnet": {"_conv3x3": ZOO + "resnet:conv3x3"},
+    ZOO + "squeezenet": {"_make_fire_conv": ZOO + "squeezenet:bent"},
     "gluon.nn.basic_layers": {name: f"gluon.nn:{name}" for name in NORMS},
     "ndarray.ndarray": {name: f"ndarray:{name}" for name in ARRAYS.split()} | STORED | {"NDArrayBase": "ndarray:NDArray"},
     "ndarray.sparse": {"_ndarray_cls": "ndarray.ndarray:NDArray"},

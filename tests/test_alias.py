@@ -244,6 +244,10 @@ import mxnet as mx
 from mxnet.base import _LIB, _Null, NDArrayHandle, c_array, c_str, check_call, classproperty, mx_uint, with_metaclass
 from mxnet.executor_manager import _load_data, _split_input_slice
 from mxnet.gluon.block import SymbolBlock, _BlockScope, _brief_print_list, _flatten, _gather_type_ctx_info, _indent, _regroup
+from mxnet.gluon.model_zoo.vision.densenet import _make_dense_layer, _make_transition
+from mxnet.gluon.model_zoo.vision.mobilenet import _add_conv
+from mxnet.gluon.model_zoo.vision.resnet import _conv3x3
+from mxnet.gluon.model_zoo.vision.squeezenet import _make_fire_conv
 from mxnet.gluon.nn.basic_layers import BatchNorm
 from mxnet.gluon.parameter import tensor_types
 from mxnet.gluon.rnn.rnn_cell import tensor_types as same
@@ -271,6 +275,11 @@ try:
     _flatten({"a": x}, "input")
 except ValueError as error:
     assert "(nested) list of Symbol or NDArray" in str(error)
+net = mx.gluon.nn.HybridSequential()
+_add_conv(net, 4, kernel=3, pad=1, relu6=True)
+net.add(_conv3x3(6, 2, in_channels=4), _make_dense_layer(3, 2, 0), _make_transition(5), _make_fire_conv(2, 3, padding=1))
+net.initialize()
+assert net(mx.nd.ones((1, 3, 8, 8))).shape == (1, 2, 2, 2)
 prefix, params = _BlockScope.create(None, None, "dense")
 assert prefix.startswith("dense") and params.prefix == prefix
 assert c_array(mx_uint, [1, 2])[1] == 2 and c_str("ab").value == b"ab"
