@@ -108,17 +108,16 @@ def attach(op, attribute, function):
 
 def read_signature(op):
     """Note which of a kernel's parameters are arrays, and the defaults of its settings."""
-    parameters = inspect.signature(op.kernel).parameters.values()
-    arrays = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL)]
+    arrays, settings = [], []
+    for p in inspect.signature(op.kernel).parameters.values():
+        (arrays if p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL) else settings).append(p)
     variadic = any(p.kind is p.VAR_POSITIONAL for p in arrays)
     op.arrays = [p.name for p in arrays]
     op.required = [
         p.name for p in arrays if p.default is p.empty and p.kind is not p.VAR_POSITIONAL
     ]
-    op.settings = [p.name for p in parameters if p not in arrays]
-    op.defaults = {
-        p.name: p.default for p in parameters if p not in arrays and p.default is not p.empty
-    }
+    op.settings = [p.name for p in settings]
+    op.defaults = {p.name: p.default for p in settings if p.default is not p.empty}
     op.known = frozenset(op.settings)
     op.most = sys.maxsize if variadic else len(arrays)  # of arrays in a call
 

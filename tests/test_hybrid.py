@@ -395,3 +395,30 @@ def test_moved_numbers_are_views_between_products_and_copies_for_the_reader():
     before = k.asnumpy()
     q[:] = 0  # what the reader has is his own
     np.testing.assert_array_equal(k.asnumpy(), before)
+
+
+def test_a_program_is_written_in_a_time_that_grows_with_its_length():
+    def looks(n):
+        """How often nodes are compared while a chain of `n` layers is compiled and differentiated."""
+        counted = []
+
+        class Counted(Node):
+            def __eq__(self, other):
+                counted.append(1)
+                return self is other
+
+            __hash__ = Node.__hash__
+
+        y = x = mx.sym.var("x")
+        inputs = [x._entries[0]]
+        for i in range(n):
+            w = Symbol([(Counted(f"w{i}"), 0)])
+            inputs.append(w._entries[0])
+            y = mx.sym.broadcast_mul(y, w).tanh()
+        outlines = Outlines()
+        for entry in inputs:
+            outlines.put(entry, (2,), "float32")
+        as_operator("chain", inputs, y._entries, outlines)
+        return len(counted)
+
+    assert looks(80) < 3 * looks(40) + 100

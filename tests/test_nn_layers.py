@@ -399,3 +399,17 @@ def test_a_bias_reaches_every_row_in_parts_too(shape, monkeypatch):
     monkeypatch.setattr(minigluon.ops.nn, "LARGE", 0)
     parts = nd.FullyConnected(x, w, b, num_hidden=6, flatten=False)
     assert (whole == parts).asnumpy().all()
+
+
+@pytest.mark.parametrize("make", [nn.BatchNorm, gluon.contrib.nn.SyncBatchNorm])
+def test_what_a_batch_norm_does_not_learn_stays_so(make):
+    layer = make(scale=False, center=False, in_channels=3)
+    layer.collect_params().setattr("grad_req", "add")
+    assert {p.grad_req for p in layer.collect_params().values()} == {"null"}
+    layer = make(scale=False, in_channels=3)
+    layer.collect_params().setattr("grad_req", "null")
+    layer.collect_params().setattr("grad_req", "write")  # the way to freeze a network, and back
+    assert layer.gamma.grad_req == "null" and layer.beta.grad_req == "write"
+    other = nn.GroupNorm(1, scale=False)
+    other.collect_params().setattr("grad_req", "write")
+    assert other.gamma.grad_req == "write"  # as in MXNet

@@ -8,7 +8,6 @@ import math
 import re
 import threading
 import warnings
-from collections import Counter
 from itertools import count
 
 import numpy as np
@@ -25,7 +24,7 @@ from minigluon.gluon.parameter import (
     reduced,
 )
 from minigluon.initializer import Uniform
-from minigluon.name import Prefix
+from minigluon.name import NameManager, Prefix, current
 from minigluon.ndarray.ndarray import NDArray, shown
 from minigluon.ndarray.utils import replace_file
 from minigluon.op import BadValue, Operand, describe, failure, interpreters
@@ -51,7 +50,6 @@ __all__ = [
     "locate",
     "matched",
     "named_as",
-    "outermost_counts",
     "outlined",
     "passes_on",
     "receive",
@@ -74,26 +72,27 @@ class NameScope:
     current = threading.local()
 
     def __init__(self, block):
-        self.block, self.counts, self.outer = block, Counter(), []
+        self.block, self.names, self.outer = block, NameManager(), []
 
     def __enter__(self):
         if not self.block._empty_prefix:
             self.outer.append(getattr(NameScope.current, "value", None))
             NameScope.current.value = self
+            Prefix(self.block.prefix).__enter__()  # of the nodes of graphs
         return self
 
     def __exit__(self, *_):
         if not self.block._empty_prefix:
             NameScope.current.value = self.outer.pop()
+            current().__exit__()
 
 
 def claim_name(prefix, params, hint):
     """The prefix and the ParameterDict of a new block."""
     scope = getattr(NameScope.current, "value", None)
     if prefix is None:
-        counts = scope.counts if scope else outermost_counts()
-        prefix = f"{hint}{counts[hint]}_"
-        counts[hint] += 1
+        names = scope.names if scope else current()
+        prefix = names.get(None, hint) + "_"
     if params is not None:
         params = ParameterDict(params.prefix, params)
     elif scope is None:
@@ -102,13 +101,6 @@ def claim_name(prefix, params, hint):
         parent = scope.block.params
         params = ParameterDict(parent.prefix + prefix, parent._shared)
     return (scope.block.prefix if scope else "") + prefix, params
-
-
-def outermost_counts():
-    """The counters of this thread for blocks outside all scopes."""
-    if not hasattr(NameScope.current, "counts"):
-        NameScope.current.counts = Counter()
-    return NameScope.current.counts
 
 
 NameScope._current, NameScope.create = NameScope.current, staticmethod(claim_name)

@@ -8,11 +8,11 @@ import keyword
 import math
 import os
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cache, cached_property, wraps
-from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -320,12 +320,15 @@ class Writer:
     def __init__(self, name, inputs, outputs, outlines, saved=(), placing=False):
         self.name, self.inputs, self.outlines = name, inputs, outlines
         self.shown, self.outputs = {*outputs}, [*outputs, *saved]  # all that is returned
+        self.kept = {*inputs, *self.outputs}  # what no call may write over, or let go
         self.placing, self.places = (
             placing,
             {},
         )  # output's number -> argument: memory to write it to
         outputs = self.outputs
         self.scope, self.taken, self.names = {"__name__": __name__}, set(dir(builtins)), {}
+        self.tried = Counter()  # a wish -> its last number
+        self.known = {}  # the id of a value -> its name
         self.order = calls(outputs, {*inputs})
         self.last, self.users = {}, {}
         for node in self.order:
@@ -338,19 +341,19 @@ class Writer:
         """A Python name like `wish` that nothing else in the function has."""
         wish = re.sub(r"\W", "_", wish) or "v"
         wish = f"_{wish}" if wish[0].isdigit() or keyword.iskeyword(wish) else wish
-        tries = (wish if i == 0 else f"{wish}_{i}" for i in count())
-        found = next(n for n in tries if n not in self.taken)
+        found = wish
+        while found in self.taken:
+            self.tried[wish] += 1
+            found = f"{wish}_{self.tried[wish]}"
         self.taken.add(found)
         return found
 
     def bound(self, wish, value):
         """The name of a value from outside, such as a kernel."""
-        for name, known in self.scope.items():
-            if known is value:
-                return name
-        name = self.free_name(wish)
-        self.scope[name] = value
-        return name
+        if id(value) not in self.known:
+            self.known[id(value)] = name = self.free_name(wish)
+            self.scope[name] = value
+        return self.known[id(value)]
 
     # --- Writing the program ----------------------------------------------------------------------
 
@@ -456,8 +459,7 @@ class Writer:
                 type(a) is tuple
                 and shape  # NumPy gives numbers without axes as scalars, which hold nothing
                 and self.last[a] is node
-                and a not in self.inputs
-                and a not in self.outputs
+                and a not in self.kept
                 and a[0].op.name in OWNERS
                 and self.outlines.shapes.get(a) == shape
                 and all(user.op.name in OWNERS for user in self.users[a])
@@ -507,8 +509,7 @@ class Writer:
             type(a) is tuple
             and self.last[a] in run
             and a[0] not in run
-            and a not in self.inputs
-            and a not in self.outputs
+            and a not in self.kept
             and a[0] not in self.outlines.counts
             and self.names[a[0]] not in {self.names[node] for node in run}
             and self.large(a)
@@ -584,7 +585,7 @@ class Writer:
 
     def goes_on(self, node, run):
         """Whether a call's result is needed after the chain."""
-        return (node, 0) in self.outputs or any(u not in run for u in self.users.get((node, 0), ()))
+        return (node, 0) in self.kept or any(u not in run for u in self.users.get((node, 0), ()))
 
     def enters(self, a, run):
         """Whether an input comes from outside the chain."""

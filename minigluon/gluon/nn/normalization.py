@@ -15,8 +15,11 @@ __all__ = ["BatchNorm", "BatchNormReLU", "GroupNorm", "InstanceNorm", "LayerNorm
 class Normalization(HybridBlock):
     """What the layers share: γ and β, each learnt or not."""
 
-    def _gain_and_offset(self, size, scale, center, gamma, beta):
-        """Register γ and β with one number a channel; 0 channels are learnt from the first batch."""
+    def _gain_and_offset(self, size, scale, center, gamma, beta, final=False):
+        """Register γ and β with one number a channel; 0 channels are learnt from the first batch.
+
+        `final`: what is not learnt never will be, also where a program sets `grad_req` of all parameters.
+        """
         for name, learnt, init in (("gamma", scale, gamma), ("beta", center, beta)):
             found = self.params.get(
                 name,
@@ -24,6 +27,7 @@ class Normalization(HybridBlock):
                 shape=(size,),
                 init=init,
                 allow_deferred_init=True,
+                differentiable=learnt or not final,
             )
             setattr(self, name, found)
 
@@ -56,7 +60,8 @@ class BatchNorm(Normalization):
         self._kwargs = {"axis": axis, "eps": epsilon, "momentum": momentum}
         self._kwargs |= {"fix_gamma": not scale, "use_global_stats": use_global_stats}
         self._axis, self._in_channels = axis, in_channels
-        self._gain_and_offset(in_channels, scale, center, gamma_initializer, beta_initializer)
+        made = gamma_initializer, beta_initializer
+        self._gain_and_offset(in_channels, scale, center, *made, final=True)
         self.running_mean = self._statistic("running_mean", running_mean_initializer)
         self.running_var = self._statistic("running_var", running_variance_initializer)
 
