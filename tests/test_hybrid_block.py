@@ -642,3 +642,32 @@ def test_what_zeros_cannot_be_is_outlined_with_ones():
     net = Drawn()
     net.hybridize()
     assert net(mx.nd.ones((2, 3))).asnumpy().tolist() == [[1, 1, 1]] * 2
+
+
+def test_blocks_outside_all_scopes_are_counted_by_the_manager_of_names():
+    with mx.name.NameManager():
+        first, node = nn.Dense(2), mx.sym.relu(mx.sym.var("data"))
+        assert first.prefix == "dense0_" and node.name == "relu0"
+        with mx.name.NameManager():
+            assert nn.Dense(2).prefix == "dense0_"
+        assert nn.Dense(2).prefix == "dense1_"
+        assert nn.Activation("relu").prefix == "relu1_"  # nodes and blocks share the counter
+        with mx.name.Prefix("left_"):
+            net = nn.HybridSequential()
+            assert (
+                net.prefix == "left_hybridsequential0_" and nn.Dense(2, prefix="q_").prefix == "q_"
+            )
+            with net.name_scope():
+                net.add(nn.Dense(2))
+        assert [*net.collect_params()][0] == "left_hybridsequential0_dense0_weight"
+
+
+def test_nodes_that_are_made_in_a_name_scope_get_its_prefix():
+    with mx.name.NameManager():
+        net, data = nn.HybridSequential(prefix="net_"), mx.sym.var("data")
+        for _ in range(2):  # each time from 0, as in MXNet
+            with net.name_scope():
+                assert mx.sym.relu(data).name == "net_relu0"
+                with nn.HybridSequential(prefix="").name_scope():
+                    assert mx.sym.relu(data).name == "net_relu1"
+        assert mx.sym.relu(data).name == "relu0"

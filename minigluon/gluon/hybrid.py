@@ -352,7 +352,7 @@ class SymbolBlock(HybridBlock):
 
     def _written(self, *args):
         given = dict(self._here(args)) | {n: p.var() for n, p in self._by_name.items()}
-        here = {n: s for n, s in given.items() if n in self._graph.list_inputs()}
+        here = {n: given[n] for n in self._graph.list_inputs() if n in given}
         return rebuilt(self._out_format, iter(self._graph(**here)))
 
     def _outlined(self, *args):

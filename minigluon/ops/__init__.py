@@ -2,7 +2,6 @@
 
 # Written from chapters/01_operators.ipynb: edit the chapter, then run `minigluon export`.
 
-import functools
 import importlib
 import pkgutil
 from functools import cache
