@@ -72,6 +72,7 @@ __all__ = [
     "set_recording",
     "set_training",
     "several_noted",
+    "starts",
     "state",
     "sum_like",
     "summed",
@@ -309,7 +310,8 @@ def backpropagate(heads, pull, wanted=(), last=None):
     """Send the gradients {node: g} of `heads` back in time; yield each leaf with its total.
 
     The latest node goes first: by its turn all its consumers, which are younger, have contributed.
-    `pull(node, g)` computes the parents' shares. None stands for zero and travels at no cost. Nodes
+    `pull(node, g)` computes the parents' shares. None stands for zero and travels at no cost, as
+    far as a node where gradients start. Nodes
     in `wanted` are yielded as well. `last` takes the place of `pull` when no other node is waiting.
     """
     grads = dict(heads)
@@ -319,7 +321,7 @@ def backpropagate(heads, pull, wanted=(), last=None):
         g, parents = grads.pop(node), node.parents
         if node in wanted:
             yield node, g
-        if g is None:
+        if g is None and not starts(node):
             shares = [None] * len(parents)
         else:
             shares = pull(node, g) if pending or last is None else last(node, g)
@@ -336,6 +338,11 @@ def backpropagate(heads, pull, wanted=(), last=None):
     yield from grads.items()
 
 
+def starts(node):
+    """Whether gradients begin at a node even if none comes: a loss has one whatever follows it."""
+    return type(node) is Node and node.op.starts
+
+
 class Partial(dict):
     """Gradients of some outputs of a node, {index: gradient}."""
 
@@ -349,6 +356,8 @@ def gradients(node, g, y, args, into=None):
     `into` is for rules that can write gradients into given memory: see `places`.
     """
     rules, settings = node.op.rules, node.settings
+    if g is None:
+        g = zeros_like(y)
     if node.op.defaults:
         settings = {**node.op.defaults, **settings}
     if rules is None:
@@ -384,8 +393,10 @@ def pull(node, g, into=None):
 
 
 def of_all(g, y):
-    """The gradients of all outputs `y` of a node, of which `g` has some, or is that of the only one."""
-    if type(g) is not Partial:
+    """The gradients of all outputs `y` of a node, of which `g` has some or none, or is that of the only one."""
+    if g is None:
+        g = Partial()
+    elif type(g) is not Partial:
         return [g]
     return [g[i] if i in g else zeros_like(o) for i, o in enumerate(y)]
 
@@ -655,7 +666,7 @@ class Function:
 
     # What the tape asks of an operator.
     name = property(lambda self: type(self).__name__)
-    defaults, visible = {}, None
+    defaults, visible, starts = {}, None, True
 
     def rules(self, g, y, *args):
         """The gradients of all inputs, as raw arrays or NDArrays, like `g`."""

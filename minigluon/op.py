@@ -79,6 +79,7 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True, listed=True)
     op.rules, op.name, op.infer = vjp, kernel.__name__, None
     op.aliases, op.same_dtype, op.visible = aliases, same_dtype, None
     op.inputs, op.outputs = None, None  # which arrays, how many outputs: known before a call
+    op.starts = False  # whether gradients begin here even if nothing comes from above, as at a loss
     op.choices = {}  # setting -> what it may be: a graph refuses others when it is written
     read_signature(op)
     most, known, names = op.most, op.known, op.settings

@@ -174,6 +174,10 @@ except ValueError as error:
 buffer = io.BytesIO()
 ForkingPickler(buffer, pickle.HIGHEST_PROTOCOL).dump(mxnet.nd.ones((2,)))
 assert pickle.loads(buffer.getvalue()).asnumpy().tolist() == [1, 1]
+from mxnet.contrib.amp import amp
+assert not amp._amp_initialized
+amp.init()
+assert amp._amp_initialized
 """
 
 

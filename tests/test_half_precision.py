@@ -91,7 +91,7 @@ def test_lists_of_losses_and_sparse_gradients():
 
 
 def test_faults(monkeypatch):
-    monkeypatch.setitem(module.state, "dtype", None)
+    monkeypatch.setattr(module, "_amp_initialized", False)
     net = dense()
     trainer = gluon.Trainer(net.collect_params(), "sgd")
     with pytest.raises(AssertionError, match="amp.init"):
@@ -159,11 +159,20 @@ def test_bfloat16_is_a_floating_type_like_others():
     assert x.grad.dtype == kind and x.grad.asnumpy().astype("float32").tolist() == [3, -4.5, 6]
 
 
+def test_an_array_names_its_type():
+    whole, half = nd.array([1, 2], dtype="int32"), nd.ones(2, dtype="float16")
+    assert half.astype(whole).dtype == np.int32 and half.astype(whole, copy=False).dtype == np.int32
+    assert half.astype(half, copy=False) is half and nd.cast(half, dtype=whole).dtype == np.int32
+    assert nd.zeros(2, dtype=half).dtype == np.float16 == nd.array([1], dtype=half).dtype
+    with pytest.raises(TypeError):
+        half.astype(np.ones(2))
+
+
 def test_bfloat16_without_ml_dtypes_says_what_is_missing(monkeypatch):
-    from minigluon.ndarray.ndarray import real_dtype
+    from minigluon.ndarray.ndarray import named_dtype
 
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    real_dtype.cache_clear()
+    named_dtype.cache_clear()
     with pytest.raises(TypeError, match="pip install ml_dtypes"):
         nd.ones(2, dtype="bfloat16")
-    real_dtype.cache_clear()
+    named_dtype.cache_clear()

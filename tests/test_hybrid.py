@@ -422,3 +422,70 @@ def test_a_program_is_written_in_a_time_that_grows_with_its_length():
         return len(counted)
 
     assert looks(80) < 3 * looks(40) + 100
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "float16", "float32"])
+def test_plain_numbers_take_the_type_of_the_array(dtype):
+    """As they do eagerly, and as in MXNet: half of a whole number is nothing."""
+
+    class Net(gluon.HybridBlock):
+        def hybrid_forward(self, F, a):
+            chosen = F.where(a > 2, -F.ones_like(a), a * 1.5)
+            return chosen, a - 0.5, a**0.5, 7 / (a + 1), 2.5 * a, F.concat(-chosen, a, dim=0), a / 2
+
+    a, found = mx.nd.array([0, 1, 5, 9], dtype=dtype), []
+    for compiled in (False, True):
+        net = Net()
+        net.hybridize(compiled)
+        found.append(net(a))
+    for eager, other in zip(*found):
+        assert eager.dtype == other.dtype == a.dtype
+        np.testing.assert_allclose(other.asnumpy(), eager.asnumpy(), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["cross-entropy", "class", "1a", "a b", "f(", "a.b", "None", "x\ny"]
+)
+def test_a_block_may_have_any_prefix(prefix):
+    net = nn.Dense(2, in_units=2, prefix=prefix)
+    net.initialize()
+    net.hybridize()
+    with autograd.record():
+        y = net(mx.nd.ones((1, 2)))
+    y.backward()
+    assert [*net.collect_params()] == [f"{prefix}weight", f"{prefix}bias"]
+
+
+def counted(F, x):
+    """The numbers of the places along the second axis, as programs wrote it before arange_like."""
+    one = x.slice(begin=(0, 0), end=(1, None)).reshape((-1,))
+    return F.elemwise_add(F.arange(start=0, infer_range=True), F.zeros_like(one))
+
+
+OPEN = {  # sizes that the shapes of a call tell
+    "arange": (lambda F, x: F.broadcast_mul(x, counted(F, x).reshape((1, -1))), [[0, 1, 2]] * 2),
+    "zeros": (lambda F, x: F.elemwise_add(x, F.zeros(shape=(0, 3))) * 2, [[2, 2, 2]] * 2),
+    "ones": (lambda F, x: F.elemwise_mul(F.ones(shape=(0, 0)), x), [[1, 1, 1]] * 2),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_sizes_left_open(name):
+    function, wanted = OPEN[name]
+
+    class Net(gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            return function(F, x)
+
+    net = Net()
+    net.hybridize()
+    x = mx.nd.ones((2, 3))
+    x.attach_grad()
+    with autograd.record():
+        y = net(x)
+    y.backward()
+    assert y.asnumpy().tolist() == wanted == x.grad.asnumpy().tolist()
+    assert net(mx.nd.ones((5, 3))).shape == (5, 3)
+    heard = []
+    net.register_op_hook(lambda *found: heard.append(found))
+    assert net(x).asnumpy().tolist() == wanted and heard

@@ -81,3 +81,75 @@ def test_labels_of_many_outputs_lie_in_rows():
         assert y.infer_shape(d=shape, s_label=shape[:1] + shape[2:])[1] == [shape]
         out = y.eval(d=mx.nd.ones(shape), s_label=mx.nd.zeros(label))[0]
         assert out.shape == shape
+
+
+LAYERS = {
+    "softmax": lambda F, x, y: F.SoftmaxOutput(x, y),
+    "linear": lambda F, x, y: F.LinearRegressionOutput(x, F.broadcast_like(y.expand_dims(1), x)),
+    "absolute": lambda F, x, y: F.MAERegressionOutput(x, F.broadcast_like(y.expand_dims(1), x)),
+    "svm": lambda F, x, y: F.SVMOutput(x, y),
+    "made": lambda F, x, y: F.MakeLoss(x * x),
+    "made in small letters": lambda F, x, y: F.make_loss(x * x),
+}
+AFTER = {
+    "blocked": lambda F, p: F.sum(F.BlockGrad(p)),
+    "a choice": lambda F, p: F.argmax(p, axis=1),
+    "a comparison": lambda F, p: p > 0.5,
+    "printed loss": lambda F, p: F.sum(F.log(F.BlockGrad(p) + 9)),
+}
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_loss_has_its_gradient_whatever_follows(layer, after):
+    class Net(mx.gluon.HybridBlock):
+        def hybrid_forward(self, F, x, y):
+            p = LAYERS[layer](F, x * 1, y)
+            return AFTER[after](F, p) if self.after else p
+
+    data, y = np.random.default_rng(0).normal(size=(2, 3)).astype("float32"), mx.nd.array([0, 2])
+    slopes = []
+    for hybrid in (False, True):
+        for inside in (None, True, False):  # nothing follows; inside the block; outside
+            net, x = Net(), mx.nd.array(data)
+            net.after = inside
+            net.hybridize(hybrid)
+            x.attach_grad()
+            with mx.autograd.record():
+                out = net(x, y)
+                out = AFTER[after](mx.nd, out) if inside is False else out
+            out.backward()
+            slopes.append(x.grad.asnumpy())
+    assert abs(slopes[0]).sum() > 0
+    for slope in slopes[1:]:
+        assert np.allclose(slope, slopes[0], atol=1e-6)
+    graph = AFTER[after](mx.sym, LAYERS[layer](mx.sym, mx.sym.var("x"), mx.sym.var("y")))
+    given = (
+        {"x": mx.nd.array(data), "y": y}
+        if "y" in graph.list_arguments()
+        else {"x": mx.nd.array(data)}
+    )
+    exe = graph.bind(mx.cpu(), given, args_grad={"x": mx.nd.zeros((2, 3))})
+    exe.backward([mx.nd.ones_like(o) for o in exe.forward(is_train=True)])
+    assert np.allclose(exe.grad_dict["x"].asnumpy(), slopes[0], atol=1e-6)
+
+
+def test_functions_of_ones_own_are_asked_as_well():
+    class Five(mx.autograd.Function):
+        def forward(self, x):
+            return x * 2
+
+        def backward(self, g):
+            assert g.asnumpy().tolist() == [0, 0]
+            return g + 5
+
+    x = mx.nd.ones(2)
+    x.attach_grad()
+    with mx.autograd.record():
+        y = mx.nd.BlockGrad(Five()(x))
+    y.backward()
+    assert x.grad.asnumpy().tolist() == [5, 5]
+    with mx.autograd.record():
+        y = mx.nd.BlockGrad(mx.nd.exp(x)).sum()  # no loss: nothing
+    y.backward()
+    assert x.grad.asnumpy().tolist() == [0, 0]

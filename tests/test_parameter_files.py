@@ -349,3 +349,13 @@ def test_saved_parameters_are_the_mean_over_contexts(tmp_path):
         net.weight.data(mx.cpu(i))[:] = i
     net.save_parameters(str(tmp_path / "a"))
     assert mx.nd.load(str(tmp_path / "a"))["weight"].asscalar() == 0.5
+
+
+def test_a_block_without_parameters_has_a_file_too(tmp_path):
+    path, bend = str(tmp_path / "none.params"), nn.Activation("relu")
+    bend.save_parameters(path)
+    bend.load_parameters(path)
+    bend.collect_params().save(path)
+    bend.collect_params().load(path)
+    with pytest.raises(AssertionError, match="missing"):
+        nn.Dense(2, in_units=2).load_parameters(path)

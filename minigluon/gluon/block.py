@@ -298,7 +298,7 @@ class Block:
         must agree; with `cast_dtype` those of the network win, or of the file (dtype_source='saved').
         """
         assert dtype_source in ("current", "saved"), "dtype_source must be 'current' or 'saved'"
-        loaded = nd.load(filename)
+        loaded = nd.load(filename) or {}  # a file of no arrays does not tell what names they have
         if not isinstance(loaded, dict):
             raise ValueError(f"'{filename}' holds a list of arrays without names, no parameters")
         params = self._collect_params_with_prefix()

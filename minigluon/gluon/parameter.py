@@ -706,7 +706,7 @@ class ParameterDict:
                 f"restore_prefix is '{restore_prefix}' but Parameters name '{name}' does not start "
                 f"with '{restore_prefix}'."
             )
-        found = nd.load(filename)
+        found = nd.load(filename) or {}  # a file of no arrays does not tell what names they have
         if not isinstance(found, dict):
             raise ValueError(f"{filename} holds arrays without names: nothing tells whose they are")
         arrays = {restore_prefix + name: a for name, a in found.items()}

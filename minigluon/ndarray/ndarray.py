@@ -19,6 +19,7 @@ __all__ = [
     "ArgumentError",
     "Capsule",
     "EXACT",
+    "NAMES_OF_TYPES",
     "NDArray",
     "SINGLE",
     "Shared",
@@ -36,6 +37,7 @@ __all__ = [
     "host_array",
     "linspace",
     "made",
+    "named_dtype",
     "new",
     "number",
     "numbered",
@@ -400,11 +402,19 @@ def restored(raw, ctx):
 
 
 SINGLE = np.dtype("float32")
+NAMES_OF_TYPES = str, type, np.dtype, np.ndarray, type(None)  # an array of NumPy's is no type
+
+
+def real_dtype(dtype):
+    """The NumPy type of `dtype`, or of what has one; by default float32. TypeError for what is no number."""
+    if not isinstance(dtype, NAMES_OF_TYPES):
+        dtype = getattr(dtype, "dtype", dtype)  # `x.astype(y)` is MXNet's `x.astype(y.dtype)`
+    return named_dtype(dtype)
 
 
 @lru_cache(maxsize=64)
-def real_dtype(dtype):
-    """The NumPy type of `dtype`, by default float32; TypeError for what is no number."""
+def named_dtype(dtype):
+    """`real_dtype` of a name, a class or a type of NumPy."""
     if dtype is None:
         return SINGLE
     try:

@@ -88,6 +88,7 @@ def SoftmaxOutput(
 
 
 SoftmaxOutput.choices["normalization"] = ("null", "batch", "valid")
+SoftmaxOutput.starts = True  # its gradient asks for nothing from above
 
 
 def known(shape):
@@ -208,6 +209,7 @@ def label_like_data(data, label=None, **settings):
 
 for op in (LinearRegressionOutput, MAERegressionOutput, LogisticRegressionOutput):
     op.shapes(label_like_data)
+    op.starts = True
 
 
 # --- Margins --------------------------------------------------------------------------------------
@@ -230,6 +232,9 @@ def SVMOutput(data, label, /, margin=1.0, regularization_coefficient=1.0, use_li
 @SVMOutput.shapes
 def _(data, label=None, **settings):
     return data, label if known(label) else data[:-1]
+
+
+SVMOutput.starts = True
 
 
 @operator(same_dtype=False)
@@ -270,6 +275,7 @@ def _(data, moving_avg=None, **_):
 
 
 IdentityAttachKLSparseReg.states = {"moving_avg": '["zero", {}]'}
+IdentityAttachKLSparseReg.starts = True  # the pull is there even if nothing else is
 
 
 @operator(vjp=(lambda h, y, *_, **__: h, None, None), same_dtype=False)

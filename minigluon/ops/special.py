@@ -363,6 +363,9 @@ def MakeLoss(data, /, grad_scale=1.0, valid_thresh=0.0, normalization="null"):
     return data.copy()
 
 
+make_loss.starts = MakeLoss.starts = True
+
+
 @operator(vjp=(None,))
 def loss_gradient(data, /, grad_scale=1.0, valid_thresh=0.0, normalization="null"):
     """The gradient of `MakeLoss`, the same for all numbers."""

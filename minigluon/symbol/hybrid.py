@@ -21,6 +21,7 @@ from minigluon import executor
 from minigluon.autograd import state
 from minigluon.base import MXNetError
 from minigluon.cores import alone, matmul
+from minigluon.ndarray.ndarray import held
 from minigluon.op import operator, operators
 from minigluon.ops.reduce import axes, column_sums
 from minigluon.symbol import parts
@@ -60,6 +61,7 @@ __all__ = [
     "expanded",
     "head_of",
     "held_draws",
+    "identifier",
     "identity_of",
     "in_blocks",
     "in_parts",
@@ -124,20 +126,29 @@ class Outlines(Facts):
             self.put((node, i), out.shape, out.dtype)
 
     def outlined(self, node):
-        known = {a: (self.shapes[a], self.types[a]) for a in node.inputs if type(a) is tuple}
-        if (out := sketched(node, known)) is None:
-            raw = [np.zeros(*known[a]) if type(a) is tuple else a for a in node.inputs]
+        inputs = self.fitted(node)
+        known = {a: (self.shapes[a], self.types[a]) for a in inputs if type(a) is tuple}
+        call = node if inputs is node.inputs else copied(node, inputs)
+        if (out := sketched(call, known)) is None:
+            raw = [np.zeros(*known[a]) if type(a) is tuple else a for a in inputs]
             try:
                 out = node.op.kernel(*raw, **undrawn(node))
-            except (
-                MXNetError
-            ):  # numbers that zeros cannot be, such as the parameter of a distribution
+            except MXNetError:
+                # numbers that zeros cannot be, such as the parameter of a distribution
                 ones = [units(a) if isinstance(a, np.ndarray) else a for a in raw]
                 out = node.op.kernel(*ones, **undrawn(node))
         if isinstance(out, tuple):
             self.counts[node] = len(out)
             return out
         return (out,)
+
+    def fitted(self, node):
+        """The inputs of a call, its plain numbers as its first array holds them: -1.0 is -1 among whole ones."""
+        dtype = next((self.types.get(a) for a in node.inputs if type(a) is tuple), None)
+        if dtype is None or dtype.kind == "f":
+            return node.inputs
+        numbers = int, float, np.generic
+        return [held(a, dtype) if isinstance(a, numbers) else a for a in node.inputs]
 
 
 # --- Which calls, in which order ------------------------------------------------------------------
@@ -260,11 +271,12 @@ def shares_of(node, grads, outlines):
     seen = len(node.outputs)
     found = [grads.get((node, i)) for i in range(seen)]
     rules = node.op.rules
-    if rules is None or all(g is None for g in found):
+    if rules is None or (all(g is None for g in found) and not node.op.starts):
         return [None] * len(node.inputs)
     args = [Symbol([a]) if type(a) is tuple else a for a in node.inputs]
     if number is None:
-        g, y = found[0], Symbol([(node, 0)])
+        y = Symbol([(node, 0)])
+        g = operators["zeros_like"](y) if found[0] is None else found[0]
     else:
         y = [Symbol([(node, i)]) for i in range(number)]
         g = [operators["zeros_like"](y[i]) if g is None else g for i, g in enumerate(found)]
@@ -314,11 +326,17 @@ OWNERS |= {"dense_weight", "Convolution", "conv_data", "conv_weight", "channel_s
 # operators whose result is memory of their own, and that keep no view of their inputs
 
 
+def identifier(wish):
+    """A name of Python like `wish`: a block may be called cross-entropy, or class."""
+    wish = re.sub(r"\W", "_", wish) or "v"
+    return f"_{wish}" if wish[0].isdigit() or keyword.iskeyword(wish) else wish
+
+
 class Writer:
     """Writes a function on raw arrays: names, lines, and the scope in which it runs."""
 
     def __init__(self, name, inputs, outputs, outlines, saved=(), placing=False):
-        self.name, self.inputs, self.outlines = name, inputs, outlines
+        self.name, self.inputs, self.outlines = identifier(name), inputs, outlines
         self.shown, self.outputs = {*outputs}, [*outputs, *saved]  # all that is returned
         self.kept = {*inputs, *self.outputs}  # what no call may write over, or let go
         self.placing, self.places = (
@@ -339,9 +357,7 @@ class Writer:
 
     def free_name(self, wish):
         """A Python name like `wish` that nothing else in the function has."""
-        wish = re.sub(r"\W", "_", wish) or "v"
-        wish = f"_{wish}" if wish[0].isdigit() or keyword.iskeyword(wish) else wish
-        found = wish
+        wish = found = identifier(wish)
         while found in self.taken:
             self.tried[wish] += 1
             found = f"{wish}_{self.tried[wish]}"
@@ -373,7 +389,7 @@ class Writer:
 
     def line(self, node):
         """The call of a node: `y = f(x, setting=…)`, in place where that does no harm."""
-        args = [self.value(a) for a in node.inputs]
+        args = [self.value(a) for a in self.outlines.fitted(node)]
         if node.op.name in SPELT and self.real(node) and (text := SPELT[node.op.name](self, node)):
             self.names[node] = self.free_name(node.name)
             return f"{self.names[node]} = {text}"
@@ -765,6 +781,7 @@ def as_operator(name, inputs, outputs, outlines, wanted=None, batch=()):
     graph = Pair(name, inputs, outputs, saved, heads, back)
     kernel, pull = in_parts(graph, outlines, batch) or graph.written(outlines)
     op = operator(kernel, same_dtype=False, listed=False)
+    op.starts = any(node.op.starts for node in inside)
     op.visible, op.listing = len(outputs), f"{kernel.source}\n\n\n{pull.source}\n"
     there = [op.visible + saved.index(e) for e in held]  # where the program returns what was drawn
     op.rules = rule_of(name, op, pull, (heads, inputs, back, outlines), held, there, stuck)

@@ -16,7 +16,6 @@ __all__ = [
     "init",
     "init_trainer",
     "scale_loss",
-    "state",
     "trained",
     "unscale",
 ]
@@ -24,7 +23,7 @@ __all__ = [
 
 # --- Beside a trainer -----------------------------------------------------------------------------
 
-state = {"dtype": None}
+_amp_initialized = False  # attention asks for it: what is least in float16 is more than in float32
 
 
 def init(
@@ -35,16 +34,17 @@ def init(
     MXNet also casts the arrays of products to `target_dtype`. NumPy computes slower in float16 than in float32, so
     here a network computes in the type that `net.cast` gives it.
     """
+    global _amp_initialized
     name = getattr(target_dtype, "__name__", str(target_dtype))
     assert name in ("float16", "bfloat16"), (
         f"AMP currently supports only float16 or bfloat16 as a target_dtype, not {name}"
     )
-    state["dtype"] = name
+    _amp_initialized = True
 
 
 def init_trainer(optimizer_or_trainer):
     """Give a trainer a loss scaler; AssertionError before `init`."""
-    assert state["dtype"], "AMP not initialized, did you forget to call amp.init()?"
+    assert _amp_initialized, "AMP not initialized, did you forget to call amp.init()?"
     trainer = trained(optimizer_or_trainer)
     trainer._amp_loss_scaler, trainer._amp_original_scale = LossScaler(), trainer._scale
 
