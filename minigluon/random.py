@@ -10,10 +10,11 @@ import numpy as np
 from minigluon.autograd import assign
 from minigluon.base import MXNetError
 from minigluon.context import Context, current_context
-from minigluon.ndarray.ndarray import ArgumentError, NDArray, array, place, real_dtype, sizes
+from minigluon.ndarray.ndarray import ArgumentError, NDArray, array, new, place, real_dtype, sizes
+from minigluon.op import interpreters
 from minigluon.ops import random as laws
 from minigluon.ops.elementwise import exp, log
-from minigluon.ops.random import NUMBERS, SINGLE, obeying, refuse, source
+from minigluon.ops.random import DOUBLE, NUMBERS, SINGLE, refuse, source
 
 __all__ = [
     "EACH",
@@ -82,8 +83,17 @@ def draw(law, params, shape, dtype, ctx, out, kinds="f", more=()):
     ctx = current_context() if ctx is None else Context(ctx)
     dtype = SINGLE if dtype is None else made_by(kinds, dtype)
     shape = (1,) if shape is None else sizes(shape)
-    raw = obeying(law, source(ctx, None), shape, dtype, params)
-    y = NDArray(raw, ctx) if ctx.device_typeid == 1 else place(raw, ctx)
+    try:  # as `obeying`, 0.1 µs sooner
+        raw = law(source(ctx, None), shape, dtype if dtype is DOUBLE else SINGLE, *params)
+    except (ValueError, OverflowError) as error:
+        raise MXNetError(f"{law.__name__}{params}: {error}") from None
+    if raw.dtype is not dtype:
+        raw = raw.astype(dtype, copy=False)
+    if ctx.device_typeid != 1:
+        y = place(raw, ctx)
+    else:
+        y = new(NDArray)  # NDArray(raw, ctx), 0.05 µs sooner
+        y._data, y._ctx, y._node = raw, ctx, None
     return y if out is None else assign(out, y)
 
 
@@ -138,8 +148,8 @@ def either(name, params, shape, dtype, ctx, out, more=()):
         refuse(set(more) != {"name"}, f"{name} has no argument {', '.join(more)}")
     if out is not None and dtype is None:
         dtype = out.dtype
-    tail = () if shape is None else shape
-    y = EACH[name](*params, shape=tail, dtype=dtype, rng=params[0]._ctx)
+    settings = {"shape": () if shape is None else shape, "dtype": dtype, "rng": params[0]._ctx}
+    y = interpreters[type(params[0])](EACH[name], params, settings)
     return y if out is None else assign(out, y)
 
 
@@ -200,7 +210,7 @@ def poisson(lam=1, shape=None, dtype=None, ctx=None, out=None, **more):
 
 def negative_binomial(k=1, p=1, shape=None, dtype=None, ctx=None, out=None, **more):
     """Successes before the k-th failure, where a trial fails with probability `p`."""
-    if isinstance(k, float | np.number) and k != int(k):
+    if type(k) is not int and isinstance(k, float | np.number) and k != int(k):
         raise MXNetError(f"negative_binomial: k={k} is a number of failures, so a whole number")
     return either("negative_binomial", (k, p), shape, dtype, ctx, out, more)
 
@@ -243,10 +253,11 @@ def bernoulli_law(r, n, t, p):
 
 def multinomial(data, shape=None, get_prob=False, out=None, dtype="int32", **_):
     """Outcomes drawn in proportion to `data` along its last axis; see `sample_multinomial`."""
-    tail, rng = () if shape is None else shape, needed("multinomial", data).context
-    y = laws.sample_multinomial(data, shape=tail, get_prob=get_prob, dtype=dtype, rng=rng)
+    settings = {"shape": () if shape is None else shape, "get_prob": get_prob, "dtype": dtype}
+    settings["rng"] = needed("multinomial", data)._ctx
+    y = interpreters[type(data)](laws.sample_multinomial, (data,), settings)
     if out is None or not get_prob:
-        return written(y, out)
+        return y if out is None else assign(out, y)
     return [assign(o, part) for o, part in zip(out, y, strict=True)]
 
 

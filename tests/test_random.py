@@ -10,6 +10,7 @@ import pytest
 
 import minigluon as mx
 from minigluon import autograd, nd
+from minigluon.ops import random as laws
 
 MANY = 100_000
 
@@ -460,3 +461,11 @@ def test_misspelt_arguments_are_refused():
         with pytest.raises(mx.MXNetError, match="no argument shpe"):
             wrong()
     assert mx.nd.random.normal(shape=(2,), name="noise").shape == (2,)
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_what_is_below_0_is_found_behind_what_is_no_number(zero):
+    wrong, fine = laws.negative, [3.0, np.nan]
+    assert wrong(-1, zero) and wrong(np.float32([2, np.nan, -1]), zero)
+    assert not (wrong(1.5, zero) or wrong(np.float32(fine), zero) or wrong(np.float32([]), zero))
+    assert wrong(0.0, zero) == wrong(np.float32([1, 0]), zero) == zero

@@ -254,11 +254,13 @@ def several(op, out, ctx):
     """What a kernel gave, if it is not one array, as NDArrays."""
     if type(out) is not tuple:
         return NDArray(numbered(out), ctx)
-    if op.visible == 1:
+    visible, found = op.visible, []  # a comprehension would be one more call
+    if visible == 1:
         return NDArray(numbered(out[0]), ctx)
-    found = []  # a comprehension would be one more call
-    for o in out[: op.visible]:
-        found.append(NDArray(o if type(o) is ndarray else numbered(o), ctx))
+    for o in out if visible is None else out[:visible]:
+        y = new(NDArray)  # NDArray(o, ctx), 0.05 µs sooner
+        y._data, y._ctx, y._node = o if type(o) is ndarray else numbered(o), ctx, None
+        found.append(y)
     return found
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "csr_undot",
     "embedding_gradient",
     "ends_of",
+    "first_of_equals",
     "product_gradient",
     "rows_of",
     "sparse_retain",
@@ -151,10 +152,12 @@ class Rows(Sparse):
 
     def joined(self, other):
         """The sum with an array of which, as of this one, no row comes twice."""
-        places = np.union1d(self.indices, other.indices)
-        out = np.zeros((len(places), *self.shape[1:]), self.values.dtype, like=self.values)
-        out[np.searchsorted(places, self.indices)] = self.values
-        out[np.searchsorted(places, other.indices)] += other.values
+        places = np.concatenate((self.indices, other.indices))
+        places.sort()
+        places = places[first_of_equals(places)]
+        out = np.zeros((len(places), *self.shape[1:]), self.values.dtype)
+        out[places.searchsorted(self.indices)] = self.values
+        out[places.searchsorted(other.indices)] += other.values
         return Rows(self.shape, out, places)
 
     def problem(self, ordered=True):
@@ -167,6 +170,14 @@ class Rows(Sparse):
         if ordered and (np.diff(found) <= 0).any():
             return "indices must be in ascending order"
         return None
+
+
+def first_of_equals(keys):
+    """Which of some sorted numbers differ from the one before."""
+    found = np.empty(len(keys), bool)
+    found[:1] = True
+    np.not_equal(keys[1:], keys[:-1], out=found[1:])
+    return found
 
 
 def ascending(a):

@@ -785,12 +785,16 @@ def ROIPooling(data, rois, /, pooled_size, spatial_scale):
         return at_index.kernel(data, roi_max_index.kernel(data, rois, pooled_size, spatial_scale))
     height, width = check_regions(data, rois, pooled_size)
     out = np.zeros((len(rois), data.shape[1], *pooled_size), data.dtype)
-    corners = pixels_of(rois, spatial_scale).tolist()
-    for image, (x0, y0, x1, y1), found in zip(rois[:, 0].astype(COUNTS).tolist(), corners, out):
-        if 0 <= image < len(data):
-            tops = bins_between(y0, y1, pooled_size[0], height, data.dtype)
-            sides = bins_between(x0, x1, pooled_size[1], width, data.dtype)
-            largest_in_bins(data[image], tops, sides, found)
+    corners, (down, across), dtype = (
+        pixels_of(rois, spatial_scale).tolist(),
+        pooled_size,
+        data.dtype,
+    )
+    for image, (x0, y0, x1, y1), found in zip(rois[:, 0].tolist(), corners, out):
+        if -1 < image < len(data):
+            tops = bins_between(y0, y1, down, height, dtype)
+            sides = bins_between(x0, x1, across, width, dtype)
+            largest_in_bins(data[int(image)], tops, sides, found)
     return out
 
 
@@ -812,15 +816,17 @@ def steps_of(pixels, count, dtype):
 
 def largest_in_bins(picture, rows, columns, out):
     """Write the largest number of each bin, NaN aside, into `out`; of an empty bin nothing."""
+    reduce = np.fmax.reduce
     for y, (top, bottom) in enumerate(rows):
         for x, (start, stop) in enumerate(columns):
             if top < bottom and start < stop:
-                np.fmax.reduce(picture[:, top:bottom, start:stop], (1, 2), None, out[:, y, x])
+                reduce(picture[:, top:bottom, start:stop], (1, 2), None, out[:, y, x])
 
 
 def pixels_of(rois, spatial_scale):
     """The corners of regions, in whole pixels: half a pixel goes away from 0."""
-    require(0 <= spatial_scale <= 1, f"a spatial_scale from 0 to 1, not {spatial_scale}")
+    if not 0 <= spatial_scale <= 1:
+        raise ValueError(f"need a spatial_scale from 0 to 1, not {spatial_scale}")
     at = rois[:, 1:] if spatial_scale == 1 else rois[:, 1:] * spatial_scale
     return np.trunc(at + np.copysign(0.5, at))
 
@@ -892,10 +898,14 @@ def brightest(data, image, pixel, inside):
 
 def check_regions(data, rois, pooled_size):
     """The height and width of `data`; ValueError where data, regions and size do not fit together."""
-    require_real(data)
-    require(data.ndim == 4, "data of shape (batch, channels, height, width)")
-    require(rois.ndim == 2 and rois.shape[1] == 5, "rois of shape (regions, 5)")
-    require(len(pooled_size) == 2 and min(pooled_size) > 0, "a pooled_size (height, width)")
+    if data.dtype.kind not in "fV":
+        require_real(data)
+    if data.ndim != 4:
+        raise ValueError("need data of shape (batch, channels, height, width)")
+    if rois.ndim != 2 or rois.shape[1] != 5:
+        raise ValueError("need rois of shape (regions, 5)")
+    if len(pooled_size) != 2 or pooled_size[0] <= 0 or pooled_size[1] <= 0:
+        raise ValueError("need a pooled_size (height, width)")
     return data.shape[2:]
 
 

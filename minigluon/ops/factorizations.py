@@ -123,7 +123,8 @@ def linalg_gemm2(A, B, /, transpose_a=False, transpose_b=False, alpha=1.0, axis=
 
     The leading axes are equal. The rows of all matrices lie along `axis`, the columns along the last.
     """
-    require_matrices(A, B)
+    if A.dtype.char not in "fd" or A.ndim < 2 or B.ndim < 2:
+        require_matrices(A, B)
     if axis == -2:
         y = products(A, B, transpose_a, transpose_b)
         return y if alpha == 1 else scaled(y, alpha)
@@ -430,10 +431,14 @@ def linalg_gelqf(A, /):
     The diagonal of `L` has the signs of Householder's reflections. There is a gradient for linearly
     independent rows (Seeger et al. 2017, arXiv:1710.08717).
     """
-    require_matrices(A)
+    if A.dtype.char not in "fd" or A.ndim < 2:
+        require_matrices(A)
     if A.shape[-2] > A.shape[-1]:
         raise ValueError(f"a matrix of {A.shape[-2]} × {A.shape[-1]} has more rows than columns")
-    q, r = np.linalg.qr(A.T if A.ndim == 2 else A.swapaxes(-1, -2))
+    if A.ndim == 2:
+        q, r = np.linalg.qr(A.T)
+        return q.T.copy(), r.T.copy()
+    q, r = np.linalg.qr(A.swapaxes(-1, -2))
     return q.swapaxes(-1, -2).copy(), r.swapaxes(-1, -2).copy()
 
 
@@ -463,8 +468,8 @@ def linalg_syevd(A, /):
         values, vectors = np.linalg.eigh(A)
     except np.linalg.LinAlgError as error:
         raise MXNetError(f"a symmetric matrix of finite numbers is needed ({error})") from None
-    signs = np.sign(heads(vectors, np.abs(vectors).argmax(-2)))
-    return (vectors * signs).swapaxes(-1, -2), values
+    vectors *= np.sign(heads(vectors, np.abs(vectors).argmax(-2)))
+    return (vectors.T if A.ndim == 2 else vectors.swapaxes(-1, -2)), values
 
 
 def heads(u, index):

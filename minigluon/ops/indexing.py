@@ -3,6 +3,7 @@
 # Written from chapters/13_indexing.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from minigluon.ops.reduce import at_least_1d, one_axis
 __all__ = [
     "BITS",
     "Embedding",
+    "FEW",
     "MANY",
     "MUCH",
     "NATURAL",
@@ -36,6 +38,7 @@ __all__ = [
     "gather_nd",
     "getitem",
     "is_basic",
+    "kept",
     "largest",
     "one_hot",
     "pick",
@@ -65,6 +68,10 @@ WHOLE, NATURAL = np.dtype("int64"), np.dtype("uint64")  # of indices; a name cos
 @operator(vjp=(lambda g, y, x, key: scatter(g, x, key=key),))
 def gather(data, /, key):
     """`data[key]`, for every key that NumPy takes."""
+    if type(key) is np.ndarray is type(data) and key.dtype is WHOLE:
+        return at_least_1d(
+            data.take(key, 0)
+        )  # as `data[key]`, of few rows in a quarter of the time
     y = data[key]
     if isinstance(y, np.generic):  # NumPy gives a copy for x[2], and a view for x[2, ...]
         y = data[(*key, ...) if type(key) is tuple else (key, ...)]
@@ -262,7 +269,20 @@ def largest(a):
 
 def counting(n, like):
     """The whole numbers from 0 to n - 1, where the array `like` lies."""
-    return np.arange(n) if type(like) is np.ndarray else np.arange(n, like=like)
+    if type(like) is not np.ndarray:
+        return np.arange(n, like=like)
+    return np.arange(n) if n > FEW else kept(n)
+
+
+FEW = 1024  # numbers that are worth keeping
+
+
+@lru_cache(maxsize=64)
+def kept(n):
+    """The whole numbers from 0 to n - 1, which nobody may write to: those of few sizes are asked for again and again."""
+    found = np.arange(n)
+    found.flags.writeable = False
+    return found
 
 
 def within(index, size):

@@ -51,6 +51,7 @@ __all__ = [
     "log_gamma",
     "many",
     "moved",
+    "negative",
     "negative_binomial_law",
     "negative_binomial_like",
     "negative_binomial_score",
@@ -185,6 +186,15 @@ def smallest(a):
     return a.item(a.argmin()) if type(a) is np.ndarray else a.min()
 
 
+def negative(a, zero=False):
+    """Whether a number, or any of an array, is below 0, or 0 if `zero` says that this is wrong, too; NaN is not."""
+    if type(a) is np.ndarray and a.size:
+        least = smallest(a)  # NaN if there is one
+        if least == least:
+            return least < 0 or (zero and least == 0)
+    return wrong(a <= 0 if zero else a < 0)
+
+
 def refuse(bad, message):
     """MXNetError if `bad` is true, anywhere."""
     if wrong(bad):
@@ -198,21 +208,22 @@ def uniform_law(r, n, t, low, high):
     """Spread evenly from `low` to `high`."""
     if type(low) in NUMBERS and low == 0 and high == 1:
         return r.random(n, t)
-    if wrong(low > high):
+    width = high - low
+    if negative(width):
         raise MXNetError(f"uniform: low={low} must be less than or equal to high={high}")
-    return moved(r.random(n, t), low, high - low)
+    return moved(r.random(n, t), low, width)
 
 
 def normal_law(r, n, t, loc, scale):
     """Normal, with mean `loc` and standard deviation `scale`."""
-    if wrong(scale < 0):
+    if negative(scale):
         raise MXNetError(f"normal: a standard deviation is not negative, unlike scale={scale}")
     return moved(r.standard_normal(n, t), loc, scale)
 
 
 def exponential_law(r, n, t, lam):
     """Waiting times of rate `lam`, so of mean 1 / lam."""
-    if wrong(lam <= 0):
+    if negative(lam, True):
         raise MXNetError(f"exponential: a rate is positive, unlike lam={lam}")
     return moved(r.standard_exponential(n, t), 0, 1 / lam)
 
@@ -228,8 +239,8 @@ def moved(y, loc, scale):
 
 def gamma_law(r, n, t, alpha, beta):
     """Gamma, of shape `alpha` and scale `beta`: mean alpha * beta."""
-    bad = (alpha <= 0) | (beta <= 0)
-    if bad is not False and wrong(bad):
+    plain = type(alpha) in NUMBERS and type(beta) in NUMBERS
+    if alpha <= 0 or beta <= 0 if plain else negative(alpha, True) or negative(beta, True):
         name, value = ("alpha", alpha) if wrong(alpha <= 0) else ("beta", beta)
         raise MXNetError(f"gamma: {name}={value} must be positive")
     y = r.standard_gamma(alpha, n, t)
@@ -275,13 +286,13 @@ def generalized_negative_binomial_law(r, n, t, mu, alpha):
 def sampled(law, params, shape, dtype, rng):
     """For each element of the arrays `params`, numbers of shape `shape` by `law`."""
     first, tail, dtype = params[0], sizes(shape), SINGLE if dtype is None else floating(dtype)
-    whole, columns = first.shape, []
+    whole, columns, index = first.shape, [], (..., *(None,) * len(tail))
     for p in params:
         if p.shape != whole:
             raise ValueError(f"the parameters have shapes {whole} and {p.shape}, not the same")
         if type(p) is not np.ndarray or p.dtype is not dtype:
             p = host(p).astype(single(dtype), copy=False)
-        columns.append(p.reshape(whole + (1,) * len(tail)))
+        columns.append(p[index])
     raw = obeying(law, source(rng, first), whole + tail, dtype, columns)
     return raw if type(first) is np.ndarray else np.asarray(raw, like=first)
 

@@ -37,6 +37,7 @@ __all__ = [
     "mean",
     "min",
     "one_axis",
+    "ones_of",
     "place_of",
     "reduced",
     "row_of_ones",
@@ -279,7 +280,15 @@ def summed(a, axis):
     """The sums along `axis`, of size 1 there."""
     if not by_rows(a, axis) or a.shape[-1] > SHORT:
         return a.sum(axis, None, None, True)
-    return np.vecdot(a, np.ones(a.shape[-1], a.dtype))[..., None]
+    return np.vecdot(a, ones_of(a.shape[-1], a.dtype))[..., None]
+
+
+@lru_cache(maxsize=64)
+def ones_of(n, dtype):
+    """As many ones, which nobody may write to: making them takes as long as the product with them."""
+    ones = np.ones(n, dtype)
+    ones.flags.writeable = False
+    return ones
 
 
 def dotted(a, b, axis):

@@ -161,15 +161,16 @@ def SequenceReverse(data, sequence_length=None, /, use_sequence_length=False, ax
 
     data: (steps, batch, …), or (batch, steps, …) with axis=1; sequence_length: (batch,).
     """
-    first = time_first(data, axis)
+    first = data if axis == 0 else time_first(data, axis)
     lengths = lengths_of(first, sequence_length, use_sequence_length)
     if lengths is None:
         return back(first[::-1], axis) if axis else first[::-1].copy()
     if lengths.size and largest(lengths.view(NATURAL)) > len(first):
         require_lengths(lengths, len(first))
     steps = counting(len(first), lengths)[:, None]
-    steps = np.where(steps < lengths, lengths - 1 - steps, steps)
-    return back(first[steps, counting(first.shape[1], lengths)], axis)
+    mirrored = lengths - 1 - steps  # below 0 behind the end
+    y = first[np.where(mirrored < 0, steps, mirrored), counting(len(lengths), lengths)]
+    return y if axis == 0 else back(y, axis)
 
 
 for op in (SequenceMask, SequenceLast, SequenceReverse):
