@@ -65,8 +65,10 @@ class Alias(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module):
-        """Nothing is left to run: only take the specification back."""
+        """Nothing is left to run: only take the specification back; and some programs walk through `mx.nd.__dict__`."""
         module.__spec__ = self.kept.pop(module.__spec__.name, module.__spec__)
+        for face in ("ndarray", "symbol") if module.__name__ == OURS else ():
+            importlib.import_module(f"{OURS}.{face}").space.fill()
 
 
 def module_of(ours):

@@ -14,6 +14,7 @@ from functools import update_wrapper
 from importlib.util import find_spec
 from operator import add, mod, mul, sub, truediv
 from pkgutil import iter_modules
+from types import FunctionType
 
 import numpy
 
@@ -33,6 +34,8 @@ __all__ = [
     "SCALAR",
     "choosing",
     "chosen",
+    "compiled_later",
+    "first_call",
     "in_general",
     "of_one_shape",
     "parsed",
@@ -96,7 +99,7 @@ def seen_by_ndarray(op):
     kinds = {p.kind for p in inspect.signature(op.plain).parameters.values()}
     plainly = max(kinds, default=0) <= inspect.Parameter.POSITIONAL_OR_KEYWORD
     if plainly and op.required[:1] == op.arrays[:1] != [] and {"out", "name"}.isdisjoint(op.arrays):
-        function = written_out(op, function)
+        function = compiled_later(op, function)
     return update_wrapper(function, op.kernel)
 
 
@@ -159,8 +162,31 @@ def function({parameters}, *_extra, out=None, name=None, **_more):
 """
 
 
-def written_out(op, function):
-    """`function` of an operator, written out for the usual call: NDArrays of one type, and nobody records."""
+def compiled_later(op, function):
+    """`function` of an operator, which is written out and compiled at the first call."""
+    found = FunctionType(first_call.__code__, {**globals(), "_op": op, "_general": function})
+    found.__globals__["_found"] = found
+    return found
+
+
+def first_call(*args, **settings):
+    """The code of a function that is not yet compiled; its globals are those of `compiled_later`."""
+    scope = globals()
+    found, op = scope["_found"], scope["_op"]
+    found.source, names = written_out(op)
+    scope |= names
+    exec(compile(found.source, f"<mx.nd.{op.name}>", "exec"), scope)
+    new = scope["function"]
+    found.__code__, found.__defaults__, found.__kwdefaults__ = (
+        new.__code__,
+        new.__defaults__,
+        new.__kwdefaults__,
+    )
+    return found(*args, **settings)
+
+
+def written_out(op):
+    """An operator's function, written out for the usual call: NDArrays of one type, and nobody records. Its text and names."""
     from minigluon.autograd import recorders, remember  # its package imports this module
     from minigluon.ndarray.ndarray import NDArray, new, several
 
@@ -194,23 +220,14 @@ def written_out(op, function):
         arguments="".join(f"{s}, " for s in op.settings),
         arrays=f"placed(_op, ({names},))" if optional else f"({names},)",
     )
-    scope = {
-        **globals(),
-        "NDArray": NDArray,
-        "new": new,
-        "several": several,
-        "recorders": recorders,
-    }
-    scope |= {
-        "ndarray": numpy.ndarray,
-        "failure": failure,
+    used = {"NDArray": NDArray, "new": new, "several": several, "recorders": recorders}
+    used |= {
         "remember": remember,
+        "failure": failure,
         "defaults": defaults,
+        "ndarray": numpy.ndarray,
     }
-    scope |= {"_op": op, "_general": function, "_kernel": op.plain}
-    exec(compile(text, f"<mx.nd.{op.name}>", "exec"), scope)
-    scope["function"].source = text
-    return scope["function"]
+    return text, used | {"_kernel": op.plain}
 
 
 def placed(op, arrays):
@@ -335,7 +352,7 @@ class Namespace:
             return importlib.import_module(NUMPY[name])
         if name == "__all__":  # `from mx.nd import *` asks for it
             return self.public()
-        if name.startswith("__") or (self.has_part(name) and name not in operators):
+        if name.startswith("__") or (name not in operators and self.has_part(name)):
             return self.part(name)
         ops.load()
         if self.prefix + name in operators:
@@ -387,6 +404,13 @@ class Namespace:
         ops.load()
         named = {n.removeprefix(self.prefix) for n in operators if n.startswith(self.prefix)}
         return named | self.home.keys()
+
+    def fill(self):
+        """Put all that the module shows into it, for programs that read its `__dict__`."""
+        module = sys.modules[self.name]
+        for name in self.shown():
+            if hasattr(module, "__path__") or not hasattr(builtins, name):
+                setattr(module, name, self.find(name))
 
     def names(self):
         """All that is there, sorted: the module's `__dir__`."""

@@ -344,3 +344,16 @@ def test_names_in_other_places():
     )
     status, _, err = python("-c", code)
     assert status == 0, err
+
+
+def test_namespaces_can_be_walked_through():
+    program = """
+import inspect, mxnet as mx
+for face in mx.nd, mx.sym:
+    names = {n for n, f in face.__dict__.items() if inspect.isroutine(f)}
+    assert {"dot", "relu", "reshape", "FullyConnected", "zeros", "where"} <= names, names
+relu = mx.nd.__dict__["relu"]
+assert relu is mx.nd.relu and relu(mx.nd.array([-1, 2])).asnumpy().tolist() == [0, 2]
+assert relu is mx.nd.relu and "data" in inspect.signature(relu).parameters
+"""
+    subprocess.run([sys.executable, "-m", "minigluon.mxnet", "-c", program], check=True)
