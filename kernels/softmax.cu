@@ -78,8 +78,8 @@ __global__ void softmax_back(const T* __restrict__ g, const T* __restrict__ y, T
     }
 }
 
-// loss = ln sum exp(x) - x[label], with -1 for 0. A label that is no class gives NaN, and the first
-// one is noted: whether there is one, its bits, the number of classes.
+// loss = ln sum exp(x) - x[label]. A label that is no class is clipped, and the first one but -1 is
+// noted: whether there is one, its bits, the number of classes.
 template <class T, int V>
 __global__ void cross_entropy(const T* __restrict__ x, const float* __restrict__ label,
                               T* __restrict__ loss, int* __restrict__ note, long long rows,
@@ -96,13 +96,13 @@ __global__ void cross_entropy(const T* __restrict__ x, const float* __restrict__
     }
     o.row();
     if (threadIdx.x) return;
-    const float c = label[row] == -1.f ? 0.f : label[row];
-    const bool is_class = c >= 0.f && c < cols && c == floorf(c);
-    if (!is_class && atomicCAS(note, 0, 1) == 0) {
-        note[1] = __float_as_int(label[row]);
+    const float c = label[row];
+    const bool usual = c >= -1.f && c < cols && c == floorf(c);
+    if (!usual && atomicCAS(note, 0, 1) == 0) {
+        note[1] = __float_as_int(c);
         note[2] = cols;
     }
-    const float picked = is_class ? mg_float(x[row * cols + (int)c]) : __int_as_float(0x7fc00000);
+    const float picked = mg_float(x[row * cols + (int)fminf(fmaxf(c, 0.f), cols - 1.f)]);
     loss[row] = mg_to<T>(o.m - picked + __logf(o.s));
 }
 

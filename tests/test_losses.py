@@ -1,6 +1,7 @@
 """Losses of gluon: values that MXNet 1.9.1 gave, large logits, labels that pad, hybridized programs."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ import pytest
 import minigluon as mx
 import minigluon.ops
 from minigluon import autograd, gluon, nd
-from minigluon.base import MXNetError
 from minigluon.gluon import loss as losses
 from minigluon.op import operators
 from minigluon.ops.loss import in_blocks
@@ -103,16 +103,18 @@ def test_pairs_must_match():
 
 @pytest.mark.parametrize("hybrid", [False, True])
 @pytest.mark.parametrize("settings", [{}, {"from_logits": True}, {"axis": 0, "batch_axis": 1}])
-def test_minus_one_pads_and_other_labels_raise(settings, hybrid):
+def test_minus_one_pads_and_other_labels_are_told(settings, hybrid):
     z, loss = nd.array(A), losses.SoftmaxCELoss(**settings)
     z = z.T if settings.get("axis") == 0 else z
     loss.hybridize(hybrid)
     weights = nd.array([[0], [1]]) if settings.get("axis") != 0 else nd.array([[0, 1]])
     masked = loss(z, nd.array([-1, 2]), weights).asnumpy()
     assert masked[0] == 0 and masked[1] != 0
-    for bad in (3, -2, 0.5, np.nan):
-        with pytest.raises(MXNetError, match=f"label {float(bad)}"):
-            loss(z, nd.array([bad, 0]), weights)
+    for bad, counts in ((3, 2), (-2, 0), (0.5, 0)):
+        with pytest.warns(UserWarning, match=f"label {float(bad)}"):
+            found = loss(z, nd.array([bad, 0]), 1 - weights)
+        expected = loss(z, nd.array([counts, 0]), 1 - weights)
+        np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), rtol=1e-6)
 
 
 def test_formats_of_labels():
@@ -269,3 +271,33 @@ def test_a_large_gradient_of_the_logits_is_handed_over_without_a_copy():
         loss = gluon.loss.SoftmaxCrossEntropyLoss()(logits, labels)
     loss.backward()
     assert id(logits.grad._data) != address
+
+
+@pytest.mark.parametrize("hybridize", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"axis": 1}, {"from_logits": True}])
+def test_labels_that_are_no_classes_are_clipped_and_told(settings, hybridize):
+    """Bins counted from 1, and 255 for padding: MXNet trains with them."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(6, 3, 2) if settings.get("axis") else (6, 3))
+    labels = np.array([0, 3, -2, 1.5, 255, float("nan")], np.float32)
+    classes = np.array([0, 2, 0, 1, 2, 0], np.float32)
+    loss, found = gluon.loss.SoftmaxCrossEntropyLoss(**settings), []
+    if hybridize:
+        loss.hybridize()
+    for label in (labels, classes):
+        if settings.get("axis"):
+            label = np.stack([label, label[::-1]], 1)
+        x = mx.nd.array(z)
+        x.attach_grad()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            with mx.autograd.record():
+                y = loss(x, mx.nd.array(label))
+            y.backward()
+            found.append((y.asnumpy(), x.grad.asnumpy()))
+        assert any("is not a class" in str(w.message) for w in told) == (
+            (label is not classes and settings.get("axis") is None)
+            or not np.all(np.isin(label, [0, 1, 2]))
+        )
+    for a, b in zip(*found):
+        np.testing.assert_allclose(a, b, rtol=1e-5)

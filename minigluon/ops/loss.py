@@ -2,6 +2,7 @@
 
 # Written from chapters/50_losses.ipynb: edit the chapter, then run `minigluon export`.
 
+import warnings
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "by_rows",
     "check_labels",
     "class_numbers",
+    "clipped",
     "column",
     "cross_entropy_back",
     "in_blocks",
@@ -87,10 +89,7 @@ def rows_of(data, axis):
 
 
 def class_numbers(data, label):
-    """The label of each row of `data` as the number of a class, one behind the other; -1 as 0.
-
-    MXNetError for a label that is neither: see `check_labels`.
-    """
+    """The label of each row of `data` as the number of a class, one behind the other; others count as `check_labels` says."""
     if label.size * data.shape[-1] != data.size:
         rows = data.shape[:-1]
         raise MXNetError(
@@ -103,8 +102,13 @@ def class_numbers(data, label):
     whole = flat.dtype.kind not in "fV" or found.astype(flat.dtype).tobytes() == flat.tobytes()
     if not whole or lowest(found) < 0 or largest(found) >= data.shape[-1]:
         check_labels(data, label, -1)
-        found = np.maximum(found, 0)
+        found = clipped(found, data.shape[-1])
     return found
+
+
+def clipped(numbers, classes):
+    """Whole numbers, with the first and the last class for those that are no class."""
+    return np.minimum(np.maximum(numbers, 0), classes - 1)
 
 
 def lowest(a):
@@ -176,7 +180,7 @@ def cross_entropy_back(data, logits, loss, label, /, axis=-1):
         return data * overestimate.kernel(logits, loss, label, axis=axis)
     out, n = np.empty(logits.shape, rows.dtype), len(rows)  # no view: then a variable can hold it
     outs = out.reshape(rows.shape)
-    at = starts(*rows.shape) + np.maximum(label.reshape(n).astype(np.intp), 0)  # they were checked
+    at = starts(*rows.shape) + clipped(label.reshape(n).astype(np.intp), rows.shape[1])
     factors, (powers, total) = data.reshape(n, 1), kept(loss, logits)
     if powers is not None:
         factors = factors / total
@@ -244,13 +248,14 @@ sparse_softmax_cross_entropy.spelling = lambda data, label, axis: picked(
 
 
 def check_labels(data, label, axis):
-    """Raise MXNetError if a label is neither the number of a class nor -1, which counts as 0."""
+    """Warn if a label is neither the number of a class nor -1: it counts as the nearest class below it, or as the first."""
     classes = data.shape[axis]
     wrong = (label < -1) | (label >= classes)  # -1 pads, and is masked by a weight
     if label.dtype.kind in "fV":
         wrong |= label != np.floor(label)
     if wrong.any():
-        raise MXNetError(
+        warnings.warn(
             f"label {label[wrong].ravel()[0]} is not a class: labels are whole numbers "
-            f"from 0 to {classes - 1}"
+            f"from 0 to {classes - 1}, and others are clipped",
+            stacklevel=2,
         )
