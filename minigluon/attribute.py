@@ -33,10 +33,7 @@ class AttrScope:
         self._attr = {hidden(name): value for name, value in kwargs.items()}
 
     def get(self, attr=None):
-        """The attributes of this block, and `attr` over them; ValueError for what is no text."""
-        for name, value in (attr or {}).items():
-            if not isinstance(value, str):
-                raise ValueError(f"Attributes need to be string: {name}={value!r}")
+        """The attributes of this block, and `attr` over them."""
         return {**self._attr, **{hidden(k): v for k, v in (attr or {}).items()}}
 
     def __enter__(self):

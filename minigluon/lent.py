@@ -24,6 +24,7 @@ __all__ = [
     "NORMS",
     "PLACES",
     "POINTERS",
+    "POOLED",
     "ROW_SPARSE",
     "SHOWN",
     "STORE",
@@ -229,6 +230,10 @@ LOADS = {f"_load_{name}": f"lent:load_{name}" for name in ("general", "data", "l
 STORE = ("initialize_kvstore", "update_params", "update_params_on_kvstore", "multiple_callbacks")
 POINTERS = "NDArrayHandle SymbolHandle ExecutorHandle KVStoreHandle CachedOpHandle OpHandle DataIterHandle RecordIOHandle"
 TENSORS = {"tensor_types": "gluon.parameter:tensor_types"}
+POOLED = {
+    f"_{name}": f"gluon.data.pools:{name}"
+    for name in ("MultiWorkerIter", "worker_initializer", "worker_fn", "thread_worker_fn")
+}
 NORMS = ("BatchNorm", "LayerNorm", "InstanceNorm", "GroupNorm")
 ZOO = "gluon.model_zoo.vision."
 
@@ -245,7 +250,7 @@ TABLE = {
     "gluon.utils": USUAL | TEXTS,
     "gluon.trainer": {f"_{name}": f"gluon.trainer:{name}" for name in ("create_kvstore", "create_sparse_kvstore")},
     "gluon.model_zoo.model_store": {"_model_sha1": "gluon.model_zoo.model_store:SHA1"},
-    "gluon.data.dataloader": {"_as_in_context": "gluon.data.dataloader:as_in_context", "ForkingPickler": "lent:pickler"},
+    "gluon.data.dataloader": POOLED | {"_as_in_context": "gluon.data.dataloader:as_in_context", "ForkingPickler": "lent:pickler"},
     ZOO + "densenet": {"_make_dense_layer": ZOO + "densenet:dense_layer", "_make_transition": ZOO + "densenet:transition"},
     ZOO + "mobilenet": {"_add_conv": ZOO + "mobilenet:add_conv"},
     ZOO + "resnet": {"_conv3x3": ZOO + "resnet:conv3x3"},
@@ -303,6 +308,10 @@ gluon.model_zoo.vision.vgg: HybridBlock base cpu
 gluon.nn.activations: is_np_array
 gluon.nn.basic_layers: is_np_array
 gluon.nn.conv_layers: is_np_array numeric_types symbol
+"""
+
+
+SHOWN += """\
 gluon.parameter: _mx_np
 gluon.rnn.rnn_cell: _as_list ndarray numeric_types string_types symbol
 gluon.rnn.rnn_layer: is_np_array ndarray rnn_cell symbol

@@ -11,6 +11,7 @@ import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
+from types import ModuleType
 
 import numpy as np
 
@@ -19,10 +20,12 @@ from minigluon import lent, libinfo
 __all__ = [
     "Alias",
     "BESIDE",
+    "Catalogue",
     "FINDERS",
     "LENT",
     "Lender",
     "Missing",
+    "OPTIONAL",
     "OURS",
     "THEIRS",
     "USAGE",
@@ -208,11 +211,32 @@ def install():
         sys.meta_path.append(FINDERS[1])
         sys.meta_path.insert(0, FINDERS[2])
         FINDERS[2].begin()
+        for name in OPTIONAL:
+            importlib.import_module(f"{OURS}.{name}").__class__ = Catalogue
         package = sys.modules[OURS]
         FINDERS[0].before, package.__version__ = package.__version__, libinfo.__version__
         FINDERS[0].lent = lend()
         for name in BESIDE:
             importlib.import_module(name)
+
+
+OPTIONAL = [
+    f"{face}.{part}" for face in ("ndarray", "symbol") for part in ("contrib", "image", "linalg")
+]
+
+
+class Catalogue(ModuleType):
+    """A module of operators that has all of them in its `__dict__` as soon as somebody reads it."""
+
+    @property
+    def __dict__(self):
+        names = ModuleType.__dict__["__dict__"].__get__(self)
+        if "__complete__" not in names:
+            names["__complete__"] = True
+            look = names["__getattr__"]
+            for name in getattr(look, "before", look).__self__.shown():
+                names.setdefault(name, getattr(self, name))
+        return names
 
 
 def uninstall():
@@ -221,6 +245,8 @@ def uninstall():
         sys.modules[OURS].__version__ = FINDERS[0].before
         for name in FINDERS[0].lent:
             delattr(np, name)
+        for name in OPTIONAL:
+            sys.modules[f"{OURS}.{name}"].__class__ = ModuleType
         FINDERS[2].end()
     for finder in FINDERS:
         if finder in sys.meta_path:

@@ -158,7 +158,7 @@ for epoch in range(2):
 """
 
 
-INSIDE = """
+PACKAGES = """
 import multiprocessing, urllib
 import mxnet
 assert multiprocessing.pool.Pool and urllib.request.urlopen
@@ -182,7 +182,7 @@ assert amp._amp_initialized
 
 
 def test_what_packages_take_from_inside():
-    status, _, err = python("-W", "error", "-m", "minigluon.mxnet", "-c", INSIDE)
+    status, _, err = python("-W", "error", "-m", "minigluon.mxnet", "-c", PACKAGES)
     assert status == 0, err
 
 
@@ -323,6 +323,21 @@ assert pydoc.locate("mxnet.nd.array") is mx.nd.array and pydoc.locate("mxnet.glu
 """
 
 
+COMPLETE = """
+import mxnet as mx
+assert "box_decode" in mx.nd.contrib.__dict__ and "box_decode" in vars(mx.sym.contrib) and "nothing" not in vars(mx.nd.contrib)
+assert "gemm2" in vars(mx.nd.linalg) and vars(mx.nd.linalg)["gemm2"] is mx.nd.linalg.gemm2
+import minigluon.mxnet
+minigluon.mxnet.uninstall()
+assert type(mx.nd.contrib) is type(mx)
+"""
+
+
+def test_a_module_of_operators_tells_all_that_it_has():
+    status, _, err = python("-m", "minigluon.mxnet", "-c", COMPLETE)
+    assert status == 0, err
+
+
 def test_what_a_module_shows_is_there():
     code = (
         "import importlib, mxnet\nfrom minigluon import lent\n"
@@ -331,6 +346,50 @@ def test_what_a_module_shows_is_there():
         "    [getattr(found, name) for name in row]\n"
     )
     status, _, err = python("-m", "minigluon.mxnet", "-c", code)
+    assert status == 0, err
+
+
+POOLS = """
+import multiprocessing
+from multiprocessing.pool import ThreadPool
+import mxnet as mx
+import numpy as np
+from mxnet.gluon.data.dataloader import _MultiWorkerIter, _thread_worker_fn, _worker_fn, _worker_initializer, default_batchify_fn
+
+
+class Short(_MultiWorkerIter):
+    def _push_next(self):
+        if self._sent_idx < 2:
+            super()._push_next()
+
+
+numbers = mx.gluon.data.ArrayDataset(np.arange(10, dtype="float32"))
+sampler = mx.gluon.data.BatchSampler(mx.gluon.data.SequentialSampler(10), 4, "keep")
+with multiprocessing.Pool(2, initializer=_worker_initializer, initargs=[numbers, False, False]) as pool:
+    for kind in (_MultiWorkerIter, Short):
+        batches = kind(pool, default_batchify_fn, sampler, prefetch=2, pin_memory=True)
+        assert len(batches) == 3 and batches._sent_idx == 2 and iter(batches) is batches
+        first = batches.next()
+        assert first.asnumpy().tolist() == [0, 1, 2, 3] and first.context == mx.cpu_pinned()
+        assert [b.shape for b in batches] == [(4,), (2,)][: 1 if kind is Short else 2] and batches._rcvd_idx == batches._sent_idx
+with ThreadPool(2) as pool:
+    batches = _MultiWorkerIter(pool, default_batchify_fn, sampler, worker_fn=_thread_worker_fn, dataset=numbers)
+    assert sum(b.sum().asscalar() for b in batches) == 45
+    failing = _MultiWorkerIter(pool, lambda data: 1 / 0, sampler, worker_fn=_thread_worker_fn, dataset=numbers)
+    try:
+        next(failing)
+    except ZeroDivisionError:
+        pass
+    else:
+        raise AssertionError("no error")
+loader = mx.gluon.data.DataLoader(numbers, 4, pin_memory=True, pin_device_id=1)
+assert (loader._pin_memory, loader._pin_device_id) == (True, 1)
+assert next(iter(loader)).context == mx.cpu_pinned(1)
+"""
+
+
+def test_loaders_of_ones_own():
+    status, _, err = python("-m", "minigluon.mxnet", "-c", POOLS)
     assert status == 0, err
 
 

@@ -480,3 +480,31 @@ def test_pooling_along_axes_equals_pooling_by_taps(axes, convention):
             (pooling.placed(g, x, frame), first),
         ):
             np.testing.assert_allclose(found, pooling.inside(wanted, x, frame), atol=1e-5)
+
+
+def test_the_order_of_parameters_of_convolutions_that_bend():
+    layers = mx.gluon.contrib.cnn
+    for kind, order in (
+        (layers.DeformableConvolution, 1),
+        (layers.ModulatedDeformableConvolution, -1),
+    ):
+        names = [n.partition("conv0_")[2] for n in kind(3, 3, 1, 1, in_channels=2).collect_params()]
+        pairs = [
+            ["offset_weight", "offset_bias"],
+            ["deformable_conv_weight", "deformable_conv_bias"],
+        ]
+        assert names == sum(pairs[::order], [])
+
+
+@pytest.mark.parametrize("kind", ["max", "avg"])
+def test_pooling_reads_as_many_numbers_as_the_window_has_axes(kind):
+    x = mx.nd.array(np.random.default_rng(0).normal(size=(1, 2, 5, 6)))
+    settings = {"kernel": (3, 3), "pool_type": kind}
+    want = mx.nd.Pooling(x, stride=(1, 2), pad=(1, 0), **settings)
+    x.attach_grad()
+    with mx.autograd.record():
+        y = mx.nd.Pooling(x, stride=(1, 2, 7), pad=(1, 0, 0, 1), **settings)
+    y.backward()
+    assert (y.asnumpy() == want.asnumpy()).all() and float(x.grad.abs().sum().asscalar()) > 0
+    with pytest.raises(mx.MXNetError, match="2 numbers each"):
+        mx.nd.Pooling(x, pad=(1,), **settings)

@@ -234,6 +234,45 @@ def test_export_and_import(tmp_path):
         SymbolBlock.imports(files[0], "data")(x)
 
 
+def test_the_parameters_of_a_graph_come_before_its_states():
+    data = mx.sym.var("data")
+    norm = mx.sym.BatchNorm(
+        mx.sym.Convolution(data, num_filter=2, kernel=(1, 1), name="a"), name="b"
+    )
+    block = SymbolBlock(mx.sym.FullyConnected(norm, num_hidden=3, name="c"), data)
+    names = [
+        "a_weight",
+        "a_bias",
+        "b_gamma",
+        "b_beta",
+        "c_weight",
+        "c_bias",
+        "b_moving_mean",
+        "b_moving_var",
+    ]
+    assert [*block.collect_params()] == names
+
+
+def test_symbols_in_the_scope_of_a_block_get_its_prefix():
+    for prefix, begins in (("net_", "net_"), ("", "")):
+        block = nn.HybridSequential(prefix=prefix)
+        for _ in range(2):  # each time the numbers begin anew
+            with block.name_scope(), mx.name.NameManager() if not prefix else block.name_scope():
+                y = mx.sym.FullyConnected(mx.sym.var("x"), num_hidden=3, name="fc")
+                assert y.list_arguments() == ["x", f"{begins}fc_weight", f"{begins}fc_bias"]
+                assert mx.sym.relu(y).name == f"{begins}relu0"
+    assert mx.sym.relu(y, name="out").name == "out"
+
+
+def test_a_function_of_symbols_is_one_object():
+    assert mx.sym.contrib.SyncBatchNorm is mx.symbol.contrib.SyncBatchNorm
+    assert (
+        mx.sym.relu is mx.sym.relu
+        and mx.sym.relu is mx.sym.op.relu
+        and mx.sym.relu is not mx.sym.tanh
+    )
+
+
 def test_a_graph_without_shapes_learns_them(tmp_path):
     s = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3, name="f")
     block = SymbolBlock(mx.sym.tanh(s), mx.sym.var("data"))

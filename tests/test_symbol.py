@@ -108,6 +108,13 @@ def test_scopes_nest():
         mx.AttrScope(lr_mult=3)
 
 
+def test_attributes_of_an_operator_become_texts():
+    y = S.relu(S.var("x"), name="y", attr={"__init__": mx.init.Xavier(magnitude=2), "__n__": 3})
+    assert y.attr("__n__") == "3" and "magnitude=2" in y.attr("__init__")
+    with pytest.raises(ValueError, match="only accepts string"):
+        S.var("x", attr={"__n__": 3})
+
+
 def test_groups():
     both = S.Group([S.var("x"), perceptron()])
     assert (both.name, len(both), both.list_outputs()) == (None, 2, ["x", "activation0_output"])
@@ -801,7 +808,7 @@ def test_a_graph_prints_as_in_mxnet():
 
 
 def test_what_is_no_text_or_no_file():
-    with pytest.raises(ValueError, match="need to be string"):
+    with pytest.raises(ValueError, match="only accepts string"):
         S.var("x", attr={"a": 1})
     with pytest.raises(ValueError, match="'write', 'add' or 'null', not 'bad'"):
         (S.var("x") * 2).bind(mx.cpu(), [mx.nd.ones(2)], grad_req="bad")

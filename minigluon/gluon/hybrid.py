@@ -331,13 +331,13 @@ class SymbolBlock(HybridBlock):
                 f"SymbolBlock doesn't support Parameter '{node.name}' because its storage type is 'row_sparse'."
             )
         types, self._by_name = types_of(self._graph._entries, declared(inputs)), {}
-        for node in in_order(self._graph._entries):
-            if node.op is None and node.name not in self._inputs:
-                req = "null" if node.name in states else "write"
-                found = self.params._find(node.name)
-                self._by_name[node.name] = found or self.params.get(
-                    node.name, grad_req=req, dtype=types[node, 0] or "float32", **told(node)
-                )
+        variables = [n for n in in_order(self._graph._entries) if n.op is None]
+        learnt = [n for n in variables if n.name not in self._inputs]
+        for node in sorted(learnt, key=lambda n: n.name in states):  # states last, as in files
+            req = "null" if node.name in states else "write"
+            self._by_name[node.name] = self.params._find(node.name) or self.params.get(
+                node.name, grad_req=req, dtype=types[node, 0] or "float32", **told(node)
+            )
         self._in_format = [0] * len(inputs)
         self._out_format = len(self._graph) if len(self._graph) > 1 else 0
         common = len(commonprefix([*self._by_name]))

@@ -77,7 +77,7 @@ def pool_frame(data, kernel, stride, pad, global_pool, pooling_convention, layou
     if global_pool:
         return sizes, (1,) * axes, (0,) * axes, (1,) * axes
     kernel = several(kernel)
-    stride, pad = (several(n) or (d,) * axes for n, d in ((stride, 1), (pad, 0)))
+    stride, pad = ((several(n) or (d,) * axes)[:axes] for n, d in ((stride, 1), (pad, 0)))
     if not len(kernel) == len(stride) == len(pad) == axes or min(*kernel, *stride) < 1:
         raise MXNetError(
             f"data of shape {data.shape} needs {axes} numbers each: {kernel}, {stride}, {pad}"

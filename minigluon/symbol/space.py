@@ -60,7 +60,7 @@ class SymbolSpace(Namespace):
 
 @cache
 def seen_by_symbol(op, called, prefix=""):
-    """The function `mx.sym.called` of an operator."""
+    """The one function `mx.sym.called` of an operator."""
 
     def function(*args, name=None, attr=None, **settings):
         settings.pop("out", None)

@@ -331,6 +331,9 @@ def var(
         "init": init,
         "storage_type": None if stype is None else {"default": 0, "row_sparse": 1, "csr": 2}[stype],
     }
+    for key, value in (attr or {}).items():
+        if not isinstance(value, str):
+            raise ValueError(f"Set Attr only accepts string values: {key}={value!r}")
     attrs = attribute.current().get(attr)
     attrs |= {f"__{key}__": str(value) for key, value in known.items() if value is not None}
     attrs |= {key: str(value) for key, value in kwargs.items()}
@@ -397,7 +400,7 @@ def compose(op, args, settings, called=None, name=None, attr=None):
     if missing:
         raise MXNetError(f"{op.name} takes {signature(op)}: {', '.join(missing)} is not given")
     name = current_manager().get(name, hint_of(op, args, called))
-    attrs = attribute.current().get(attr)
+    attrs = {key: str(value) for key, value in attribute.current().get(attr).items()}
     inputs = [a._entries[0] if isinstance(a, Symbol) else a for a in args]
     states = getattr(op, "states", ())  # with their initializers, where the operator knows them
     initial = getattr(op, "initial", {}) | (states if isinstance(states, dict) else {})

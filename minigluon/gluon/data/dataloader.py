@@ -96,7 +96,10 @@ class DataLoader:
         self._num_workers, self._thread_pool = max(0, num_workers), thread_pool
         self._prefetch = max(0, 2 * self._num_workers if prefetch is None else int(prefetch))
         self._batchify_fn = batchify_fn or default_batchify_fn
-        self._pinned = cpu_pinned(pin_device_id) if pin_memory else None
+        self._pin_memory, self._pin_device_id = (
+            pin_memory,
+            pin_device_id,
+        )  # loaders made from this one read them
         self._timeout, self._crew, self._epochs = timeout, None, itertools.count()
         self.auto_reload = auto_reload
         self.clean()
@@ -114,7 +117,8 @@ class DataLoader:
         batches, self._iter = self._iter, None  # an epoch is used once
         try:
             for batch in batches:
-                batch = batch if self._pinned is None else as_in_context(batch, self._pinned)
+                if self._pin_memory:
+                    batch = as_in_context(batch, cpu_pinned(self._pin_device_id))
                 yield as_np_arrays(batch) if is_np_array() else batch
         finally:
             batches.close()

@@ -18,6 +18,7 @@ class DeformableConvolution(HybridBlock):
 
     _node_names = {"_contrib_deformableconvolution": "fwd", "deformableconvolution": "fwd"}
     _per_place = 2  # numbers that move a place of the window
+    _offset_first = True  # among the block's parameters, whose order is part of a file
 
     def __init__(
         self,
@@ -57,8 +58,12 @@ class DeformableConvolution(HybridBlock):
         self._kwargs = {**shared, "num_filter": channels, "num_group": groups}
         self._kwargs |= {"num_deformable_group": num_deformable_group, "no_bias": not use_bias}
         with self.name_scope():
-            self._learn("offset", self._offsets, offset_weight_initializer, offset_bias_initializer)
-            self._learn("deformable_conv", self._kwargs, weight_initializer, bias_initializer)
+            learnt = [
+                ("offset", self._offsets, offset_weight_initializer, offset_bias_initializer),
+                ("deformable_conv", self._kwargs, weight_initializer, bias_initializer),
+            ]
+            for one in learnt[:: 1 if self._offset_first else -1]:
+                self._learn(*one)
             self.act = Activation(activation, prefix=activation + "_") if activation else None
 
     # Its two convolutions.
@@ -117,6 +122,7 @@ class ModulatedDeformableConvolution(DeformableConvolution):
 
     _node_names = {"_contrib_modulateddeformableconvolution": "fwd"}
     _per_place = 3
+    _offset_first = False
 
     def _bent(self, F, x, moved, weights):
         offset = F.slice_axis(moved, axis=1, begin=0, end=self._split)
