@@ -253,6 +253,42 @@ def test_the_parameters_of_a_graph_come_before_its_states():
     assert [*block.collect_params()] == names
 
 
+def test_files_leave_out_casts_between_operators(tmp_path):
+    a, b = mx.sym.var("a"), mx.sym.var("b")
+    both = mx.sym.amp_multicast(a, b, num_outputs=2)
+    s = mx.sym.amp_cast(
+        mx.sym.relu(mx.sym.amp_cast(both[0] + both[1], dtype="float16")), dtype="float32"
+    )
+
+    def operators(text):
+        return [node["op"] for node in json.loads(text)["nodes"] if node["op"] != "null"]
+
+    whole = ["amp_multicast", "elemwise_add", "amp_cast", "relu", "amp_cast"]
+    assert operators(s.tojson()) == ["elemwise_add", "relu", "amp_cast"]  # an output stays
+    assert (
+        operators(s.tojson(remove_amp_cast=False))
+        == whole
+        == operators(pickle.loads(pickle.dumps(s)).tojson(False))
+    )
+    for given, want in (
+        ({}, ["elemwise_add", "relu", "amp_cast"]),
+        ({"remove_amp_cast": False}, whole),
+    ):
+        s.save(str(tmp_path / "s.json"), **given)
+        assert operators((tmp_path / "s.json").read_text()) == want
+
+    class Cast(gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            return F.relu(F.amp_cast(x, dtype="float16"))
+
+    block = Cast()
+    block.hybridize()
+    block(mx.nd.ones((2,)))
+    for given, want in (((), ["relu"]), ((0, False), ["amp_cast", "relu"])):
+        block.export(str(tmp_path / "b"), *given)
+        assert operators((tmp_path / "b-symbol.json").read_text()) == want
+
+
 def test_symbols_in_the_scope_of_a_block_get_its_prefix():
     for prefix, begins in (("net_", "net_"), ("", "")):
         block = nn.HybridSequential(prefix=prefix)

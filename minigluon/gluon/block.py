@@ -545,7 +545,7 @@ class HybridBlock(Block):
 
     def export(self, path, epoch=0, remove_amp_cast=True):
         """Write `path-symbol.json` and `path-0000.params`: the graph, and the parameters it needs."""
-        compiler().export(self, path, epoch)
+        compiler().export(self, path, epoch, remove_amp_cast)
 
     @property
     def _cached_graph(self):

@@ -268,7 +268,7 @@ def graph_of(block):
     return [Symbol([entry]) for entry in graph.inputs[: len(graph.data)]], Symbol(graph.outputs)
 
 
-def export(block, path, epoch=0):
+def export(block, path, epoch=0, remove_amp_cast=True):
     """Write `path-symbol.json` and `path-<epoch>.params` of a block that has run hybridized."""
     found = traced(block)
     if found is None:
@@ -279,7 +279,7 @@ def export(block, path, epoch=0):
     whole, parameters = found
     states = {*whole.list_auxiliary_states()}
     arrays = {f"{'aux' if p.name in states else 'arg'}:{p.name}": reduced(p) for p in parameters}
-    replace_file(f"{path}-symbol.json", [whole.tojson().encode()])
+    replace_file(f"{path}-symbol.json", [whole.tojson(remove_amp_cast).encode()])
     save(f"{path}-{epoch:04d}.params", arrays)
 
 

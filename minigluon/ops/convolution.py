@@ -619,7 +619,10 @@ def forwards(data, weight, *settings, bias=None):
         return with_bias(winograd(data, weight, settings[3], sizes), bias)
     if is_five(data, weight, sizes, *settings):
         return with_bias(five(data, weight, settings[3], sizes), bias)
-    if is_simple(data, *settings):
+    turns = len(data) * math.prod(sizes) >= len(
+        weight
+    )  # fewer numbers do not pay for turned filters
+    if turns and is_simple(data, *settings):
         return with_bias(fast_product(data, weight, settings[0], settings[3]), bias)
     return product(data, weight, *settings, bias)
 

@@ -15,6 +15,7 @@ from minigluon.symbol.symbol import INFIX, Node, Symbol, in_order, parsed, state
 __all__ = [
     "BETWEEN",
     "CANONICAL",
+    "CASTS",
     "INNER",
     "LAWS",
     "NUMBERS",
@@ -40,6 +41,7 @@ __all__ = [
     "split_read",
     "split_settings",
     "tojson",
+    "without_casts",
     "written_name",
 ]
 
@@ -170,9 +172,28 @@ def named_after(node, entry, known):
     return entry
 
 
+CASTS = "amp_cast", "amp_multicast"
+
+
+def without_casts(entries):
+    """The same graph, whose nodes read what went into casts instead of what came out of them."""
+    source, kept = {}, {}
+    for node in in_order(entries):
+        inputs = [source.get(a, a) for a in node.inputs]
+        if inputs == node.inputs:
+            new = node
+        else:
+            new = Node(node.name, node.op, inputs, node.settings, node.attrs, node.called)
+        is_cast = node.op is not None and node.op.name in CASTS
+        for i in range(len(node.outputs)):
+            kept[node, i] = new, i
+            source[node, i] = inputs[i] if is_cast else (new, i)
+    return [kept[e] for e in entries]
+
+
 def tojson(self, remove_amp_cast=True):
     """The graph as MXNet's JSON, a text."""
-    entries = spelled(self._entries)
+    entries = spelled(without_casts(self._entries) if remove_amp_cast else self._entries)
     nodes = in_order(entries)
     number = {node: i for i, node in enumerate(nodes)}
     starts = [0]
@@ -204,7 +225,7 @@ def as_json(node, number):
 
 def save(self, fname, remove_amp_cast=True):
     """Write the graph as JSON; the file is complete or not there, MXNetError if it cannot be written."""
-    graph = self.tojson().encode()
+    graph = self.tojson(remove_amp_cast).encode()
     try:
         replace_file(fname, [graph])
     except OSError as error:
@@ -283,7 +304,7 @@ def load_json(json_str):
 
 
 fromjson = load_json
-Symbol.__reduce__ = lambda self: (load_json, (self.tojson(),))
+Symbol.__reduce__ = lambda self: (load_json, (self.tojson(remove_amp_cast=False),))
 
 
 def listed(record, key, where):
