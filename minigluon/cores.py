@@ -63,7 +63,8 @@ def control():
     if (found := openblas()) is None:
         return None
     library, a, z = found
-    return [getattr(library, f"{a}openblas_{verb}_num_threads{z}") for verb in ("get", "set")]
+    quick = ctypes.PyDLL(library._name)
+    return [getattr(quick, f"{a}openblas_{verb}_num_threads{z}") for verb in ("get", "set")]
 
 
 # --- One thread a product -------------------------------------------------------------------------
@@ -184,9 +185,11 @@ def matmul(a, b, out=None):
     if work < MANY:
         with alone:
             return np.matmul(a, b, out=out)
+    if (count := alone.threads) == 1:
+        return np.matmul(a, b, out=out)
     m, n = len(a), b.shape[1]
     out = np.empty((m, n), np.result_type(a, b)) if out is None else out
-    step = -(-max(m, n) // alone.threads)
+    step = -(-max(m, n) // count)
     parts = [slice(i, i + step) for i in range(0, max(m, n), step)]
     if m >= n:
         spread(lambda at: np.matmul(a[at], b, out=out[at]), parts)

@@ -1,5 +1,6 @@
 """Work on all cores: order, errors, OpenBLAS's threads, forks."""
 
+import _ctypes
 import os
 import threading
 
@@ -46,6 +47,11 @@ def test_spreading_inside_and_beside_each_other():
         thread.join()
     assert all(f == [45 * i for i in range(6)] for f in found) and len(found) == 60
     assert cores.alone.threads == before
+
+
+def test_to_ask_for_the_threads_keeps_pythons_lock():
+    for f in cores.control() or ():
+        assert f._flags_ & _ctypes.FUNCFLAG_PYTHONAPI
 
 
 def test_the_handling_of_floating_point_errors_travels():
