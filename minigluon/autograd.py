@@ -55,6 +55,7 @@ __all__ = [
     "is_training",
     "leaf_grad",
     "mark_variables",
+    "noted",
     "of_all",
     "ones_like",
     "own_memory",
@@ -301,6 +302,24 @@ def several_noted(op, out, ctx, node):
 
 
 interpreters[NDArray] = remember
+
+
+def noted(op, out, arrays, settings):
+    """What the kernel of `op` gave for NDArrays (or None), with the node that `compute_and_note` would make."""
+    raw, parents, ctx, tracked = [], [], arrays[0]._ctx, False
+    for a in arrays:
+        node = None if a is None else a._node
+        if node is not None:
+            if node.used:
+                node = None
+            else:
+                tracked = True
+        raw.append(None if a is None else a._data)
+        parents.append(node)
+    node = Node(op, raw, settings, out, parents, ctx) if tracked else None
+    if type(out) is not tuple:
+        return NDArray(out if type(out) is ndarray else numbered(out), ctx, node)
+    return several_noted(op, out, ctx, node)
 
 
 # --- Backwards ------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ __all__ = [
     "require_one_shape",
     "seen_by_ndarray",
     "told_in_words",
+    "up_to_the_last",
     "with_numbers",
     "written",
     "written_out",
@@ -144,17 +145,19 @@ def function({parameters}, *_extra, out=None, name=None, **_more):
         return written(out, function({names}, {arguments}*_extra, **_more))
     if type({first}) is NDArray and not (_extra or _more){complete}{flags}:
         try:
-            if not recorders and type({first}._data) is ndarray and {fits}interpreters[NDArray] is remember:
+            if type({first}._data) is ndarray and {fits}interpreters[NDArray] is remember:
                 try:
                     _out = _kernel({given})
                 except Exception as _error:
                     raise failure(_error, _op, [{data}], dict({settings})) from _error
+                if recorders and state.recording:
+                    return noted(_op, _out, {arrays}, dict({settings}))
                 if type(_out) is not ndarray:
                     return several(_op, _out, {first}._ctx)
                 _y = new(NDArray)
                 _y._data, _y._ctx, _y._node = _out, {first}._ctx, None
                 return _y
-            return interpreters[NDArray](_op, {arrays}, dict({settings}))
+            return interpreters[NDArray](_op, {asked}, dict({settings}))
         except MXNetError:
             if told_in_words(_op, _given := dict({settings})) == _given:
                 raise
@@ -186,8 +189,8 @@ def first_call(*args, **settings):
 
 
 def written_out(op):
-    """An operator's function, written out for the usual call: NDArrays of one type, and nobody records. Its text and names."""
-    from minigluon.autograd import recorders, remember  # its package imports this module
+    """An operator's function, written out for the usual call, on NDArrays of one type. Its text and names."""
+    from minigluon.autograd import noted, recorders, remember, state  # it imports this module
     from minigluon.ndarray.ndarray import NDArray, new, several
 
     first, *others = op.arrays
@@ -218,16 +221,27 @@ def written_out(op):
         settings=", ".join(f"{s}={s}" for s in op.settings),
         names=names,
         arguments="".join(f"{s}, " for s in op.settings),
-        arrays=f"placed(_op, ({names},))" if optional else f"({names},)",
+        arrays=up_to_the_last(op.arrays, len(op.required)),
+        asked=f"placed(_op, ({names},))" if optional else f"({names},)",
     )
     used = {"NDArray": NDArray, "new": new, "several": several, "recorders": recorders}
     used |= {
         "remember": remember,
+        "noted": noted,
+        "state": state,
         "failure": failure,
         "defaults": defaults,
         "ndarray": numpy.ndarray,
     }
     return text, used | {"_kernel": op.plain}
+
+
+def up_to_the_last(arrays, required):
+    """The text of a tuple of `arrays`, without those at the end that were not given, which may miss from number `required` on."""
+    text = f"({', '.join(arrays[:required])},)"
+    for i, last in enumerate(arrays[required:], required + 1):
+        text = f"({', '.join(arrays[:i])},) if {last} is not None else {text}"
+    return f"({text})"
 
 
 def placed(op, arrays):

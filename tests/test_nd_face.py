@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import minigluon as mx
-from minigluon import autograd, nd
+from minigluon import autograd, namespace, nd
 from minigluon.base import MXNetError
+from minigluon.namespace import in_general
 from minigluon.op import operators
 
 
@@ -229,3 +230,57 @@ def test_internal_names_of_the_first_years():
     assert inner._Plus(x, x).asnumpy().tolist() == inner._add(x, x).asnumpy().tolist() == [2, 8]
     assert inner._Not_Equal(x, x).asnumpy().tolist() == [0, 0]
     assert inner._random_pdf_uniform(x, nd.zeros(2), nd.ones(2) * 4).shape == (2,)
+
+
+NOTED = {  # name: shapes of the arrays, None for one that is not given; settings
+    "square": (((2, 3),), {}),
+    "dot": (((2, 3), (3, 2)), {}),
+    "softmax": (((2, 3),), {}),
+    "SequenceMask": (((3, 2), (2,)), {"use_sequence_length": True}),
+    "FullyConnected": (((2, 3), (4, 3), (4,)), {"num_hidden": 4}),
+    "Convolution": (
+        ((1, 2, 4, 4), (3, 2, 2, 2), None),
+        {"num_filter": 3, "kernel": (2, 2), "no_bias": True},
+    ),
+    "split": (((2, 4),), {"num_outputs": 2}),
+    "SequenceLast": (((3, 2), (2,)), {"use_sequence_length": True}),
+}
+
+
+@pytest.mark.parametrize("name", NOTED)
+def test_a_written_function_leaves_the_note_of_the_general_one(name):
+    shapes, settings = NOTED[name]
+    arrays = [None if s is None else nd.ones(s) for s in shapes]
+    for a in arrays[1:]:
+        if a is not None and a.shape != (2,):
+            a.attach_grad()
+    arrays[0].attach_grad()
+    with autograd.record():
+        found = [f(*arrays, **settings) for f in (getattr(nd, name), in_general(operators[name]))]
+    assert "noted(" in getattr(nd, name).source
+    firsts = [y[0] if isinstance(y, list) else y for y in found]
+    for y in firsts:
+        np.testing.assert_array_equal(y.asnumpy(), firsts[1].asnumpy())
+    one, other = (
+        y._node.parents[0] if type(y._node) is autograd.Output else y._node for y in firsts
+    )
+    assert type(one) is type(other) is autograd.Node and one.op is other.op
+    assert [type(a) for a in one.args] == [type(a) for a in other.args][: len(one.args)]
+    assert list(map(id, one.parents)) == list(map(id, other.parents))[: len(one.parents)]
+    defaults = operators[name].defaults
+    assert {**defaults, **one.settings} == {**defaults, **other.settings}
+    grads = []
+    for y in firsts:
+        y.backward(nd.ones(y.shape) * 2)
+        grads.append([None if a is None or a.grad is None else a.grad.asnumpy() for a in arrays])
+    for a, b in zip(*grads):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_array_that_is_not_there_is_none_while_recording():
+    x = nd.ones((2, 3))
+    x.attach_grad()
+    with autograd.record():
+        y = nd.softmax(x, namespace._Null)
+    y.backward()
+    assert y.shape == (2, 3)
