@@ -10,7 +10,7 @@ import numpy as np
 
 from minigluon.cores import matmul
 from minigluon.op import operator
-from minigluon.ops.elementwise import floor
+from minigluon.ops.elementwise import constant, floor
 from minigluon.ops.pieces import concat, slice_axis
 from minigluon.ops.reduce import sum as total
 
@@ -828,7 +828,8 @@ def pixels_of(rois, spatial_scale):
     if not 0 <= spatial_scale <= 1:
         raise ValueError(f"need a spatial_scale from 0 to 1, not {spatial_scale}")
     at = rois[:, 1:] if spatial_scale == 1 else rois[:, 1:] * spatial_scale
-    return np.trunc(at + np.copysign(0.5, at))
+    half = constant(0.5, at.dtype) if type(at) is np.ndarray else 0.5
+    return np.trunc(at + np.copysign(half, at))
 
 
 def region_bins(data, rois, pooled_size, spatial_scale):
