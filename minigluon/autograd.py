@@ -667,11 +667,22 @@ class Function:
         self._used = True
         with pause(train_mode=state.training):
             out = self.forward(*inputs)
+        if not state.recording:
+            return out  # of whatever `forward` can work on, symbols too
         outs = list(out) if isinstance(out, tuple | list) else [out]
-        parents = [x._node for x in inputs]
-        if state.recording and any(p is not None for p in parents):
+        parents = [self._history(x) for x in inputs]
+        if any(p is not None for p in parents):
             outs = self._recorded(inputs, outs, parents)
-        return outs if isinstance(out, tuple | list) else outs[0]
+        return type(out)(outs) if isinstance(out, tuple | list) else outs[0]
+
+    def _history(self, x):
+        """The node of an input."""
+        if not isinstance(x, NDArray):
+            raise MXNetError(
+                f"{self.name} was called on {type(x).__name__}: while recording, a Function works on NDArrays; in a "
+                "hybridized block use an operator of your own (mx.operator), or leave the block unhybridized"
+            )
+        return x._node
 
     # --- Functions with their own derivative ------------------------------------------------------
 

@@ -254,6 +254,36 @@ def test_function():
         function(x)
 
 
+def test_a_function_gives_what_its_forward_gave():
+    class Both(autograd.Function):
+        def forward(self, x, y):
+            return self.kind([2 * x, 3 * y])
+
+        def backward(self, dx, dy):
+            return 5 * dx, 7 * dy
+
+    for kind in (tuple, list):
+        Both.kind = kind
+        x, y = variable(0.5), variable(1.0)
+        assert type(Both()(x, y)) is kind
+        with autograd.record():
+            out = Both()(x, y)
+            loss = out[0] + out[1]
+        assert type(out) is kind
+        loss.backward()
+        assert x.grad.asscalar() == 5 and y.grad.asscalar() == 7
+    a, b = mx.sym.var("a"), mx.sym.var("b")
+    assert [part.list_arguments() for part in Both()(a, b)] == [
+        ["a"],
+        ["b"],
+    ]  # as a traced block does
+    with (
+        autograd.record(),
+        pytest.raises(mx.MXNetError, match="Both was called on Symbol.*mx.operator"),
+    ):
+        Both()(a, b)
+
+
 def write_while_recording(x, how):
     with autograd.record():
         how(x)
