@@ -18,8 +18,10 @@ __all__ = [
     "Context",
     "DEFAULT",
     "KEPT",
+    "OldNames",
     "OutOfMemory",
     "Scopes",
+    "Settable",
     "allocate",
     "brought",
     "busy",
@@ -60,7 +62,15 @@ class Scopes(threading.local):
 scopes = Scopes()
 
 
-class Context:
+class OldNames(type):
+    """The class of `Context`: an attribute that was there before `current_context()`."""
+
+    default_ctx = property(
+        lambda cls: current_context(), lambda cls, ctx: setattr(cls._default_ctx, "value", ctx)
+    )
+
+
+class Context(metaclass=OldNames):
     """A device: `Context('cpu', 0)`; as a `with` block it becomes the default for new arrays."""
 
     devtype2str = {1: "cpu", 2: "gpu", 3: "cpu_pinned", 5: "cpu_shared"}
@@ -118,6 +128,22 @@ def current_context():
 
 
 DEFAULT = cpu()
+
+
+class Settable:
+    """MXNet's `_default_ctx`: its `value` is the current context, and may be replaced."""
+
+    @property
+    def value(self):
+        """The current context."""
+        return current_context()
+
+    @value.setter
+    def value(self, ctx):
+        scopes.stack[-1:] = [Context(ctx)]
+
+
+Context._default_ctx = Settable()
 
 
 def cupy_or_none():

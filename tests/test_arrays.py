@@ -189,3 +189,16 @@ def test_the_short_way_of_a_call_is_the_long_one(name, args, settings):
         return [(y.asnumpy().tolist(), y.dtype, y.context) for y in found]
 
     assert answer(compute_soon) == answer(compute)
+
+
+def test_the_current_context_by_its_old_names():
+    assert mx.Context.default_ctx == mx.Context._default_ctx.value == mx.cpu()
+    with mx.cpu(1):
+        assert mx.Context.default_ctx == mx.Context._default_ctx.value == mx.cpu(1)
+        mx.Context.default_ctx = mx.cpu(2)
+        assert mx.current_context() == mx.nd.ones(1).context == mx.cpu(2)
+        mx.Context._default_ctx.value = mx.cpu(3)
+        assert mx.Context.default_ctx == mx.cpu(3)
+        mx.test_utils.set_default_context(mx.cpu(4))
+        assert mx.test_utils.default_context() == mx.cpu(4)
+    assert mx.current_context() == mx.cpu()
