@@ -12,7 +12,7 @@ import numpy as np
 from minigluon.autograd import assign, state, writable
 from minigluon.base import MXNetError
 from minigluon.context import Context, put
-from minigluon.cores import spread
+from minigluon.cores import alone, spread
 from minigluon.ndarray.ndarray import NDArray, real_dtype
 from minigluon.op import Operand, operator
 
@@ -314,6 +314,8 @@ def shared(f, data):
     if type(data) is not np.ndarray or data.dtype.char not in "fd" or not data.flags.c_contiguous:
         return real(f, data)
     out = np.empty_like(data)
+    if alone.threads < 2:
+        return f(data, out=out)
     x, y = data.reshape(-1), out.reshape(-1)
     spread(lambda i: f(x[i : i + STRETCH], out=y[i : i + STRETCH]), range(0, x.size, STRETCH))
     return out
