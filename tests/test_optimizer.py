@@ -485,3 +485,24 @@ def test_a_fork_updates_with_threads_of_its_own(monkeypatch):
         ops.run([(ops.sgd_step, arrays, {"lr": 0.5})])
         os._exit(int(arrays[0].any()))
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdaGrad"])
+def test_rates_of_a_subclass_count_in_updates_of_one_and_of_many(name):
+    class Halved(getattr(mx.optimizer, name)):
+        asked = 0
+
+        def _get_lr(self, index):
+            type(self).asked += 1
+            return super()._get_lr(index) / 2
+
+    weights = []
+    for made in (Halved(learning_rate=0.2), getattr(mx.optimizer, name)(learning_rate=0.1)):
+        own = [mx.nd.ones(3), mx.nd.ones(3)]
+        grads = [mx.nd.array([1, 2, -3]), mx.nd.array([3, 1, 2])]
+        states = [made.create_state_multi_precision(i, w) for i, w in enumerate(own)]
+        made.update_multi_precision([0, 1], own, grads, states)
+        made.update_multi_precision(0, own[0], grads[0], states[0])
+        weights.append(np.concatenate([w.asnumpy() for w in own]))
+    np.testing.assert_allclose(*weights, rtol=1e-6)
+    assert Halved.asked == 3

@@ -328,9 +328,16 @@ class Stepper(Optimizer):
 
     # --- The optimizer ----------------------------------------------------------------------------
 
+    def _rates(self, index):
+        """Learning rates and weight decays of parameters, each from the method that a subclass has, if it has one."""
+        own = type(self)
+        lrs = own._get_lr is not Optimizer._get_lr and [self._get_lr(i) for i in index]
+        wds = own._get_wd is not Optimizer._get_wd and [self._get_wd(i) for i in index]
+        return lrs or self._get_lrs(index), wds or self._get_wds(index)
+
     def _steps(self, index, states):
         """The step and its settings for each parameter."""
-        lrs, wds, made = self._get_lrs(index), self._get_wds(index), {}
+        (lrs, wds), made = self._rates(index), {}
         likes = index
         if self._alike:
             none = [s is None for s in states]
