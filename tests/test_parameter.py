@@ -468,3 +468,11 @@ def test_private_views_of_the_arrays():
     assert p.grad(mx.cpu(2)).sum().asscalar() == 2
     p._ctx_list = [mx.cpu(1)]
     assert p.list_ctx() == [mx.cpu(1)] and p._ctx_map != places
+
+
+def test_all_arrays_of_a_parameter_are_asked_for_by_the_type_of_a_list():
+    p = mx.gluon.Parameter("p", shape=(2,))
+    p.initialize(ctx=[mx.cpu(0), mx.cpu(1)])
+    for wanted in (list, [mx.cpu(0)]):
+        assert [a.context for a in p._check_and_get(p._data, wanted)] == [mx.cpu(0), mx.cpu(1)]
+    assert p._check_and_get(p._data, mx.cpu(1)) is p.data(mx.cpu(1))

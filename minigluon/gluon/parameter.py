@@ -236,9 +236,9 @@ class Parameter:
         return self._check_and_get(self._data, ctx)
 
     def _check_and_get(self, arrays, ctx):
-        """Of `arrays`, one a context, that on `ctx`; all of them if `ctx` is a list."""
+        """Of `arrays`, one a context, that on `ctx`; all of them if `ctx` is `list`, or a list."""
         self._check_initialized()
-        if isinstance(ctx, list):
+        if ctx is list or isinstance(ctx, list):
             return arrays
         if ctx is None:
             ctx = self._data[0]._ctx if len(self._data) == 1 else current_context()
