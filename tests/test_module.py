@@ -461,3 +461,17 @@ def test_devices_without_a_store_learn_apart_and_are_averaged():
 def test_outputs_need_a_bound_module():
     with pytest.raises(AssertionError, match="bind"):
         mx.mod.Module(graph()).get_outputs()
+
+
+def test_a_device_takes_its_steps_together(monkeypatch):
+    calls, x = [], mx.sym.var("data")
+    net = mx.sym.SoftmaxOutput(mx.sym.FullyConnected(x, num_hidden=3, name="fc"), name="softmax")
+    module = mx.mod.Module(net, context=[mx.cpu(0), mx.cpu(1)])
+    module.bind([("data", (4, 5))], [("softmax_label", (4,))])
+    module.init_params()
+    module.init_optimizer(kvstore=None)
+    updater = module._updater
+    monkeypatch.setattr(module, "_updater", lambda i, g, w: (calls.append(i), updater(i, g, w)))
+    module.forward_backward(mx.io.DataBatch([mx.nd.ones((4, 5))], [mx.nd.array([0, 1, 2, 0])]))
+    module.update()
+    assert calls == [[0, 2], [1, 3]]

@@ -390,6 +390,9 @@ class Module(BaseModule):
         """Take the optimizer's step; the gradients of all devices, and machines, are added first."""
         assert self.optimizer_initialized, "call init_optimizer first"
         many, in_store = len(self._execs), self._in_store
+        steps = [
+            [] for _ in self._execs
+        ]  # of a device, all at once: an optimizer may take them together
         for i, name in enumerate(self._param_names):
             grads = [e.grad_dict.get(name) for e in self._execs]
             if grads[0] is None:
@@ -399,8 +402,9 @@ class Module(BaseModule):
                 outs = [e.arg_dict[name] for e in self._execs] if in_store else grads
                 self._kvstore.pull(i, outs, ignore_sparse=False)
             for k, (e, g) in enumerate(zip(self._execs, grads)):
-                if not in_store:
-                    self._updater(i * many + k, g, e.arg_dict[name])
+                steps[k].append((i * many + k, g, e.arg_dict[name]))
+        for found in () if in_store else filter(None, steps):
+            self._updater(*map(list, zip(*found)))
 
     def save_optimizer_states(self, fname):
         """Write the optimizer's states to a file."""
