@@ -16,6 +16,7 @@ from types import ModuleType
 import numpy as np
 
 from minigluon import lent, libinfo
+from minigluon.ops.loss import CLIPS
 
 __all__ = [
     "Alias",
@@ -216,6 +217,7 @@ def install():
         package = sys.modules[OURS]
         FINDERS[0].before, package.__version__ = package.__version__, libinfo.__version__
         FINDERS[0].lent = lend()
+        CLIPS.append(True)
         for name in BESIDE:
             importlib.import_module(name)
 
@@ -248,6 +250,7 @@ def uninstall():
         for name in OPTIONAL:
             sys.modules[f"{OURS}.{name}"].__class__ = ModuleType
         FINDERS[2].end()
+        CLIPS.remove(True)
     for finder in FINDERS:
         if finder in sys.meta_path:
             sys.meta_path.remove(finder)

@@ -181,6 +181,32 @@ assert amp._amp_initialized
 """
 
 
+CLIPPED = """
+import minigluon, warnings
+from minigluon import mxnet as alias
+
+def loss(label):
+    return minigluon.gluon.loss.SoftmaxCELoss()(minigluon.nd.array([[1, 2, 4.0]]), minigluon.nd.array([label])).asscalar()
+
+alias.install()
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    assert loss(3) == loss(2)
+assert "label 3.0 is not a class" in str(told[0].message)
+alias.uninstall()
+try:
+    loss(3)
+    raise SystemExit("no error")
+except minigluon.MXNetError:
+    pass
+"""
+
+
+def test_wrong_labels_count_as_mxnet_counts_them_while_the_alias_stands():
+    status, _, err = python("-c", CLIPPED)
+    assert status == 0, err
+
+
 def test_what_packages_take_from_inside():
     status, _, err = python("-W", "error", "-m", "minigluon.mxnet", "-c", PACKAGES)
     assert status == 0, err

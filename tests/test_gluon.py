@@ -136,6 +136,11 @@ PARAMETER_FAULTS = {
     "input": (lambda: initialized(nn.Dense(2))([1, 2]), ValueError, "must be one NDArray"),
     "optimizer": (lambda: gluon.Trainer([], "sgdd"), ValueError, "known are"),
     "params": (lambda: gluon.Trainer("w", "sgd"), ValueError, "list or dict"),
+    "label": (
+        lambda: gluon.loss.SoftmaxCrossEntropyLoss()(nd.ones((1, 2)), nd.array([0.5])),
+        mx.MXNetError,
+        "label 0.5 is not a class",
+    ),
     "misspelt class": (lambda: gluon.Tariner, AttributeError, "Trainer"),
 }
 

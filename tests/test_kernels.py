@@ -1131,7 +1131,7 @@ WAITS = {
 
 @on_cpu
 @pytest.mark.parametrize("check", [False, True], ids=["plain", "check"])
-@pytest.mark.parametrize("label", [4, -2, 1.5, float("nan"), 255])
+@pytest.mark.parametrize("label", [4, -2, 1.5, float("nan"), 1e20])
 @pytest.mark.parametrize("wait", WAITS)
 def test_a_label_that_is_no_class_is_told_when_somebody_waits(
     wait, label, check, monkeypatch, launched
@@ -1142,15 +1142,15 @@ def test_a_label_that_is_no_class_is_told_when_somebody_waits(
     def losses(ctx, *labels):
         return loss(mx.nd.array(data, ctx=ctx), mx.nd.array(labels, ctx=ctx))
 
-    with pytest.warns(UserWarning) as here:
-        expected = losses(mx.cpu(), 0, label, 3).asnumpy()
+    with pytest.raises(MXNetError) as here:
+        losses(mx.cpu(), 0, label, 3)
     found = losses(mx.gpu(0), 0, label, 3)
-    with pytest.warns(UserWarning) as there:
+    with pytest.raises(MXNetError) as there:
         WAITS[wait](found)
     says = "label .* is not a class: labels are whole numbers from 0 to 3"
-    words = [re.search(says, str(told[0].message))[0] for told in (here, there)]
+    words = [re.search(says, str(error.value))[0] for error in (here, there)]
     assert words[0] == words[1]
-    np.testing.assert_allclose(found.asnumpy(), expected, rtol=1e-5)  # told once
+    assert np.isfinite(found.asnumpy()).all()  # told once
     np.testing.assert_allclose(
         losses(mx.gpu(0), 0, -1, 3).asnumpy(), losses(mx.cpu(), 0, -1, 3).asnumpy(), rtol=1e-5
     )

@@ -9,6 +9,7 @@ import pytest
 import minigluon as mx
 import minigluon.ops
 from minigluon import autograd, gluon, nd
+from minigluon.base import MXNetError
 from minigluon.gluon import loss as losses
 from minigluon.op import operators
 from minigluon.ops.loss import in_blocks
@@ -103,13 +104,17 @@ def test_pairs_must_match():
 
 @pytest.mark.parametrize("hybrid", [False, True])
 @pytest.mark.parametrize("settings", [{}, {"from_logits": True}, {"axis": 0, "batch_axis": 1}])
-def test_minus_one_pads_and_other_labels_are_told(settings, hybrid):
+def test_minus_one_pads_and_other_labels_raise(settings, hybrid, monkeypatch):
     z, loss = nd.array(A), losses.SoftmaxCELoss(**settings)
     z = z.T if settings.get("axis") == 0 else z
     loss.hybridize(hybrid)
     weights = nd.array([[0], [1]]) if settings.get("axis") != 0 else nd.array([[0, 1]])
     masked = loss(z, nd.array([-1, 2]), weights).asnumpy()
     assert masked[0] == 0 and masked[1] != 0
+    for bad in (3, -2, 0.5, np.nan):
+        with pytest.raises(MXNetError, match=f"label {float(bad)}"):
+            loss(z, nd.array([bad, 0]), weights)
+    monkeypatch.setattr(minigluon.ops.loss, "CLIPS", [True])  # as in programs that import mxnet
     for bad, counts in ((3, 2), (-2, 0), (0.5, 0)):
         with pytest.warns(UserWarning, match=f"label {float(bad)}"):
             found = loss(z, nd.array([bad, 0]), 1 - weights)
@@ -275,8 +280,9 @@ def test_a_large_gradient_of_the_logits_is_handed_over_without_a_copy():
 
 @pytest.mark.parametrize("hybridize", [False, True])
 @pytest.mark.parametrize("settings", [{}, {"axis": 1}, {"from_logits": True}])
-def test_labels_that_are_no_classes_are_clipped_and_told(settings, hybridize):
-    """Bins counted from 1, and 255 for padding: MXNet trains with them."""
+def test_labels_that_are_no_classes_are_clipped_and_told(settings, hybridize, monkeypatch):
+    """Bins counted from 1, and 255 for padding: programs that import mxnet train with them."""
+    monkeypatch.setattr(minigluon.ops.loss, "CLIPS", [True])
     rng = np.random.default_rng(0)
     z = rng.normal(size=(6, 3, 2) if settings.get("axis") else (6, 3))
     labels = np.array([0, 3, -2, 1.5, 255, float("nan")], np.float32)

@@ -18,6 +18,7 @@ from minigluon.ops.reduce import log_softmax, sum
 __all__ = [
     "BLOCK",
     "CALM",
+    "CLIPS",
     "LARGE",
     "by_rows",
     "check_labels",
@@ -34,6 +35,7 @@ __all__ = [
     "rows_of",
     "sparse_softmax_cross_entropy",
     "starts",
+    "wrong_label",
 ]
 
 
@@ -247,15 +249,22 @@ sparse_softmax_cross_entropy.spelling = lambda data, label, axis: picked(
 )
 
 
+CLIPS = [False]  # whether wrong labels are clipped, and a warning says so
+
+
 def check_labels(data, label, axis):
-    """Warn if a label is neither the number of a class nor -1: it counts as the nearest class below it, or as the first."""
+    """Tell of a label that is neither the number of a class nor -1, which counts as the first: see `wrong_label`."""
     classes = data.shape[axis]
     wrong = (label < -1) | (label >= classes)  # -1 pads, and is masked by a weight
     if label.dtype.kind in "fV":
         wrong |= label != np.floor(label)
     if wrong.any():
-        warnings.warn(
-            f"label {label[wrong].ravel()[0]} is not a class: labels are whole numbers "
-            f"from 0 to {classes - 1}, and others are clipped",
-            stacklevel=2,
-        )
+        wrong_label(label[wrong].ravel()[0], classes)
+
+
+def wrong_label(label, classes, where=""):
+    """Raise MXNetError, or warn, where `CLIPS` says that it counts as the nearest class below it or as the first."""
+    told = f"{where}label {label} is not a class: labels are whole numbers from 0 to {classes - 1}"
+    if not CLIPS[-1]:
+        raise MXNetError(told)
+    warnings.warn(f"{told}, and others are clipped", stacklevel=3)

@@ -2,7 +2,6 @@
 
 # Written from chapters/93_kernels.ipynb: edit the chapter, then run `minigluon export`.
 
-import warnings
 from functools import partial
 
 import numpy as np
@@ -11,7 +10,12 @@ from minigluon.context import each_run, notes
 from minigluon.kernels import MORE, VECTORS, Kernels, cuda, dense, fits, flag, row_launch, width
 from minigluon.op import operator
 from minigluon.ops.elementwise import cast_like, exp
-from minigluon.ops.loss import cross_entropy_back, overestimate, sparse_softmax_cross_entropy
+from minigluon.ops.loss import (
+    cross_entropy_back,
+    overestimate,
+    sparse_softmax_cross_entropy,
+    wrong_label,
+)
 from minigluon.ops.reduce import dotted, log_softmax, scaled, softmax, sum
 
 __all__ = [
@@ -23,11 +27,11 @@ __all__ = [
     "kernels",
     "log_softmax",
     "log_softmax_back",
+    "raise_alarm",
     "softmax",
     "softmax_back",
     "softmax_rows",
     "softmax_rows_back",
-    "tell_alarm",
 ]
 
 
@@ -146,22 +150,18 @@ def alarm(like):
     return alarms[key]
 
 
-def tell_alarm():
-    """Warn if a kernel has met a wrong label since the last look."""
+def raise_alarm():
+    """Tell of a wrong label that a kernel has met since the last look."""
     while armed:
         there = alarms[armed.pop()]
         found, label, classes = there.get()
         if found:
             there[...] = 0
-            label = label.view("float32")
-            warnings.warn(
-                f"in sparse_softmax_cross_entropy, some calls ago: label {label} is not a class: "
-                f"labels are whole numbers from 0 to {classes - 1}, and others are clipped",
-                stacklevel=3,
-            )
+            where = "in sparse_softmax_cross_entropy, some calls ago: "
+            wrong_label(label.view("float32"), classes, where)
 
 
-notes.append(tell_alarm)
+notes.append(raise_alarm)
 
 
 @cuda(sparse_softmax_cross_entropy)

@@ -19,8 +19,8 @@ ROWS = [
         {},
         cross_entropy,
         differentiable=(0,),
-        wrong=((signed(2, 3), np.array([0, 1, 2])), {}),
-        says="give the number of a class for each row",
+        wrong=((signed(2, 3), np.array([0, 3])), {}),
+        says="label 3 is not a class: labels are whole numbers from 0 to 2",
     ),
     Row(
         "sparse_softmax_cross_entropy",
@@ -28,6 +28,8 @@ ROWS = [
         {"axis": 1},
         cross_entropy,
         differentiable=(0,),
+        wrong=((signed(2, 3), np.array([0.5, 1])), {}),
+        says="label 0.5 is not a class",
         note="middle axis",
     ),
     Row(
@@ -36,6 +38,8 @@ ROWS = [
         {},
         lambda z, k, axis=-1: -z[np.arange(4), k][:, None],
         differentiable=(0,),
+        wrong=((signed(2, 3), np.array([-2, 1])), {}),
+        says="label -2 is not a class",
     ),
     Row(
         "negative_log_likelihood",
