@@ -37,10 +37,12 @@ __all__ = [
     "opening",
     "origin",
     "parse",
+    "put",
     "read_for_jupyter",
     "read_notebook",
     "run_chapters",
     "said",
+    "stand_in",
     "student",
     "tangle",
     "tidy",
@@ -460,6 +462,8 @@ def bodies(tree, inside=""):
         if isinstance(node, ast.ClassDef):
             yield from bodies(node, f"{inside}{node.name}.")
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if not inside and node.name.startswith("__"):
+                continue  # `__getattr__` of a module: Python asks it, even while it reports an error
             known_by = node.decorator_list[:1] if node.name == "_" else []
             yield inside + (ast.unparse(known_by[0]) if known_by else node.name), node
 
@@ -493,6 +497,41 @@ def hole(lines, name, keep):
     return [f'{margin}raise NotImplementedError("{name}: your code here")']
 
 
+def stand_in(shell, read=directives, names=names_of):
+    """From now on what an exported cell of this notebook makes stands in the package, where the package's own stood.
+
+    `shell` is `get_ipython()`. `read` and `names` are bound here: in this chapter they are holes themselves.
+    """
+    module = None
+
+    def after(result):
+        nonlocal module
+        found, code = read(result.info.raw_cell or "")
+        module = found.get("default_exp", module)
+        if "export" in found and result.error_before_exec is None:  # else there is nothing to find
+            home = f"minigluon.{found['export'] or module}".removesuffix(".__init__")
+            made = {n for node in ast.parse(code).body for n in names(node) if n[:2] != "__"}
+            put({n: shell.user_ns[n] for n in made & {*shell.user_ns}}, sys.modules[home])
+
+    shell.events.register("post_run_cell", after)
+
+
+def put(made, home):
+    """Put functions, classes and objects, but no plain data, in the place of those of their names in a module, and where packages show these."""
+    package = [m for n, m in sys.modules.items() if n.partition(".")[0] == "minigluon"]
+    shown = [home, *(m for m in package if {"__path__", "__getattr__"} & {*vars(m)})]
+    for name, new in made.items():
+        old, plain = getattr(home, name, None), type(new).__module__ == "builtins"
+        if old is not None and new is not old and (callable(new) or not plain):
+            kernel = getattr(old, "kernel", vars)  # what a face of an operator wraps
+            for module in shown:
+                for each, held in [*vars(module).items()]:
+                    if held is old:
+                        setattr(module, each, new)
+                    elif getattr(held, "__wrapped__", None) is kernel:
+                        delattr(module, each)  # it is made anew when somebody asks for it
+
+
 def by_own(code, owner):
     """`code` without imports of what the notebook has made itself; ``owner[name]`` is the module that it made a name for."""
     lines = code.split("\n")
@@ -515,7 +554,8 @@ def first(modules):
     why = "# The package comes first, so that what stands below takes the place of its parts\n"
     modules = {m.removesuffix(".__init__") for m in modules} - {"minigluon.__main__"}
     names = sorted({"minigluon", *modules})
-    return why + "".join(f"import {name}\n" for name in names) + "\n_ = dir(minigluon.nd)"
+    load = "".join(f"import {name}\n" for name in names) + "from minigluon.book import stand_in\n"
+    return f"{why}{load}\n_ = dir(minigluon.nd)\nstand_in(get_ipython())"
 
 
 def student(path, names=(), solutions=False):
@@ -545,7 +585,7 @@ def student(path, names=(), solutions=False):
     for name in names:
         if not any(wanted(each, [name]) for each in made):
             raise BookError(f"{path.name} exports no {name!r}: there are {', '.join(found)}")
-    at = next((i for i, c in enumerate(notebook.cells) if c.source.startswith("#| export")), 1)
+    at = next((i for i, c in enumerate(notebook.cells) if c.source.startswith("#|")), 1)
     notebook.cells.insert(at, top)
     return notebook, made
 
@@ -566,7 +606,7 @@ def write_student(path, out, names=(), solutions=False):
     points = 0
     for cell, run in zip(notebook.cells, executed(tried, path.parent, allow_errors=True).cells):
         about = cell.metadata.get("nbgrader", {"solution": True})
-        asserts = re.findall(r"^ *assert ", cell.source, re.M)
+        asserts = re.findall(r"^ *(?:assert |[\w.]*\bassert_\w+\()", cell.source, re.M)
         if asserts and not about["solution"] and failed(run):
             about |= {"grade": True, "points": len(asserts)}
             points += len(asserts)

@@ -20,11 +20,11 @@ from minigluon import autograd, util
 from minigluon.context import Context, current_context, num_gpus
 from minigluon.gluon import utils
 from minigluon.gluon.data.vision.datasets import MNIST, ROOTS, fetched, unpacked
-from minigluon.gluon.utils import download as fetch
+from minigluon.gluon.utils import download as fetched_file
 from minigluon.io.io import DataIter, MNISTIter
 from minigluon.ndarray import sparse
 from minigluon.ndarray.ndarray import NDArray, array, waitall
-from minigluon.ndarray.utils import replace_file
+from minigluon.ndarray.utils import replace_file as write_whole
 from minigluon.symbol.symbol import Symbol, var
 
 __all__ = [
@@ -641,7 +641,7 @@ getenv, setenv, is_np_array, use_np = util.getenv, util.setenv, util.is_np_array
 def download(url, fname=None, dirname=None, overwrite=False, retries=5):
     """Fetch a file unless it is there; return its name."""
     fname = fname or url.split("/")[-1]
-    return fetch(url, os.path.join(dirname or "", fname), overwrite, retries=retries)
+    return fetched_file(url, os.path.join(dirname or "", fname), overwrite, retries=retries)
 
 
 def mean_check(generator, mu, sigma, nsamples=1000000):
@@ -752,7 +752,7 @@ def get_bz2_data(data_dir, data_name, url, data_origin_name):
     if not os.path.exists(data_name):
         download(url, data_origin_name, data_dir)
         with bz2.open(packed_name) as packed:
-            replace_file(data_name, iter(lambda: packed.read(1 << 20), b""))
+            write_whole(data_name, iter(lambda: packed.read(1 << 20), b""))
         os.remove(packed_name)
 
 

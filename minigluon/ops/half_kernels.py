@@ -2,6 +2,7 @@
 
 # Written from chapters/93_kernels.ipynb: edit the chapter, then run `minigluon export`.
 
+import minigluon.ops.random as draws
 from minigluon.kernels import in_float32
 from minigluon.ops.convolution import (
     Convolution,
@@ -34,7 +35,6 @@ from minigluon.ops.indexing import where
 from minigluon.ops.norms import cumsum, nanprod
 from minigluon.ops.ordering import _histogram
 from minigluon.ops.pooling import UpSampling
-from minigluon.ops.random import chosen, unchosen
 from minigluon.ops.regions import contrib_MultiProposal, contrib_Proposal, contrib_PSROIPooling
 from minigluon.ops.sequences import SequenceMask
 
@@ -70,8 +70,8 @@ for op in (
     nanprod,
     _histogram,
     UpSampling,
-    chosen,
-    unchosen,
+    draws.chosen,
+    draws.unchosen,
     contrib_MultiProposal,
     contrib_Proposal,
     contrib_PSROIPooling,

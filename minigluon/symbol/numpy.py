@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import numpy as onp
 
+import minigluon.operator as custom
 from minigluon import autograd, numpy, numpy_extension
 from minigluon.base import MXNetError
 from minigluon.numpy.multiarray import ARITHMETIC, as_np, ndarray
 from minigluon.op import interpreters, operator
-from minigluon.operator import unwrapped, wrapped
 from minigluon.ops.random import generators
 from minigluon.symbol.symbol import Node, Symbol, compose, recorded
 
@@ -65,8 +65,8 @@ def function_called(name):
 @operator(same_dtype=False)
 def _np_call(*arrays, function, form, count=1):
     """A call of a function of `mx.np`, the arrays in the slots of the arguments `form`."""
-    out = called(function, form, as_np(wrapped(arrays)), count)
-    return unwrapped(out)
+    out = called(function, form, as_np(custom.wrapped(arrays)), count)
+    return custom.unwrapped(out)
 
 
 def called(function, form, arrays, count):
@@ -98,7 +98,7 @@ def _(g, y, *arrays, function, form, count=1):
 @operator(same_dtype=False)
 def _np_pull(*both, function, form, count=1):
     """The gradients of such a call, for the gradients of its results, which come first."""
-    both = as_np(wrapped(both))
+    both = as_np(custom.wrapped(both))
     heads, arrays = both[:count], both[count:]
     for a in arrays:
         a.attach_grad()
@@ -107,7 +107,7 @@ def _np_pull(*both, function, form, count=1):
     tracked = [(o, h) for o, h in zip(out, heads) if o._node is not None]
     if tracked:
         autograd.backward(*map(list, zip(*tracked)))
-    return unwrapped([a.grad for a in arrays])
+    return custom.unwrapped([a.grad for a in arrays])
 
 
 _np_pull.outputs = lambda n, count=1, **_: n - count
@@ -116,7 +116,7 @@ _np_pull.outputs = lambda n, count=1, **_: n - count
 def expand(entries, outlines, function, form, count=1):
     """The entries that take the places of the outputs of a call, for inputs of known shapes."""
     kinds = [(outlines.shapes.get(e), outlines.types.get(e)) for e in entries]
-    if any(shape is None for shape, _ in kinds):
+    if None in [shape for shape, _ in kinds]:
         return None
     try:
         with onp.errstate(all="ignore"):
@@ -157,7 +157,7 @@ interpreters[MadeUp] = lambda op, args, settings: made_up(interpreters[ndarray](
 def trial(make, kinds, entries, function, form, count):
     """The entries that a call on made-up numbers notes, and all that was noted as a text."""
     raw = [make(i, shape, dtype) for i, (shape, dtype) in enumerate(kinds)]
-    arrays = [made_up(a) for a in wrapped(raw)]
+    arrays = [made_up(a) for a in custom.wrapped(raw)]
     for a in arrays:
         a.attach_grad()
     with autograd.record(train_mode=autograd.is_training()):
@@ -225,7 +225,8 @@ def count_of(name, args, kwargs):
         return len(args[1] if len(args) > 1 else kwargs["shape"])
     if own == "unique":
         asked = [*args[1:4], *[kwargs[k] for k in kwargs if k.startswith("return_")]]
-        return 1 + sum(map(bool, asked)) if any(asked) else None
+        told = [each for each in asked if each]
+        return 1 + len(told) if told else None
     return 2 if own == "average" and kwargs.get("returned") else COUNTS.get(own)
 
 
@@ -270,7 +271,7 @@ class _Symbol(Symbol):
     @staticmethod
     def _instead(op, args, settings):
         """Arithmetic of an operator, which casts, is a call as well; None for all others."""
-        several = sum(isinstance(a, Symbol) for a in args) > 1
+        several = len([a for a in args if isinstance(a, Symbol)]) > 1
         if several and op.same_dtype and op.kernel.__module__ == ARITHMETIC:
             return deferred(f"op.{op.name}")(*args, **settings)
         return None
@@ -329,7 +330,7 @@ def drawn(law):
 def _np_draw(*arrays, function, form, count=1, rng=None):
     """A call that draws random numbers: from the program's streams, or from one of its own, `rng`."""
     with own_stream(rng):
-        return unwrapped(called(function, form, as_np(wrapped(arrays)), count))
+        return custom.unwrapped(called(function, form, as_np(custom.wrapped(arrays)), count))
 
 
 @contextmanager
