@@ -182,7 +182,12 @@ FINDERS = Alias(), Missing(), Lender()
 LENT = {"float": float, "int": int, "object": object, "str": str, "complex": complex}  # to NumPy
 LENT |= {"float_": np.float64, "unicode_": np.str_, "product": np.prod, "cumproduct": np.cumprod}
 LENT |= {"Inf": np.inf, "Infinity": np.inf, "PINF": np.inf, "NINF": -np.inf, "NaN": np.nan}
-LENT |= {"asscalar": np.ndarray.item, "sometrue": np.any, "alltrue": np.all, "bool8": np.bool_}
+LENT |= {
+    "asscalar": lambda a: np.asarray(a).item(),
+    "sometrue": np.any,
+    "alltrue": np.all,
+    "bool8": np.bool_,
+}
 LENT |= {"row_stack": np.vstack, "in1d": np.isin, "round_": np.round}
 BESIDE = (
     "multiprocessing.pool",

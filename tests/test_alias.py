@@ -344,6 +344,8 @@ assert mx.name.NameManager._current.value is mx.name.NameManager.current
 with mx.AttrScope(ctx_group="a") as scope:
     assert mx.AttrScope._current.value is scope
 assert not hasattr(mx.gluon.block, "no_such_name")
+import numpy as np
+assert np.asscalar(np.float32(2)) == np.asscalar(np.array([2])) == np.asscalar([2.0]) == 2
 import pydoc
 assert pydoc.locate("mxnet.nd.array") is mx.nd.array and pydoc.locate("mxnet.gluon.nn.Dense") is mx.gluon.nn.Dense
 """
