@@ -746,3 +746,19 @@ def test_nodes_that_are_made_in_a_name_scope_get_its_prefix():
                 with nn.HybridSequential(prefix="").name_scope():
                     assert mx.sym.relu(data).name == "net_relu1"
         assert mx.sym.relu(data).name == "relu0"
+
+
+class Constants(gluon.HybridBlock):
+    def hybrid_forward(self, F, x):
+        half = np.float64(0.5)
+        return x + half, half * x, x / half, x**half, F.maximum(x, half), x > half, x + np.int64(2)
+
+
+def test_numbers_of_numpy_do_not_widen_arrays():
+    """NumPy 2 makes float64 of a float32 array and one of its own float64 numbers; MXNet knows numbers alone."""
+    net, x = Constants(), mx.nd.array([0.25, 2])
+    expected = net(x)
+    net.hybridize()
+    for a, b in zip(expected, net(x)):
+        assert a.dtype == b.dtype == np.float32
+        np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())

@@ -401,7 +401,7 @@ def compose(op, args, settings, called=None, name=None, attr=None):
         raise MXNetError(f"{op.name} takes {signature(op)}: {', '.join(missing)} is not given")
     name = current_manager().get(name, hint_of(op, args, called))
     attrs = {key: str(value) for key, value in attribute.current().get(attr).items()}
-    inputs = [a._entries[0] if isinstance(a, Symbol) else a for a in args]
+    inputs = [a._entries[0] if isinstance(a, Symbol) else plain(a) for a in args]
     states = getattr(op, "states", ())  # with their initializers, where the operator knows them
     initial = getattr(op, "initial", {}) | (states if isinstance(states, dict) else {})
     for i, array in enumerate(op.arrays if op.most == len(op.arrays) else wanted(op, settings)):
