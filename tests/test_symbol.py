@@ -475,6 +475,11 @@ PARTIAL = {  # symbol, what is known, what is found
         {"x": (4, 1, 3), "y": (0, 1)},
         {"out": (4, 0, 3)},
     ),
+    "rows of sevens": (
+        S.reshape(S.var("x"), shape=(-1, 7, 3)),
+        {"x": (0, 3)},
+        {"out": (0, 7, 3), "x": (0, 3)},
+    ),
     "stack": (
         S.stack(S.var("x"), S.var("y"), axis=1),
         {"x": (0, 5), "y": (3, 0)},

@@ -520,9 +520,11 @@ class Inference(Facts):
 
     def moved(self, node, arrays):
         """Shapes of the outputs with 0 where they move with the unknown sizes; [] if nothing is sure."""
-        one = self.trial(node, arrays, {})
-        axes = range(max(len(self.shapes[a]) for a in arrays))
-        two = self.trial(node, arrays, dict.fromkeys(axes, SECOND))
+        axes, asked = range(max(len(self.shapes[a]) for a in arrays)), node.settings.get("shape")
+        asked = asked if node.op.name == "reshape" and isinstance(asked, list | tuple) else ()
+        unit = math.prod(n for n in asked if n > 0)  # what a new shape asks for divides both
+        sizes = [dict.fromkeys(axes, unit * n) for n in (FIRST, SECOND)]
+        one, two = (self.trial(node, arrays, size) for size in sizes)
         if one is None or two is None or [*map(len, one)] != [*map(len, two)]:
             return []
         found = [tuple(m if m == n else 0 for m, n in zip(s, t)) for s, t in zip(one, two)]
