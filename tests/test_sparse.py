@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import minigluon as mx
-from minigluon import autograd, nd
+from minigluon import autograd, gluon, nd
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.ndarray.sparse import CSRNDArray, RowSparseNDArray
 from minigluon.ops import sparse as ways
@@ -777,3 +777,65 @@ def test_a_product_of_numbers_is_as_sparse_as_its_sparser_factor(stype):
         y = nd.elemwise_mul(a, b)
     y.backward()
     assert a.grad.asnumpy().tolist() == [[0, 5], [0, 0]]
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_rows_that_were_looked_up_are_stored_though_their_gradient_is_zero(hybrid):
+    """As in MXNet: what moves stored rows alone, as Adam does, moves these."""
+
+    class Net(gluon.HybridBlock):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            with self.name_scope():
+                self.table = gluon.nn.Embedding(8, 2, sparse_grad=True)
+
+        def hybrid_forward(self, F, x, mask):
+            return F.broadcast_mul(self.table(x), mask)
+
+    net = Net()
+    net.initialize(mx.init.One())
+    net.hybridize(hybrid)
+    weight = net.table.weight
+    trainer = gluon.Trainer(net.collect_params(), "adam", {"learning_rate": 0.5})
+    for mask in ([1, 1, 1, 1], [1, 0, 0, 0]):
+        with mx.autograd.record():
+            y = net(nd.array([1, 5, 2, 5]), nd.array(mask).reshape((-1, 1)))
+        y.backward()
+        g = weight.grad()
+        assert g.indices.asnumpy().tolist() == [1, 2, 5]
+        before = weight.data().asnumpy()
+        trainer.step(1)
+    moved = (weight.data().asnumpy() != before).any(axis=1)
+    assert moved.tolist() == [False, True, True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("grad_req", ["write", "add"])
+def test_a_compiled_table_that_is_read_twice(grad_req):
+    class Net(gluon.HybridBlock):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            with self.name_scope():
+                self.table = gluon.nn.Embedding(6, 3, sparse_grad=True)
+
+        def hybrid_forward(self, F, x, z):
+            return self.table(x).sum() * 2 + (self.table(z) ** 2).sum()
+
+    found = []
+    for hybrid in (False, True):
+        net = Net()
+        net.initialize()
+        net.table.weight.set_data(nd.arange(18).reshape((6, 3)) / 10)
+        net.table.weight.grad_req = grad_req
+        net.hybridize(hybrid)
+        for _ in range(2):
+            with mx.autograd.record():
+                y = net(nd.array([1, 1, 4]), nd.array([[4], [0]]))
+            y.backward()
+        found.append(net.table.weight.grad())
+        w = net.table.weight.data()
+        with mx.autograd.record():
+            g = mx.autograd.grad(net(nd.array([1]), nd.array([4])), [w], create_graph=True)[0]
+            z = (g * g).sum()
+        z.backward()
+    assert found[0].stype == found[1].stype == "row_sparse"
+    assert np.allclose(found[0].asnumpy(), found[1].asnumpy(), atol=1e-6)

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from minigluon.base import MXNetError
+from minigluon.ndarray.ndarray import NDArray
 from minigluon.op import Operand, operator
-from minigluon.ops.indexing import Embedding, untake, whole
+from minigluon.ops.indexing import Embedding, take, untake, whole
 
 __all__ = [
     "CSR",
@@ -24,6 +25,7 @@ __all__ = [
     "embedding_gradient",
     "ends_of",
     "first_of_equals",
+    "looked_up",
     "product_gradient",
     "rows_of",
     "sparse_retain",
@@ -349,10 +351,25 @@ def csr_pick(lhs, rhs, indices, indptr, /):
     return (found * rhs.take(indices, 0)).sum(axis=1)
 
 
+@operator(
+    vjp=(lambda g, y, data, like, indices: take(g, indices), None, None),
+    same_dtype=False,
+    listed=False,
+)
+def looked_up(data, like, indices, /):
+    """`untake` of NumPy's arrays, stored as the rows that `indices` names; on a device, where a count of rows is worth waiting for, all rows."""
+    if type(data) is not np.ndarray:
+        return untake.kernel(data, like, indices)
+    rows = whole(like, indices, 0, "clip").reshape(-1)
+    return Rows.summed(like.shape, rows, data.reshape(len(rows), like.shape[1]))
+
+
 def embedding_gradient(g, y, data, weight, sparse_grad, **_):
     """The gradient of the table: with `sparse_grad`, only the rows that were looked up."""
-    if not sparse_grad or isinstance(g, Operand):
+    if not sparse_grad or isinstance(g, NDArray):
         return untake(g, weight, data)
+    if isinstance(g, Operand):
+        return looked_up(g, weight, data)
     rows = whole(weight, data, 0, "clip").reshape(-1)
     return Rows.summed(weight.shape, rows, g.reshape(len(rows), weight.shape[1]))
 
