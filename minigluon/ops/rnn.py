@@ -839,7 +839,8 @@ def back(plan, heads, arrays, lengths, memory, p):
     data, parameters, *states = arrays
     *_, masks, parts = rooms(plan, memory, p > 0, int(memory[0]))
     weights, packed = unpacked(parameters, plan), np.empty_like(parameters)
-    turned = [turned_back(plan, w) for w in weights]
+    each = spread if parameters.size > FEW // 2 else map
+    turned = [*each(partial(turned_back, plan), weights)]
     dx, firsts = np.empty_like(data), [np.empty_like(s) for s in states]
 
     def run(item):
@@ -855,7 +856,7 @@ def back(plan, heads, arrays, lengths, memory, p):
     shares = [*zip(*spread(run, parts))]
     into = unpacked(packed, plan)
     write = lambda cell: weight_gradients(plan, shares[cell], into[cell])
-    for _ in (spread if parameters.size > FEW // 2 else map)(write, range(plan.cells)):
+    for _ in each(write, range(plan.cells)):
         pass
     return (dx, packed, *firsts)
 
