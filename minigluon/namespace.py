@@ -150,7 +150,7 @@ def function({parameters}, *_extra, out=None, name=None, **_more):
                     _out = _kernel({given})
                 except Exception as _error:
                     raise failure(_error, _op, [{data}], dict({settings})) from _error
-                if recorders and state.recording:
+                if recorders and _state.recording:
                     return noted(_op, _out, {arrays}, dict({settings}))
                 if type(_out) is not ndarray:
                     return several(_op, _out, {first}._ctx)
@@ -228,7 +228,7 @@ def written_out(op):
     used |= {
         "remember": remember,
         "noted": noted,
-        "state": state,
+        "_state": state,  # some operators have an array of the name `state`
         "failure": failure,
         "defaults": defaults,
         "ndarray": numpy.ndarray,
