@@ -331,3 +331,9 @@ def test_where_does_not_broadcast():
     chosen = mx.nd.where(mx.nd.array([1, 0]), x, x * 2)
     assert chosen.asnumpy().tolist() == [[1] * 3, [2] * 3]
     assert mx.np.where(mx.np.ones((2, 3)) > 0, mx.np.ones((1, 3)), 0.0).shape == (2, 3)
+
+
+def test_bounds_that_are_numbers_of_numpy_do_not_widen_arrays():
+    for size in (3, 5000):
+        found = mx.nd.ones(size).clip(np.float64(0), np.float64(0.5))
+        assert found.dtype == np.float32 and found.asnumpy().max() == 0.5

@@ -625,7 +625,7 @@ def sign(data, /):
 def clip(data, /, a_min, a_max):
     """Each number, but at least `a_min` and at most `a_max`; the derivative at these bounds is 1."""
     if data.size < 4096 and data.dtype.kind in "fV":  # NumPy's function takes 2 µs to begin
-        return np.minimum(np.maximum(data, a_min), a_max)
+        return fitted(np.minimum(np.maximum(data, a_min), a_max), data.dtype)
     return fitted(np.clip(data, a_min, a_max), data.dtype)
 
 
