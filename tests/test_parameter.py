@@ -476,3 +476,16 @@ def test_all_arrays_of_a_parameter_are_asked_for_by_the_type_of_a_list():
     for wanted in (list, [mx.cpu(0)]):
         assert [a.context for a in p._check_and_get(p._data, wanted)] == [mx.cpu(0), mx.cpu(1)]
     assert p._check_and_get(p._data, mx.cpu(1)) is p.data(mx.cpu(1))
+
+
+def test_memory_of_the_host_is_near():
+    p = mx.gluon.Parameter("w", shape=(2,))
+    p.initialize(ctx=[mx.cpu(0), mx.cpu(1)])
+    for ctx in (mx.cpu_pinned(1), mx.Context("cpu_shared", 1)):
+        assert p.data(ctx) is p.data(mx.cpu(1)) and p.grad(ctx) is p.grad(mx.cpu(1))
+    for ctx in (mx.cpu_pinned(2), mx.gpu(0)):
+        with pytest.raises(RuntimeError, match="not initialized on context"):
+            p.data(ctx)
+    dense = mx.gluon.nn.Dense(3)
+    dense.initialize()
+    assert dense(mx.nd.ones((2, 4), ctx=mx.cpu_pinned())).shape == (2, 3)
