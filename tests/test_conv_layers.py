@@ -1,5 +1,7 @@
 """Layers of convolution: printed forms, deferred shapes, what they refuse, fast against plain."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -508,3 +510,13 @@ def test_pooling_reads_as_many_numbers_as_the_window_has_axes(kind):
     assert (y.asnumpy() == want.asnumpy()).all() and float(x.grad.abs().sum().asscalar()) > 0
     with pytest.raises(mx.MXNetError, match="2 numbers each"):
         mx.nd.Pooling(x, pad=(1,), **settings)
+
+
+def test_pixels_are_shuffled_by_one_transposition():
+    for kind, factors in ((PixelShuffle1D, 2), (PixelShuffle2D, (2, 3))):
+        s = kind(factors)(mx.sym.var("x"))
+        nodes = json.loads(s.tojson())["nodes"][1:]
+        k = len(np.atleast_1d(factors))
+        assert [n["op"] for n in nodes] == ["Reshape"] * k + ["transpose", "Reshape"]
+    nodes = json.loads(PixelShuffle3D(2)(mx.sym.var("x")).tojson())["nodes"]
+    assert "transpose" not in [n["op"] for n in nodes]  # of more than six axes, which MXNet has not

@@ -2,6 +2,8 @@
 
 # Written from chapters/41_convolution.ipynb, chapters/43_normalization.ipynb, chapters/45_dropout_embedding.ipynb: edit the chapter, then run `minigluon export`.
 
+import math
+
 import minigluon.ndarray as nd
 from minigluon.gluon.block import Block, HybridBlock
 from minigluon.gluon.nn.basic_layers import Concatenate, Embedding, HybridConcatenate
@@ -35,17 +37,15 @@ class _PixelShuffle(HybridBlock):
             assert len(self._factors) == self._axes, f"wrong length {len(self._factors)}"
 
     def hybrid_forward(self, F, x):
-        for i, f in enumerate(self._factors):  # split f off the channels; put it after size i
-            rest = (0,) * (self._axes - i - 1)
-            left = 1
-            for other in self._factors[i + 1 :]:
-                left *= other
-            x = F.reshape(x, (0, -4, -1, f * left, *(0,) * self._axes))
-            x = F.reshape(x, (0, 0, -4, f, left, *(0,) * self._axes))
-            order = [0, 1, 3, *range(4, 5 + i), 2, *range(5 + i, 4 + self._axes)]
-            x = F.transpose(x, order)
-            x = F.reshape(x, (0, -3, *(0,) * i, -3, *rest))
-        return x
+        k, sizes = self._axes, (0,) * self._axes
+        x = F.reshape(x, (0, -4, -1, math.prod(self._factors), *sizes))  # (n, c, f, sizes…)
+        for i in range(1, k):  # … and f as f1, f2, …
+            split = -4, self._factors[i - 1], math.prod(self._factors[i:])
+            x = F.reshape(x, (*(0,) * (i + 1), *split, *sizes))
+        order = [
+            axis for i in range(k) for axis in (2 + k + i, 2 + i)
+        ]  # each size before its factor
+        return F.reshape(F.transpose(x, (0, 1, *order)), (0, 0, *(-3,) * k))
 
     def __repr__(self):
         return f"{type(self).__name__}({self._factors})"
@@ -73,6 +73,16 @@ class PixelShuffle3D(_PixelShuffle):
     """(n, f1·f2·f3·c, d, h, w) to (n, c, d·f1, h·f2, w·f3)."""
 
     _axes = 3
+
+    def hybrid_forward(self, F, x):
+        left = math.prod(self._factors)
+        x = F.reshape(x, (0, -4, -1, left, 0, 0, 0))
+        for i, f in enumerate(self._factors):  # by swaps: MXNet transposes no more than six axes
+            x, left = F.swapaxes(x, dim1=2 + i, dim2=3 + i), left // f
+            if i < 2:
+                x = F.reshape(x, (*(0,) * (3 + i), -4, f, left, *(0,) * (2 - i)))
+            x = F.reshape(x, (*(0,) * (2 + i), -3, *(0,) * (3 - i if i < 2 else 0)))
+        return x
 
 
 # --- Layers ---------------------------------------------------------------------------------------
