@@ -242,10 +242,8 @@ class Parameter:
             return arrays
         if ctx is None:
             ctx = self._data[0]._ctx if len(self._data) == 1 else current_context()
-        host = (
-            ctx.device_typeid % 2,
-            ctx.device_id,
-        )  # pinned and shared memory, as odd as cpu, are near
+        # Types 1, 3 and 5 are memory of the CPU: plain, pinned and shared.
+        host = ctx.device_typeid % 2, ctx.device_id
         for data, found in zip(self._data, arrays):
             if (data._ctx.device_typeid % 2, data._ctx.device_id) == host:
                 return found
