@@ -142,3 +142,15 @@ def test_symbol():
         "_image_normalize",
     ]
     assert mx.sym.load_json(y.tojson()).eval(data=given())[0].shape == (3, 9, 14)
+
+
+def test_places_at_the_edge_of_a_pixel_and_means_of_a_half():
+    tall = mx.nd.array(np.arange(120).reshape(120, 1, 1).repeat(2, 1), dtype="uint8")
+    rows = image.imresize(tall, 2, 170, interp=0).asnumpy()[:, 0, 0]  # as MXNet 1.9.1 chooses them
+    assert rows[17::17].tolist() == [11, 23, 36, 47, 59, 72, 83, 95, 107]
+    for numbers, want in (([[1], [0]], 1), ([[5], [4]], 5)):
+        square = mx.nd.array(np.array(numbers).repeat(2, 1)[..., None], dtype="uint8")
+        assert image.imresize(square, 1, 1, interp=3).asnumpy().item() == want
+    tall = mx.nd.array((np.arange(61) * 7 % 256).reshape(61, 1, 1), dtype="uint8")
+    found = [image.imresize(tall, 1, 127, interp=i).asnumpy().ravel() for i in (0, 1, 3, 4)]
+    assert [int(y.astype(int) @ np.arange(127)) for y in found] == [961702, 954176, 954779, 955710]

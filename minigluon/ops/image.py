@@ -70,10 +70,10 @@ def linear_weights(t):
 
 
 def cubic_weights(t, a=-0.75):
-    """Weights of 4 pixels; Keys (1981), with the slope `a`."""
-    outer = [((a * d - 5 * a) * d + 8 * a) * d - 4 * a for d in (1 + t, 2 - t)]
+    """Weights of 4 pixels, which sum to 1; Keys (1981), with the slope `a`."""
+    outer = ((a * (1 + t) - 5 * a) * (1 + t) + 8 * a) * (1 + t) - 4 * a
     inner = [((a + 2) * d - (a + 3)) * d * d + 1 for d in (t, 1 - t)]
-    return np.stack([outer[0], inner[0], inner[1], outer[1]])
+    return np.stack([outer, *inner, 1 - outer - inner[0] - inner[1]])
 
 
 def lanczos_weights(t):
@@ -88,17 +88,18 @@ WEIGHTS = {"linear": linear_weights, "cubic": cubic_weights, "lanczos": lanczos_
 
 def taps(old, new, kind):
     """For each of `new` pixels, which of `old` pixels it takes and their weights: two arrays (k, new)."""
-    i, scale = np.arange(new), old / new
+    i, inverse = np.arange(new), new / old
+    scale = 1 / inverse  # rounded as OpenCV's, for places at the edge of a pixel
     if kind == "nearest":
         return np.minimum((i * scale).astype(int), old - 1)[None], np.ones((1, new))
     if kind == "cover":
         return covered(i * scale, (i + 1) * scale, old)
     if kind == "area":  # of an enlarged picture: linear, between places where pixels begin
         first = np.floor(i * scale).astype(int)
-        t = (i + 1) - (first + 1) / scale
+        t = (i + 1) - (first + 1) * inverse
         weights = linear_weights(np.where(t <= 0, 0, t - np.floor(t)))
     else:
-        u = (i + 0.5) * scale - 0.5
+        u = ((i + 0.5) * scale - 0.5).astype("float32")
         first = np.floor(u).astype(int)
         weights = WEIGHTS[kind](u - first)
     k = len(weights)
@@ -136,6 +137,8 @@ def resized(data, h, w, interp):
         return fixed_point(data, rows, columns, kind)
     x = real(data)
     out = summed(summed(x, columns, -2, x.dtype), rows, -3, x.dtype)
+    if data.dtype == np.uint8 and (h, w) == (H / 2, W / 2):
+        out += 0.125  # OpenCV rounds the half of such means up
     return in_range(out, data.dtype)
 
 
