@@ -76,8 +76,12 @@ _Null = NullType()
 
 
 def told_in_words(op, settings):
-    """The settings of a call with texts read, as MXNet reads them; MXNetError for one that is none."""
-    found = {name: value for name, value in settings.items() if value is not _Null}
+    """The settings of a call as MXNet reads them: texts read, NumPy's numbers as Python's; MXNetError for a text that is none."""
+    found = {
+        name: value.item() if isinstance(value, numpy.generic) else value
+        for name, value in settings.items()
+        if value is not _Null
+    }
     for name, value in settings.items():
         usual = op.defaults.get(name)
         if type(value) is not str or type(usual) is str:
@@ -117,7 +121,7 @@ def in_general(op):
                 args, settings = bind(op, args, settings)
                 if out is not None:
                     return written(out, function(*args, **settings))
-            if not {str, NullType}.isdisjoint(map(type, settings.values())):
+            if not {str, NullType, numpy.float64}.isdisjoint(map(type, settings.values())):
                 settings = told_in_words(op, settings)
         elif len(args) > most:
             if len(args) <= most + len(names):  # such as nd.stack(x, 1): as `bind`, 0.4 µs sooner
@@ -206,6 +210,7 @@ def written_out(op):
     )
     complete = [n for n in [*others, *op.settings] if defaults.get(n) is _Null]
     flags = [n for n in op.settings if type(defaults[n]) is bool]
+    wide = [n for n in op.settings if type(defaults[n]) is float]
     same = f" and {{0}}._data.dtype is {first}._data.dtype" if op.same_dtype else ""
     fits = of_each(others, f"type({{0}}) is NDArray{same}")
     data = ", ".join(of_each(op.arrays, "{}._data", "(None if {0} is None else {1})"))
@@ -214,7 +219,8 @@ def written_out(op):
         parameters=", ".join(f"{n}=defaults[{n!r}]" for n in op.arrays + op.settings),
         first=first,
         complete="".join(f" and {n} is not _Null" for n in complete),
-        flags="".join(f" and ({n} is True or {n} is False)" for n in flags),
+        flags="".join(f" and ({n} is True or {n} is False)" for n in flags)
+        + "".join(f" and type({n}) is not float64" for n in wide),
         fits="".join(f"{condition} and " for condition in fits),
         given=", ".join([data, *op.settings]),
         data=data,
@@ -232,6 +238,7 @@ def written_out(op):
         "failure": failure,
         "defaults": defaults,
         "ndarray": numpy.ndarray,
+        "float64": numpy.float64,
     }
     return text, used | {"_kernel": op.plain}
 

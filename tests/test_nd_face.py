@@ -220,6 +220,32 @@ def test_settings_as_texts():
     assert nd._internal._plus_scalar(x, scalar="2")[0, 0].asscalar() == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("L2Normalization", {"eps": np.float64(1e-3)}),
+        ("hard_sigmoid", {"alpha": np.float64(0.3), "beta": np.float64(0.4)}),
+        ("softmax", {"temperature": np.float64(2)}),
+        ("smooth_l1", {"scalar": np.float64(2)}),
+        ("clip", {"a_min": np.float64(0.1), "a_max": np.float64(0.5)}),
+        ("LRN", {"nsize": np.int64(3), "alpha": np.float64(0.1)}),
+    ],
+)
+def test_numbers_of_numpy_among_settings_leave_the_type_alone(name, settings):
+    x = nd.array(np.random.default_rng(0).normal(size=(1, 3, 2, 2)))
+    plain = {key: value.item() for key, value in settings.items()}
+    function, results = getattr(nd, name), []
+    for given in (settings, plain):
+        x.attach_grad()
+        with mx.autograd.record():
+            y = function(x, **given)
+        y.backward()
+        results.append((y, x.grad))
+    for a, b in zip(*results):
+        assert a.dtype == b.dtype == np.float32
+        np.testing.assert_allclose(a.asnumpy(), b.asnumpy(), rtol=1e-6)
+
+
 def test_internal_names_of_the_first_years():
     x, inner = nd.array([1.0, 4]), nd._internal
     for name, want in (
