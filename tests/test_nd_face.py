@@ -243,7 +243,7 @@ def test_numbers_of_numpy_among_settings_leave_the_type_alone(name, settings):
         results.append((y, x.grad))
     for a, b in zip(*results):
         assert a.dtype == b.dtype == np.float32
-        np.testing.assert_allclose(a.asnumpy(), b.asnumpy(), rtol=1e-6)
+        np.testing.assert_allclose(a.asnumpy(), b.asnumpy(), rtol=1e-6, atol=1e-6)
 
 
 def test_internal_names_of_the_first_years():
