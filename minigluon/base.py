@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 
 __all__ = [
+    "LENIENT",
     "MXNetError",
     "NotImplementedForSymbol",
     "NotSupportedForSparseNDArray",
@@ -17,6 +18,7 @@ __all__ = [
     "mx_real_t",
     "numeric_types",
     "py_str",
+    "refuse",
     "string_types",
     "unexpected",
 ]
@@ -74,3 +76,13 @@ def data_dir():
 def _as_list(obj):
     """A list or tuple itself, anything else as a list of one."""
     return obj if isinstance(obj, list | tuple) else [obj]
+
+
+LENIENT = [False]  # whether a program is one for MXNet, which passes over what is refused here
+
+
+def refuse(told, instead):
+    """Raise MXNetError; where `LENIENT` says so, only warn, and tell what happens `instead`."""
+    if not LENIENT[-1]:
+        raise MXNetError(told)
+    warnings.warn(f"{told}, and {instead}", stacklevel=3)

@@ -16,7 +16,7 @@ from types import ModuleType
 import numpy as np
 
 from minigluon import lent, libinfo
-from minigluon.ops.loss import CLIPS
+from minigluon.base import LENIENT
 
 __all__ = [
     "Alias",
@@ -222,7 +222,7 @@ def install():
         package = sys.modules[OURS]
         FINDERS[0].before, package.__version__ = package.__version__, libinfo.__version__
         FINDERS[0].lent = lend()
-        CLIPS.append(True)
+        LENIENT.append(True)
         for name in BESIDE:
             importlib.import_module(name)
 
@@ -255,7 +255,7 @@ def uninstall():
         for name in OPTIONAL:
             sys.modules[f"{OURS}.{name}"].__class__ = ModuleType
         FINDERS[2].end()
-        CLIPS.remove(True)
+        LENIENT.remove(True)
     for finder in FINDERS:
         if finder in sys.meta_path:
             sys.meta_path.remove(finder)

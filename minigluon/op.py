@@ -5,10 +5,9 @@
 import inspect
 import re
 import sys
-import warnings
 from functools import partial, update_wrapper
 
-from minigluon.base import MXNetError
+from minigluon.base import MXNetError, refuse
 
 __all__ = [
     "BadIndex",
@@ -149,7 +148,7 @@ def bind(op, args, settings):
         told = f"{op.name} takes {signature(op)}: it has no argument {', '.join(sorted(unknown))}"
         if op.settings or op.most == sys.maxsize:
             raise MXNetError(told)
-        warnings.warn(told, stacklevel=3)  # MXNet's operators without settings take any, unread
+        refuse(told, "leaves it out")  # MXNet's operators without settings take any, unread
         settings = {name: value for name, value in settings.items() if name not in unknown}
     return args, settings
 

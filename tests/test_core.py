@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minigluon as mx
-from minigluon import autograd, nd
+from minigluon import autograd, base, nd
 
 
 def variable(*numbers):
@@ -394,13 +394,17 @@ def test_what_a_backward_pass_has_used_up_is_a_constant_for_the_next():
         w.backward()
 
 
-def test_what_has_no_settings_leaves_settings_out():
+def test_what_has_no_settings_refuses_them_but_in_programs_for_mxnet(monkeypatch):
     x = mx.nd.ones((2, 3))
     for call in (
         lambda: mx.nd.zeros_like(x, ctx=mx.cpu(), dtype="float64"),
         lambda: x.zeros_like(dtype="float64"),
         lambda: mx.sym.zeros_like(mx.sym.var("x"), dtype="float64").eval(x=x)[0],
     ):
+        monkeypatch.setattr(base, "LENIENT", [False])
+        with pytest.raises(mx.MXNetError, match="zeros_like.* has no argument"):
+            call()
+        monkeypatch.setattr(base, "LENIENT", [True])
         with pytest.warns(UserWarning, match="zeros_like.* has no argument"):
             y = call()
         assert y.dtype == np.float32 and y.shape == (2, 3) and not y.asnumpy().any()

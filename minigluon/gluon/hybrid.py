@@ -4,6 +4,7 @@
 
 import ast
 import traceback
+from contextlib import suppress
 from os.path import commonprefix
 
 import minigluon.symbol as sym
@@ -154,9 +155,14 @@ def shapes_from_graph(block, args):
         raise BadValue(
             f"Deferred initialization failed because shape cannot be inferred. {error}"
         ) from error
-    for node in nodes:
-        if node.op is None and node.name in parameters:
-            learn(parameters[node.name], facts.shapes[node, 0])
+    found = {n.name: facts.shapes[n, 0] for n in nodes if n.op is None and n.name in parameters}
+    if not all(complete(s) or complete(parameters[name].shape) for name, s in found.items()):
+        with suppress(
+            Exception
+        ):  # the body of a loop is a graph of its own, which outlines go through
+            block.forward(*outlined(args))
+    for name, shape in found.items():
+        learn(parameters[name], shape)
 
 
 def graph_for(block, args):

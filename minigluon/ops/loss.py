@@ -2,13 +2,12 @@
 
 # Written from chapters/50_losses.ipynb: edit the chapter, then run `minigluon export`.
 
-import warnings
 from functools import lru_cache
 
 import numpy as np
 
 from minigluon.autograd import state
-from minigluon.base import MXNetError
+from minigluon.base import MXNetError, refuse
 from minigluon.cores import alone, spread
 from minigluon.op import operator
 from minigluon.ops.elementwise import exp
@@ -18,7 +17,6 @@ from minigluon.ops.reduce import log_softmax, sum
 __all__ = [
     "BLOCK",
     "CALM",
-    "CLIPS",
     "LARGE",
     "by_rows",
     "check_labels",
@@ -249,9 +247,6 @@ sparse_softmax_cross_entropy.spelling = lambda data, label, axis: picked(
 )
 
 
-CLIPS = [False]  # whether wrong labels are clipped, and a warning says so
-
-
 def check_labels(data, label, axis):
     """Tell of a label that is neither the number of a class nor -1, which counts as the first: see `wrong_label`."""
     classes = data.shape[axis]
@@ -263,8 +258,6 @@ def check_labels(data, label, axis):
 
 
 def wrong_label(label, classes, where=""):
-    """Raise MXNetError, or warn, where `CLIPS` says that it counts as the nearest class below it or as the first."""
+    """Refuse a label; where that is only a warning, it counts as the nearest class below it or as the first."""
     told = f"{where}label {label} is not a class: labels are whole numbers from 0 to {classes - 1}"
-    if not CLIPS[-1]:
-        raise MXNetError(told)
-    warnings.warn(f"{told}, and others are clipped", stacklevel=3)
+    refuse(told, "others are clipped")

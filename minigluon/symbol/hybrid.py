@@ -1020,9 +1020,7 @@ class Written:
     """A graph, variables `inputs` to entries `outputs`, that can be called on NDArrays."""
 
     static = False  # whether its programs may keep their memory from call to call
-    inside = (
-        None  # (inputs, outputs) of a graph so small that `get_symbol` shows it, not the program
-    )
+    inside = None  # (inputs, outputs) of a graph so small that `get_symbol` shows it
 
     def __init__(self, inputs, outputs, name, data=0):
         self.inputs, self.outputs, self.name, self.programs = inputs, outputs, name, {}
