@@ -458,7 +458,9 @@ def full(shape, val, ctx=None, dtype=None, out=None):
     """An array in which every number is `val`."""
     dtype = real_dtype(dtype)
     val = held(val, dtype) if isinstance(val, int | float) else val
-    return made(np.full(sizes(shape), val, dtype), ctx, out)
+    raw = np.empty(sizes(shape), dtype)
+    raw[...] = val  # np.full does the same, 0.5 µs later
+    return made(raw, ctx, out)
 
 
 def empty(shape, ctx=None, dtype=None):

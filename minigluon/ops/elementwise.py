@@ -156,13 +156,14 @@ def negative(data, /):
 )
 def add_n(*args, num_args=None):
     """The sum of one or more arrays of the same shape and type."""
-    for a in args:
-        if a.shape != args[0].shape:
+    first, *others = args
+    for a in others:
+        if a.shape != first.shape:
             raise ValueError("give arrays of one shape only")
-    if len(args) < 2:
-        return args[0].copy()
-    total = args[0] + args[1]
-    for a in args[2:]:
+    if not others:
+        return first.copy()
+    total = first + others[0]
+    for a in others[1:]:
         total += a
     return total
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from minigluon.cores import matmul, spread
+from minigluon.cores import alone, matmul, spread
 from minigluon.ndarray.ndarray import real_dtype
 from minigluon.op import Operand, operator
 from minigluon.ops.elementwise import LONG, STRETCH, cast_like, equal, exp
@@ -306,6 +306,8 @@ def by_rows(a, axis):
 
 def by_blocks(f, data):
     """`f(rows, -1, out)` of many rows, in blocks, on all cores."""
+    if alone.threads < 2:
+        return f(data, -1)
     rows = np.ascontiguousarray(data).reshape(-1, data.shape[-1])
     out, step = np.empty_like(rows), 1 + STRETCH // rows.shape[1]
     spread(lambda i: f(rows[i : i + step], -1, out[i : i + step]), range(0, len(rows), step))
