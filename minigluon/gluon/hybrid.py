@@ -156,13 +156,14 @@ def shapes_from_graph(block, args):
             f"Deferred initialization failed because shape cannot be inferred. {error}"
         ) from error
     found = {n.name: facts.shapes[n, 0] for n in nodes if n.op is None and n.name in parameters}
-    if not all(complete(s) or complete(parameters[name].shape) for name, s in found.items()):
+    if not all(map(complete, found.values())):
         with suppress(
             Exception
         ):  # the body of a loop is a graph of its own, which outlines go through
             block.forward(*outlined(args))
     for name, shape in found.items():
-        learn(parameters[name], shape)
+        if complete(shape) or not complete(parameters[name].shape):
+            learn(parameters[name], shape)
 
 
 def graph_for(block, args):
