@@ -282,16 +282,19 @@ def __getattr__(name):
 
 
 FAST = ["14d_transforms", "80_data"]
+OPEN = {"24_numpy": "the cell of a picture fails: a name of symbol.numpy stands over one of mx.np"}
 WRITING = [path for path in CHAPTERS if [*exported_cells(path)]]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, id=path.stem, marks=() if path.stem in FAST else pytest.mark.slow)
-        for path in WRITING
-    ],
-)
+def marked(path):
+    """The chapter as a case: slow but for two, and expected to fail while its fault is open."""
+    marks = [] if path.stem in FAST else [pytest.mark.slow]
+    if path.stem in OPEN:
+        marks.append(pytest.mark.xfail(reason=OPEN[path.stem], strict=True))
+    return pytest.param(path, id=path.stem, marks=marks)
+
+
+@pytest.mark.parametrize("path", [*map(marked, WRITING)])
 def test_a_chapter_s_checks_judge_what_a_student_writes(path, tmp_path):
     """Empty bodies lose points, and the chapter's own bodies keep them all."""
     made, points = write_student(path, tmp_path / path.name)
