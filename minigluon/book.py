@@ -74,10 +74,11 @@ def directives(source):
 
 def exported_cells(path):
     """Yield ``(cell number, module, heading, code)`` of each exported cell of a chapter."""
-    default, heading = None, ""
+    default, title, heading = None, "", ""
     for number, cell in enumerate(read_notebook(path)["cells"], start=1):
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
+            title = title or "".join(re.findall(r"^# +([^:\n]+)", source)[:1]).strip()
             heading = ([heading] + re.findall(r"^## +(.+?)\s*$", source, re.M))[-1]
         elif cell["cell_type"] == "code":
             found, code = directives(source)
@@ -86,7 +87,7 @@ def exported_cells(path):
                 module = found["export"] or default
                 if not re.fullmatch(r"\w+(\.\w+)*", module or ""):
                     raise BookError(f"{path.name}, cell {number}: no module is named {module!r}")
-                yield number, module, heading, code
+                yield number, module, title if heading == "Code" else heading, code
 
 
 def read_notebook(path):
@@ -152,7 +153,7 @@ class Module:
         self.classes = {}  # name -> index of the chunk that holds it
         self.names = []  # public names
         self.is_face = False  # whether it says itself what it shows
-        self.heading = ""
+        self.headings = {None: ""}  # class -> the last section in it; None: outside of classes
 
     # One cell after another.
 
@@ -169,6 +170,8 @@ class Module:
                 self.imports.append(node)
             elif is_fragment(node):
                 comment = trailing_comment(keep)
+                while keep and not keep[-1]:
+                    keep.pop()
                 self.continue_class(path, number, node, heading, comment, text)
             else:
                 keep += text
@@ -177,10 +180,10 @@ class Module:
                 self.names += [n for n in made if n not in self.names and n[0] != "_"]
         text = "\n".join(keep + lines[start:]).strip("\n")
         if text:
-            if heading and heading != self.heading:
+            if heading and heading != self.headings[None]:
                 gap = "\n\n" if text.startswith(("def ", "class ", "@", "async ")) else "\n"
                 text = f"{banner(heading)}\n{gap}{text}"
-                self.heading = heading
+                self.headings[None] = heading
             for node in ast.parse(text).body:
                 if isinstance(node, ast.ClassDef):
                     self.classes[node.name] = len(self.chunks)
@@ -201,9 +204,11 @@ class Module:
         (cls,) = (
             n for n in ast.parse(self.chunks[index]).body if getattr(n, "name", 0) == node.name
         )
-        note = "\n".join(comment) or banner(heading, width=96)
-        added = f"\n{indent(note, '    ')}\n\n{indent(dedent(body), '    ')}".rstrip()
-        lines[cls.end_lineno : cls.end_lineno] = added.splitlines()
+        last, self.headings[node.name] = self.headings.get(node.name), None if comment else heading
+        if not comment and last != heading:
+            comment = [banner(heading, width=96)]
+        added = "\n\n".join(filter(None, ["\n".join(comment), dedent(body)]))
+        lines[cls.end_lineno : cls.end_lineno] = ["", *indent(added, "    ").rstrip().splitlines()]
         self.chunks[index] = "\n".join(lines)
 
     def text(self):

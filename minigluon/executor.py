@@ -287,8 +287,6 @@ class Executor:
         """Whether the graph draws random numbers."""
         return any(node.op and draws(node.op) for node in in_order(self._entries))
 
-    # --- Binding ----------------------------------------------------------------------------------
-
     def copy_params_from(self, arg_params, aux_params=None, allow_extra_params=False):
         """Write arrays into the arguments and states of their names."""
         for own, new in ((self.arg_dict, arg_params), (self.aux_dict, aux_params or {})):
@@ -313,8 +311,6 @@ class Executor:
         arrays += [g for g in self.grad_dict.values() if g is not None]
         size = sum(a.size * a.dtype().itemsize for a in arrays)
         return f"{self._symbol.debug_str()}Total {size // 2**20} MB allocated\n"
-
-    # --- Binding ----------------------------------------------------------------------------------
 
     def reshape(self, partial_shaping=False, allow_up_sizing=False, **kwargs):
         """A new executor for other shapes of the inputs, in the memory of this one where it is enough.

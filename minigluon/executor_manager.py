@@ -2,7 +2,7 @@
 
 # Written from chapters/89a_chains_of_modules.ipynb: edit the chapter, then run `minigluon export`.
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Chains of modules ----------------------------------------------------------------------------
 
 
 def _split_input_slice(batch_size, work_load_list):

@@ -151,8 +151,6 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):
         x = self.x  # a capture holds memory, as a card does, not the object that shows it
         done("[]=", lambda: x.__setitem__(unwrap(key), unwrap(value)), [key, value], self)
 
-    # --- The array --------------------------------------------------------------------------------
-
     def __getattr__(self, name):
         if name.startswith("__") or name in ABSENT:
             raise AttributeError(f"an array on a GPU has no attribute {name!r}")

@@ -96,8 +96,6 @@ class Initializer:
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._kwargs.items())})"
 
-    # --- Initializers -----------------------------------------------------------------------------
-
     def _init_weight(self, name, arr):
         """Fill a weight: to be overridden."""
         raise NotImplementedError(f"{type(self).__name__} does not define _init_weight(name, arr)")

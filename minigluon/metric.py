@@ -114,8 +114,6 @@ class EvalMetric:
         """A list of pairs of name and value since the last `reset`."""
         return name_value(*self.get_global()) if self._has_global_stats else self.get_name_value()
 
-    # --- The base class ---------------------------------------------------------------------------
-
     def get_config(self):
         """What `create` needs to make the metric again."""
         names = {"output_names": self.output_names, "label_names": self.label_names}

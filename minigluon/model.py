@@ -66,7 +66,7 @@ def load_checkpoint(prefix, epoch):
     return sym.load(f"{prefix}-symbol.json"), *load_params(prefix, epoch)
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Chains of modules ----------------------------------------------------------------------------
 
 
 class FeedForward:
@@ -118,7 +118,7 @@ class FeedForward:
         names, targets = ([d[0] for d in described] for described in (data, labels))
         return Module(self.symbol, names, targets, context=self.ctx)
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- Chains of modules ------------------------------------------------------------------------
 
     def fit(
         self,

@@ -245,8 +245,6 @@ class MXRecordIO:
         if writable and self.pid != current_process().pid:
             raise RuntimeError(f"Forbidden operation in multiple processes: writing {self.uri}")
 
-    # --- Files of records -------------------------------------------------------------------------
-
     def read(self):
         """The next record, bytes; None at the end. MXNetError, with the offset, for a broken one."""
         have, at = self._have, self._place

@@ -345,6 +345,21 @@ def test_classes_are_folded_whole():
         module.add(Path("c.ipynb"), 3, "", "@extend\nclass B:\n    x = 1")
 
 
+def test_a_section_is_named_once(tmp_path):
+    path = tmp_path / "c.ipynb"
+    said = ("# Cups: and saucers", "## Code", "#| export m\nclass A:\n    x = 1", "## More")
+    said += tuple(f"#| export m\n@extend\nclass A:\n    {name} = 1" for name in "yz")
+    kinds = ("markdown", "code")
+    cells = [{"cell_type": kinds[s[:2] == "#|"], "source": [s]} for s in said]
+    path.write_text(json.dumps({"cells": cells}))
+    module = Module("m")
+    for number, _, heading, code in exported_cells(path):
+        module.add(path, number, heading, code)
+    banners = [line.strip(" #-") for line in module.text().splitlines() if "# ---" in line]
+    assert banners == ["Cups", "More"]
+    assert "\n    y = 1\n\n    z = 1\n" in module.text()
+
+
 @each
 def test_chapters_are_whole(path):
     cells = json.loads(path.read_text())["cells"]

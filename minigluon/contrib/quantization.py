@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Eight bits -----------------------------------------------------------------------------------
 
 PRODUCTS = {  # nodes that pay for themselves; their sums have 32 bits
     "Convolution": "contrib_quantized_conv",

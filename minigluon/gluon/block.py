@@ -180,8 +180,6 @@ class Block:
         """A `with` block: blocks made inside get names that begin with this block's prefix."""
         return self._scope
 
-    # --- The block --------------------------------------------------------------------------------
-
     def register_child(self, block, name=None):
         """Add a child; its attribute's name, or its number, is its key."""
         self._children[str(len(self._children)) if name is None else name] = block
@@ -213,8 +211,6 @@ class Block:
         fn(self)
         return self
 
-    # --- The block --------------------------------------------------------------------------------
-
     def cast(self, dtype):
         """Convert all parameters of the tree to `dtype`."""
         for child in self._children.values():
@@ -244,8 +240,6 @@ class Block:
     def forward(self, *args):
         """What this block computes: to be overridden."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward(self, ...)")
-
-    # --- The block --------------------------------------------------------------------------------
 
     def register_forward_pre_hook(self, hook):
         """Call `hook(block, inputs)` before each forward; returns a handle with `detach()`."""
@@ -568,8 +562,6 @@ class HybridBlock(Block):
     def _deferred_infer_shape(self, *args):
         """`infer_shape`, under the name that a block may override in MXNet."""
         self.infer_shape(*args)
-
-    # --- Hybrid blocks ----------------------------------------------------------------------------
 
     def forward(self, x, *args):
         if self._active and type(x) is NDArray:

@@ -276,8 +276,6 @@ class Parameter:
             )
         return data.grad
 
-    # --- Reading and writing ----------------------------------------------------------------------
-
     @property
     def _grad(self):
         """The gradients, one a context; None where there are none."""
@@ -326,8 +324,6 @@ class Parameter:
     def var(self):
         """The symbol of this parameter; a later chapter says how it is made."""
         return importlib.import_module("minigluon.gluon.block").variable_of(self)
-
-    # --- Reading and writing ----------------------------------------------------------------------
 
     def list_data(self):
         """The arrays on all contexts."""
@@ -386,8 +382,6 @@ class Parameter:
         self._dtype, self._var = checked(dtype), None
         if self._data is not None:
             self._init_impl(self._newest().astype(self._dtype), self.list_ctx())
-
-    # --- Reading and writing ----------------------------------------------------------------------
 
     def row_sparse_data(self, row_id):
         """The rows `row_id` of a row-sparse parameter, on the context of `row_id`; the others are 0."""
@@ -640,8 +634,6 @@ class ParameterDict:
             self._params[name] = self._shared._params[name]
         return self._params.get(name)
 
-    # --- Dictionaries of parameters ---------------------------------------------------------------
-
     def update(self, other):
         """Take in the parameters of another dictionary; two of one name must be the same object."""
         for name, parameter in other.items():
@@ -714,8 +706,6 @@ class ParameterDict:
         arrays = {restore_prefix + name: a for name, a in found.items()}
         rest = cast_dtype, dtype_source
         self.load_dict(arrays, ctx, allow_missing, ignore_extra, restore_prefix, filename, *rest)
-
-    # --- Files ------------------------------------------------------------------------------------
 
     def load_dict(
         self,

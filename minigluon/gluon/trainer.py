@@ -140,8 +140,6 @@ class Trainer:
             )
         return store, "dist" in store.type
 
-    # --- Which store, and who updates -------------------------------------------------------------
-
     def _init_params(self):
         """Give the store the parameters that have numbers by now; the rest waits."""
         waiting = []
@@ -225,8 +223,6 @@ class Trainer:
             "Try setting `update_on_kvstore` to False when creating trainer."
         )
 
-    # --- A step -----------------------------------------------------------------------------------
-
     def _learnt(self, ignore_stale_grad, fresh=True):
         """Pairs of number and arrays of the parameters to update; processes must agree on them."""
         learnt, fresh = [], fresh and not (ignore_stale_grad and self._distributed)
@@ -248,8 +244,6 @@ class Trainer:
                     "to suppress this warning and skip updating of Parameters with stale gradient"
                 )
         return learnt
-
-    # --- A step -----------------------------------------------------------------------------------
 
     def _reduce(self, learnt):
         """Sum gradients through the store, into themselves or, if it updates, into the weights."""

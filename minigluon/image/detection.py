@@ -452,8 +452,6 @@ class ImageDetIter(ImageIter):
         if not ((label[:, 0] >= 0) & (areas_of(label[:, 1:5]) > 0)).any():
             raise RuntimeError("Invalid label occurs.")
 
-    # --- The iterator -----------------------------------------------------------------------------
-
     def reshape(self, data_shape=None, label_shape=None):
         """Give batches another shape of pictures, or room for more objects."""
         if data_shape is not None:

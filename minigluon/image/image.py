@@ -718,8 +718,6 @@ class ImageIter(DataIter):
         with open(os.path.join(self.path_root or "", fname), "rb") as file:
             return file.read()
 
-    # --- Pictures in batches ----------------------------------------------------------------------
-
     def next(self):
         """The next batch; `pad` of its samples do not belong to this epoch."""
         data, label, count = self._rolled or (*self._empty(), 0)

@@ -250,8 +250,6 @@ class NDArrayIter(DataIter):
             self.data = _getdata_by_idx(self.data, self.idx)
             self.label = _getdata_by_idx(self.label, self.idx)
 
-    # --- Iterating over arrays --------------------------------------------------------------------
-
     def iter_next(self):
         """Go on by a batch; whether a sample is left."""
         self.cursor += self.batch_size
@@ -284,8 +282,6 @@ class NDArrayIter(DataIter):
         if self.last_batch_handle == "roll_over" and -self.batch_size < self.cursor < 0:
             return -self.cursor
         return max(0, beyond) if self.last_batch_handle == "pad" else 0
-
-    # --- Iterating over arrays --------------------------------------------------------------------
 
     def _batch(self, arrays):
         """The samples from the cursor on; those beyond the end are the first again, for 'pad'."""
@@ -784,8 +780,6 @@ class ImageRecords:
         if self.dtype.kind in "iu":  # out of range is the edge of the range, as in MXNet
             out = out.clip(np.iinfo(self.dtype).min, np.iinfo(self.dtype).max)
         return out.astype(self.dtype)
-
-    # --- Iterators over files ---------------------------------------------------------------------
 
     def mean_image(self, path):
         """The mean image in a file; if there is none, it is taken over all images, as they come out, and written."""

@@ -158,8 +158,6 @@ class KVStore(KVStoreBase):
             for key, arrays in given.items():
                 self._give(self._stored(key), arrays, ignore_sparse)
 
-    # --- The store --------------------------------------------------------------------------------
-
     def pushpull(self, key, value, out=None, priority=0):
         """`push` the values, then `pull` into `out`, by default into the values themselves."""
         given = by_key(key, value)

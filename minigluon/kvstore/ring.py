@@ -65,8 +65,6 @@ class Ring:
             self.wait([self.comm.Isend(a, dest=self.right, tag=DATA)])
         return a
 
-    # --- The ring ---------------------------------------------------------------------------------
-
     def sum_of(self, a):
         """The sum over ranks of an array of any shape and type, as a new array."""
         return self.allreduce(np.array(a).reshape(-1)).reshape(a.shape)

@@ -9,7 +9,7 @@ from minigluon.module.module import Module
 from minigluon.module.python_module import PythonLossModule, PythonModule
 from minigluon.module.sequential_module import SequentialModule
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Chains of modules ----------------------------------------------------------------------------
 
 __all__ = [
     "BaseModule",

@@ -150,8 +150,6 @@ class BaseModule:
             f"{type(self).__name__}: call bind and init_params (or fit) first"
         )
 
-    # --- What every module can do -----------------------------------------------------------------
-
     def save_params(self, fname):
         """Write the parameters to a file, `arg:` and `aux:` before their names."""
         learnt, states = self.get_params()
@@ -176,8 +174,6 @@ class BaseModule:
         """Write arrays into the parameters of their names."""
         settings = {"allow_missing": allow_missing, "force_init": force_init}
         self.init_params(None, arg_params, aux_params, allow_extra=allow_extra, **settings)
-
-    # --- What every module can do -----------------------------------------------------------------
 
     def fit(
         self,
@@ -234,8 +230,6 @@ class BaseModule:
                     eval_data, measure, eval_batch_end_callback, eval_end_callback, epoch
                 )
             train_data.reset()
-
-    # --- What every module can do -----------------------------------------------------------------
 
     def _epoch(self, train_data, epoch, eval_metric, callbacks, monitor, sparse_row_id_fn):
         """One pass over the data."""

@@ -118,8 +118,6 @@ class BucketingModule(BaseModule):
             self._buckets[bucket_key] = module
         self._curr_module, self._curr_bucket_key = self._buckets[bucket_key], bucket_key
 
-    # --- One graph for each length ----------------------------------------------------------------
-
     def init_params(
         self,
         initializer=Uniform(0.01),  # noqa: B008
@@ -174,8 +172,6 @@ class BucketingModule(BaseModule):
         """Compute the gradients of the last batch."""
         self._curr_module.backward(out_grads)
 
-    # --- One graph for each length ----------------------------------------------------------------
-
     def update(self):
         """Take the optimizer's step."""
         assert self.optimizer_initialized, "call init_optimizer first"
@@ -211,8 +207,6 @@ class BucketingModule(BaseModule):
         found = BucketingModule(sym_gen, default_bucket_key, **kwargs)
         found._given = load_params(prefix, epoch)
         return found
-
-    # --- One graph for each length ----------------------------------------------------------------
 
     @staticmethod
     def load_dict(

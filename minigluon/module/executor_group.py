@@ -10,7 +10,7 @@ from minigluon.module.module import Module
 __all__ = ["DataParallelExecutorGroup"]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Chains of modules ----------------------------------------------------------------------------
 
 
 class DataParallelExecutorGroup:
@@ -48,7 +48,7 @@ class DataParallelExecutorGroup:
         self._module, self.workload = module, workload
         self.shared_data_arrays = shared_group.shared_data_arrays if shared_group else self._data()
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- Chains of modules ------------------------------------------------------------------------
 
     @classmethod
     def of(cls, module):
@@ -105,8 +105,6 @@ class DataParallelExecutorGroup:
         """The gradients of the data; None unless they are wanted."""
         wanted = self.inputs_need_grad
         return self._by_name(self.data_names, lambda e: e.grad_dict) if wanted else None
-
-    # --- Code -------------------------------------------------------------------------------------
 
     def forward(self, data_batch, is_train=None):
         """Run the graph on a batch."""

@@ -161,8 +161,6 @@ class Module(BaseModule):
             text = f"label_shapes describe {names}, but label_names are {self._label_names}"
             warnings.warn(text, stacklevel=4)
 
-    # --- One graph --------------------------------------------------------------------------------
-
     def _bound(self, data_shapes, label_shapes, old):
         """An executor a device, which share the parameters of `old` ones."""
         self._data_shapes, self._label_shapes = data_shapes, label_shapes
@@ -192,8 +190,6 @@ class Module(BaseModule):
         notes = [self._symbol[i].attr("__layout__") for i in whole]
         self._output_axes = [DataDesc.get_batch_axis(layout) for layout in notes]
         return found
-
-    # --- One graph --------------------------------------------------------------------------------
 
     def _executor(self, ctx, shapes, types, old, number):
         """An executor on a device, with the parameters of another one if there is one."""
@@ -242,7 +238,7 @@ class Module(BaseModule):
         assert self.binded, "call bind before reshape"
         self._execs = self._bound(described(data_shapes), described(label_shapes), self._execs)
 
-    # --- One graph --------------------------------------------------------------------------------
+    # --- Parameters -----------------------------------------------------------------------------
 
     def init_params(
         self,
@@ -327,7 +323,7 @@ class Module(BaseModule):
         states = {n: mean_of([e.aux_dict[n] for e in self._execs]) for n in self._aux_names}
         return learnt, states
 
-    # --- One graph --------------------------------------------------------------------------------
+    # --- The optimizer --------------------------------------------------------------------------
 
     def init_optimizer(
         self,
@@ -478,8 +474,6 @@ class Module(BaseModule):
         found = [e.outputs for e in self._execs]
         return self._by_device(found, merge_multi_context, self._output_axes)
 
-    # --- Running it -------------------------------------------------------------------------------
-
     def get_input_grads(self, merge_multi_context=True):
         """The gradients of the data after backward, where `inputs_need_grad`."""
         assert self.inputs_need_grad, "bind with inputs_need_grad=True to have them"
@@ -558,12 +552,6 @@ class Module(BaseModule):
         if load_optimizer_states:
             found._preload_opt_states = f"{prefix}-{epoch:04d}.states"
         return found
-
-
-    # --- Parameters -----------------------------------------------------------------------------
-
-
-    # --- The optimizer --------------------------------------------------------------------------
 
 
 # --- Running it -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from minigluon.ndarray.ndarray import NDArray, array
 __all__ = ["PythonLossModule", "PythonModule"]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Chains of modules ----------------------------------------------------------------------------
 
 
 class PythonModule(BaseModule):

@@ -11,7 +11,7 @@ from minigluon.module.base_module import BaseModule
 __all__ = ["SequentialModule"]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Chains of modules ----------------------------------------------------------------------------
 
 
 class SequentialModule(BaseModule):
@@ -75,7 +75,7 @@ class SequentialModule(BaseModule):
                 seen[name] = place
         self.params_initialized = True
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- Chains of modules ------------------------------------------------------------------------
 
     def bind(
         self,

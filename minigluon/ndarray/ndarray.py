@@ -146,8 +146,6 @@ class NDArray(Operand):
 
     wait_to_write = wait_to_read
 
-    # --- Out to NumPy and Python ------------------------------------------------------------------
-
     def __bool__(self):
         if self.size > 1:
             raise ValueError(

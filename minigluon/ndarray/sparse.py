@@ -81,8 +81,6 @@ class BaseSparseNDArray(NDArray):
 
     as_in_ctx, wait_to_write = as_in_context, wait_to_read
 
-    # --- Sparse NDArrays --------------------------------------------------------------------------
-
     def copyto(self, other):
         """Write the numbers into the array `other`, or copy them to the context `other`."""
         if isinstance(other, Context):

@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Files of arrays ------------------------------------------------------------------------------
 
 LIST, V1, V2, V3 = 0x112, 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 TYPES = ("f4", "f8", "f2", "u1", "i4", "i1", "i8", "b1")  # the number of a type is its place here
@@ -241,8 +241,6 @@ class Reader:
         native = raw.astype(dtype.newbyteorder("="), copy=False)
         return native.view("u1").astype(bool) if dtype.kind == "b" else native
 
-    # --- Reading ----------------------------------------------------------------------------------
-
     def array(self):
         """One array, dense or sparse, of any version."""
         (magic,) = self.fields("<I", "an array")
@@ -262,8 +260,6 @@ class Reader:
             raw = raw.reshape(1)
         return located(raw, device, number)
 
-    # --- Reading ----------------------------------------------------------------------------------
-
     def sparse(self, stype):
         """A sparse array: the shape of its values, its own, and the types of everything; then numbers."""
         stored, shape = self.shape(), self.shape()
@@ -276,8 +272,6 @@ class Reader:
         if not whole or (why := raw.problem(ordered=False)):
             self.fail(f"a {stype} array {shape}: {why if whole else 'places are whole numbers'}")
         return located(raw, device, number)
-
-    # --- Reading ----------------------------------------------------------------------------------
 
     def everything(self):
         """All arrays: a list, or a dict if they have names."""

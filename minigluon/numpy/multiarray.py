@@ -2131,8 +2131,6 @@ def answer(function, args, kwargs):
     return raised(found, arrays[0]._ctx, True) if arrays else found
 
 
-
-
 def unravel_index(indices, shape, order="C"):
     """Where numbers of a flattened array stand: one array an axis, in the type of `indices`."""
     found = by_numpy("unravel_index")(indices, shape, order)

@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- A network for others -------------------------------------------------------------------------
 
 RULES = {}  # operator -> function(call) that writes its nodes and names the result
 LABELLED = {"SoftmaxOutput", "LinearRegressionOutput", "LogisticRegressionOutput"}
@@ -128,7 +128,7 @@ class Call:
         w.nodes.append(w.onnx.helper.make_node(op, inputs, names, name, **settings))
         return names[0]
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- A network for others ---------------------------------------------------------------------
 
     def code(self, dtype):
         """ONNX's number of a type."""

@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- A network for others -------------------------------------------------------------------------
 
 READERS = {}  # operator of ONNX -> function(call) that gives Symbols
 
@@ -116,7 +116,7 @@ class Reader:
                 return self.symbols[name], both
         return None, None
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- A network for others ---------------------------------------------------------------------
 
     def keep(self, names, both):
         """Keep values: those that are the same in both worlds as constants."""
@@ -136,8 +136,6 @@ class Reader:
             )
             self.symbols[name] = var(name)
         return self.symbols[name]
-
-    # --- Code -------------------------------------------------------------------------------------
 
     def read(self, node):
         """Read a node."""
@@ -220,7 +218,7 @@ class Found:
         """Whether there is such an input."""
         return i < len(self.inputs) and self.inputs[i] != ""
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- A network for others ---------------------------------------------------------------------
 
     def value(self, i):
         """An input that must be a constant."""

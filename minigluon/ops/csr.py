@@ -256,8 +256,6 @@ class CSR(Sparse):
             out[self.rows(), self.indices] = self.values
         return out
 
-    # --- Raw sparse arrays ------------------------------------------------------------------------
-
     def problem(self, ordered=True):
         """What is wrong with the parts, if anything; `ordered`: the columns of a row must ascend."""
         values, p, c = self.values, self.indptr, self.indices

@@ -10,7 +10,7 @@ from minigluon.ops.ctc import CTCLoss, prepared, told, warn_of
 __all__ = ["MOST", "kernels", "solved"]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- A block a sequence ---------------------------------------------------------------------------
 
 kernels = Kernels(
     "ctc", [f"ctc_{k}<{t}>" for k in ("rows", "sweep", "back") for t in STORED.values()]

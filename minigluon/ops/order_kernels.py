@@ -10,7 +10,7 @@ from minigluon.ops.ordering import RET_TYPES, laid_out, topk
 __all__ = ["COUNTS", "MOST", "first", "kernels"]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- The first k ----------------------------------------------------------------------------------
 
 kernels = Kernels("topk", [f"topk<{t}>" for t in STORED.values()])
 MOST, COUNTS = 1024, 2048  # keys that are sorted; bytes of shared memory beside keys and row

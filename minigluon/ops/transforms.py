@@ -11,7 +11,7 @@ from minigluon.ops.shape import reshape
 __all__ = ["contrib_count_sketch", "contrib_fft", "contrib_ifft"]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Waves and hashes -----------------------------------------------------------------------------
 
 
 @operator(vjp=(lambda g, y, x, **_: contrib_ifft(g),), aliases=("_contrib_fft",))

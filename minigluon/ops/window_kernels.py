@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Windows without atomics ----------------------------------------------------------------------
 
 MAXIMUM, SUM, MEAN, MEAN_INSIDE = range(4)
 LARGEST = 256  # places of a window that one thread walks over

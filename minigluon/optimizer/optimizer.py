@@ -198,8 +198,6 @@ class Optimizer:
         attributes, names = self.sym_info
         return {n: float(attributes[n][key]) for n in names if key in attributes.get(n, {})}
 
-    # --- The optimizer ----------------------------------------------------------------------------
-
     def _multiplier(self, kind, index):
         if index in self.param_dict:
             return getattr(self.param_dict[index], kind)
@@ -244,8 +242,6 @@ class Optimizer:
         vars(self).update(state)
         self.param_dict = {}
         self._set_current_context(0)
-
-    # --- The optimizer ----------------------------------------------------------------------------
 
     def create_state(self, index, weight):
         """What the optimizer remembers of a parameter between updates; None for nothing."""
@@ -374,8 +370,6 @@ class Stepper(Optimizer):
         stype = weight.stype if self.lazy_update or self._sparse_states else "default"
         made = [zeros(weight.shape, weight.context, weight.dtype, stype) for _ in range(count)]
         return made[0] if count == 1 else tuple(made)
-
-    # --- The optimizer ----------------------------------------------------------------------------
 
     def _again(self, steps, weight, grad, states):
         """Make steps on arrays that are known, or get to know them for the next time; whether they are made."""

@@ -14,7 +14,7 @@ from minigluon.io import DataBatch, DataDesc, DataIter
 __all__ = ["BucketSentenceIter", "encode_sentences"]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Recurrent networks as graphs -----------------------------------------------------------------
 
 
 def encode_sentences(
@@ -97,7 +97,7 @@ class BucketSentenceIter(DataIter):
         shape = (self.batch_size, length) if self.major_axis == 0 else (length, self.batch_size)
         return [DataDesc(name, shape, layout=self.layout)]
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- Recurrent networks as graphs -------------------------------------------------------------
 
     def reset(self):
         """Begin a new epoch, in another order."""

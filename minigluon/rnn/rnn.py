@@ -7,7 +7,7 @@ from minigluon.model import load_checkpoint, save_checkpoint
 __all__ = ["do_rnn_checkpoint", "each", "load_rnn_checkpoint", "save_rnn_checkpoint"]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Recurrent networks as graphs -----------------------------------------------------------------
 
 
 def each(cells):

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Recurrent networks as graphs -----------------------------------------------------------------
 
 
 class RNNParams:
@@ -131,7 +131,7 @@ class BaseRNNCell:
             states.append(func(name=name, **{**kwargs, **(info or {})}))
         return states
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- Recurrent networks as graphs -------------------------------------------------------------
 
     def _names(self):
         """(packed name, [names of its gates]) of each parameter that has gates."""
@@ -308,7 +308,7 @@ class BaseConvRNNCell(GatedCell):
         )
         self._state_shape = (0, *first.infer_shape(data=input_shape)[1][0][1:])
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- Recurrent networks as graphs -------------------------------------------------------------
 
     @property
     def state_info(self):
@@ -423,7 +423,7 @@ class FusedRNNCell(BaseRNNCell):
         assert p == arr.size, f"{arr.size} numbers, but the layers have {p}"
         return parts
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- Recurrent networks as graphs -------------------------------------------------------------
 
     def unpack_weights(self, args):
         """The parameters with one array a layer, direction and gate in the place of the vector."""

@@ -413,8 +413,6 @@ class Writer:
         types = {self.outlines.types.get(a) for a in [*node.inputs, (node, 0)] if type(a) is tuple}
         return len(types) == 1 and getattr(types.pop(), "kind", "") == "f"
 
-    # --- Writing the program ----------------------------------------------------------------------
-
     def product(self):
         """The name of the function that multiplies two matrices."""
         return self.bound("matmul", np.matmul if self.small or self.alone else matmul)
@@ -465,8 +463,6 @@ class Writer:
         shape = self.outlines.shapes[node, 0]
         return text if len(shape) == 2 else f"{text}.reshape({shape})"
 
-    # --- Writing the program ----------------------------------------------------------------------
-
     def dying(self, node):
         """The input that a call may overwrite, or None."""
         shape = self.outlines.shapes[node, 0]
@@ -487,8 +483,6 @@ class Writer:
         """Whether an array is worth freeing early."""
         shape = self.outlines.shapes.get(entry)
         return shape is None or np.prod(shape) >= 16384
-
-    # --- Writing the program ----------------------------------------------------------------------
 
     def function(self):
         """The function itself; its text is `function.source`."""
@@ -557,8 +551,6 @@ class Writer:
             return None
         same = all(self.outlines.shapes.get(a) == shape for a in node.inputs if type(a) is tuple)
         return (shape, self.outlines.types[node, 0]) if same and self.real(node) else None
-
-    # --- One pass instead of many -----------------------------------------------------------------
 
     def chain(self, run):
         """The lines of a chain: a function of a slice, and its call on all slices."""

@@ -63,7 +63,7 @@ __all__ = [
 ]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Shapes of a graph ----------------------------------------------------------------------------
 
 
 def complete(shape):
@@ -133,7 +133,7 @@ class Facts:
         self.shapes[entry] = found
         return found != known
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- Shapes of a graph ------------------------------------------------------------------------
 
     def visit(self, node):
         """Find the shapes of a node's outputs."""
@@ -180,7 +180,7 @@ class Facts:
         entries = [a for a in node.inputs if complete(self.shapes.get(a))]
         return [np.zeros(self.shapes[a], self.types.get(a, np.float32)) for a in entries]
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- Shapes of a graph ------------------------------------------------------------------------
 
     def outlined(self, node):
         """The outputs of the node's kernel, run on zeros."""
@@ -202,8 +202,6 @@ class Facts:
             else a
             for a in node.inputs
         ]
-
-    # --- Code -------------------------------------------------------------------------------------
 
     def tried(self, node, shapes):
         """Outlines of a call's outputs; `shapes` overrides what is known of its inputs."""
@@ -505,7 +503,7 @@ class Inference(Facts):
             if self.shapes.get(a) is not None:
                 self.learn(node, (node, 0), self.shapes[a])
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- Shapes of a graph ------------------------------------------------------------------------
 
     def trial(self, node, arrays, size):
         """Shapes of the outputs if the unknown sizes are `size`, {axis: number}; None if it fails."""
@@ -555,8 +553,6 @@ class Inference(Facts):
                 shape = self.shapes[a]
                 if axis < len(shape) and not shape[axis]:
                     self.learn(node, a, (*shape[:axis], size, *shape[axis + 1 :]))
-
-    # --- Code -------------------------------------------------------------------------------------
 
     def solved(self, node, arrays, axis):
         """The unknown size along `axis` that fits what is known of the outputs; None if none is sure."""

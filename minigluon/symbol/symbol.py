@@ -196,8 +196,6 @@ class Symbol(Operand):
         (node, _), *_ = self._entries
         return compose(node.op, [], dict(node.settings))
 
-    # --- The Symbol -------------------------------------------------------------------------------
-
     def attr(self, key):
         """The attribute or setting `key` of its node as a text, also its `name`; None if there is none."""
         found = self.list_attr().get(key)

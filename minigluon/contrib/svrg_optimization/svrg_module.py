@@ -10,7 +10,7 @@ from minigluon.ndarray.utils import zeros
 __all__ = ["SVRGModule"]
 
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Less noise, not smaller steps ----------------------------------------------------------------
 
 
 class SVRGModule(Module):
@@ -45,7 +45,7 @@ class SVRGModule(Module):
         self.update_freq, self._param_dict = update_freq, None
         self._mod_aux = Module(symbol, *names, *rest)
 
-    # --- Code -------------------------------------------------------------------------------------
+    # --- Less noise, not smaller steps ------------------------------------------------------------
 
     def bind(
         self,
@@ -102,8 +102,6 @@ class SVRGModule(Module):
         first = len(found)
         return found | {first + i: f"{n}_full" for i, n in enumerate(self._param_names)}
 
-    # --- Code -------------------------------------------------------------------------------------
-
     def update_full_grads(self, train_data):
         """Let the second module have the parameters of now, and take its mean gradient over all batches."""
         assert self.optimizer_initialized, "call init_optimizer first"
@@ -141,8 +139,6 @@ class SVRGModule(Module):
             g -= old
             g += whole
         return here
-
-    # --- Code -------------------------------------------------------------------------------------
 
     def forward(self, data_batch, is_train=None):
         """Run a batch; in training through the second module as well."""

@@ -7,7 +7,7 @@ import inspect
 from minigluon import optimizer as opt
 from minigluon.optimizer import Optimizer
 
-# --- Code -----------------------------------------------------------------------------------------
+# --- Less noise, not smaller steps ----------------------------------------------------------------
 
 
 @opt.register

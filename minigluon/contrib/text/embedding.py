@@ -93,8 +93,6 @@ class _TokenEmbedding(vocab.Vocabulary):
                     self._append(token, vector, rows, path, number)
         self._place(rows, unknown, init_unknown_vec, path)
 
-    # --- Embeddings -------------------------------------------------------------------------------
-
     def _append(self, token, vector, rows, path, number):
         """Take a token and its vector; all are of one length."""
         assert not rows or len(vector) == len(rows[0]), (
@@ -116,8 +114,6 @@ class _TokenEmbedding(vocab.Vocabulary):
         self._idx_to_vec = as_asked(nd.array(vectors))
         first = init_unknown_vec(shape=self._vec_len) if unknown is None else nd.array(unknown)
         self._idx_to_vec[0] = first
-
-    # --- Embeddings -------------------------------------------------------------------------------
 
     def get_vecs_by_tokens(self, tokens, lower_case_backup=False):
         """The vector of a token, or the vectors of a list; unknown ones have that of number 0.
@@ -156,8 +152,6 @@ class _TokenEmbedding(vocab.Vocabulary):
             f"specify it explicitly as the `unknown_token` {self.unknown_token} in `tokens`. This is "
             "to avoid unintended updates."
         )
-
-    # --- Embeddings -------------------------------------------------------------------------------
 
     def _build_embedding_for_vocabulary(self, vocabulary):
         """Keep the tokens of a vocabulary only."""

@@ -63,8 +63,6 @@ class Vocabulary:
         """The tokens that were reserved, a list or None."""
         return self._reserved_tokens
 
-    # --- The vocabulary ---------------------------------------------------------------------------
-
     def to_indices(self, tokens):
         """The number of a token, or of each in a list; 0 for what is not known."""
         if not isinstance(tokens, list):

@@ -140,8 +140,6 @@ class DataLoader:
             batch = whole(dataset, numbers, batchify_fn)
             yield batchify_fn([dataset[i] for i in numbers]) if batch is None else batch
 
-    # --- The loader -------------------------------------------------------------------------------
-
     def _workers(self):
         """The workers; new ones if there are none, or none that know the dataset as it is."""
         length = length_of(self._dataset)

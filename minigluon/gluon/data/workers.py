@@ -377,8 +377,6 @@ class Crew:
             if self.done.pop(ticket, None) is None and ticket in self.slot_of:
                 self.done[ticket] = None
 
-    # --- The crew ---------------------------------------------------------------------------------
-
     def receive(self, timeout, shown=None):
         """Wait for answers and take them; RuntimeError if a worker is gone."""
         if self.closed:
@@ -412,8 +410,6 @@ class Crew:
         return RuntimeError(
             f"worker process {worker.number} {fate}{work}" + (hint if start != "fork" else "")
         )
-
-    # --- The crew ---------------------------------------------------------------------------------
 
     def take(self, worker):
         """Receive one answer of a worker, copy its numbers, and free its slot."""
@@ -454,8 +450,6 @@ class Crew:
                 "batches go through pipes, which is slower. Give /dev/shm more room",
                 stacklevel=2,
             )
-
-    # --- The crew ---------------------------------------------------------------------------------
 
     def close(self):
         """End the workers and remove the shared memory; in a forked child nothing is ours."""

@@ -102,8 +102,6 @@ class _Conv(HybridBlock):
         if any(a >= s for a, s in zip(settings.get("adj", ()), settings["stride"])):
             raise MXNetError("output_padding must be smaller than the stride")
 
-    # --- Layers -----------------------------------------------------------------------------------
-
     def _own(self, weight_initializer, bias_initializer, activation):
         settings = self._kwargs
         data = [0] * len(settings["layout"])
@@ -123,8 +121,6 @@ class _Conv(HybridBlock):
                 )
             if activation is not None:
                 self.act = Activation(activation, prefix=activation + "_")
-
-    # --- Layers -----------------------------------------------------------------------------------
 
     def hybrid_forward(self, F, x, weight, bias=None):
         op = getattr(F, self._op_name)

@@ -117,8 +117,6 @@ class _RNNLayer(HybridBlock):
             for i, info in enumerate(self.state_info(batch_size))
         ]
 
-    # --- Layers -----------------------------------------------------------------------------------
-
     def __call__(self, inputs, states=None, sequence_length=None, **kwargs):
         self.skip_states = states is None
         if len(getattr(inputs, "shape", "TNC")) != 3:
@@ -164,8 +162,6 @@ class _RNNLayer(HybridBlock):
         """Convert all parameters to `dtype`."""
         super().cast(dtype)
         self._dtype = dtype
-
-    # --- Layers -----------------------------------------------------------------------------------
 
     def hybrid_forward(self, F, inputs, states, sequence_length=None, **params):
         if not isinstance(inputs, Symbol):
@@ -215,8 +211,6 @@ class _RNNLayer(HybridBlock):
         cells = [f"{d}{i}" for i in range(self._num_layers) for d in "lr"[: self._dir]]
         weights = [f"{cell}_{kind}_weight" for cell in cells for kind in kinds]
         return weights + [f"{cell}_{kind}_bias" for cell in cells for kind in kinds[:2]]
-
-    # --- Layers -----------------------------------------------------------------------------------
 
     def _collect_params_with_prefix(self, prefix=""):
         """The parameters by the names that MXNet's files give them."""

@@ -131,8 +131,6 @@ class Estimator:
                 if begin not in metric.name:
                     metric.name = f"{begin} {metric.name}"
 
-    # --- The loop ---------------------------------------------------------------------------------
-
     def evaluate(self, val_data, batch_axis=0, event_handlers=None):
         """Measure `val_metrics` on the batches of a DataLoader."""
         require_loader(val_data)
@@ -180,8 +178,6 @@ class Estimator:
             if events("epoch_end", EpochEnd):
                 break
         events("train_end", TrainEnd)
-
-    # --- The loop ---------------------------------------------------------------------------------
 
     def _handlers(self, val_data, event_handlers):
         """The given handlers and those of every loop that are not among them."""

@@ -467,8 +467,6 @@ class CheckpointHandler(Counting):
         else:
             self._log(estimator, f"{name} is not better than {self.best:.5f}")
 
-    # --- Checkpoints ------------------------------------------------------------------------------
-
     def _write(self, estimator, name):
         path = str(Path(self.model_dir) / name)
         estimator.net.save_parameters(path + ".params")

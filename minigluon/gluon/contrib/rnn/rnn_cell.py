@@ -185,8 +185,6 @@ class ConvCell(GatedCell):
         ]
         self._make(zip(NAMES, shapes, initializers))
 
-    # --- A state that is a picture ----------------------------------------------------------------
-
     def state_info(self, batch_size=0):
         shape = batch_size, *self._shape(self._hidden_size, self._state_sizes)
         kinds = 2 if self._gates == 4 else 1
