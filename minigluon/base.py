@@ -43,6 +43,19 @@ class NotSupportedForSparseNDArray(MXNetError):
     """Something that needs all numbers was asked of a sparse array."""
 
 
+LENIENT = [False]  # whether a program is one for MXNet, which passes over what is refused here
+
+
+def refuse(told, instead):
+    """Raise MXNetError; where `LENIENT` says so, only warn, and tell what happens `instead`."""
+    if not LENIENT[-1]:
+        raise MXNetError(told)
+    warnings.warn(f"{told}, and {instead}", stacklevel=3)
+
+
+# --- For programs of MXNet ------------------------------------------------------------------------
+
+
 def unexpected(cls, name):
     """The TypeError for an argument that no constructor of a class takes, with those that there are."""
     known = {}
@@ -76,13 +89,3 @@ def data_dir():
 def _as_list(obj):
     """A list or tuple itself, anything else as a list of one."""
     return obj if isinstance(obj, list | tuple) else [obj]
-
-
-LENIENT = [False]  # whether a program is one for MXNet, which passes over what is refused here
-
-
-def refuse(told, instead):
-    """Raise MXNetError; where `LENIENT` says so, only warn, and tell what happens `instead`."""
-    if not LENIENT[-1]:
-        raise MXNetError(told)
-    warnings.warn(f"{told}, and {instead}", stacklevel=3)
