@@ -282,15 +282,12 @@ def __getattr__(name):
 
 
 FAST = ["14d_transforms", "80_data"]
-OPEN = {"24_numpy": "the cell of a picture fails: a name of symbol.numpy stands over one of mx.np"}
 WRITING = [path for path in CHAPTERS if [*exported_cells(path)]]
 
 
 def marked(path):
-    """The chapter as a case: slow but for two, and expected to fail while its fault is open."""
+    """The chapter as a case, slow but for two."""
     marks = [] if path.stem in FAST else [pytest.mark.slow]
-    if path.stem in OPEN:
-        marks.append(pytest.mark.xfail(reason=OPEN[path.stem], strict=True))
     return pytest.param(path, id=path.stem, marks=marks)
 
 

@@ -1,13 +1,13 @@
-"""The same operators, seen by an array that keeps NumPy's shapes: a sum has no axes, a comparison is true or false."""
+"""What NumPy's names mean in operators: a choice of numbers, a product, a shape; the gradients come with them."""
 
-# Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/24b_numpy_functions.ipynb: edit the chapter, then run `minigluon export`.
 
 import builtins
 import importlib
 
 import numpy as onp
 
-# --- What NumPy does for us -----------------------------------------------------------------------
+# --- The names of mx.np ---------------------------------------------------------------------------
 
 PARTS = ("linalg", "random", "multiarray", "scope")
 OLDER = "NAN NINF NZERO NaN PINF PZERO alltrue msort product round_ row_stack sometrue trapz"

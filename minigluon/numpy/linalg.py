@@ -1,6 +1,6 @@
-"""The same operators, seen by an array that keeps NumPy's shapes: a sum has no axes, a comparison is true or false."""
+"""What NumPy's names mean in operators: a choice of numbers, a product, a shape; the gradients come with them."""
 
-# Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/24b_numpy_functions.ipynb: edit the chapter, then run `minigluon export`.
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from minigluon.base import MXNetError
 from minigluon.numpy import multiarray as np
 from minigluon.op import operators
 
-# --- Linear algebra and random numbers ------------------------------------------------------------
+# --- Linear algebra -------------------------------------------------------------------------------
 
 
 def norm(x, ord=None, axis=None, keepdims=False):  # noqa: A002

@@ -1,6 +1,6 @@
 """The same operators, seen by an array that keeps NumPy's shapes: a sum has no axes, a comparison is true or false."""
 
-# Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/24_numpy.ipynb, chapters/24b_numpy_functions.ipynb: edit the chapter, then run `minigluon export`.
 
 import builtins
 import importlib
@@ -27,7 +27,6 @@ __all__ = [
     "CHOOSING",
     "ELEMENTWISE",
     "FALLBACK",
-    "METHODS",
     "NAMES",
     "NAN",
     "NINF",
@@ -469,6 +468,9 @@ interpreters[ndarray] = interpret
 NDArray.as_np_ndarray = as_np
 
 
+# --- Rows of the table ----------------------------------------------------------------------------
+
+
 def unscaled(y):
     """What a kernel found, NumPy's scalar as an array without axes."""
     return onp.asarray(y) if isinstance(y, onp.generic) else y
@@ -634,90 +636,6 @@ def np_matmul(a, b, /):
     return stacked(a, b)
 
 
-def spelled_out(subscripts):
-    """The index sets of the inputs and of the output; without `->` those that stand once, sorted."""
-    subscripts = subscripts.replace(" ", "")
-    inputs, arrow, output = subscripts.partition("->")
-    if not arrow:
-        letters = inputs.replace(",", "")
-        output = "".join(sorted(i for i in {*letters} if letters.count(i) == 1))
-    return inputs.split(","), output
-
-
-def einsum_rule(g, y, *operands, subscripts, optimize):
-    """For each operand the sum in which `g` stands in its place."""
-    inputs, output = spelled_out(subscripts)
-    shares = []
-    for k, operand in enumerate(operands):
-        others = [i for n, i in enumerate(inputs) if n != k]
-        arrays = [a for n, a in enumerate(operands) if n != k]
-        own = ",".join([output, *others, inputs[k]]) + "->" + inputs[k]
-        ones = operators["ones_like"](operand)
-        shares.append(np_einsum(g, *arrays, ones, subscripts=own, optimize=optimize))
-    return shares
-
-
-@np_operator(vjp=einsum_rule)
-def np_einsum(*operands, subscripts, optimize=False):
-    """The sum of products that `subscripts` describes, such as 'ij,jk->ik'."""
-    found = onp.einsum(subscripts, *operands, optimize=optimize)
-    return unscaled(found)
-
-
-@np_operator(
-    vjp=(
-        lambda g, y, a, b: -np_matmul(np_columns(np_solve(last_swapped(a), g), b), np_rows(y, b)),
-        lambda g, y, a, b: np_solve(last_swapped(a), g),
-    ),
-)
-def np_solve(a, b, /):
-    """The x of a x = b, for square matrices; b is a vector or a matrix."""
-    wide = [x.astype("float32") if x.dtype == onp.float16 else x for x in (a, b)]
-    return onp.linalg.solve(*wide).astype(b.dtype, copy=False)
-
-
-@np_operator
-def np_svd(a, /):
-    """The U, s and Vᵀ of a = U diag(s) Vᵀ, s descending; as many as the shorter side is long."""
-    return tuple(onp.linalg.svd(a, full_matrices=False))
-
-
-np_svd.outputs = 3
-
-
-@np_svd.vjp
-def _(g, y, a):
-    """Townsend (2016), for singular values that differ and are not 0."""
-    (gu, gs, gvt), (u, s, vt) = g, y
-    row, column = (operators["expand_dims"](s, axis=axis) for axis in (-2, -1))
-    gaps = row * row - column * column
-    turn = 1 / (gaps + operators["equal"](gaps, 0) * 1e30)
-    left, right = np_matmul(last_swapped(u), gu), np_matmul(vt, last_swapped(gvt))
-    core = turn * (left - last_swapped(left)) * row + turn * (right - last_swapped(right)) * column
-    whole = np_matmul(np_matmul(u, core + operators["linalg_makediag"](gs)), vt)
-    outside_u = (gu - np_matmul(u, left)) / row
-    outside_v = (gvt - np_matmul(last_swapped(right), vt)) / column
-    return (whole + np_matmul(outside_u, vt) + np_matmul(u, outside_v),)
-
-
-@np_operator(vjp=(lambda g, y, x, like: operators["reshape_like"](g, x), None))
-def np_columns(x, like, /):
-    """A vector as one column, where `like` is a vector; matrices as they are."""
-    return x[:, None] if like.ndim == 1 else x
-
-
-@np_operator(vjp=(lambda g, y, x, like: np_rowed(g, like), None))
-def np_rows(x, like, /):
-    """A vector as one row, where `like` is a vector; matrices transposed."""
-    return x[None] if like.ndim == 1 else onp.swapaxes(x, -1, -2)
-
-
-@np_operator(vjp=(lambda g, y, x, like: np_rows(g, like), None))
-def np_rowed(x, like, /):
-    """Undo `np_rows`."""
-    return x[0] if like.ndim == 1 else onp.swapaxes(x, -1, -2)
-
-
 # --- Types that differ ----------------------------------------------------------------------------
 
 RANK = {"b": 0, "u": 1, "i": 2, "f": 3}
@@ -826,7 +744,7 @@ def check_options(name, options):
             raise NotImplementedError(f"{key}={value} is not implemented for {name}")
 
 
-# --- Functions ------------------------------------------------------------------------------------
+# --- Functions of numbers -------------------------------------------------------------------------
 
 
 @np_operator(
@@ -986,6 +904,9 @@ def clip(a, a_min, a_max, out=None):
     return given(operators["clip"](a, a_min=a_min, a_max=a_max), out)
 
 
+# --- Reductions -----------------------------------------------------------------------------------
+
+
 def over(axis):
     """An axis, or a tuple of them, as plain numbers."""
     return tuple(axis) if isinstance(axis, list) else axis
@@ -1078,6 +999,9 @@ def cumsum(a, axis=None, dtype=None, out=None):
     return given(operators["cumsum"](a, axis=axis, dtype=dtype), out)
 
 
+# --- Shapes, choices, matrices --------------------------------------------------------------------
+
+
 def reshape(a, newshape, reverse=False, order="C"):
     """The numbers in another shape, in which one size may be -1."""
     newshape = (newshape,) if isinstance(newshape, int | onp.integer) else tuple(newshape)
@@ -1094,6 +1018,453 @@ def transpose(a, axes=None):
     return operators["transpose"](a, axes=axes)
 
 
+def expand_dims(a, axis):
+    """A new axis of size 1."""
+    return operators["expand_dims"](a, axis=axis)
+
+
+def where(condition, x=None, y=None):
+    """`x` where the condition is true, else `y`; with a condition alone, its true places."""
+    if x is None and y is None:
+        return nonzero(condition)
+    if x is None or y is None:
+        raise TypeError("where: give both x and y, or neither")
+    x, y = alike(x, y)
+    if not hasattr(condition, "__array_priority__"):
+        return x if condition else y
+    arrays = [a for a in (x, y) if isinstance(a, NDArray)]
+    like = arrays[0] if arrays else array(0.0)
+    x, y = (a if hasattr(a, "__array_priority__") else full((), a, like.dtype) for a in (x, y))
+    return np_where(condition, x, y)
+
+
+def nonzero(a):
+    """The places of all numbers but 0, an array of int64 for each axis."""
+    raw = a._data if a.ndim else a._data.reshape(1)
+    return tuple([wrapped(i.astype("int64"), a._ctx) for i in raw.nonzero()])
+
+
+places = nonzero  # in `npx`, `nonzero` is another function
+
+
+def matmul(a, b, out=None):
+    """Matrix products over the last two axes; a vector is a row on the left, a column on the right."""
+    a, b = alike(a, b)
+    if not isinstance(a, NDArray) or not isinstance(b, NDArray):
+        return np_matmul(a, b)
+    if not a.ndim or not b.ndim:
+        raise MXNetError("matmul: an array without axes is no matrix; use *")
+    first, second = a.ndim == 1, b.ndim == 1
+    y = np_matmul(expand_dims(a, 0) if first else a, expand_dims(b, 1) if second else b)
+    shape = y.shape[: -2 if first else -1] + (() if second else y.shape[-1:])
+    return given(reshape(y, shape) if first or second else y, out)
+
+
+# --- Making arrays --------------------------------------------------------------------------------
+
+
+def wrapped(raw, ctx=None):
+    """A fresh raw array as an array of `mx.np`."""
+    return as_np(place(onp.asarray(raw), ctx))
+
+
+def array(object, dtype=None, ctx=None):  # noqa: A002
+    """An array of numbers: float32 from lists and numbers; NumPy's and ours keep their type."""
+    if isinstance(object, NDArray):
+        dtype = object.dtype if dtype is None else dtype
+        object = object.asnumpy()  # noqa: A001
+    elif isinstance(object, list | tuple | range):
+        object = unpacked(object)  # noqa: A001
+    elif isinstance(object, onp.ndarray | onp.generic):
+        dtype = object.dtype if dtype is None else dtype
+    elif not isinstance(object, bool | int | float) and not hasattr(object, "__array__"):
+        raise TypeError(f"array: numbers, lists or arrays, not {type(object).__name__}")
+    try:
+        return wrapped(onp.array(object, real_dtype(dtype)), ctx)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"array: {error}") from None
+
+
+def unpacked(rows):
+    """Nested lists with our arrays in them, as NumPy can read them."""
+    return [
+        unpacked(r) if isinstance(r, list | tuple) else r.asnumpy() if isinstance(r, NDArray) else r
+        for r in rows
+    ]
+
+
+def zeros(shape, dtype=None, order="C", ctx=None):
+    """An array of zeros."""
+    in_c_order("zeros", order)
+    return wrapped(onp.zeros(sizes(shape), real_dtype(dtype)), ctx)
+
+
+def ones(shape, dtype=None, order="C", ctx=None):
+    """An array of ones."""
+    in_c_order("ones", order)
+    return wrapped(onp.ones(sizes(shape), real_dtype(dtype)), ctx)
+
+
+def empty(shape, dtype=None, order="C", ctx=None):
+    """An array whose numbers are whatever the memory held."""
+    in_c_order("empty", order)
+    return wrapped(onp.empty(sizes(shape), real_dtype(dtype)), ctx)
+
+
+def full(shape, fill_value, dtype=None, order="C", ctx=None, out=None):
+    """An array in which every number is `fill_value`; of truth values if that is one."""
+    in_c_order("full", order)
+    dtype = bool if dtype is None and isinstance(fill_value, bool) else dtype
+    value = fill_value.asnumpy() if isinstance(fill_value, NDArray) else fill_value
+    return given(wrapped(onp.full(sizes(shape), value, real_dtype(dtype)), ctx), out)
+
+
+def zeros_like(a, dtype=None, order="C", ctx=None, out=None):
+    """Zeros in the shape and type of `a`."""
+    in_c_order("zeros_like", order)
+    found = operators["zeros_like"](a)
+    return given(found if dtype is None else operators["cast"](found, dtype=dtype), out)
+
+
+def ones_like(a, dtype=None, order="C", ctx=None, out=None):
+    """Ones in the shape and type of `a`."""
+    in_c_order("ones_like", order)
+    found = operators["ones_like"](a)
+    return given(found if dtype is None else operators["cast"](found, dtype=dtype), out)
+
+
+def full_like(a, fill_value, dtype=None, order="C", ctx=None, out=None):
+    """An array in the shape and type of `a` in which every number is `fill_value`."""
+    in_c_order("full_like", order)
+    value = fill_value.item() if isinstance(fill_value, NDArray) else fill_value
+    return given(ones_like(a, dtype) * value, out)
+
+
+def empty_like(prototype, dtype=None, order="C", subok=False, shape=None):
+    """An array like `prototype`, of another type or shape if given; its numbers are zeros."""
+    in_c_order("empty_like", order)
+    if shape is None:
+        return zeros_like(prototype, dtype)
+    return zeros(shape, dtype or prototype.dtype, ctx=prototype._ctx)
+
+
+def arange(start, stop=None, step=1, dtype=None, ctx=None):
+    """Evenly spaced numbers from `start` (or 0) up to `stop`, float32 by default."""
+    start, stop = (0, start) if stop is None else (start, stop)
+    return wrapped(onp.arange(start, stop, step).astype(real_dtype(dtype)), ctx)
+
+
+def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, ctx=None):
+    """`num` numbers from `start` to `stop`, which is the last one unless `endpoint` is False."""
+    found, step = onp.linspace(start, stop, num, endpoint, True)
+    found = wrapped(found.astype(real_dtype(dtype)), ctx)
+    return (found, step) if retstep else found
+
+
+def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0, ctx=None):
+    """Numbers whose logarithms are evenly spaced."""
+    return wrapped(onp.logspace(start, stop, num, endpoint, base).astype(real_dtype(dtype)), ctx)
+
+
+def eye(N, M=None, k=0, dtype=None, ctx=None, **_):
+    """A matrix with ones on its k-th diagonal."""
+    return wrapped(onp.eye(N, M, k, real_dtype(dtype)), ctx)
+
+
+def identity(n, dtype=None, ctx=None):
+    """The square matrix with ones on its diagonal."""
+    return eye(n, dtype=dtype, ctx=ctx)
+
+
+def indices(dimensions, dtype="int32", ctx=None):
+    """The indices of each place of a grid, for each axis an array."""
+    return wrapped(onp.indices(dimensions, dtype), ctx)
+
+
+# --- Indices --------------------------------------------------------------------------------------
+
+
+def np_key(key):
+    """An index as NumPy wants it; our arrays of real numbers count as whole ones."""
+    if isinstance(key, tuple):
+        return tuple([np_key(k) for k in key])
+    if isinstance(key, NDArray):
+        key = key._data
+        return key if key.dtype.kind in "iub" else key.astype("int64")
+    if isinstance(key, list):
+        return onp.asarray(unpacked(key), dtype=None if key else "int64")
+    return key
+
+
+def getitem(self, key):
+    """`x[key]`, by NumPy's rules."""
+    try:
+        found = np_getitem(self, key=np_key(key))
+        if not found._data.flags.c_contiguous and found._data.base is not None:
+            found._data = found._data.copy()  # a column is no view in MXNet: columns may be swapped
+        return found
+    except MXNetError as error:
+        if isinstance(error.__cause__, IndexError | ValueError):
+            raise (BadKey if isinstance(key, str | float) else IndexError)(str(error)) from None
+        raise
+
+
+class BadKey(IndexError, ValueError):
+    """What cannot be an index at all: the error of NumPy and that of MXNet in one."""
+
+
+def setitem(self, key, value):
+    """`x[key] = value`, by NumPy's rules."""
+    raw = writable(self)
+    if isinstance(value, NDArray):
+        if autograd.is_recording() and value._node is not None:
+            self._node = operators["replaced"](self, value, key=np_key(key))._node
+        value = value._data
+    elif isinstance(value, list | tuple | onp.ndarray):
+        value = put(
+            onp.array(unpacked(value) if isinstance(value, list | tuple) else value), self._ctx
+        )
+    elif not isinstance(value, bool | int | float | onp.generic):
+        raise NotWritable(f"type {type(value)} cannot be written into an array")
+    try:
+        raw[np_key(key)] = alone(value)
+    except (ValueError, IndexError) as error:
+        kind = BadKey if isinstance(key, str | float) else KINDS[error.__class__]
+        raise kind(f"writing {summary(value)} to x[{key!r}], x: {summary(self)}: {error}") from None
+
+
+class NotWritable(ArgumentError, NotImplementedError):
+    """What cannot be written into an array."""
+
+
+def walk(self):
+    """The slices along the first axis, one after the other."""
+    if not self.ndim:
+        raise TypeError("iteration over an array without axes")
+    return (self[i] for i in range(self.shape[0]))
+
+
+ndarray.__getitem__, ndarray.__setitem__, ndarray.__iter__ = getitem, setitem, walk
+
+
+# --- Operators and methods ------------------------------------------------------------------------
+
+
+def swapped(function):
+    """The method of the right-hand array."""
+    return lambda self, other: function(other, self)
+
+
+def in_place(function):
+    """The method for `x op= y`."""
+    return lambda self, other: autograd.assign(
+        self, operators["cast"](function(self, other), dtype=self.dtype)
+    )
+
+
+for name, function in {
+    "add": add, "sub": subtract, "mul": multiply, "truediv": true_divide, "mod": mod,
+    "pow": power, "matmul": matmul, "floordiv": floor_divide,
+}.items():  # fmt: skip
+    setattr(ndarray, f"__{name}__", function)
+    setattr(ndarray, f"__r{name}__", swapped(function))
+    setattr(ndarray, f"__i{name}__", in_place(function))
+# As in MXNet, `x **= 2` makes a new array.
+ndarray.__ipow__, ndarray.__ifloordiv__ = power, floor_divide
+ndarray.__eq__, ndarray.__ne__ = equal, not_equal
+ndarray.__lt__, ndarray.__le__ = less, less_equal
+ndarray.__gt__, ndarray.__ge__ = greater, greater_equal
+ndarray.__neg__, ndarray.__abs__ = negative, abs
+ndarray.__hash__ = object.__hash__
+
+
+def bitwise(function, name):
+    """The operator of whole numbers and truth values that works bit by bit."""
+
+    def kernel(x1, x2, /):
+        return unscaled(function(x1, x2))
+
+    kernel.__name__ = kernel.__qualname__ = f"np_{name}"
+    kernel.__doc__ = f"`{name}` of whole numbers or truth values, bit by bit."
+    return comparison(np_operator(kernel, vjp=(None, None)), function)
+
+
+bitwise_and = bitwise(onp.bitwise_and, "bitwise_and")
+bitwise_or = bitwise(onp.bitwise_or, "bitwise_or")
+bitwise_xor = bitwise(onp.bitwise_xor, "bitwise_xor")
+
+
+@np_operator(vjp=(None,))
+def np_invert(x, /):
+    """Each bit, or each truth value, turned over."""
+    return unscaled(~x)
+
+
+invert = bitwise_not = unary(np_invert, onp.invert)
+ndarray.__and__ = ndarray.__rand__ = bitwise_and
+ndarray.__or__ = ndarray.__ror__ = bitwise_or
+ndarray.__xor__ = ndarray.__rxor__ = bitwise_xor
+for name in ("and", "or", "xor"):
+    setattr(ndarray, f"__i{name}__", in_place(getattr(ndarray, f"__{name}__")))
+ndarray.__invert__ = invert
+
+
+def reshape_method(self, *newshape, **settings):
+    """The numbers in another shape: sizes, or a tuple of them."""
+    newshape = settings.pop("newshape", None) or settings.pop("shape", None) or newshape
+    one = len(newshape) == 1 and not isinstance(newshape[0], int) if newshape else False
+    return reshape(self, newshape[0] if one else tuple(newshape), **settings)
+
+
+def transpose_method(self, *axes):
+    """The axes in another order, by default reversed."""
+    one = len(axes) == 1 and (axes[0] is None or not isinstance(axes[0], int))
+    return transpose(self, axes[0] if one else axes or None)
+
+
+def astype(self, dtype, order="K", casting="unsafe", subok=True, copy=True):
+    """The numbers in another type; the array itself if it has that type and `copy` is false."""
+    for name, value, known in (("order", order, "KC"), ("casting", casting, ("unsafe",))):
+        if value not in known:
+            raise ValueError(f"astype: {name}={value!r} is not among {', '.join(known)}")
+    if not subok:
+        raise ValueError("astype: subok=False, but subclasses are kept")
+    same = self.dtype == real_dtype(dtype)
+    return self if same and not copy else operators["cast"](self, dtype=real_dtype(dtype))
+
+
+def copied(self, order="C"):
+    """Another array with the same numbers."""
+    in_c_order("copy", order)
+    return copy(self)
+
+
+def item(self, *args):
+    """One number as a Python number: the only one, or the one at an index."""
+    return self.asnumpy().item(*args)
+
+
+def clip_method(self, min=None, max=None, out=None):
+    """Each number, but at least `min` and at most `max`, of which one may be absent."""
+    return clip(self, min, max, out)
+
+
+def reducing(function):
+    """The method of a reduction, which takes `out` before `keepdims`."""
+
+    def method(self, axis=None, out=None, keepdims=False):
+        return function(self, axis, keepdims=keepdims, out=out)
+
+    method.__name__, method.__doc__ = function.__name__, function.__doc__
+    return method
+
+
+def sum_method(self, axis=None, dtype=None, out=None, keepdims=False):
+    """Sum along `axis` (None: all, an int or several); a full sum has no axes."""
+    return sum(self, axis, dtype, keepdims, out)
+
+
+for function in (max, min, all, any):
+    setattr(ndarray, function.__name__, reducing(function))
+for function in (mean, prod, argmax, argmin, var, std, cumsum, nonzero, expand_dims):
+    setattr(ndarray, function.__name__, function)
+ndarray.sum = sum_method
+ndarray.copy, ndarray.round, ndarray.clip = copied, around, clip_method
+ndarray.reshape, ndarray.transpose, ndarray.astype = reshape_method, transpose_method, astype
+ndarray.flatten = ndarray.ravel = lambda self, order="C": copy(ravel(self, order))
+ndarray.T, ndarray.item = property(transpose), item
+
+
+# --- Products as operators ------------------------------------------------------------------------
+
+
+def spelled_out(subscripts):
+    """The index sets of the inputs and of the output; without `->` those that stand once, sorted."""
+    subscripts = subscripts.replace(" ", "")
+    inputs, arrow, output = subscripts.partition("->")
+    if not arrow:
+        letters = inputs.replace(",", "")
+        output = "".join(sorted(i for i in {*letters} if letters.count(i) == 1))
+    return inputs.split(","), output
+
+
+def einsum_rule(g, y, *operands, subscripts, optimize):
+    """For each operand the sum in which `g` stands in its place."""
+    inputs, output = spelled_out(subscripts)
+    shares = []
+    for k, operand in enumerate(operands):
+        others = [i for n, i in enumerate(inputs) if n != k]
+        arrays = [a for n, a in enumerate(operands) if n != k]
+        own = ",".join([output, *others, inputs[k]]) + "->" + inputs[k]
+        ones = operators["ones_like"](operand)
+        shares.append(np_einsum(g, *arrays, ones, subscripts=own, optimize=optimize))
+    return shares
+
+
+@np_operator(vjp=einsum_rule)
+def np_einsum(*operands, subscripts, optimize=False):
+    """The sum of products that `subscripts` describes, such as 'ij,jk->ik'."""
+    found = onp.einsum(subscripts, *operands, optimize=optimize)
+    return unscaled(found)
+
+
+@np_operator(
+    vjp=(
+        lambda g, y, a, b: -np_matmul(np_columns(np_solve(last_swapped(a), g), b), np_rows(y, b)),
+        lambda g, y, a, b: np_solve(last_swapped(a), g),
+    ),
+)
+def np_solve(a, b, /):
+    """The x of a x = b, for square matrices; b is a vector or a matrix."""
+    wide = [x.astype("float32") if x.dtype == onp.float16 else x for x in (a, b)]
+    return onp.linalg.solve(*wide).astype(b.dtype, copy=False)
+
+
+@np_operator
+def np_svd(a, /):
+    """The U, s and Vᵀ of a = U diag(s) Vᵀ, s descending; as many as the shorter side is long."""
+    return tuple(onp.linalg.svd(a, full_matrices=False))
+
+
+np_svd.outputs = 3
+
+
+@np_svd.vjp
+def _(g, y, a):
+    """Townsend (2016), for singular values that differ and are not 0."""
+    (gu, gs, gvt), (u, s, vt) = g, y
+    row, column = (operators["expand_dims"](s, axis=axis) for axis in (-2, -1))
+    gaps = row * row - column * column
+    turn = 1 / (gaps + operators["equal"](gaps, 0) * 1e30)
+    left, right = np_matmul(last_swapped(u), gu), np_matmul(vt, last_swapped(gvt))
+    core = turn * (left - last_swapped(left)) * row + turn * (right - last_swapped(right)) * column
+    whole = np_matmul(np_matmul(u, core + operators["linalg_makediag"](gs)), vt)
+    outside_u = (gu - np_matmul(u, left)) / row
+    outside_v = (gvt - np_matmul(last_swapped(right), vt)) / column
+    return (whole + np_matmul(outside_u, vt) + np_matmul(u, outside_v),)
+
+
+@np_operator(vjp=(lambda g, y, x, like: operators["reshape_like"](g, x), None))
+def np_columns(x, like, /):
+    """A vector as one column, where `like` is a vector; matrices as they are."""
+    return x[:, None] if like.ndim == 1 else x
+
+
+@np_operator(vjp=(lambda g, y, x, like: np_rowed(g, like), None))
+def np_rows(x, like, /):
+    """A vector as one row, where `like` is a vector; matrices transposed."""
+    return x[None] if like.ndim == 1 else onp.swapaxes(x, -1, -2)
+
+
+@np_operator(vjp=(lambda g, y, x, like: np_rows(g, like), None))
+def np_rowed(x, like, /):
+    """Undo `np_rows`."""
+    return x[0] if like.ndim == 1 else onp.swapaxes(x, -1, -2)
+
+
+# --- Shapes ---------------------------------------------------------------------------------------
+
+
 def swapaxes(a, axis1, axis2):
     """Two axes exchanged."""
     return operators["swapaxes"](a, dim1=axis1, dim2=axis2)
@@ -1102,11 +1473,6 @@ def swapaxes(a, axis1, axis2):
 def moveaxis(a, source, destination):
     """Axes at other places, the others in their order."""
     return operators["moveaxis"](a, source=source, destination=destination)
-
-
-def expand_dims(a, axis):
-    """A new axis of size 1."""
-    return operators["expand_dims"](a, axis=axis)
 
 
 def squeeze(a, axis=None):
@@ -1189,6 +1555,9 @@ def repeat(a, repeats, axis=None):
 def tile(A, reps):
     """The array, laid out several times."""
     return operators["tile"](A, reps=reps)
+
+
+# --- Joining and cutting --------------------------------------------------------------------------
 
 
 def broadcast_to(array, shape):
@@ -1331,6 +1700,9 @@ def meshgrid(*xi, indexing="xy", sparse=False, copy=True):
     return [swapaxes(a, 0, 1) for a in found] if indexing == "xy" and len(xi) > 1 else found
 
 
+# --- Choosing and ordering ------------------------------------------------------------------------
+
+
 def take(a, indices, axis=None, mode="raise", out=None):
     """The slices of `a` along `axis` at `indices` (None: numbers of the flattened array)."""
     if mode not in ("raise", "clip", "wrap"):
@@ -1347,30 +1719,6 @@ def take(a, indices, axis=None, mode="raise", out=None):
     return given(np_getitem(a, key=(slice(None),) * axis + (key,)), out)
 
 
-def where(condition, x=None, y=None):
-    """`x` where the condition is true, else `y`; with a condition alone, its true places."""
-    if x is None and y is None:
-        return nonzero(condition)
-    if x is None or y is None:
-        raise TypeError("where: give both x and y, or neither")
-    x, y = alike(x, y)
-    if not hasattr(condition, "__array_priority__"):
-        return x if condition else y
-    arrays = [a for a in (x, y) if isinstance(a, NDArray)]
-    like = arrays[0] if arrays else array(0.0)
-    x, y = (a if hasattr(a, "__array_priority__") else full((), a, like.dtype) for a in (x, y))
-    return np_where(condition, x, y)
-
-
-def nonzero(a):
-    """The places of all numbers but 0, an array of int64 for each axis."""
-    raw = a._data if a.ndim else a._data.reshape(1)
-    return tuple([wrapped(i.astype("int64"), a._ctx) for i in raw.nonzero()])
-
-
-places = nonzero  # in `npx`, `nonzero` is another function
-
-
 def sort(a, axis=-1, kind=None, order=None):
     """The numbers along `axis` in order; with axis=None all in one row."""
     return operators["sort"](a, axis=axis)
@@ -1381,17 +1729,7 @@ def argsort(a, axis=-1, kind=None, order=None):
     return operators["argsort"](a, axis=axis, dtype="int64")
 
 
-def matmul(a, b, out=None):
-    """Matrix products over the last two axes; a vector is a row on the left, a column on the right."""
-    a, b = alike(a, b)
-    if not isinstance(a, NDArray) or not isinstance(b, NDArray):
-        return np_matmul(a, b)
-    if not a.ndim or not b.ndim:
-        raise MXNetError("matmul: an array without axes is no matrix; use *")
-    first, second = a.ndim == 1, b.ndim == 1
-    y = np_matmul(expand_dims(a, 0) if first else a, expand_dims(b, 1) if second else b)
-    shape = y.shape[: -2 if first else -1] + (() if second else y.shape[-1:])
-    return given(reshape(y, shape) if first or second else y, out)
+# --- Products -------------------------------------------------------------------------------------
 
 
 def tensordot(a, b, axes=2):
@@ -1481,6 +1819,9 @@ def once(letters, a):
             a = operators["diag"](a, axis1=first, axis2=second)
             letters = letters[:first] + letters[first + 1 : second] + letters[second + 1 :] + letter
     return letters, a
+
+
+# --- Diagonals, triangles, differences ------------------------------------------------------------
 
 
 def diag(array, k=0):
@@ -1648,324 +1989,14 @@ def insert(arr, obj, values, axis=None):
     return by_numpy("insert")(arr, np_key(obj), values, axis)
 
 
-# --- Making arrays --------------------------------------------------------------------------------
-
-
-def wrapped(raw, ctx=None):
-    """A fresh raw array as an array of `mx.np`."""
-    return as_np(place(onp.asarray(raw), ctx))
-
-
-def array(object, dtype=None, ctx=None):  # noqa: A002
-    """An array of numbers: float32 from lists and numbers; NumPy's and ours keep their type."""
-    if isinstance(object, NDArray):
-        dtype = object.dtype if dtype is None else dtype
-        object = object.asnumpy()  # noqa: A001
-    elif isinstance(object, list | tuple | range):
-        object = unpacked(object)  # noqa: A001
-    elif isinstance(object, onp.ndarray | onp.generic):
-        dtype = object.dtype if dtype is None else dtype
-    elif not isinstance(object, bool | int | float) and not hasattr(object, "__array__"):
-        raise TypeError(f"array: numbers, lists or arrays, not {type(object).__name__}")
-    try:
-        return wrapped(onp.array(object, real_dtype(dtype)), ctx)
-    except (ValueError, TypeError) as error:
-        raise TypeError(f"array: {error}") from None
-
-
-def unpacked(rows):
-    """Nested lists with our arrays in them, as NumPy can read them."""
-    return [
-        unpacked(r) if isinstance(r, list | tuple) else r.asnumpy() if isinstance(r, NDArray) else r
-        for r in rows
-    ]
-
-
-def zeros(shape, dtype=None, order="C", ctx=None):
-    """An array of zeros."""
-    in_c_order("zeros", order)
-    return wrapped(onp.zeros(sizes(shape), real_dtype(dtype)), ctx)
-
-
-def ones(shape, dtype=None, order="C", ctx=None):
-    """An array of ones."""
-    in_c_order("ones", order)
-    return wrapped(onp.ones(sizes(shape), real_dtype(dtype)), ctx)
-
-
-def empty(shape, dtype=None, order="C", ctx=None):
-    """An array whose numbers are whatever the memory held."""
-    in_c_order("empty", order)
-    return wrapped(onp.empty(sizes(shape), real_dtype(dtype)), ctx)
-
-
-def full(shape, fill_value, dtype=None, order="C", ctx=None, out=None):
-    """An array in which every number is `fill_value`; of truth values if that is one."""
-    in_c_order("full", order)
-    dtype = bool if dtype is None and isinstance(fill_value, bool) else dtype
-    value = fill_value.asnumpy() if isinstance(fill_value, NDArray) else fill_value
-    return given(wrapped(onp.full(sizes(shape), value, real_dtype(dtype)), ctx), out)
-
-
-def zeros_like(a, dtype=None, order="C", ctx=None, out=None):
-    """Zeros in the shape and type of `a`."""
-    in_c_order("zeros_like", order)
-    found = operators["zeros_like"](a)
-    return given(found if dtype is None else operators["cast"](found, dtype=dtype), out)
-
-
-def ones_like(a, dtype=None, order="C", ctx=None, out=None):
-    """Ones in the shape and type of `a`."""
-    in_c_order("ones_like", order)
-    found = operators["ones_like"](a)
-    return given(found if dtype is None else operators["cast"](found, dtype=dtype), out)
-
-
-def full_like(a, fill_value, dtype=None, order="C", ctx=None, out=None):
-    """An array in the shape and type of `a` in which every number is `fill_value`."""
-    in_c_order("full_like", order)
-    value = fill_value.item() if isinstance(fill_value, NDArray) else fill_value
-    return given(ones_like(a, dtype) * value, out)
-
-
-def empty_like(prototype, dtype=None, order="C", subok=False, shape=None):
-    """An array like `prototype`, of another type or shape if given; its numbers are zeros."""
-    in_c_order("empty_like", order)
-    if shape is None:
-        return zeros_like(prototype, dtype)
-    return zeros(shape, dtype or prototype.dtype, ctx=prototype._ctx)
-
-
-def arange(start, stop=None, step=1, dtype=None, ctx=None):
-    """Evenly spaced numbers from `start` (or 0) up to `stop`, float32 by default."""
-    start, stop = (0, start) if stop is None else (start, stop)
-    return wrapped(onp.arange(start, stop, step).astype(real_dtype(dtype)), ctx)
-
-
-def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, ctx=None):
-    """`num` numbers from `start` to `stop`, which is the last one unless `endpoint` is False."""
-    found, step = onp.linspace(start, stop, num, endpoint, True)
-    found = wrapped(found.astype(real_dtype(dtype)), ctx)
-    return (found, step) if retstep else found
-
-
-def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0, ctx=None):
-    """Numbers whose logarithms are evenly spaced."""
-    return wrapped(onp.logspace(start, stop, num, endpoint, base).astype(real_dtype(dtype)), ctx)
-
-
-def eye(N, M=None, k=0, dtype=None, ctx=None, **_):
-    """A matrix with ones on its k-th diagonal."""
-    return wrapped(onp.eye(N, M, k, real_dtype(dtype)), ctx)
-
-
-def identity(n, dtype=None, ctx=None):
-    """The square matrix with ones on its diagonal."""
-    return eye(n, dtype=dtype, ctx=ctx)
-
-
-def indices(dimensions, dtype="int32", ctx=None):
-    """The indices of each place of a grid, for each axis an array."""
-    return wrapped(onp.indices(dimensions, dtype), ctx)
-
-
-# --- Indices, operators and methods ---------------------------------------------------------------
-
-
-def np_key(key):
-    """An index as NumPy wants it; our arrays of real numbers count as whole ones."""
-    if isinstance(key, tuple):
-        return tuple([np_key(k) for k in key])
-    if isinstance(key, NDArray):
-        key = key._data
-        return key if key.dtype.kind in "iub" else key.astype("int64")
-    if isinstance(key, list):
-        return onp.asarray(unpacked(key), dtype=None if key else "int64")
-    return key
-
-
-def getitem(self, key):
-    """`x[key]`, by NumPy's rules."""
-    try:
-        found = np_getitem(self, key=np_key(key))
-        if not found._data.flags.c_contiguous and found._data.base is not None:
-            found._data = found._data.copy()  # a column is no view in MXNet: columns may be swapped
-        return found
-    except MXNetError as error:
-        if isinstance(error.__cause__, IndexError | ValueError):
-            raise (BadKey if isinstance(key, str | float) else IndexError)(str(error)) from None
-        raise
-
-
-class BadKey(IndexError, ValueError):
-    """What cannot be an index at all: the error of NumPy and that of MXNet in one."""
-
-
-def setitem(self, key, value):
-    """`x[key] = value`, by NumPy's rules."""
-    raw = writable(self)
-    if isinstance(value, NDArray):
-        if autograd.is_recording() and value._node is not None:
-            self._node = operators["replaced"](self, value, key=np_key(key))._node
-        value = value._data
-    elif isinstance(value, list | tuple | onp.ndarray):
-        value = put(
-            onp.array(unpacked(value) if isinstance(value, list | tuple) else value), self._ctx
-        )
-    elif not isinstance(value, bool | int | float | onp.generic):
-        raise NotWritable(f"type {type(value)} cannot be written into an array")
-    try:
-        raw[np_key(key)] = alone(value)
-    except (ValueError, IndexError) as error:
-        kind = BadKey if isinstance(key, str | float) else KINDS[error.__class__]
-        raise kind(f"writing {summary(value)} to x[{key!r}], x: {summary(self)}: {error}") from None
-
-
-class NotWritable(ArgumentError, NotImplementedError):
-    """What cannot be written into an array."""
-
-
-def walk(self):
-    """The slices along the first axis, one after the other."""
-    if not self.ndim:
-        raise TypeError("iteration over an array without axes")
-    return (self[i] for i in range(self.shape[0]))
-
-
-ndarray.__getitem__, ndarray.__setitem__, ndarray.__iter__ = getitem, setitem, walk
-
-
-def swapped(function):
-    """The method of the right-hand array."""
-    return lambda self, other: function(other, self)
-
-
-def in_place(function):
-    """The method for `x op= y`."""
-    return lambda self, other: autograd.assign(
-        self, operators["cast"](function(self, other), dtype=self.dtype)
-    )
-
-
-for name, function in {
-    "add": add, "sub": subtract, "mul": multiply, "truediv": true_divide, "mod": mod,
-    "pow": power, "matmul": matmul, "floordiv": floor_divide,
-}.items():  # fmt: skip
-    setattr(ndarray, f"__{name}__", function)
-    setattr(ndarray, f"__r{name}__", swapped(function))
-    setattr(ndarray, f"__i{name}__", in_place(function))
-# As in MXNet, `x **= 2` makes a new array.
-ndarray.__ipow__, ndarray.__ifloordiv__ = power, floor_divide
-ndarray.__eq__, ndarray.__ne__ = equal, not_equal
-ndarray.__lt__, ndarray.__le__ = less, less_equal
-ndarray.__gt__, ndarray.__ge__ = greater, greater_equal
-ndarray.__neg__, ndarray.__abs__ = negative, abs
-ndarray.__hash__ = object.__hash__
-
-
-def bitwise(function, name):
-    """The operator of whole numbers and truth values that works bit by bit."""
-
-    def kernel(x1, x2, /):
-        return unscaled(function(x1, x2))
-
-    kernel.__name__ = kernel.__qualname__ = f"np_{name}"
-    kernel.__doc__ = f"`{name}` of whole numbers or truth values, bit by bit."
-    return comparison(np_operator(kernel, vjp=(None, None)), function)
-
-
-bitwise_and = bitwise(onp.bitwise_and, "bitwise_and")
-bitwise_or = bitwise(onp.bitwise_or, "bitwise_or")
-bitwise_xor = bitwise(onp.bitwise_xor, "bitwise_xor")
-
-
-@np_operator(vjp=(None,))
-def np_invert(x, /):
-    """Each bit, or each truth value, turned over."""
-    return unscaled(~x)
-
-
-invert = bitwise_not = unary(np_invert, onp.invert)
-ndarray.__and__ = ndarray.__rand__ = bitwise_and
-ndarray.__or__ = ndarray.__ror__ = bitwise_or
-ndarray.__xor__ = ndarray.__rxor__ = bitwise_xor
-for name in ("and", "or", "xor"):
-    setattr(ndarray, f"__i{name}__", in_place(getattr(ndarray, f"__{name}__")))
-ndarray.__invert__ = invert
-
-
-def reshape_method(self, *newshape, **settings):
-    """The numbers in another shape: sizes, or a tuple of them."""
-    newshape = settings.pop("newshape", None) or settings.pop("shape", None) or newshape
-    one = len(newshape) == 1 and not isinstance(newshape[0], int) if newshape else False
-    return reshape(self, newshape[0] if one else tuple(newshape), **settings)
-
-
-def transpose_method(self, *axes):
-    """The axes in another order, by default reversed."""
-    one = len(axes) == 1 and (axes[0] is None or not isinstance(axes[0], int))
-    return transpose(self, axes[0] if one else axes or None)
-
-
-def astype(self, dtype, order="K", casting="unsafe", subok=True, copy=True):
-    """The numbers in another type; the array itself if it has that type and `copy` is false."""
-    for name, value, known in (("order", order, "KC"), ("casting", casting, ("unsafe",))):
-        if value not in known:
-            raise ValueError(f"astype: {name}={value!r} is not among {', '.join(known)}")
-    if not subok:
-        raise ValueError("astype: subok=False, but subclasses are kept")
-    same = self.dtype == real_dtype(dtype)
-    return self if same and not copy else operators["cast"](self, dtype=real_dtype(dtype))
-
-
-def copied(self, order="C"):
-    """Another array with the same numbers."""
-    in_c_order("copy", order)
-    return copy(self)
-
-
-def item(self, *args):
-    """One number as a Python number: the only one, or the one at an index."""
-    return self.asnumpy().item(*args)
-
-
-def clip_method(self, min=None, max=None, out=None):
-    """Each number, but at least `min` and at most `max`, of which one may be absent."""
-    return clip(self, min, max, out)
-
-
 def sort_method(self, axis=-1, kind=None, order=None):
     """The numbers sorted along an axis, in place."""
     self[...] = sort(self, axis)
 
 
-def reducing(function):
-    """The method of a reduction, which takes `out` before `keepdims`."""
-
-    def method(self, axis=None, out=None, keepdims=False):
-        return function(self, axis, keepdims=keepdims, out=out)
-
-    method.__name__, method.__doc__ = function.__name__, function.__doc__
-    return method
-
-
-def sum_method(self, axis=None, dtype=None, out=None, keepdims=False):
-    """Sum along `axis` (None: all, an int or several); a full sum has no axes."""
-    return sum(self, axis, dtype, keepdims, out)
-
-
-for function in (max, min, all, any):
-    setattr(ndarray, function.__name__, reducing(function))
-ndarray.sum = sum_method
-METHODS = [mean, prod, argmax, argmin, var, std, cumsum, dot, repeat]
-METHODS += [squeeze, swapaxes, take, argsort, nonzero, copy, split, tile, flip, expand_dims]
-for function in METHODS:
+for function in (dot, repeat, squeeze, swapaxes, take, argsort, split, tile, flip):
     setattr(ndarray, function.__name__, function)
-ndarray.copy, ndarray.round = copied, around
-ndarray.reshape, ndarray.transpose, ndarray.astype = reshape_method, transpose_method, astype
-ndarray.flatten = ndarray.ravel = lambda self, order="C": copy(ravel(self, order))
-ndarray.T, ndarray.item, ndarray.sort = property(transpose), item, sort_method
-ndarray.clip = clip_method
+ndarray.sort = sort_method
 
 
 # --- What NumPy does for us -----------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""The same operators, seen by an array that keeps NumPy's shapes: a sum has no axes, a comparison is true or false."""
+"""Random numbers that pass gradients on, the functions of layers, and graphs of calls that are taken apart when shapes are known."""
 
-# Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/24c_numpy_networks.ipynb: edit the chapter, then run `minigluon export`.
 
 import importlib
 
@@ -18,7 +18,7 @@ from minigluon.context import (
 )
 from minigluon.ndarray import utils
 from minigluon.ndarray.ndarray import waitall
-from minigluon.numpy import random as laws
+from minigluon.numpy import random as np_random
 from minigluon.numpy.multiarray import as_np, exp, given, np_reshape, places, stack, swapaxes
 from minigluon.numpy.scope import is_np_array, is_np_shape, reset_np, set_np
 from minigluon.op import BadValue, operators
@@ -152,18 +152,18 @@ class random:  # noqa: N801
         if prob is None:
             prob = 1 / (1 + exp(-logit))
         size = getattr(prob, "shape", None) if size is None else size
-        found = (laws.uniform(size=size, ctx=ctx) < prob).astype(dtype or "float32")
+        found = (np_random.uniform(size=size, ctx=ctx) < prob).astype(dtype or "float32")
         return given(found, out)
 
     @staticmethod
     def uniform_n(low=0.0, high=1.0, batch_shape=None, dtype=None, ctx=None):
         """Numbers spread evenly from `low` to `high`: `batch_shape` of them for each pair."""
-        return laws.uniform(low, high, batched(batch_shape, low, high), dtype, ctx)
+        return np_random.uniform(low, high, batched(batch_shape, low, high), dtype, ctx)
 
     @staticmethod
     def normal_n(loc=0.0, scale=1.0, batch_shape=None, dtype=None, ctx=None):
         """Normal numbers: `batch_shape` of them for each pair of mean and standard deviation."""
-        return laws.normal(loc, scale, batched(batch_shape, loc, scale), dtype, ctx)
+        return np_random.normal(loc, scale, batched(batch_shape, loc, scale), dtype, ctx)
 
     @staticmethod
     def seed(seed, ctx="all"):

@@ -1,6 +1,6 @@
-"""The same operators, seen by an array that keeps NumPy's shapes: a sum has no axes, a comparison is true or false."""
+"""Random numbers that pass gradients on, the functions of layers, and graphs of calls that are taken apart when shapes are known."""
 
-# Written from chapters/24_numpy.ipynb: edit the chapter, then run `minigluon export`.
+# Written from chapters/24c_numpy_networks.ipynb: edit the chapter, then run `minigluon export`.
 
 import importlib
 
