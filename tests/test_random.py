@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import minigluon as mx
-from minigluon import autograd, nd
+from minigluon import autograd, base, nd
+from minigluon.base import MXNetError
 from minigluon.ops import random as laws
 
 MANY = 100_000
@@ -198,6 +199,50 @@ def test_multinomial_shapes_and_types():
     out = nd.zeros((3,), dtype="int32")
     assert nd.random.multinomial(p, shape=3, out=out) is out
     assert nd.sample_multinomial(p, 2, True, "float32")[0].dtype is np.float32
+
+
+def test_nan_among_parameters_gives_nan():
+    """Forecasts that feed missing values back, as those of NaN mixtures do, end in NaN, not in an error."""
+    nan, one, mixed = float("nan"), nd.array([1, 1]), nd.array([float("nan"), 0.5])
+    for found in (
+        *(
+            nd.sample_uniform(mixed, one),
+            nd.sample_normal(mixed, one),
+            nd.sample_normal(one, mixed),
+        ),
+        *(nd.sample_exponential(mixed), nd.sample_gamma(mixed, one), nd.sample_poisson(mixed)),
+        *(nd.sample_negative_binomial(mixed, one), nd.sample_negative_binomial(one, mixed)),
+        nd.sample_generalized_negative_binomial(mixed, one),
+        nd.sample_generalized_negative_binomial(one, mixed),
+    ):
+        assert np.isnan(found.asnumpy()).tolist() == [True, False]
+    assert np.isnan(nd.random.poisson(nan, shape=(2, 3)).asnumpy()).all()
+    several = nd.sample_poisson(mixed, shape=4).asnumpy()
+    assert np.isnan(several[0]).all() and np.isfinite(several[1]).all()
+    with pytest.raises(MXNetError, match="must not be negative"):
+        nd.sample_poisson(nd.array([nan, -1]))
+
+
+def test_multinomial_of_nan(monkeypatch):
+    rows = nd.array([[0.2, float("nan"), 0.3], [2, 6, 0], [float("nan")] * 3])
+    with pytest.raises(MXNetError, match="NaN"):
+        nd.random.multinomial(rows)
+    monkeypatch.setattr(base, "LENIENT", [True])  # as in programs that import mxnet
+    mx.random.seed(0)
+    for draw in (lambda: nd.random.multinomial(rows, shape=4000), lambda: each(rows, 4000)):
+        with pytest.warns(UserWarning, match="a probability is NaN"):
+            found = draw().asnumpy()
+        shares = [np.bincount(row, minlength=3) / 4000 for row in found]
+        expected = [[0.2, 0.8, 0], [0.25, 0.75, 0], [1, 0, 0]]
+        np.testing.assert_allclose(shares, expected, atol=0.03)
+    with pytest.warns(UserWarning), pytest.raises(MXNetError, match="not negative"):
+        nd.random.multinomial(nd.array([float("nan"), -1]))
+
+
+def each(rows, n):
+    """One outcome for each of `n` copies of the rows."""
+    copies = nd.array(np.repeat(rows.asnumpy(), n, 0))
+    return nd.random.multinomial(copies).reshape((-1, n))
 
 
 def test_multinomial_frequencies():
@@ -395,7 +440,7 @@ WRONG = [
     (lambda: nd.random.generalized_negative_binomial(3, -1), mx.MXNetError, "alpha=-1"),
     (lambda: nd.random.multinomial([0, 1]), AssertionError, "NDArray"),
     (lambda: nd.random.multinomial(nd.array([0, 0])), mx.MXNetError, "positive"),
-    (lambda: nd.random.multinomial(nd.array([math.nan, 1])), mx.MXNetError, "positive"),
+    (lambda: nd.random.multinomial(nd.array([math.nan, 1])), mx.MXNetError, "NaN"),
     (lambda: nd.random.multinomial(nd.ones(300), dtype="uint8"), mx.MXNetError, "told apart"),
     (lambda: nd.random.multinomial(nd.array([1, 2], dtype="int32")), mx.MXNetError, "floating"),
     (lambda: nd.random.uniform_like([1]), AssertionError, "NDArray"),

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 
-from minigluon import ops
+from minigluon import base, ops
 from minigluon.base import MXNetError
 from minigluon.context import Context, brought, capture, current_context
 from minigluon.ndarray.ndarray import real_dtype, sizes
@@ -255,7 +255,9 @@ def poisson_law(r, n, t, lam):
         return r.poisson(lam, n)
     except ValueError:
         refuse(lam < 0, f"poisson: lam={lam} must not be negative")
-        raise
+        if not wrong(lam != lam):
+            raise
+        return np.where(lam != lam, np.nan, r.poisson(np.nan_to_num(lam), n))
 
 
 def negative_binomial_law(r, n, t, k, p):
@@ -266,7 +268,7 @@ def negative_binomial_law(r, n, t, k, p):
         refuse(p > 1, f"negative_binomial: p={p} is a probability, at most 1")
     with lock:  # two draws that belong together
         rate = moved(r.standard_gamma(k, n), 0, (1 - p) / p)
-        return r.poisson(rate, None if n else n)  # NumPy takes longer if it is told the shape
+        return poisson_law(r, None if n else n, t, rate)  # NumPy takes longer if told the shape
 
 
 def generalized_negative_binomial_law(r, n, t, mu, alpha):
@@ -274,10 +276,10 @@ def generalized_negative_binomial_law(r, n, t, mu, alpha):
     if wrong((mu < 0) | (alpha < 0)):
         refuse(mu < 0, f"generalized_negative_binomial: mu={mu} must not be negative")
         refuse(alpha < 0, f"generalized_negative_binomial: alpha={alpha} must not be negative")
-    spread = np.where(alpha > 0, alpha, 1.0)
+    spread = np.where(alpha == 0, 1.0, alpha)
     with lock:
-        rate = np.where(alpha > 0, r.standard_gamma(1 / spread, n) * (spread * mu), mu)
-        return r.poisson(rate, n)
+        rate = np.where(alpha == 0, mu, r.standard_gamma(1 / spread, n) * (spread * mu))
+        return poisson_law(r, n, t, rate)
 
 
 # --- A distribution for each element --------------------------------------------------------------
@@ -507,6 +509,10 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
     heights = data.cumsum(-1, DOUBLE)
     whole = heights[..., -1]  # without its axis: NumPy is slow with axes of size 1
     least = smallest(data) if data.size else 1
+    if least != least:  # NaN
+        base.refuse("a probability is NaN", "the first of a row takes what is left of 1")
+        heights = np.where(np.isnan(whole)[..., None], np.fmin(heights, 1), heights)
+        whole, least = heights[..., -1], smallest(np.nan_to_num(data))
     if not outcomes or not (least > 0 or (least == 0 and smallest(whole) > 0)):
         raise ValueError("probabilities are not negative, and one of each row is positive")
     n = data.shape[:-1] + (() if shape == () else sizes(shape)) or (1,)
