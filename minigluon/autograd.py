@@ -267,7 +267,7 @@ def compute_and_note(op, args, settings):
                     tracked = True
             parents.append(node)
             if dtype is None:
-                dtype, ctx = data.dtype, a._ctx
+                dtype, ctx = data.dtype, a._ctx.results
                 kernel = op.plain if type(data) is ndarray else op.kernel
             elif data.dtype is not dtype and op.same_dtype:
                 require_same_dtype(op, args, settings)
@@ -306,7 +306,7 @@ interpreters[NDArray] = remember
 
 def noted(op, out, arrays, settings):
     """What the kernel of `op` gave for NDArrays (or None), with the node that `compute_and_note` would make."""
-    raw, parents, ctx, tracked = [], [], arrays[0]._ctx, False
+    raw, parents, ctx, tracked = [], [], arrays[0]._ctx.results, False
     for a in arrays:
         node = None if a is None else a._node
         if node is not None:
@@ -566,7 +566,7 @@ def mark_variables(variables, gradients, grad_reqs="write"):
 
 def attach_grad(self, grad_req="write", stype=None):
     """Make this array a variable with a gradient of zeros; its own history is cut off."""
-    zeros = NDArray(np.zeros_like(self._data), self._ctx)
+    zeros = NDArray(np.zeros_like(self._data), self._ctx.results)
     mark_variables(self, self._alike(zeros), grad_req)
 
 

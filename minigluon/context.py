@@ -16,12 +16,11 @@ from minigluon.base import MXNetError
 __all__ = [
     "Capture",
     "Context",
+    "Current",
     "DEFAULT",
     "KEPT",
-    "OldNames",
     "OutOfMemory",
     "Scopes",
-    "Settable",
     "allocate",
     "brought",
     "busy",
@@ -58,19 +57,24 @@ class Scopes(threading.local):
     def __init__(self):
         self.stack = []
 
+    def replace(self, ctx):
+        """Let a context stand for the innermost block's; outside of blocks, from here on."""
+        self.stack[-1:] = [ctx]
+
 
 scopes = Scopes()
 
 
-class OldNames(type):
-    """The class of `Context`: an attribute that was there before `current_context()`."""
+class Current(type):
+    """The class of `Context`: MXNet's names for the current context, `default_ctx` and `_default_ctx.value`."""
 
-    default_ctx = property(
-        lambda cls: current_context(), lambda cls, ctx: setattr(cls._default_ctx, "value", ctx)
+    default_ctx = value = property(
+        lambda cls: current_context(), lambda cls, ctx: scopes.replace(Context(ctx))
     )
+    _default_ctx = property(lambda cls: cls)
 
 
-class Context(metaclass=OldNames):
+class Context(metaclass=Current):
     """A device: `Context('cpu', 0)`; as a `with` block it becomes the default for new arrays."""
 
     devtype2str = {1: "cpu", 2: "gpu", 3: "cpu_pinned", 5: "cpu_shared"}
@@ -86,6 +90,7 @@ class Context(metaclass=OldNames):
         self = super().__new__(cls)
         self.device_type, self.device_id = device_type, int(device_id)
         self.device_typeid = cls.devstr2type[device_type]
+        self.results = self if device_type in ("cpu", "gpu") else cpu()  # of operators
         return cls._made.setdefault((device_type, self.device_id), self)
 
     def __repr__(self):
@@ -128,22 +133,6 @@ def current_context():
 
 
 DEFAULT = cpu()
-
-
-class Settable:
-    """MXNet's `_default_ctx`: its `value` is the current context, and may be replaced."""
-
-    @property
-    def value(self):
-        """The current context."""
-        return current_context()
-
-    @value.setter
-    def value(self, ctx):
-        scopes.stack[-1:] = [Context(ctx)]
-
-
-Context._default_ctx = Settable()
 
 
 def cupy_or_none():

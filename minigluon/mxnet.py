@@ -11,7 +11,6 @@ import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
-from types import ModuleType
 
 import numpy as np
 
@@ -21,13 +20,13 @@ from minigluon.base import LENIENT
 __all__ = [
     "Alias",
     "BESIDE",
-    "Catalogue",
+    "FILLED",
     "FINDERS",
     "LENT",
     "Lender",
     "Missing",
-    "OPTIONAL",
     "OURS",
+    "PARTS",
     "THEIRS",
     "USAGE",
     "asked_by_program",
@@ -48,6 +47,8 @@ __all__ = [
 # --- The finder -----------------------------------------------------------------------------------
 
 OURS, THEIRS = "minigluon", "mxnet"
+PARTS = "", ".contrib", ".image", ".linalg"
+FILLED = [f"{face}{part}" for face in ("ndarray", "symbol") for part in PARTS]
 
 
 class Alias(MetaPathFinder, Loader):
@@ -69,10 +70,10 @@ class Alias(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module):
-        """Nothing is left to run: only take the specification back; and some programs walk through `mx.nd.__dict__`."""
+        """Nothing is left to run: only take the specification back, and fill the namespaces."""
         module.__spec__ = self.kept.pop(module.__spec__.name, module.__spec__)
-        for face in ("ndarray", "symbol") if module.__name__ == OURS else ():
-            importlib.import_module(f"{OURS}.{face}").space.fill()
+        for name in FILLED if module.__name__ == OURS else ():
+            importlib.import_module(f"{OURS}.{name}").space.fill()
 
 
 def module_of(ours):
@@ -217,8 +218,6 @@ def install():
         sys.meta_path.append(FINDERS[1])
         sys.meta_path.insert(0, FINDERS[2])
         FINDERS[2].begin()
-        for name in OPTIONAL:
-            importlib.import_module(f"{OURS}.{name}").__class__ = Catalogue
         package = sys.modules[OURS]
         FINDERS[0].before, package.__version__ = package.__version__, libinfo.__version__
         FINDERS[0].lent = lend()
@@ -227,33 +226,12 @@ def install():
             importlib.import_module(name)
 
 
-OPTIONAL = [
-    f"{face}.{part}" for face in ("ndarray", "symbol") for part in ("contrib", "image", "linalg")
-]
-
-
-class Catalogue(ModuleType):
-    """A module of operators that has all of them in its `__dict__` as soon as somebody reads it."""
-
-    @property
-    def __dict__(self):
-        names = ModuleType.__dict__["__dict__"].__get__(self)
-        if "__complete__" not in names:
-            names["__complete__"] = True
-            look = names["__getattr__"]
-            for name in getattr(look, "before", look).__self__.shown():
-                names.setdefault(name, getattr(self, name))
-        return names
-
-
 def uninstall():
     """Let `import mxnet` mean what it did before."""
     if FINDERS[0] in sys.meta_path:
         sys.modules[OURS].__version__ = FINDERS[0].before
         for name in FINDERS[0].lent:
             delattr(np, name)
-        for name in OPTIONAL:
-            sys.modules[f"{OURS}.{name}"].__class__ = ModuleType
         FINDERS[2].end()
         LENIENT.remove(True)
     for finder in FINDERS:

@@ -26,6 +26,7 @@ __all__ = [
     "FACE",
     "INTERNAL",
     "NUMBERED",
+    "NUMBERS",
     "NUMPY",
     "Namespace",
     "NullType",
@@ -40,6 +41,7 @@ __all__ = [
     "of_one_shape",
     "parsed",
     "placed",
+    "python_number",
     "require_one_shape",
     "seen_by_ndarray",
     "told_in_words",
@@ -47,6 +49,7 @@ __all__ = [
     "with_numbers",
     "written",
     "written_out",
+    "written_test",
 ]
 
 
@@ -60,8 +63,7 @@ def parsed(value):
         return constants[value.lower()] if value.lower() in constants else float(value)
     if re.match(r"[-+.\d(\[]", value) and len(value) < 100_000:
         with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            found = ast.literal_eval(re.sub(r"(?<=\d)L\b", "", value))  # Python 2 wrote 3L
-            return tuple(found) if isinstance(found, list) else found
+            return ast.literal_eval(re.sub(r"(?<=\d)L\b", "", value))  # Python 2 wrote 3L
     return value
 
 
@@ -75,14 +77,19 @@ class NullType:
 _Null = NullType()
 
 
+NUMBERS = frozenset({numpy.ndarray, *numpy.sctypeDict.values()})  # the types of NumPy's numbers
+
+
+def python_number(value):
+    """A number of NumPy's as Python's; anything else as it is."""
+    one = isinstance(value, numpy.generic) or (type(value) is numpy.ndarray and value.ndim == 0)
+    return value.item() if one else value
+
+
 def told_in_words(op, settings):
     """The settings of a call as MXNet reads them: texts read, NumPy's numbers as Python's; MXNetError for a text that is none."""
-    found = {
-        name: value.item() if isinstance(value, numpy.generic) else value
-        for name, value in settings.items()
-        if value is not _Null
-    }
-    for name, value in settings.items():
+    found = {name: python_number(value) for name, value in settings.items() if value is not _Null}
+    for name, value in [*found.items()]:
         usual = op.defaults.get(name)
         if type(value) is not str or type(usual) is str:
             continue
@@ -113,7 +120,7 @@ def in_general(op):
     from minigluon.ndarray.ndarray import ArgumentError  # its package imports this module
 
     interpreter_of, most, known, names = interpreters.get, op.most, op.known, op.settings
-    unlike = {str, NullType, numpy.float64}  # types of settings to be read first
+    unlike = {str, NullType, *NUMBERS}  # types of settings to be read first
 
     def function(*args, **settings):
         if settings:
@@ -148,7 +155,7 @@ FACE = """
 def function({parameters}, *_extra, out=None, name=None, **_more):
     if out is not None:
         return written(out, function({names}, {arguments}*_extra, **_more))
-    if type({first}) is NDArray and not (_extra or _more){complete}{flags}:
+    if type({first}) is NDArray and not (_extra or _more){complete}{usual}:
         try:
             if type({first}._data) is ndarray and {fits}interpreters[NDArray] is remember:
                 try:
@@ -158,9 +165,9 @@ def function({parameters}, *_extra, out=None, name=None, **_more):
                 if recorders and _state.recording:
                     return noted(_op, _out, {arrays}, dict({settings}))
                 if type(_out) is not ndarray:
-                    return several(_op, _out, {first}._ctx)
+                    return several(_op, _out, {first}._ctx.results)
                 _y = new(NDArray)
-                _y._data, _y._ctx, _y._node = _out, {first}._ctx, None
+                _y._data, _y._ctx, _y._node = _out, {first}._ctx.results, None
                 return _y
             return interpreters[NDArray](_op, {asked}, dict({settings}))
         except MXNetError:
@@ -210,8 +217,7 @@ def written_out(op):
         dict.fromkeys([*op.required, *op.settings], _Null) | dict.fromkeys(optional) | op.defaults
     )
     complete = [n for n in [*others, *op.settings] if defaults.get(n) is _Null]
-    flags = [n for n in op.settings if type(defaults[n]) is bool]
-    wide = [n for n in op.settings if type(defaults[n]) is float]
+    usual = [written_test(n, defaults[n]) for n in op.settings]
     same = f" and {{0}}._data.dtype is {first}._data.dtype" if op.same_dtype else ""
     fits = of_each(others, f"type({{0}}) is NDArray{same}")
     data = ", ".join(of_each(op.arrays, "{}._data", "(None if {0} is None else {1})"))
@@ -220,8 +226,7 @@ def written_out(op):
         parameters=", ".join(f"{n}=defaults[{n!r}]" for n in op.arrays + op.settings),
         first=first,
         complete="".join(f" and {n} is not _Null" for n in complete),
-        flags="".join(f" and ({n} is True or {n} is False)" for n in flags)
-        + "".join(f" and type({n}) is not float64" for n in wide),
+        usual="".join(f" and ({test})" for test in usual if test),
         fits="".join(f"{condition} and " for condition in fits),
         given=", ".join([data, *op.settings]),
         data=data,
@@ -239,9 +244,26 @@ def written_out(op):
         "failure": failure,
         "defaults": defaults,
         "ndarray": numpy.ndarray,
-        "float64": numpy.float64,
+        "NUMBERS": NUMBERS,
     }
     return text, used | {"_kernel": op.plain}
+
+
+def written_test(name, default):
+    """The text of a test that a setting needs no reading; the likeliest case is asked for first."""
+    if type(default) is bool:
+        return f"{name} is True or {name} is False"
+    if type(default) is str:
+        return ""
+    if default is _Null:
+        likely = ""
+    else:
+        likely = (
+            f"{name} is None or "
+            if default is None
+            else f"type({name}) is {type(default).__name__} or "
+        )
+    return f"{likely}type({name}) not in NUMBERS"
 
 
 def up_to_the_last(arrays, required):

@@ -202,3 +202,18 @@ def test_the_current_context_by_its_old_names():
         mx.test_utils.set_default_context(mx.cpu(4))
         assert mx.test_utils.default_context() == mx.cpu(4)
     assert mx.current_context() == mx.cpu()
+
+
+@pytest.mark.parametrize("kind", ["cpu_pinned", "cpu_shared"])
+def test_operators_leave_memory_for_transfers(kind):
+    """As in MXNet: results are in ordinary memory; copies, types and parts stay where the array is."""
+    home = mx.Context(kind, 0)
+    x = mx.nd.ones((2, 3), ctx=home)
+    x.attach_grad()
+    with mx.autograd.record():
+        y = mx.nd.dot(x * 2, x.T)
+    y.backward()
+    results = x + 1, x * x, mx.nd.split(x, 3)[0], mx.nd.concat(x, x), y, x.grad, x.sum(), 1 / x
+    assert {a.context for a in results} == {mx.cpu()}
+    stay = x, x.copy(), x.astype("float16"), x.reshape((3, 2)), x[:1], mx.nd.zeros(2, home)
+    assert {a.context for a in stay} == {home}

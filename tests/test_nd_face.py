@@ -13,6 +13,7 @@ from minigluon import autograd, namespace, nd
 from minigluon.base import MXNetError
 from minigluon.namespace import in_general
 from minigluon.op import operators
+from tests.cases import ROWS
 
 
 def python(code):
@@ -244,6 +245,60 @@ def test_numbers_of_numpy_among_settings_leave_the_type_alone(name, settings):
     for a, b in zip(*results):
         assert a.dtype == b.dtype == np.float32
         np.testing.assert_allclose(a.asnumpy(), b.asnumpy(), rtol=1e-6, atol=1e-6)
+
+
+WHOLE, REAL = (np.int32, np.int64), (np.float16, np.float32, np.float64)
+
+
+def of_numpy(value, kinds):
+    """A setting's number as one of NumPy's types; None if it is none."""
+    if isinstance(value, bool):
+        return np.bool_(value)
+    for kind, types in ((int, WHOLE), (float, REAL)):
+        if isinstance(value, kind):
+            new = kinds[types](value)
+            return new if new == value else None  # 0.1 is no number of half precision
+    return None
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("kinds", [*zip(WHOLE, REAL[1:])], ids=["single", "double"])
+def test_the_functions_of_mx_nd_are_the_operators_also_with_numbers_of_numpy(dtype, kinds):
+    """Plain numbers take the short way through a function, NumPy's the long one; both are the operator."""
+    kinds, different, computed = dict(zip((WHOLE, REAL), kinds)), [], 0
+    for row in ROWS:
+        numbers = {n: of_numpy(v, kinds) for n, v in row.settings.items()}
+        numbers = {n: v for n, v in numbers.items() if v is not None}
+        if not row.arrays or not (numbers or row.op.endswith("update")):
+            continue
+        real = [np.asarray(a).dtype.kind == "f" for a in row.arrays]
+        types = [dtype if is_real else np.asarray(a).dtype for a, is_real in zip(row.arrays, real)]
+        results = []
+        for call, settings in (
+            (in_general(operators[row.op]), row.settings),
+            (getattr(nd, row.op), row.settings),
+            (getattr(nd, row.op), row.settings | numbers),
+        ):
+            mx.random.seed(0)
+            try:
+                found = call(*[nd.array(a, dtype=t) for a, t in zip(row.arrays, types)], **settings)
+            except MXNetError as error:
+                results.append(type(error))
+            else:
+                found = found if isinstance(found, list) else [found]
+                results.append([(a.dtype, a.asnumpy().tobytes()) for a in found])
+        if hasattr(operators[row.op], "revealing"):  # its function shows fewer outputs
+            results[0] = results[1]
+        if not results[0] == results[1] == results[2]:
+            different.append(row.id)
+        computed += isinstance(results[2], list)
+    assert not different and computed > 200
+
+
+@pytest.mark.parametrize("setting", [np.array(1), np.int8(1), np.str_("1")])
+def test_what_reads_as_a_number_is_one(setting):
+    x = nd.arange(6).reshape((2, 3))
+    assert nd.sum(x, axis=setting, keepdims=np.True_).asnumpy().tolist() == [[3], [12]]
 
 
 def test_internal_names_of_the_first_years():

@@ -779,20 +779,24 @@ def test_a_product_of_numbers_is_as_sparse_as_its_sparser_factor(stype):
     assert a.grad.asnumpy().tolist() == [[0, 5], [0, 0]]
 
 
+class Table(gluon.HybridBlock):
+    """A table with sparse gradients, and a function that reads it: `read(F, table, x, y)`."""
+
+    def __init__(self, rows, columns, read, **kwargs):
+        super().__init__(**kwargs)
+        self.read = read
+        with self.name_scope():
+            self.table = gluon.nn.Embedding(rows, columns, sparse_grad=True)
+
+    def hybrid_forward(self, F, x, y):
+        return self.read(F, self.table, x, y)
+
+
 @pytest.mark.parametrize("hybrid", [False, True])
 def test_rows_that_were_looked_up_are_stored_though_their_gradient_is_zero(hybrid):
     """As in MXNet: what moves stored rows alone, as Adam does, moves these."""
 
-    class Net(gluon.HybridBlock):
-        def __init__(self, **kwargs):
-            super().__init__(**kwargs)
-            with self.name_scope():
-                self.table = gluon.nn.Embedding(8, 2, sparse_grad=True)
-
-        def hybrid_forward(self, F, x, mask):
-            return F.broadcast_mul(self.table(x), mask)
-
-    net = Net()
+    net = Table(8, 2, lambda F, table, x, mask: F.broadcast_mul(table(x), mask))
     net.initialize(mx.init.One())
     net.hybridize(hybrid)
     weight = net.table.weight
@@ -811,18 +815,12 @@ def test_rows_that_were_looked_up_are_stored_though_their_gradient_is_zero(hybri
 
 @pytest.mark.parametrize("grad_req", ["write", "add"])
 def test_a_compiled_table_that_is_read_twice(grad_req):
-    class Net(gluon.HybridBlock):
-        def __init__(self, **kwargs):
-            super().__init__(**kwargs)
-            with self.name_scope():
-                self.table = gluon.nn.Embedding(6, 3, sparse_grad=True)
-
-        def hybrid_forward(self, F, x, z):
-            return self.table(x).sum() * 2 + (self.table(z) ** 2).sum()
+    def twice(F, table, x, z):
+        return table(x).sum() * 2 + (table(z) ** 2).sum()
 
     found = []
     for hybrid in (False, True):
-        net = Net()
+        net = Table(6, 3, twice)
         net.initialize()
         net.table.weight.set_data(nd.arange(18).reshape((6, 3)) / 10)
         net.table.weight.grad_req = grad_req

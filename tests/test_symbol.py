@@ -990,3 +990,13 @@ def test_where_pick_looks_is_inferred(shape, settings, places, out):
     """The shapes are MXNet 1.9.1's."""
     graph = mx.sym.pick(mx.sym.var("d"), mx.sym.var("i"), **settings)
     assert graph.infer_shape(d=shape)[:2] == ([shape, places], [out])
+
+
+def test_lists_among_settings_are_written_as_lists():
+    x = S.var("x")
+    for axis, written in (([1], "[1]"), ((1,), "(1,)"), ([np.int64(0), 1], "[0, 1]")):
+        y = S.sum(x, axis=axis, name="y")
+        assert y.attr_dict() == {"y": {"axis": written}}
+        again = S.load_json(y.tojson())
+        assert again.attr_dict() == {"y": {"axis": written}} and again.tojson() == y.tojson()
+        assert again.infer_shape(x=(2, 3))[1] == y.infer_shape(x=(2, 3))[1]

@@ -227,7 +227,7 @@ def compute(op, args, settings):
             data = a._data
             raw.append(data)
             if dtype is None:
-                dtype, ctx = data.dtype, a._ctx
+                dtype, ctx = data.dtype, a._ctx.results
                 kernel = op.plain if type(data) is ndarray else op.kernel
             elif data.dtype is not dtype and op.same_dtype:
                 require_same_dtype(op, args, settings)
@@ -300,11 +300,11 @@ def compute_soon(op, args, settings):
             raw = [x._data if type(x) is NDArray else x for x in args]
             raise failure(error, op, raw, settings) from error
         if type(out) is ndarray:
-            y = new(NDArray)  # NDArray(out, a._ctx), 0.05 µs sooner
-            y._data, y._ctx, y._node = out, a._ctx, None
+            y = new(NDArray)  # NDArray(out, a._ctx.results), 0.05 µs sooner
+            y._data, y._ctx, y._node = out, a._ctx.results, None
             return y
         if out is not None:
-            return several(op, out, a._ctx)
+            return several(op, out, a._ctx.results)
     return compute(op, args, settings)
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "clip",
     "comparison",
     "constant",
+    "copy",
     "copyto",
     "cos",
     "cosh",
@@ -785,7 +786,18 @@ NDArray.__imod__ = in_place(modulo)  # `x **= 2` makes a new array, as in MXNet
 
 def astype(self, dtype, copy=True):
     """The numbers in another type; the array itself if it has that type and `copy` is false."""
-    return self if not copy and self.dtype == real_dtype(dtype) else cast(self, dtype=dtype)
+    if not copy and self.dtype == real_dtype(dtype):
+        return self
+    out = cast(self, dtype=dtype)
+    out._ctx = self._ctx  # page-locked, say, where an operator's result is in ordinary memory
+    return out
+
+
+def copy(self):
+    """The same numbers in memory of their own, on the same context."""
+    out = identity(self)
+    out._ctx = self._ctx
+    return out
 
 
 def copyto(self, other):
@@ -813,7 +825,7 @@ def as_in_context(self, context):
     return self if self._ctx == context else copyto(self, context)
 
 
-NDArray.astype, NDArray.copy, NDArray.copyto = astype, identity, copyto
+NDArray.astype, NDArray.copy, NDArray.copyto = astype, copy, copyto
 NDArray.as_in_context = as_in_context
 NDArray.as_in_ctx = lambda self, ctx: self.as_in_context(ctx)
 NDArray.as_nd_ndarray = lambda self: self

@@ -685,16 +685,19 @@ def exposed(name, step, arrays, exact=False, lazy=False, aliases=()):
     `exact`: for float16 weights with a float32 copy; `lazy`: for row-sparse gradients, too.
     """
 
-    def kernel(*raw, lazy_update=True, **settings):
+    def kernel(*given, **named):
+        raw, named = given[: len(arrays)], dict(zip(names, given[len(arrays) :])) | named
+        lazy_update = named.pop("lazy_update", True)
         if exact:
-            return stepped32(step, *raw, **settings)
-        return stepped(step, *raw, lazy=lazy_update, **settings)
+            return stepped32(step, *raw, **named)
+        return stepped(step, *raw, lazy=lazy_update, **named)
 
     arrays = arrays.split()
     settings = list(signature(step).parameters.values())[len(arrays) - exact :]
     if lazy:
         settings.append(Parameter("lazy_update", Parameter.POSITIONAL_OR_KEYWORD, default=True))
         WAYS[name] = row_sparse_update
+    names = [s.name for s in settings]
     first = [Parameter(a, Parameter.POSITIONAL_ONLY) for a in arrays]
     kernel.__signature__ = Signature(first + settings)
     kernel.__name__ = kernel.__qualname__ = name

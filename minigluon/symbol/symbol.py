@@ -10,7 +10,7 @@ import numpy as np
 from minigluon import attribute
 from minigluon.base import MXNetError, NotImplementedForSymbol
 from minigluon.name import current as current_manager
-from minigluon.namespace import parsed
+from minigluon.namespace import parsed, python_number
 from minigluon.ndarray.ndarray import ArgumentError
 from minigluon.op import Operand, bind, interpreters, operators, signature
 
@@ -261,11 +261,11 @@ def states_of(node):
 
 
 def text(value):
-    """A setting as MXNet writes it: `(2, 3)`, `True`, `float32`."""
+    """A setting as MXNet writes it: `(2, 3)`, `[2, 3]`, `True`, `float32`."""
     if isinstance(value, type | np.dtype):
         return np.dtype(value).name
     if isinstance(value, list | tuple):
-        return str(tuple(v.item() if isinstance(v, np.generic) else v for v in value))
+        return str(type(value)(python_number(v) for v in value))
     return str(value)
 
 
@@ -274,8 +274,8 @@ def plain(value):
     if isinstance(value, str):
         return parsed(value)
     if isinstance(value, tuple | list):
-        return type(value)(v.item() if isinstance(v, np.generic) else v for v in value)
-    return value.item() if isinstance(value, np.generic) else value
+        return type(value)(python_number(v) for v in value)
+    return python_number(value)
 
 
 def attributes(node):
