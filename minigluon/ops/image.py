@@ -13,6 +13,7 @@ __all__ = [
     "LIGHT",
     "WEIGHTS",
     "brightened",
+    "by_eights",
     "contrasted",
     "covered",
     "cubic_weights",
@@ -78,9 +79,14 @@ def cubic_weights(t, a=-0.75):
 
 def lanczos_weights(t):
     """Weights of 8 pixels; they sum to 1."""
-    d = t + 3 - np.arange(8)[:, None]
-    w = np.sinc(d) * np.sinc(d / 4)
-    return w / w.sum(axis=0)
+    i = np.arange(8)[:, None]
+    y = (t + 3 - i).astype(float) * (
+        np.pi / 4
+    )  # sinc(d) is ±sin(πt) / πd: scaling takes sin(πt) out
+    with np.errstate(divide="ignore", invalid="ignore"):
+        w = ((-1) ** i * np.sin(y) / y**2).astype(t.dtype)
+    w[abs(y) < 1e-6] = 1e30  # of a pixel at the very place: the others' are nothing to it
+    return w * (1 / sum(w))
 
 
 WEIGHTS = {"linear": linear_weights, "cubic": cubic_weights, "lanczos": lanczos_weights}
@@ -96,12 +102,12 @@ def taps(old, new, kind):
         return covered(i * scale, (i + 1) * scale, old)
     if kind == "area":  # of an enlarged picture: linear, between places where pixels begin
         first = np.floor(i * scale).astype(int)
-        t = (i + 1) - (first + 1) * inverse
+        t = ((i + 1) - (first + 1) * inverse).astype("float32")
         weights = linear_weights(np.where(t <= 0, 0, t - np.floor(t)))
     else:
         u = ((i + 0.5) * scale - 0.5).astype("float32")
         first = np.floor(u).astype(int)
-        weights = WEIGHTS[kind](u - first)
+        weights = WEIGHTS[kind](u - first.astype("float32"))
     k = len(weights)
     places = first + np.arange(k)[:, None] - (k // 2 - 1)
     return places.clip(0, old - 1), weights
@@ -168,7 +174,18 @@ def fixed_point(data, rows, columns, kind):
         total = (((a * upper) >> 16) + ((b * lower) >> 16) + 2) >> 2
     else:
         total = (summed(wide, rows, -3, "int32") + (1 << 21)) >> 22
+        if kind == "cubic":
+            by_eights(total, wide, rows)
     return total.clip(0, 255).astype("uint8")
+
+
+def by_eights(total, wide, rows):
+    """Sums of rows in float32, ties to the even number, where a row of `total` has eight numbers left."""
+    places, weights = rows
+    near = np.rint(summed(wide.astype("float32"), (places, weights / (1 << 22)), -3, "float32"))
+    total, near = (a.reshape(*a.shape[:-2], -1) for a in (total, near))
+    whole = total.shape[-1] // 8 * 8
+    total[..., :whole] = near[..., :whole]
 
 
 def in_range(out, dtype):
