@@ -167,3 +167,94 @@ def test_keyword_arrays_stand_in_the_order_of_the_operator():
     found = call(weight=w, data=d, num_hidden=3, no_bias=True, **ends)
     for a, b in zip(want, found):
         np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+
+
+def joined(graph, op, inputs, outputs=(0,), **attrs):
+    """A graph as MXNet writes it where it joined its nodes: variables, and one node that holds them."""
+    nodes = [{"op": "null", "name": n, "inputs": []} for n in dict.fromkeys(inputs)]
+    own = [[[n["name"] for n in nodes].index(name), 0, 0] for name in inputs]
+    held = json.loads(graph.tojson())
+    nodes.append({"op": op, "name": "all", "inputs": own, "attrs": attrs, "subgraphs": [held]})
+    return json.dumps({"nodes": nodes, "heads": [[len(nodes) - 1, k, 0] for k in outputs]})
+
+
+def convolved():
+    x, skip = mx.sym.var("x"), mx.sym.var("skip")
+    y = mx.sym.BatchNorm(mx.sym.Convolution(x, kernel=(3, 3), num_filter=4, pad=(1, 1)))
+    return mx.sym.Activation(mx.sym.elemwise_add(y, skip), act_type="relu")
+
+
+def bytes_of(a):
+    """Bytes of an array, and their bounds."""
+    return mx.nd.contrib.quantize_v2(a, out_type="int8")
+
+
+def test_reads_nodes_that_hold_a_convolution():
+    graph = convolved()
+    names = graph.list_inputs()
+    rng = np.random.default_rng(0)
+    shapes = dict(zip(graph.list_arguments(), graph.infer_shape(x=(2, 4, 5, 5))[0]))
+    shapes |= dict(zip(graph.list_auxiliary_states(), graph.infer_shape(x=(2, 4, 5, 5))[2]))
+    arrays = {n: mx.nd.array(rng.uniform(0.5, 1.5, s) - (s > (4,))) for n, s in shapes.items()}
+    expected = evaluated(graph, arrays)
+    back = mx.sym.load_json(joined(graph, "_sg_mkldnn_conv", names, with_bn="true"))
+    assert back.list_arguments() == graph.list_arguments()
+    assert back.list_auxiliary_states() == graph.list_auxiliary_states()
+    np.testing.assert_array_equal(evaluated(back, arrays), expected)
+
+    ends = ["x_min", "x_max", "skip_min", "skip_max"]
+    top = float(expected.max())
+    ranges = {"min_calib_range": "0.0", "max_calib_range": str(top)}
+    text = joined(graph, "_sg_mkldnn_conv", names + ends, quantized="true", **ranges)
+    for name in ("x", "skip"):
+        parts = bytes_of(arrays[name])
+        arrays |= dict(zip((name, f"{name}_min", f"{name}_max"), parts))
+    steps = evaluated(mx.sym.load_json(text), arrays)
+    assert steps.dtype == np.uint8
+    np.testing.assert_allclose(steps * (top / 255), expected, atol=0.02 * top)
+    text = joined(graph, "_sg_mkldnn_conv", names + ends, (1, 2), quantized="true", **ranges)
+    np.testing.assert_allclose(evaluated(mx.sym.load_json(text)[1], arrays), top, rtol=1e-6)
+
+
+def test_reads_nodes_that_hold_a_full_connection():
+    x = mx.sym.var("x")
+    graph = mx.sym.tanh(mx.sym.FullyConnected(x, num_hidden=3, name="fc"))
+    rng = np.random.default_rng(0)
+    shapes = {"x": (2, 5), "fc_weight": (3, 5), "fc_bias": (3,)}
+    arrays = {n: mx.nd.array(rng.normal(size=s)) for n, s in shapes.items()}
+    expected = evaluated(graph, arrays)
+    names = [*shapes, *(f"{n}_{end}" for n in shapes for end in ("min", "max"))]
+    for n in shapes:
+        arrays |= dict(zip((n, f"{n}_min", f"{n}_max"), bytes_of(arrays[n])))
+    settings = {"quantized": "True", "enable_float_output": "True"}
+    floats = mx.sym.load_json(joined(graph, "_sg_mkldnn_fully_connected", names, **settings))
+    np.testing.assert_allclose(evaluated(floats, arrays), expected, atol=0.03)
+    del settings["enable_float_output"]  # and without a range: the result's own
+    steps = mx.sym.load_json(joined(graph, "_sg_mkldnn_fully_connected", names, **settings))
+    found = evaluated(steps, arrays)
+    assert found.dtype == np.int8 and abs(found.astype(int)).max() >= 127
+    with pytest.raises(mx.MXNetError, match="wants output 3 of all, which has 3"):
+        mx.sym.load_json(joined(graph, "_sg_mkldnn_fully_connected", names, (3,), **settings))
+
+
+def evaluated(sym, arrays):
+    """The first output, of arrays by name."""
+    states = sym.list_auxiliary_states()
+    kinds = [{n: a for n, a in arrays.items() if (n in states) is own} for own in (False, True)]
+    args = {n: a for n, a in kinds[0].items() if n in sym.list_arguments()}
+    return sym.bind(mx.cpu(), args, aux_states=kinds[1], grad_req="null").forward()[0].asnumpy()
+
+
+def test_reads_what_mxnet_quantized(mxnet_python, tmp_path):
+    side = SIDE.with_name("joined_side.py")
+    done = subprocess.run([mxnet_python, side, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    arrays = np.load(tmp_path / "arrays.npz")
+    load = lambda name, params: mx.gluon.SymbolBlock.imports(
+        str(tmp_path / f"{name}-symbol.json"), ["data"], str(tmp_path / f"{params}-0000.params")
+    )
+    x, exact = mx.nd.array(arrays["x"]), arrays["floats"]
+    joined, small = load("joined", "net")(x).asnumpy(), load("small", "small")(x).asnumpy()
+    np.testing.assert_allclose(joined, exact, rtol=1e-4, atol=1e-5)
+    ours, theirs = (abs(a - exact).mean() for a in (small, arrays["bytes"]))
+    assert 0 < ours < 1.5 * theirs < 0.1 * abs(exact).max()

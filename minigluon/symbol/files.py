@@ -267,7 +267,7 @@ NUMBERS = {
     for name, both in reversed(WITH_NUMBER.items())
     for side, written in enumerate(both)
 }
-READERS = {}  # operator -> function(name, inputs, texts) that makes its node; for those of programs
+READERS = {}  # operator -> function(name, inputs, texts) that makes its node, or a graph in its place
 ONLY_THERE = {"num_args", "cudnn_tune", "cudnn_off", "workspace", "cudnn_algo_verbose", "ctx"}
 
 
@@ -321,15 +321,17 @@ def entry_of(found, nodes, where):
     if not good or not 0 <= found[0] < len(nodes):
         raise MXNetError(f"load_json: {found!r} in {where} names no node that stands before it")
     node = nodes[found[0]]
-    if not 0 <= found[1] < len(node.outputs):
+    inside = type(node) is Symbol  # what a reader has put in the place of a node
+    outputs = node._entries if inside else [(node, i) for i in range(len(node.outputs))]
+    if not 0 <= found[1] < len(outputs):
         raise MXNetError(
-            f"load_json: {where} wants output {found[1]} of {node.name}, which has {len(node.outputs)}"
+            f"load_json: {where} wants output {found[1]} of {node.name}, which has {len(outputs)}"
         )
-    return node, found[1]
+    return outputs[found[1]]
 
 
 def read_node(record, number, nodes):
-    """The node that a record stands for; `nodes` are those before it."""
+    """The node that a record stands for, or a graph; `nodes` are those before it."""
     if (
         not isinstance(record, dict)
         or not isinstance(record.get("op"), str)
@@ -345,8 +347,9 @@ def read_node(record, number, nodes):
     inputs = [entry_of(found, nodes, where) for found in listed(record, "inputs", where)]
     if record["op"] == "null":
         return Node(record["name"], attrs=texts)
-    if record.get("subgraphs"):
-        importlib.import_module("minigluon.symbol.control_flow")  # which reads loops
+    if record.get("subgraphs") and record["op"] not in READERS:
+        for reads in ("control_flow", "joined"):  # loops; products and what follows them
+            importlib.import_module(f"minigluon.symbol.{reads}")
     if record.get("subgraphs") and record["op"] in READERS:
         graphs = [load_json(json.dumps(g)) for g in listed(record, "subgraphs", where)]
         return READERS[record["op"]](record["name"], inputs, texts, graphs)
