@@ -15,5 +15,6 @@ __all__ = ["cache", "load"]
 @cache  # a graph of a thousand calls asks a thousand times, and looking into a folder takes a millisecond
 def load():
     """Import every module of the catalogue, and so register every operator."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+    folder = importlib.import_module("minigluon.ops")
+    for module in pkgutil.iter_modules(folder.__path__):
+        importlib.import_module(f"minigluon.ops.{module.name}")
