@@ -6,14 +6,20 @@ import ctypes
 import os
 from multiprocessing import reduction
 
+import numpy as np
+
 from minigluon.base import MXNetError
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.symbol.symbol import Symbol
 
 __all__ = [
     "ARRAYS",
+    "CELLS",
+    "CHECKS",
+    "CODES",
     "CSR",
     "DEFAULT",
+    "GENERATED",
     "GRAPHS",
     "IR_FORMAT",
     "IR_SIZE",
@@ -21,11 +27,13 @@ __all__ = [
     "LOADS",
     "Library",
     "MODULES",
+    "MOVED",
     "NORMS",
     "PLACES",
     "POINTERS",
     "POOLED",
     "ROW_SPARSE",
+    "SEQUENCES",
     "SHOWN",
     "STORE",
     "STORED",
@@ -33,15 +41,24 @@ __all__ = [
     "TENSORS",
     "TEXTS",
     "UNDEFINED",
+    "UPDATES",
     "USUAL",
     "WITHIN",
     "ZOO",
+    "basestring",
+    "build_param_doc",
     "c_array",
+    "c_array_buf",
     "c_str",
     "c_str_array",
+    "cells_begin_state",
+    "cells_state_info",
     "check_call",
     "classproperty",
     "common_prefix",
+    "ctypes2buffer",
+    "ctypes2numpy_shared",
+    "data_dir_default",
     "flatten",
     "gather_type_ctx_info",
     "indent",
@@ -49,7 +66,11 @@ __all__ = [
     "load_data",
     "load_general",
     "load_label",
+    "long",
+    "long_whole",
+    "many",
     "multiple_callbacks",
+    "numbers_for_c",
     "pickler",
     "pointer",
     "real",
@@ -162,6 +183,16 @@ def load_label(batch, targets):
     load_general(batch.label, targets)
 
 
+def cells_state_info(cells, batch_size):
+    """What the states of several cells are."""
+    return [info for cell in cells for info in cell.state_info(batch_size)]
+
+
+def cells_begin_state(cells, **kwargs):
+    """The first states of several cells."""
+    return [state for cell in cells for state in cell.begin_state(**kwargs)]
+
+
 def c_str(string):
     """A text for C."""
     return ctypes.c_char_p(string.encode("utf-8"))
@@ -175,6 +206,40 @@ def c_array(ctype, values):
 def c_str_array(strings):
     """Texts for C."""
     return c_array(ctypes.c_char_p, [s.encode("utf-8") for s in strings])
+
+
+def c_array_buf(ctype, buf):
+    """An array for C that shares a buffer's memory."""
+    return (ctype * len(buf)).from_buffer(buf)
+
+
+def ctypes2buffer(cptr, length):
+    """The bytes at a pointer."""
+    if not isinstance(cptr, ctypes.POINTER(ctypes.c_char)):
+        raise TypeError(f"a pointer to char is wanted, not {type(cptr).__name__}")
+    return bytearray(ctypes.string_at(cptr, length))
+
+
+def ctypes2numpy_shared(cptr, shape):
+    """The float32 numbers at a pointer, in its memory."""
+    if not isinstance(cptr, ctypes.POINTER(ctypes.c_float)):
+        raise RuntimeError(f"a pointer to float is wanted, not {type(cptr).__name__}")
+    return np.ctypeslib.as_array(cptr, shape)
+
+
+def data_dir_default():
+    """Where data are kept unless the environment says otherwise."""
+    return os.path.join(os.path.expanduser("~"), ".mxnet")
+
+
+def build_param_doc(arg_names, arg_types, arg_descs, remove_dup=True):
+    """The section of a docstring on arguments."""
+    rows, seen = [], set()
+    for name, kind, told in zip(arg_names, arg_types, arg_descs):
+        if name != "num_args" and (name not in seen or not remove_dup):
+            rows.append(f"{name} : {kind}" + (f"\n    {told}" if told else ""))
+        seen.add(name)
+    return "\n".join(["Parameters", "----------", *rows, ""])
 
 
 class Library:
@@ -212,6 +277,8 @@ class classproperty:  # noqa: N801
 LIBRARY, pointer, unsigned, whole, real = (
     Library(), ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_float,
 )  # fmt: skip
+long_whole, long, basestring = ctypes.c_int64, int, str
+numbers_for_c = ctypes.POINTER(ctypes.c_float)
 DEFAULT, ROW_SPARSE, CSR, UNDEFINED = 0, 1, 2, -1  # how arrays are stored
 IR_FORMAT, IR_SIZE = "IfQQ", 24  # of a record's header
 pickler = reduction.ForkingPickler  # for what goes from one process to another
@@ -229,17 +296,50 @@ TEXTS = {"_indent": "lent:indent", "_brief_print_list": "gluon.block:brief"}
 LOADS = {f"_load_{name}": f"lent:load_{name}" for name in ("general", "data", "label")}
 STORE = ("initialize_kvstore", "update_params", "update_params_on_kvstore", "multiple_callbacks")
 POINTERS = "NDArrayHandle SymbolHandle ExecutorHandle KVStoreHandle CachedOpHandle OpHandle DataIterHandle RecordIOHandle"
+POINTERS += " CudaKernelHandle CudaModuleHandle DLPackHandle DataIterCreatorHandle FunctionHandle ProfileHandle RtcHandle"
 TENSORS = {"tensor_types": "gluon.parameter:tensor_types"}
 POOLED = {
     f"_{name}": f"gluon.data.pools:{name}"
     for name in ("MultiWorkerIter", "worker_initializer", "worker_fn", "thread_worker_fn")
 }
 NORMS = ("BatchNorm", "LayerNorm", "InstanceNorm", "GroupNorm")
+CHECKS = {
+    f"_{name}": f"module.names:{name}"
+    for name in ("check_input_names", "check_names_match", "parse_data_desc")
+}
+CELLS = {f"_cells_{name}": f"lent:cells_{name}" for name in ("state_info", "begin_state")}
+SEQUENCES = {
+    f"_{name}": f"gluon.rnn.rnn_cell:_{name}"
+    for name in ("format_sequence", "get_begin_state", "mask_sequence_variable_length")
+}
+CODES = {
+    n: f"ndarray.ndarray:{n}"
+    for n in ("_DTYPE_NP_TO_MX", "_DTYPE_MX_TO_NP", "_GRAD_REQ_MAP", "_STORAGE_TYPE_STR_TO_ID")
+}
+CODES |= {"_ndarray_cls": "ndarray:NDArray"}
 ZOO = "gluon.model_zoo.vision."
 
 TABLE = {
+    "ndarray": CODES,
+    "ndarray.utils": CODES,
+    "operator": CODES | STORED,
+    "executor": CODES,
+    "io.io": CODES,
+    "contrib.amp.amp": CODES,
+    "autograd": CODES,
+    "gluon.data.dataset": {
+        "_LazyTransformDataset": "gluon.data.dataset:Transformed", "_SampledDataset": "gluon.data.dataset:Chosen",
+        "_TransformFirstClosure": "gluon.data.dataset:FirstTransform",
+    },
+    "gluon.contrib.rnn.rnn_cell": TENSORS | SEQUENCES | {"SequentialRNNCell": "gluon.rnn:SequentialRNNCell"},
+    "kvstore": {"KVStoreServer": "kvstore.kvstore_server:KVStoreServer", "kvstore_server": "kvstore.kvstore_server"},
+    "io": {n: f"io.utils:{n}" for n in ("_init_data", "_has_instance", "_getdata_by_idx")},
+    "rnn": {"DataBatch": "io:DataBatch", "save_checkpoint": "model:save_checkpoint", "load_checkpoint": "model:load_checkpoint"},
+    "module.bucketing_module": CHECKS,
+    "registry": {"_REGISTRY": "registry:known"},
     "gluon": TENSORS,
-    "gluon.rnn.rnn_cell": TENSORS,
+    "gluon.rnn.rnn_cell": TENSORS | CELLS | TEXTS | {"LeakyReLU": "gluon.nn:LeakyReLU"},
+    "rnn.rnn_cell": CELLS,
     "gluon.rnn.rnn_layer": TENSORS,
     "gluon.block": USUAL | TEXTS | {
         "SymbolBlock": "gluon.hybrid:SymbolBlock", "_flatten": "lent:flatten", "_regroup": "lent:regroup",
@@ -260,18 +360,25 @@ TABLE = {
     "ndarray.sparse": {"_ndarray_cls": "ndarray.ndarray:NDArray"},
     "ndarray._internal": {"_Null": "namespace:_Null", "NDArrayBase": "ndarray:NDArray", "CachedOp": "ndarray:CachedOp"},
     "symbol._internal": {"_Null": "namespace:_Null", "SymbolBase": "symbol:Symbol", "NameManager": "name:NameManager", "AttrScope": "attribute:AttrScope"},
-    "symbol.symbol": {name: f"symbol:{name}" for name in GRAPHS.split()} | {
+    "symbol.symbol": CODES | {name: f"symbol:{name}" for name in GRAPHS.split()} | {
         "AttrScope": "attribute:AttrScope", "Executor": "executor:Executor", "NDArray": "ndarray:NDArray",
     },
     "base": dict.fromkeys(POINTERS.split(), "lent:pointer") | {
         "_Null": "namespace:_Null", "_NullType": "namespace:NullType", "_LIB": "lent:LIBRARY", "mx_uint": "lent:unsigned",
         "mx_int": "lent:whole", "mx_float": "lent:real",
         **{n: f"lent:{n}" for n in ("c_str", "c_array", "c_str_array", "check_call", "classproperty", "with_metaclass")},
+        **{n: f"lent:{n}" for n in ("c_array_buf", "ctypes2buffer", "ctypes2numpy_shared", "build_param_doc", "data_dir_default", "long", "basestring")},
+        "mx_int64": "lent:long_whole", "mx_float_p": "lent:numbers_for_c", "libinfo": "libinfo",
     },
-    "model": {f"_{name}": f"lent:{name}" for name in STORE},
-    "module.module": {f"_{name}": f"lent:{name}" for name in STORE[:3]},
-    "module.base_module": {"_as_list": "base:_as_list"},
-    "module.executor_group": LOADS | {"_split_input_slice": "executor_manager:_split_input_slice"},
+    "model": {f"_{name}": f"lent:{name}" for name in STORE} | {"LogValidationMetricsCallback": "callback:LogValidationMetricsCallback"},
+    "module.module": CHECKS | {f"_{name}": f"lent:{name}" for name in STORE[:3]} | {
+        "_create_kvstore": "gluon.trainer:create_kvstore", "DataParallelExecutorGroup": "module.executor_group:DataParallelExecutorGroup",
+    },
+    "module.base_module": CHECKS | {"_as_list": "base:_as_list"},
+    "module.executor_group": LOADS | {
+        "_split_input_slice": "executor_manager:_split_input_slice", "_merge_multi_context": "module.names:merge_multi_context",
+        "_prepare_group2ctxs": "module.names:prepare_group2ctxs",
+    },
     "executor_manager": LOADS | {"DataParallelExecutorGroup": "module.executor_group:DataParallelExecutorGroup"},
     "recordio": {"_IR_FORMAT": "lent:IR_FORMAT", "_IR_SIZE": "lent:IR_SIZE"},
 }  # fmt: skip
@@ -365,3 +472,30 @@ PLACES |= {name: f"{place}:{name}" for place, names in WITHIN.items() for name i
 for row in SHOWN.split("\n")[1:-1]:
     module, names = row.split(": ")
     TABLE[module] = {name: PLACES[name] for name in names.split()} | TABLE.get(module, {})
+
+UPDATES = "cast clip maximum multiply normal sqrt square sparse multi_lars multi_sum_sq adam_update ftml_update ftrl_update rmsprop_update"
+UPDATES += " rmspropalex_update signsgd_update signum_update nag_mom_update mp_nag_mom_update lamb_update_phase1 lamb_update_phase2"
+UPDATES += " mp_lamb_update_phase1 mp_lamb_update_phase2"
+many = [
+    f"{many}{exact}sgd{mom}_update"
+    for many in ("", "multi_", "preloaded_multi_")
+    for exact in ("", "mp_")
+    for mom in ("", "_mom")
+]
+TABLE["optimizer.optimizer"] |= {n: f"ndarray:{n}" for n in [*UPDATES.split(), *many]} | {
+    "NDabs": "ndarray:abs",
+    "NDnorm": "ndarray:norm",
+}
+TABLE["optimizer"] = {"NDabs": "ndarray:abs"}
+
+
+GENERATED = "op _internal contrib image linalg random sparse"
+MOVED = {  # theirs -> ours
+    f"{face}.gen_{part}": f"{face}.{part}" for face in ("ndarray", "symbol") for part in GENERATED.split()
+} | {
+    "gluon.contrib.rnn.conv_rnn_cell": "gluon.contrib.rnn.rnn_cell", "contrib.onnx.onnx2mx": "contrib.onnx", "ndarray.numpy": "numpy",
+    "ndarray.numpy_extension": "numpy_extension", "symbol.numpy._symbol": "symbol.numpy", "numpy.fallback": "numpy",
+}  # fmt: skip
+for moved, place in MOVED.items():
+    parent, _, name = moved.rpartition(".")
+    TABLE[parent] = TABLE.get(parent, {}) | {name: place}

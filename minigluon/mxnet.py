@@ -78,6 +78,11 @@ class Alias(MetaPathFinder, Loader):
 
 def module_of(ours):
     """Our module of a name, or one that its package shows under it, as `contrib.nd`; None if there is none."""
+    ours = (
+        f"{OURS}.{lent.MOVED[ours[len(OURS) + 1 :]]}"
+        if ours[len(OURS) + 1 :] in lent.MOVED
+        else ours
+    )
     parent, _, name = ours.rpartition(".")
     try:
         if find_spec(ours) is not None:
@@ -239,6 +244,10 @@ def uninstall():
             sys.meta_path.remove(finder)
     for name in [n for n in sys.modules if n == THEIRS or n.startswith(THEIRS + ".")]:
         del sys.modules[name]
+    for moved in lent.MOVED:  # importing one makes it an attribute of its parent
+        parent, _, name = f"{OURS}.{moved}".rpartition(".")
+        if parent in sys.modules:
+            vars(sys.modules[parent]).pop(name, None)
 
 
 def load_ipython_extension(ipython):

@@ -473,7 +473,13 @@ class Namespace:
 
 
 REVERSIBLE = {"minus": "subtract", "div": "divide", "mod": "modulo", "power": "power"}
-NUMBERED = {"plus": "add", "mul": "multiply", **REVERSIBLE, **{name: name for name in PLAIN}}
+NUMBERED = {
+    "plus": "add",
+    "mul": "multiply",
+    "hypot": "hypot",
+    **REVERSIBLE,
+    **{name: name for name in PLAIN},
+}
 SCALAR = {
     f"_{name}_scalar": (own, False) for name, own in NUMBERED.items()
 }  # name -> operator, from the left

@@ -444,3 +444,70 @@ assert relu is mx.nd.relu and relu(mx.nd.array([-1, 2])).asnumpy().tolist() == [
 assert relu is mx.nd.relu and "data" in inspect.signature(relu).parameters
 """
     subprocess.run([sys.executable, "-m", "minigluon.mxnet", "-c", program], check=True)
+
+
+FIRST = """
+import array, ctypes, importlib
+import mxnet as mx
+from minigluon import lent
+for name in lent.MOVED:
+    assert importlib.import_module("mxnet." + name).__name__ == "minigluon." + lent.MOVED[name]
+from mxnet.ndarray.gen_op import FullyConnected
+from mxnet.gluon.contrib.rnn.conv_rnn_cell import Conv2DLSTMCell
+assert FullyConnected.__name__ == 'FullyConnected' and Conv2DLSTMCell is mx.gluon.contrib.rnn.Conv2DLSTMCell
+from mxnet.module.base_module import _check_input_names, _parse_data_desc
+from mxnet.module.executor_group import _merge_multi_context, _prepare_group2ctxs
+from mxnet.model import _create_kvstore
+store, on_store = _create_kvstore("local", 2, {"a": mx.nd.ones(3)})
+assert store.type == "local" and on_store and _create_kvstore("local", 1, {}) == (None, False)
+data, label = _parse_data_desc(["x"], ["y"], [("x", (2, 3))], [mx.io.DataDesc("y", (2,))])
+assert data[0].name == "x" and data[0].shape == (2, 3) and label[0].name == "y"
+for call in (
+    lambda: _parse_data_desc(["x"], [], [("data", (2, 3))], None),
+    lambda: _check_input_names(mx.sym.var("x"), ["data"], "data", True),
+):
+    try:
+        call()
+    except ValueError as error:
+        assert "data" in str(error)
+    else:
+        raise AssertionError("no error")
+groups = _prepare_group2ctxs({"a": mx.cpu(), "b": [mx.cpu(1), mx.cpu(2)]}, 2)
+assert groups == [{"a": mx.cpu(), "b": mx.cpu(1)}, {"a": mx.cpu(), "b": mx.cpu(2)}]
+whole, first = _merge_multi_context([[mx.nd.ones((1, 2)), mx.nd.zeros((2, 2))], [mx.nd.ones(1)] * 2], [0, -1])
+assert whole.shape == (3, 2) and first.shape == (1,)
+from mxnet.base import build_param_doc, c_array_buf, ctypes2buffer, ctypes2numpy_shared
+assert list(c_array_buf(ctypes.c_int, array.array("i", [1, 2]))) == [1, 2]
+assert ctypes2buffer(ctypes.cast(b"abc", ctypes.POINTER(ctypes.c_char)), 3) == b"abc"
+numbers = (ctypes.c_float * 4)(1, 2, 3, 4)
+shared = ctypes2numpy_shared(ctypes.cast(numbers, ctypes.POINTER(ctypes.c_float)), (2, 2))
+shared[0, 0] = 5
+assert numbers[0] == 5
+told = build_param_doc(["a", "b", "a"], ["int", "float", "int"], ["one", "", "again"])
+assert told.splitlines() == ["Parameters", "----------", "a : int", "    one", "b : float"]
+from mxnet.misc import FactorScheduler
+rate = FactorScheduler(2, 0.5)
+assert [rate(i) for i in range(5)] == [0.01, 0.01, 0.005, 0.005, 0.0025]
+import minigluon.mxnet
+minigluon.mxnet.uninstall()
+assert not hasattr(mx.nd, "gen_op")
+"""
+
+
+def test_what_modules_of_the_first_years_begin_with():
+    status, _, err = python("-m", "minigluon.mxnet", "-c", FIRST)
+    assert status == 0, err
+
+
+def test_a_module_names_what_it_leaves_open():
+    class Mine(mx.mod.BaseModule):
+        pass
+
+    for name in ("forward", "bind", "update", "get_outputs", "set_states"):
+        with pytest.raises(NotImplementedError, match=f"Mine has no {name}"):
+            getattr(Mine(), name)()
+
+
+def test_the_zoo_shows_its_classes():
+    zoo = mx.gluon.model_zoo.vision
+    assert zoo.VGG is zoo.vgg.VGG and not hasattr(zoo, "FIRES")

@@ -148,6 +148,7 @@ def test_internal_names():
         "_greater_scalar": x > 5,
         "_logical_and_scalar": x * 0 + 1,
         "_maximum_scalar": x * 0 + 5,
+        "_hypot_scalar": nd.sqrt(x * x + 25),
     }.items():
         np.testing.assert_allclose(
             getattr(nd._internal, name)(x, scalar=5).asnumpy(), want.asnumpy()

@@ -130,8 +130,8 @@ class Trainer:
                     "Cannot set update_on_kvstore=False when sparse weights are present."
                 )
             return create_sparse_kvstore(given)
-        sizes = [prod(p.data(self._contexts[0]).shape) for p in self._params]
-        store, on_store = create_kvstore(given, len(self._contexts), sizes)
+        arrays = {p.name: p.data(self._contexts[0]) for p in self._params}
+        store, on_store = create_kvstore(given, len(self._contexts), arrays)
         if not self._contains_sparse_grad or store is None:
             return store, on_store
         if not isinstance(store, kvs.KVStore):
@@ -324,12 +324,13 @@ def as_parameters(params):
 # --- Which store, and who updates -----------------------------------------------------------------
 
 
-def create_kvstore(kvstore, num_device, sizes):
-    """The store that a name means for parameters of those sizes, or None; and whether it updates."""
+def create_kvstore(kvstore, num_device, arg_params):
+    """The store that a name means for parameters {name: array}, or None; and whether it updates."""
     on_store = bool(int(os.getenv("MXNET_UPDATE_ON_KVSTORE", "1")))
     if isinstance(kvstore, str):
         if num_device <= 1 and "dist" not in kvstore:
             return None, False
+        sizes = [prod(a.shape) for a in arg_params.values()]
         if kvstore == "local" and max(sizes, default=0) > 16 * 1024**2:
             on_store = False
         kvstore = kvs.create(kvstore)

@@ -14,7 +14,15 @@ from minigluon.ndarray import utils
 from minigluon.ndarray.ndarray import NDArray, array
 from minigluon.op import operators
 
-__all__ = ["BaseModule", "as_list", "described", "joined", "without_padding"]
+__all__ = [
+    "BaseModule",
+    "LEFT_OPEN",
+    "as_list",
+    "described",
+    "joined",
+    "left_open",
+    "without_padding",
+]
 
 
 # --- What every module can do ---------------------------------------------------------------------
@@ -254,3 +262,22 @@ class BaseModule:
         }
         for name, value in self.score(eval_data, metric, epoch=epoch, **callbacks):
             self.logger.info("Epoch[%d] Validation-%s=%f", epoch, name, value)
+
+
+def left_open(name):
+    """A method that stands for one of a subclass."""
+
+    def method(self, *args, **kwargs):
+        raise NotImplementedError(
+            f"{type(self).__name__} has no {name}: a module that is made of BaseModule says it"
+        )
+
+    method.__name__ = name
+    return method
+
+
+LEFT_OPEN = (
+    "bind init_params get_params init_optimizer forward backward get_outputs get_input_grads"
+)
+for name in f"{LEFT_OPEN} update update_metric set_states".split():
+    setattr(BaseModule, name, left_open(name))

@@ -3,7 +3,6 @@
 # Written from chapters/89_module.ipynb: edit the chapter, then run `minigluon export`.
 
 import logging
-import math
 import warnings
 
 from minigluon import optimizer as opt
@@ -337,8 +336,8 @@ class Module(BaseModule):
         if self.optimizer_initialized and not force_init:
             self.logger.warning("optimizer already initialized, ignoring...")
             return
-        sizes = [math.prod(self._execs[0].arg_dict[n].shape) for n in self._param_names]
-        kvstore, self._in_store = create_kvstore(kvstore, len(self._context), sizes)
+        arrays = {n: self._execs[0].arg_dict[n] for n in self._param_names}
+        kvstore, self._in_store = create_kvstore(kvstore, len(self._context), arrays)
         workers = kvstore.num_workers if kvstore is not None and "dist" in kvstore.type else 1
         rescale = 1.0 / (self._batch_size * workers)
         if isinstance(optimizer, str):

@@ -50,7 +50,8 @@ __all__ = [
 
 MODULES = (resnet, vgg, squeezenet, densenet, mobilenet)
 for module in MODULES:
-    globals().update({n: getattr(module, n) for n in module.__all__ if not n.isupper()})
+    found = {n: getattr(module, n) for n in module.__all__}
+    globals().update({n: v for n, v in found.items() if callable(v)})  # no tables
 MODELS = re.compile(r"(resnet|vgg|squeezenet|densenet|mobilenet)(\d|_v2_)")
 _models = {
     n.replace("squeezenet1_", "squeezenet1.").replace("mobilenet_v2_", "mobilenetv2_"): f
