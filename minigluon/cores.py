@@ -6,10 +6,10 @@ import contextvars
 import ctypes
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from ctypes import addressof
 from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 from time import monotonic
 
 import numpy as np
@@ -17,6 +17,8 @@ import numpy as np
 __all__ = [
     "Alone",
     "FEW",
+    "Helpers",
+    "Job",
     "LONG",
     "MANY",
     "NAMES",
@@ -103,14 +105,59 @@ alone = Alone()
 
 # --- Spreading ------------------------------------------------------------------------------------
 
-pool = None
+
+class Job:
+    """A call for another thread."""
+
+    def __init__(self, function, arguments):
+        self.function, self.arguments, self.ended = function, arguments, SimpleQueue()
+
+    def run(self):
+        error = None
+        try:
+            self.function(*self.arguments)
+        except BaseException as raised:
+            error = raised
+        self.ended.put(error)
+
+    def exception(self):
+        """What the call has raised, or None, when it has ended; to be asked once."""
+        return self.ended.get()
+
+
+class Helpers:
+    """Threads that run the jobs that come, for as long as Python runs."""
+
+    def __init__(self):
+        self.jobs, self.threads = SimpleQueue(), []
+
+    def grow(self, count):
+        """Have `count` threads at least."""
+        for i in range(len(self.threads), count):
+            self.threads.append(
+                threading.Thread(target=self.work, name=f"minigluon_{i}", daemon=True)
+            )
+            self.threads[i].start()
+        return self
+
+    def work(self):
+        while True:
+            self.jobs.get().run()  # a job with a name here would keep its arrays until the next one
+
+    def submit(self, function, *arguments):
+        job = Job(function, arguments)
+        self.jobs.put(job)
+        return job
+
+
+pool = Helpers()
 latest = -1.0  # when threads of the pool last had work, in seconds
 
 
 def forget_threads():
     """After a fork the child has none of its parent's threads."""
     global pool, alone, latest
-    pool, alone, latest = None, Alone(), -1.0
+    pool, alone, latest = Helpers(), Alone(), -1.0
 
 
 if hasattr(os, "register_at_fork"):
@@ -118,11 +165,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def helpers(count):
-    """The threads that help, as many as the machine has cores."""
-    global pool
-    if pool is None:
-        pool = ThreadPoolExecutor(max(count, os.cpu_count() or 1), "minigluon")
-    return pool
+    """The threads that help, `count` of them or more."""
+    return pool if len(pool.threads) >= count else pool.grow(count)
 
 
 def spread(function, items):
@@ -136,20 +180,28 @@ def spread(function, items):
     if count < 2:
         return [function(item) for item in items]
     latest = monotonic()
-    numbers, found = iter(range(len(items))), [None] * len(items)
+    numbers, found, ended = iter(range(len(items))), [None] * len(items), SimpleQueue()
 
     def work():
         for i in numbers:
-            found[i] = function(items[i])
+            error = None
+            try:
+                found[i] = function(items[i])
+            except BaseException as raised:
+                error = raised
+            ended.put(error)
 
+    begun = 0  # here
     with alone:
-        jobs = [
-            helpers(count).submit(contextvars.copy_context().run, work) for _ in range(count - 1)
-        ]
+        for _ in range(count - 1):
+            helpers(count - 1).submit(contextvars.copy_context().run, work)
         try:
-            work()
+            for i in numbers:
+                begun += 1  # before the call: what stops it, Ctrl-C too, finds it counted
+                found[i] = function(items[i])
         finally:
-            errors = [job.exception() for job in jobs]
+            never = len(list(numbers))  # after an error
+            errors = [ended.get() for _ in range(len(items) - begun - never)]
     for error in filter(None, errors):
         raise error
     return found

@@ -3,6 +3,8 @@
 import _ctypes
 import os
 import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -28,6 +30,53 @@ def test_the_first_error_reaches_the_caller():
     with pytest.raises(ValueError, match="the fourth"):
         cores.spread(work, range(6))
     assert cores.alone.threads == before
+
+
+def held_up(monkeypatch):
+    """Jobs that reach no thread before `give` is called."""
+    kept, submit = [], cores.pool.submit
+    monkeypatch.setattr(cores.pool, "submit", lambda *call: kept.append(call))
+    return lambda: [submit(*call).exception() for call in kept]
+
+
+def test_nobody_waits_for_a_thread_that_comes_late(monkeypatch):
+    give, found = held_up(monkeypatch), []
+    assert cores.spread(lambda i: found.append(i) or i, range(4)) == [0, 1, 2, 3]
+    assert give() == [None] * (min(cores.alone.threads, 4) - 1) and found == [0, 1, 2, 3]
+    with pytest.raises(ZeroDivisionError):
+        cores.spread(lambda i: 1 // i, range(4))
+    assert give()[-1:] in ([None], []) and cores.alone.depth == 0
+
+
+def test_an_error_here_waits_for_who_works_elsewhere():
+    begun, done, caller = threading.Event(), [], threading.current_thread()
+
+    def work(i):
+        if threading.current_thread() is not caller:
+            begun.set()
+            time.sleep(0.02)
+            done.append(i)
+            return
+        assert begun.wait(10) or cores.alone.threads == 1
+        raise ValueError("here")
+
+    if cores.alone.threads == 1:
+        pytest.skip("one thread")
+    with pytest.raises(ValueError, match="here"):
+        cores.spread(work, range(50))
+    assert 1 <= len(done) < 10  # what was begun has ended, the rest was left
+
+
+def test_threads_keep_nothing_of_what_they_have_worked_on():
+    a = np.ones(1000)
+    watch = weakref.ref(a)
+    assert cores.spread(lambda i, a=a: a[i], range(8)) == [1.0] * 8
+    del a
+    for _ in range(100):
+        if watch() is None:
+            break
+        time.sleep(0.01)  # a late thread may still look into the queue
+    assert watch() is None
 
 
 def test_spreading_inside_and_beside_each_other():

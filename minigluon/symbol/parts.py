@@ -276,10 +276,14 @@ def worth(kinds, whole):
 
 def cut(arrays, kinds, count):
     """For each part the arrays: slices of those in parts, all of the others."""
-    columns = [
-        np.split(a, count) if kind == PART else [a] * count for a, kind in zip(arrays, kinds)
-    ]
-    return list(zip(*columns))
+
+    def part(i):
+        return [
+            a[len(a) * i // count : len(a) * (i + 1) // count] if kind == PART else a
+            for a, kind in zip(arrays, kinds)
+        ]
+
+    return [part(i) for i in range(count)]
 
 
 def forward_in_parts(program, kinds, count, visible):
