@@ -163,6 +163,41 @@ def test_remainders_are_taken(monkeypatch):
     c.backwards(g, w, (28, 28), (3, 3), (1, 1), (1, 1), (1, 1), 64)
 
 
+@pytest.mark.parametrize(
+    "sizes, kernel, stride, dilate, pad",
+    [
+        ((14, 14), (3, 3), (1, 1), (1, 1), (1, 1)),
+        ((9, 70), (3, 2), (2, 1), (1, 3), (2, 0)),
+        ((11, 57), (2, 3), (1, 3), (2, 1), (0, 4)),
+        ((8, 61), (5, 5), (2, 2), (2, 2), (4, 3)),
+        ((4, 4), (3, 3), (3, 3), (1, 1), (5, 5)),
+        ((1, 300), (1, 9), (1, 1), (1, 2), (0, 8)),
+        ((12, 31), (7, 7), (5, 4), (1, 1), (1, 2)),
+    ],
+)
+@pytest.mark.parametrize("area", [1, 1 << 12, 1 << 17])
+def test_banded_products_equal_columns(monkeypatch, sizes, kernel, stride, dilate, pad, area):
+    monkeypatch.setattr(c, "AREA", area)
+    monkeypatch.setattr(c, "SMALL", area)
+    rng = np.random.default_rng(0)
+    x, w, bias = rng.normal(size=(3, 5, *sizes)), rng.normal(size=(5, 1, *kernel)), np.arange(5.0)
+    settings = kernel, stride, dilate, pad
+    assert c.is_by_rows(x, w, kernel, dilate, 5)
+    each = [
+        c.product(x[:, i : i + 1], w[i : i + 1], *settings, 1, bias[i : i + 1]) for i in range(5)
+    ]
+    found = c.product(x, w, *settings, 5, bias)
+    np.testing.assert_allclose(found, np.concatenate(each, axis=1), atol=1e-12)
+    single = c.product(x.astype("f4"), w.astype("f4"), *settings, 5, bias.astype("f4"))
+    np.testing.assert_allclose(single, found, atol=1e-4)
+
+
+def test_banded_products_of_no_pictures():
+    settings = (3, 3), (1, 1), (1, 1), (1, 1), 4
+    w = np.ones((4, 1, 3, 3), "float32")
+    assert c.product(np.ones((0, 4, 5, 6), "float32"), w, *settings).shape == (0, 4, 5, 6)
+
+
 @pytest.mark.parametrize("kernel, pad", [((1, 1), (0, 0)), ((3, 3), (1, 1)), ((1, 1), (1, 2))])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
 @pytest.mark.parametrize("side, groups", [(40, 1), (40, 4), (14, 1), (14, 8)])

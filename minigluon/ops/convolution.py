@@ -24,6 +24,7 @@ from minigluon.ops.winograd import (
 )
 
 __all__ = [
+    "AREA",
     "CACHE",
     "Convolution",
     "Deconvolution",
@@ -36,15 +37,18 @@ __all__ = [
     "SMALL",
     "START",
     "TURN",
+    "WIDE",
     "across",
     "added_up",
     "adjoint",
     "arguments",
     "back",
     "backwards",
+    "banded",
     "batches",
     "bias_gradient",
     "by_remainders",
+    "by_rows",
     "channel_sum",
     "check_bias",
     "check_weights",
@@ -56,6 +60,7 @@ __all__ = [
     "cut",
     "deconv_data",
     "deconv_weight",
+    "diagonals",
     "enlarged",
     "enlarging",
     "fast_correlation",
@@ -68,6 +73,7 @@ __all__ = [
     "heavy_correlation",
     "heavy_product",
     "is_by_remainders",
+    "is_by_rows",
     "is_crosswise",
     "is_five",
     "is_heavy",
@@ -84,11 +90,13 @@ __all__ = [
     "seen_from",
     "shared",
     "shared_out",
+    "side_by_side",
     "sidelong",
     "slices",
     "smaller",
     "some_groups",
     "striped",
+    "tiles",
     "weight_shape",
     "with_bias",
 ]
@@ -226,6 +234,8 @@ def product(data, weight, kernel, stride, dilate, pad, groups, bias=None):
     settings, w = (kernel, stride, dilate, pad), matrix(weight, groups)
     if is_heavy(data, weight, count, groups):
         return with_bias(heavy_product(data, w[0], settings).reshape(n, f, *sizes), bias)
+    if is_by_rows(data, weight, kernel, dilate, groups):
+        return with_bias(by_rows(data, weight, *settings, sizes), bias)
     y = np.empty_like(data, shape=(n, groups, f // groups, count))
     numbers = w[0].shape[1] * groups * count
     if n == 1 and type(data) is np.ndarray and numbers >= SMALL:
@@ -448,6 +458,87 @@ def is_by_remainders(data, stride, dilate, groups):
         and data.shape[1] <= FEW_FILTERS * groups
         and data.size >= SMALL
         and (max(stride) == 1 or max(dilate) == 1)
+    )
+
+
+# --- Matrices of diagonals ------------------------------------------------------------------------
+
+WIDE = 28  # outputs of a tile: for wider ones zeros are multiplied, narrower ones copy more
+AREA = 1 << 17  # numbers of the rows laid side by side at a time, which stay in a core's cache
+
+
+def diagonals(matrices, window, stride, dilate):
+    """A view (c, rows, window, outputs) of `matrices`, (c, rows, reach, outputs): where a filter's numbers stand."""
+    *outer, row, column = matrices.strides
+    shape = *matrices.shape[:2], window, matrices.shape[3]
+    strides = *outer, dilate * row, stride * row + column
+    return np.lib.stride_tricks.as_strided(matrices, shape, strides)
+
+
+def banded(w, outs, stride, dilate):
+    """Filters (c, rows, window) as matrices (c, rows * reach, outs): a row of pixels times such a one is a row of outputs."""
+    c, rows, window = w.shape
+    out = np.zeros((c, rows, (outs - 1) * stride + (window - 1) * dilate + 1, outs), w.dtype)
+    diagonals(out, window, stride, dilate)[...] = w[..., None]
+    return out.reshape(c, -1, outs)
+
+
+def tiles(width):
+    """(first output, how many tiles, outputs of each) of a row: equal tiles, and what is left over."""
+    wide = -(-width // -(-width // WIDE))
+    many, rest = divmod(width, wide)
+    return [(0, many, wide), (many * wide, 1, rest)][: 2 if rest else 1]
+
+
+def side_by_side(x, tile, outs, rows, reach, stride, dilate):
+    """The rows that each tile's windows see, of bordered x: (m, c, tiles, outs, rows * reach)."""
+    first, many, wide = tile
+    *outer, row, number = x.strides
+    shape = *x.shape[:2], many, outs, rows, reach
+    strides = *outer, wide * stride[1] * number, stride[0] * row, dilate * row, number
+    start = x[..., first * stride[1] :]
+    seen = np.lib.stride_tricks.as_strided(start, shape, strides, writeable=False)
+    return seen.reshape(*shape[:4], rows * reach)
+
+
+def by_rows(data, weight, kernel, stride, dilate, pad, sizes):
+    """`product` with a filter a channel, as a product with a banded matrix for each."""
+    (n, c), (h, width) = data.shape[:2], sizes
+    full = [(o - 1) * s + (k - 1) * d + 1 for o, k, s, d in zip(sizes, kernel, stride, dilate)]
+    w, y = weight.reshape(c, *kernel), np.empty((n, c, *sizes), data.dtype)
+    keep = [max(0, f - p) for f, p in zip(full, pad)]  # what is further is seen by no window
+    inner = [slice(p, p + min(m, k)) for p, m, k in zip(pad, data.shape[2:], keep)]
+    each = h * kernel[0] * full[1]
+    step = max(1, min(-(-c // alone.threads), AREA // each))
+    few = max(1, min(n, AREA // (each * step)))
+
+    def fill(at):
+        padded = np.zeros((few, len(w[at]), *full), data.dtype)
+        matrices = [banded(w[at], wide, stride[1], dilate[1]) for *_, wide in tiles(width)]
+        for i in range(0, n, few):
+            out = y[i : i + few, at]
+            seen = padded[: len(out)]
+            seen[..., *inner] = data[i : i + few, at, : keep[0], : keep[1]]
+            for (a, many, wide), T in zip(tiles(width), matrices):
+                reach = T.shape[1] // kernel[0]
+                rows = side_by_side(seen, (a, many, wide), h, kernel[0], reach, stride, dilate[0])
+                into = out[..., a : a + many * wide].reshape(*out.shape[:3], many, wide)
+                np.matmul(rows, T[:, None], out=into.swapaxes(2, 3))
+
+    parts = [slice(i, min(i + step, c)) for i in range(0, c, step)]
+    shared_out(fill, parts, n * each)
+    return y
+
+
+def is_by_rows(data, weight, kernel, dilate, groups):
+    """Whether `by_rows` applies, and pays: NumPy's floats, a filter a channel, a window that is wide, but has no wide gaps."""
+    return (
+        type(data) is np.ndarray
+        and data.dtype.char in "fd"
+        and len(kernel) == 2
+        and groups == data.shape[1] == len(weight) > 1
+        and kernel[1] > 1
+        and (kernel[1] - 1) * dilate[1] <= 2 * WIDE
     )
 
 
