@@ -34,8 +34,6 @@ __all__ = [
     "GATES",
     "HEAD",
     "LIMITS",
-    "MULTIPLES",
-    "ORDER",
     "Plan",
     "RNN",
     "Room",
@@ -45,7 +43,6 @@ __all__ = [
     "Scratch",
     "Size",
     "Slab",
-    "TWICE",
     "Total",
     "across",
     "along",
@@ -59,6 +56,7 @@ __all__ = [
     "beside",
     "blank",
     "blocks",
+    "by_step",
     "checked",
     "computed",
     "counts",
@@ -70,10 +68,10 @@ __all__ = [
     "fast",
     "flipped",
     "flow_of",
-    "fold",
     "forwards",
     "further",
     "gates_of",
+    "halves",
     "in_pieces",
     "inputs_of",
     "joined",
@@ -94,7 +92,6 @@ __all__ = [
     "rooms",
     "shapes",
     "shares",
-    "shrinking",
     "side",
     "size_of",
     "slab_of",
@@ -334,8 +331,8 @@ class Slab:
 class Room:
     """What the way back needs of one layer and direction, for a part of the batch; `rows` is what every step multiplies.
 
-    Of an LSTM that is `k`: the slopes of the gates o, i, f and g, f itself, and the slope of the cell; its `rows` hold
-    2h. A GRU keeps its gates r, z, n; a plain recurrence needs no more than h.
+    Of an LSTM that is `k`: the slopes of the gates f, i, o and g, that of the cell, and f itself. A GRU keeps its gates
+    r, z, n; a plain recurrence needs no more than h.
     """
 
     def __init__(self, plan, slab, layer):
@@ -422,34 +419,35 @@ def threads_for(plan):
 
 # --- Forwards in one sweep ------------------------------------------------------------------------
 
-ORDER = {"lstm": [3, 0, 1, 2]}  # sigmoids first: o, i, f, g
-
-
-def fold(plan):
-    """How many times itself an LSTM's state is in its room."""
-    return 2 if plan.mode == "lstm" and not plan.projected else 1
-
 
 def factors(plan, rows, columns):
     """Blocks of a weight's columns, (G H, K) each, as right sides (G, P, K, H / P) of small products of `rows` rows.
 
-    Each with what it is multiplied by. Sigmoids have half of it, as sigmoid(u) = (1 + tanh(u / 2)) / 2.
+    Sigmoids have half of each, as sigmoid(u) = (1 + tanh(u / 2)) / 2. An LSTM's gates i, f, g, o become f, i, o, g.
     """
-    gates, k = GATES[plan.mode], sum(c.shape[1] for c, _ in columns)
-    count = pieces(rows, k, plan.hidden)
-    found = np.empty_like(columns[0][0], shape=(gates, count, k, plan.hidden // count))
+    gates, k = GATES[plan.mode], sum(c.shape[1] for c in columns)
+    count, pair = pieces(rows, k, plan.hidden), 2 if plan.mode == "lstm" else 1
+    shape = (gates // pair, pair, count, plan.hidden // count)
+    found = np.empty_like(columns[0], shape=(*shape[:3], k, shape[3]))
+    half = halves(plan, found.dtype).reshape(*shape[:2], 1, 1, 1)
+    ends = accumulate((c.shape[1] for c in columns), initial=0)
 
-    def fill(i):
-        gate, half = ORDER.get(plan.mode, range(gates))[i], 0.5 if i < gates - 1 else 1
-        at, rows_of = 0, slice(gate * plan.hidden, (gate + 1) * plan.hidden)
-        for c, factor in columns:
-            block = c[rows_of].reshape(count, -1, c.shape[1]).swapaxes(1, 2)
-            np.multiply(block, half * factor, out=found[i, :, at : at + c.shape[1]])
-            at += c.shape[1]
+    def fill(job):
+        at, c = job
+        block = c.reshape(*shape, c.shape[1])[:, ::-1].swapaxes(3, 4)
+        np.multiply(block, half, out=found[..., at : at + c.shape[1], :])
 
-    for _ in spread(fill, range(gates)) if found.size > FEW // 2 else map(fill, range(gates)):
+    jobs = [*zip(ends, columns)]
+    for _ in spread(fill, jobs) if found.size > FEW // 2 else map(fill, jobs):
         pass
-    return found
+    return found.reshape(gates, *found.shape[2:])
+
+
+@kept
+def halves(plan, dtype):
+    """What the gates before their bend are multiplied by: all but the last one are sigmoids, if there are several."""
+    gates = GATES[plan.mode]
+    return np.array([0.5] * (gates - 1) + [1], dtype)
 
 
 def prepared(plan, w, layer):
@@ -457,7 +455,7 @@ def prepared(plan, w, layer):
     bias = w["i2h_bias"] + w["h2h_bias"]
     if plan.mode == "gru":
         bias[2 * plan.hidden :] = w["i2h_bias"][2 * plan.hidden :]
-    states, inputs = [(w["h2h"], 1 / fold(plan))], [(bias[:, None], 1), (w["i2h"], 1)]
+    states, inputs = [w["h2h"]], [bias[:, None], w["i2h"]]
     if apart(plan, layer):
         return factors(plan, 0, inputs)[:, 0], factors(plan, plan.most, states)
     return None, factors(plan, plan.most, states + inputs)
@@ -504,48 +502,45 @@ def sweep_rnn(plan, room, w, weight, gates):
 
 
 class Scratch:
-    """Memory of an LSTM's step: gates o, i, f, doubled, and g and c; 2h, 2ig and 2fc; tanh c."""
+    """Memory of an LSTM's step: the gates f, i, o and g, then tanh c; the shares fc, ig and h = o tanh c; and c."""
 
     def __init__(self, plan, room):
         self.gates, self.shares = blank(plan, room, 5), blank(plan, room, 3)
-        self.tanh_c, numbers = blank(plan, room), (1, 2, 0.5)
-        self.numbers = [np.full_like(self.tanh_c, x, shape=()) for x in numbers]
+        self.work, self.c = blank(plan, room, 2), blank(plan, room)
+        self.one, self.half = (np.full_like(self.c, x, shape=()) for x in (1, 0.5))
 
 
 def bends(own):
-    """A function that makes the new c, and 2h, from the gates before their bend and the old c."""
-    gates, shares, tanh_c, one = own.gates, own.shares, own.tanh_c, own.numbers[0]
-    a, s, left, right, both = gates[:4], gates[:3], gates[1:3], gates[3:], shares[1:]
-    o, c, y, halves = gates[0], gates[4], shares[0], np.full_like(gates, 0.5, shape=(1, 2))
-    pair, flat_c = both.reshape(2, -1), c.reshape(1, -1)
-    add, dot, multiply, tanh = np.add, np.dot, np.multiply, np.tanh
+    """A function that makes the new c, and h, from the gates before their bend and the old c."""
+    (f, i, o, g, tanh_c), (fc, ig, h), c, half = own.gates, own.shares, own.c, own.half
+    a, sigmoids = own.gates[:4], own.gates[:3]
+    add, multiply, tanh = np.add, np.multiply, np.tanh
 
     def bend():
         tanh(a, a)
-        add(s, one, s)
-        multiply(left, right, both)
-        dot(halves, pair, flat_c)  # their mean
+        multiply(sigmoids, half, sigmoids)
+        add(sigmoids, half, sigmoids)
+        multiply(f, c, fc)
+        multiply(i, g, ig)
+        add(fc, ig, c)
         tanh(c, tanh_c)
-        multiply(o, tanh_c, y)
+        multiply(o, tanh_c, h)
 
     return bend
 
 
 def slopes(own):
-    """A function that then computes the slopes of o, i and f, of g, f itself, and the slope of c."""
-    gates, shares, tanh_c, (_, two, half) = own.gates, own.shares, own.tanh_c, own.numbers
-    o, i, f, g, _ = gates
-    s, y, ig = gates[:3], shares[0], shares[1]
+    """A function that then computes the slopes of f, i and o, those of g and c, and f itself."""
+    gates, shares, work, one = own.gates, own.shares, own.work, own.one
+    f, sigmoids, i_o, g_tanh_c, ig_h = gates[0], gates[:3], gates[1:3], gates[3:], shares[1:]
     multiply, subtract = np.multiply, np.subtract
 
-    def slope(of_s, of_g, once_f, of_c):
-        subtract(two, s, of_s)
-        multiply(of_s, shares, of_s)
-        multiply(ig, g, of_g)
-        subtract(i, of_g, of_g)
-        multiply(f, half, once_f)
-        multiply(y, tanh_c, of_c)
-        subtract(o, of_c, of_c)
+    def slope(of_f_i_o, of_g_c, once_f):
+        multiply(ig_h, g_tanh_c, work)
+        subtract(i_o, work, of_g_c)
+        once_f[...] = f
+        subtract(one, sigmoids, sigmoids)
+        multiply(sigmoids, shares, of_f_i_o)
 
     return slope
 
@@ -553,26 +548,31 @@ def slopes(own):
 def sweep_lstm(plan, room, w, weight, gates):
     """Long short-term memory; a cell's state stays where it is, and is kept step by step for `lengths` alone."""
     own = Scratch(plan, room)
-    bend, slope, (y, *_), a, c = bends(own), slopes(own), own.shares, own.gates[:4], own.gates[4]
+    bend, slope, h, a, c = bends(own), slopes(own), own.shares[2], own.gates[:4], own.c
     rows, target = operands(plan, room, weight, a)
-    project = w["h2r"].T / 2 if plan.projected else None
+    project = w["h2r"].T if plan.projected else None
     cells, k = room.c[1:] if len(room.c) > 1 else repeat(None), room.k
     c[...] = room.c[0]
     for x, more, new_y, new_h, new_c, *of in zip(
-        rows, gates, room.y, room.h[1:], cells, k[:3].swapaxes(0, 1), *k[3:]
+        rows, gates, room.y, room.h[1:], cells, by_step(k[:3]), by_step(k[3:5]), k[5]
     ):
         np.matmul(x, weight, target)
         if more is not None:
             a += more
         bend()
-        new_y[...] = y
+        new_y[...] = h
         if plan.recorded:
             slope(*of)
         if plan.projected:
-            np.matmul(y, project, new_h)
+            np.matmul(h, project, new_h)
         if new_c is not None:
             new_c[...] = c
     room.c[-1] = c
+
+
+def by_step(k):
+    """Numbers (count, T, ...) as (T, count, ...): a view."""
+    return k.swapaxes(0, 1)
 
 
 def sweep_gru(plan, room, w, weight, gates):
@@ -656,7 +656,7 @@ def enter(plan, found, states, lengths):
     """Write ones, for the biases, and first states into rooms."""
     for cell, room in enumerate(found):
         room.x[..., 0] = 1
-        np.multiply(states[0][cell], fold(plan), out=room.h[0])
+        room.h[0] = states[0][cell]
         if len(states) > 1:
             first = states[1][cell]
             steps = 1 if lengths is None else plan.steps + 1
@@ -667,8 +667,7 @@ def enter(plan, found, states, lengths):
 def joined(plan, out, rooms, lengths):
     """The outputs of a layer's directions side by side, zero behind the ends of the sequences."""
     for d, (room, part) in enumerate(zip(rooms, views(out, plan.directions))):
-        h = flipped(room.h[1:], lengths) if d else room.h[1:]
-        np.multiply(h, 1 / fold(plan), out=part)
+        part[...] = flipped(room.h[1:], lengths) if d else room.h[1:]
     if lengths is not None:
         out[...] = np.where(inside(out, lengths), out, 0)
 
@@ -677,7 +676,7 @@ def ends(plan, found, lengths, last):
     """Write the last states of all layers and directions into `last`: h, and for an LSTM c."""
     at = -1 if lengths is None else (lengths, np.arange(plan.batch))
     for cell, room in enumerate(found):
-        np.multiply(room.h[at], 1 / fold(plan), out=last[0][cell])
+        last[0][cell] = room.h[at]
         if len(last) > 1:
             last[1][cell] = room.c[at]
 
@@ -713,30 +712,19 @@ def gates_of(d, count):
     return d.reshape(*d.shape[:2], count, d.shape[2] // count).swapaxes(1, 2)
 
 
-MULTIPLES = 8, 8, 4, 4  # of their gradients is what flows back to the gates i, f, g, o
-TWICE = 2  # and of c's
-
-
-@kept
-def shrinking(plan, dtype):
-    """What an LSTM's rows of weights are multiplied by, as what flows back is a multiple; 1 for the others."""
-    if plan.mode != "lstm":
-        return 1
-    return (1 / np.repeat(MULTIPLES, plan.hidden)).astype(dtype)[:, None]
-
-
 def back_lstm(plan, room, w, flow, steps):
     """Gradients of the gates of an LSTM, into the flow."""
     d, dh, leaves, k = flow.of(steps), flow.dh, flow.dc, room.k[:, steps]
     weight, target = across(w["h2h"], dh)
-    dc, from_h = np.empty_like(leaves), np.empty_like(leaves)
+    dc, from_h, own = np.empty_like(leaves), np.empty_like(leaves), blank(plan, room, 4)
     dy = np.empty_like(leaves) if plan.projected else dh
-    add, multiply, blocks, injected = np.add, np.multiply, gates_of(d, 4), repeat(None)
+    (d_i, d_f, d_g, d_o), own = own, own.swapaxes(0, 1)
+    add, multiply, injected = np.add, np.multiply, repeat(None)
     if flow.injected is not None:
         injected = flow.injected[steps][::-1]
     dys = flow.dy[steps][::-1] if plan.projected else repeat(None)
-    every = flow.g[steps], k[0], k[1:4].swapaxes(0, 1), *k[4:], blocks[:, :3], blocks[:, 3], d
-    for gt, of_o, of_i_f_g, f, of_c, d_i_f_g, d_o, dt, more, dyt in zip(
+    every = flow.g[steps], *k, d, d.reshape(*d.shape[:2], 4, plan.hidden)
+    for gt, of_f, of_i, of_o, of_g, of_c, f, dt, rows, more, dyt in zip(
         *(a[::-1] for a in every), injected, dys
     ):
         add(dh, gt, dh)
@@ -749,7 +737,10 @@ def back_lstm(plan, room, w, flow, steps):
         if more is not None:
             dc += more
         multiply(f, dc, leaves)
-        multiply(of_i_f_g, dc, d_i_f_g)
+        multiply(of_i, dc, d_i)
+        multiply(of_f, dc, d_f)
+        multiply(of_g, dc, d_g)
+        rows[...] = own
         np.matmul(dt, weight, target)
 
 
@@ -802,7 +793,7 @@ def products(plan, room, flow, weight, steps):
 
 def weight_gradients(plan, parts, into):
     """Gradients of one layer's weights in one direction, into `into`, from the sums over all steps of each part."""
-    sums, r, k = parts[0], plan.recurrent, shrinking(plan, into["h2h"].dtype)
+    sums, r = parts[0], plan.recurrent
     for more in parts[1:]:
         for a, b in zip(sums, more):
             a += b
@@ -811,12 +802,10 @@ def weight_gradients(plan, parts, into):
         both, states = np.roll(both, -plan.hidden, axis=0), sums[1]
     else:
         both = both[:, r:]
-    for name, a, factor in (("i2h", both[:, 1:], k), ("h2h", states[:, :r], k / fold(plan))):
-        np.multiply(a, factor, out=into[name])
-    for name, a in (("i2h_bias", both[:, :1]), ("h2h_bias", states[:, r : r + 1])):
-        np.multiply(a, k, out=into[name][:, None])
-    if plan.projected:
-        np.multiply(sums[1], 0.5, out=into["h2r"])
+    found = {"i2h": both[:, 1:], "h2h": states[:, :r]}
+    found |= {"i2h_bias": both[:, 0], "h2h_bias": states[:, r]}
+    for name, a in (found | {"h2r": sums[-1]} if plan.projected else found).items():
+        into[name][...] = a
 
 
 def inputs_of(plan):
@@ -828,10 +817,7 @@ def turned_back(plan, w):
     """The weights as what flows back meets them."""
     if plan.mode == "gru":
         return {**w, "i2h": np.roll(w["i2h"], plan.hidden, axis=0)}  # from r, z, n to n, r, z
-    if plan.mode != "lstm":
-        return w
-    k = shrinking(plan, w["h2h"].dtype)
-    return {**w, "i2h": w["i2h"] * k, "h2h": w["h2h"] * k}
+    return w
 
 
 def back(plan, heads, arrays, lengths, memory, p):
@@ -884,7 +870,7 @@ def side(plan, room, w, g, last, lengths, d):
         g = np.where(inside(g, lengths), g, 0)
     flow = flow_of(plan, room, flipped(g, lengths) if d else g, last, lengths)
     sums = swept_back(plan, room, w, flow)
-    ends = [flow.dh] if flow.dc is None else [flow.dh, flow.dc / TWICE]
+    ends = [flow.dh] if flow.dc is None else [flow.dh, flow.dc]
     if lengths is not None and last:
         for end, g_last in zip(ends, last):
             end += np.where(lengths[:, None] == 0, g_last, 0)
@@ -983,11 +969,11 @@ def flow_of(plan, room, g, last, lengths):
     if last and lengths is None:
         dh[...] = last[0]
         if lstm:
-            np.multiply(last[1], TWICE, out=dc)
+            dc[...] = last[1]
     elif last:
         g = at_ends(g, last[0], lengths)
         if lstm:
-            injected = at_ends(np.zeros_like(room.k[0]), last[1] * TWICE, lengths)
+            injected = at_ends(np.zeros_like(room.k[0]), last[1], lengths)
     longest = max(s.stop - s.start for s in spans(plan))
     blocks = 4 if plan.mode == "gru" else GATES[plan.mode]
     d = new(longest if plan.parts > 1 else t, n, blocks * plan.hidden)
