@@ -5,15 +5,14 @@ takes a part of the batch through all steps and layers, forwards and back, and m
 to weights and inputs while it is in its cache. Nothing is checked; no lengths, states, dropout or other types are
 served; the word model never writes the gradient of its logits, and changes only the rows of its table that it read.
 
-Sigmoids are kept doubled, s = 1 + tanh(u / 2), by halved weights, and so is h = o tanh(c); what flows back to the
-gates i, f, g, o is 8, 8, 4 and 4 times its gradient. `tests/test_rnn.py` holds the layer and the model to it.
+Halved weights make one tanh do for all gates, as sigmoid(u) = (1 + tanh(u / 2)) / 2. Gates lie in the order f, i, o, g,
+so that what is done to several of them is one call. `tests/test_rnn.py` holds the layer and the model to it.
 """
 
 import numpy as np
-from numpy import add, copyto, dot, matmul, multiply, subtract, tanh
+from numpy import add, matmul, multiply, subtract, tanh
 
 ROOM = 10**6  # multiplications up to which OpenBLAS does not copy its matrices
-MULTIPLES = 8, 8, 4, 4
 
 
 def zeros(*shape):
@@ -60,91 +59,92 @@ class Layer:
         self.steps, self.hidden, self.inputs, width = steps, hidden, inputs, hidden + 1 + inputs
         self.weight = draws.uniform(-0.1, 0.1, (4 * hidden, width)).astype("float32")
         self.gradient, self.right = np.empty_like(self.weight), zeros(4, width, hidden)
-        self.k = (1 / np.repeat(MULTIPLES, hidden)).astype("float32")[:, None]
         self.most = -(-batch // parts)
         self.parts = [Part(self, at.stop - at.start, i) for i, at in enumerate(cut(batch, parts))]
 
     def ready(self):
         """Lay the weights as the sweeps multiply them."""
         h = self.hidden
-        for j, i in enumerate((3, 0, 1, 2)):  # o, i, f, g
-            block, half = self.weight[i * h : (i + 1) * h].T, 1 if i == 2 else 0.5
-            np.multiply(block, half, out=self.right[j])
-            self.right[j, :h] *= 0.5
-        scaled = self.weight * self.k
-        self.left = in_pieces(np.ascontiguousarray(scaled[:, :h]), self.most)
-        self.inputs_left = scaled[:, h + 1 :]
+        for j, i in enumerate((1, 0, 3, 2)):  # f, i, o, g
+            half = 1 if i == 2 else 0.5
+            np.multiply(self.weight[i * h : (i + 1) * h].T, half, out=self.right[j])
+        self.left = in_pieces(self.weight[:, :h], self.most)
+        self.inputs_left = self.weight[:, h + 1 :]
 
     def gather(self):
         """Add the parts' sums."""
-        total = self.parts[0].sums
-        for part in self.parts[1:]:
-            total += part.sums
-        np.multiply(total, self.k, out=self.gradient)
-        self.gradient[:, : self.hidden] *= 0.5
+        first, *others = self.parts
+        self.gradient[...] = first.sums
+        for part in others:
+            self.gradient += part.sums
 
 
 class Part:
     """A layer's memory for a part of the batch, and views of it for every step.
 
-    What the way back needs of a step is computed while its numbers are in the cache: the slopes of the gates o, i, f
-    and g, f itself, and the slope of the cell. So the gates need no memory of their own.
+    What the way back needs of a step is computed while its numbers are in the cache: the slopes of the gates f, i, o
+    and g, that of the cell, and f itself. So the gates need no memory of their own.
     """
 
     def __init__(self, layer, n, number):
         self.layer, t, h, width = layer, layer.steps, layer.hidden, layer.weight.shape[1]
         self.rows, self.k = zeros(t + 1, n, width), zeros(t, 6, n, h)
         self.rows[..., h] = 1  # for the bias
-        self.gates, self.shares, self.tanh_c = zeros(5, n, h), zeros(3, n, h), zeros(n, h)
+        self.gates, self.shares, self.c = zeros(5, n, h), zeros(3, n, h), zeros(n, h)
+        self.four, self.work = zeros(4, n, h), zeros(2, n, h)
         self.x, self.h = self.rows[:-1, :, h + 1 :], self.rows[1:, :, :h]
         self.dx, self.sums, self.more = zeros(t, n, layer.inputs), *zeros(2, 4 * h, width)
         self.dh, self.dc, self.leaves, self.cell = zeros(4, n, h)
         span = max(1, min(t, 272 // n))
         self.spans, self.d = spans(t, span, number % 2), zeros(span, n, 4 * h)
-        self.way = [(x, y, k[:3], *k) for x, y, k in zip(self.rows, self.h, self.k)]
-        four = self.d.reshape(span, n, 4, h).swapaxes(1, 2)
-        self.way_back = [(d[:3], d[3], row) for d, row in zip(four, self.d)]
-        self.slopes = [(k[0], k[1:4], k[4], k[5]) for k in self.k]
+        self.way = [(x, y, k[:3], k[3:5], k[5]) for x, y, k in zip(self.rows, self.h, self.k)]
+        self.way_back = [*zip(self.d, self.d.reshape(span, n, 4, h))]
+        self.slopes = [tuple(k) for k in self.k]
 
     def forwards(self):
-        weight, half = self.layer.right, np.full((1, 2), 0.5, "float32")
-        one, two, a_half = (np.full((), x, "float32") for x in (1, 2, 0.5))
-        gates, shares, tanh_c = self.gates, self.shares, self.tanh_c
-        (o, i, f, g, c), (y, ig, _) = gates, shares
-        a, s, left, right, both = gates[:4], gates[:3], gates[1:3], gates[3:], shares[1:]
-        pair, flat_c = both.reshape(2, -1), c.reshape(1, -1)
+        weight, c, work = self.layer.right, self.c, self.work
+        one, half = (np.full((), x, "float32") for x in (1, 0.5))
+        (f, i, o, g, tanh_c), (fc, ig, y), shares = self.gates, self.shares, self.shares
+        a, sigmoids, i_o, g_tanh_c = (
+            self.gates[at] for at in map(slice, (0, 0, 1, 3), (4, 3, 3, 5))
+        )
+        ig_y = shares[1:]
         c[...] = 0
-        for x, new_h, slopes, _, _, _, slope_g, leaving, slope_c in self.way:
+        for x, new_h, slopes, slopes_g_c, leaving in self.way:
             matmul(x, weight, a)
             tanh(a, a)
-            add(s, one, s)
-            multiply(left, right, both)  # 2ig and 2fc, whose mean is c
-            dot(half, pair, flat_c)
+            multiply(sigmoids, half, sigmoids)
+            add(sigmoids, half, sigmoids)
+            multiply(f, c, fc)
+            multiply(i, g, ig)
+            add(fc, ig, c)
             tanh(c, tanh_c)
             multiply(o, tanh_c, y)
-            copyto(new_h, y)
-            subtract(two, s, slopes)
-            multiply(slopes, shares, slopes)
-            multiply(ig, g, slope_g)
-            subtract(i, slope_g, slope_g)
-            multiply(f, a_half, leaving)
-            multiply(y, tanh_c, slope_c)
-            subtract(o, slope_c, slope_c)
+            new_h[...] = y
+            multiply(ig_y, g_tanh_c, work)
+            subtract(i_o, work, slopes_g_c)
+            leaving[...] = f
+            subtract(one, sigmoids, sigmoids)
+            multiply(sigmoids, shares, slopes)
 
     def back(self, g):
         """From gradients of outputs, (T, n, H), those of inputs, into dx, and sums for the weights."""
         layer, dh, dc, leaves, cell = self.layer, self.dh, self.dc, self.leaves, self.cell
         target = dh.reshape(len(dh), len(layer.left), -1).swapaxes(0, 1)
+        (d_i, d_f, d_g, d_o), four = self.four, self.four.swapaxes(0, 1)
         dh[...] = leaves[...] = self.sums[...] = 0
         for steps in self.spans:
             passed = zip(g[steps], self.slopes[steps], self.way_back)
-            for gt, (k_o, k_c, f, k_cell), (d_c, d_o, d) in reversed([*passed]):
+            for gt, (k_f, k_i, k_o, k_g, k_c, f), (d, rows) in reversed([*passed]):
                 add(dh, gt, dh)
                 multiply(k_o, dh, d_o)
-                multiply(k_cell, dh, cell)
+                multiply(k_c, dh, cell)
                 add(leaves, cell, dc)
                 multiply(f, dc, leaves)
-                multiply(k_c, dc, d_c)
+                multiply(k_i, dc, d_i)
+                multiply(k_f, dc, d_f)
+                multiply(k_g, dc, d_g)
+                rows[...] = four
                 matmul(d, layer.left, target)
             d = self.d[: steps.stop - steps.start].reshape(-1, self.d.shape[2])
             matmul(d, layer.inputs_left, self.dx[steps].reshape(len(d), -1))
@@ -176,7 +176,7 @@ class Lstm:
         at, part = item
         part.x[...] = self.x[:, at]
         part.forwards()
-        multiply(part.h, 0.5, self.out[:, at])
+        self.out[:, at] = part.h
 
     def back(self, item):
         at, part = item
@@ -236,9 +236,9 @@ class Words:
         at, first, second = item
         first.x[...] = self.table[self.x[:, at]]
         first.forwards()
-        multiply(first.h, 0.5, second.x)
+        second.x[...] = first.h
         second.forwards()
-        multiply(second.h, 0.5, self.out[:, at, :-1])
+        self.out[:, at, :-1] = second.h
 
     def decode(self, i):
         """Exponentials of some words' logits, and their share in the sums."""
