@@ -78,6 +78,7 @@ __all__ = [
     "kept",
     "layers_back",
     "limited",
+    "named",
     "operands",
     "packed",
     "pieces",
@@ -89,6 +90,7 @@ __all__ = [
     "rnn_derivative",
     "rnn_inputs",
     "rnn_outputs",
+    "rolled",
     "rooms",
     "shapes",
     "shares",
@@ -120,6 +122,7 @@ __all__ = [
 
 # --- One vector of parameters ---------------------------------------------------------------------
 
+kept = lru_cache(256)  # for what follows from a plan
 SIZES = ("mode", "state_size", "num_layers", "bidirectional", "projection_size")
 GATES = {"rnn_relu": 1, "rnn_tanh": 1, "lstm": 4, "gru": 3}  # blocks of rows of a weight
 
@@ -146,18 +149,20 @@ class Plan:
         self.rows = GATES[mode] * state_size
         self.cells = self.layers * self.directions
         self.arrays = 4 if mode == "lstm" else 3  # data, parameters and states
-        self.parts, self.part, self.most, self.recorded = 1, 0, self.batch, True
+        self.parts, self.part, self.most = 1, 0, self.batch
+        self.key = (*shape, mode, self.hidden, self.layers, self.recurrent, self.directions, 1, 0)
 
     def __eq__(self, other):
-        return vars(self) == vars(other)
+        return self.key == other.key
 
     def __hash__(self):
-        return hash((*vars(self).values(),))
+        return hash(self.key)
 
     def width(self, layer):
         """How many numbers a step of a layer's input has."""
         return self.directions * self.recurrent if layer else self.inputs
 
+    @kept
     def cut(self, count):
         """The same sizes for each of `count` parts of the batch, of at most `most` samples: [(samples, plan)]."""
         edges, found = [i * self.batch // count for i in range(count + 1)], []
@@ -165,11 +170,9 @@ class Plan:
             part = copy(self)
             part.batch, part.most = end - begin, -(-self.batch // count)
             part.parts, part.part = count, i
+            part.key = (*self.key[:-2], count, i)
             found.append((slice(begin, end), part))
         return found
-
-
-kept = lru_cache(256)  # for what follows from a plan
 
 
 @kept
@@ -386,7 +389,10 @@ SMALL = (
 
 def pieces(m, k, n):
     """Into how many pieces to cut the columns of a product (m, k) @ (k, n) to have small ones; 1 if none are."""
-    return next((p for p in range(1, n // 16 + 1) if n % p == 0 and m * k * n <= SMALL * p), 1)
+    work = m * k * n
+    if work <= SMALL:
+        return 1
+    return next((p for p in range(2, n // 16 + 1) if n % p == 0 and work <= SMALL * p), 1)
 
 
 def in_pieces(a, count):
@@ -471,8 +477,12 @@ def forwards(plan, room, w, ready):
             (len(inputs), *room.x.shape[:2], plan.hidden),
         )
         gates = room.gates if plan.mode == "gru" else np.empty_like(x, shape=shape)
-        for a, block in zip(gates, inputs):
-            matmul(x, block, out=a.reshape(-1, plan.hidden))
+        flat = gates.reshape(len(gates), -1, plan.hidden)
+        if x.size * plan.rows <= FEW:
+            np.matmul(x, inputs, flat)
+        else:
+            for a, block in zip(flat, inputs):
+                matmul(x, block, out=a)
         gates = gates.swapaxes(0, 1)
     with threads_for(plan):
         SWEEPS[plan.mode](plan, room, w, weight, gates)
@@ -561,7 +571,7 @@ def sweep_lstm(plan, room, w, weight, gates):
             a += more
         bend()
         new_y[...] = h
-        if plan.recorded:
+        if room.recorded:
             slope(*of)
         if plan.projected:
             np.matmul(h, project, new_h)
@@ -614,7 +624,6 @@ def fast(plan, arrays, lengths, p, rng, keep):
     x, parameters, *states = arrays
     memory = np.empty(size_of(plan, p > 0), x.dtype)
     memory[0] = count = shares(plan)
-    plan.recorded = keep
     _, out, masks, parts = rooms(plan, memory, p > 0, count)
     for mask in masks:
         drop(mask, p, rng)
@@ -626,7 +635,7 @@ def fast(plan, arrays, lengths, p, rng, keep):
         at, part, found = item
         own = None if lengths is None else lengths[at]
         inputs = x[:, at] if own is None else np.where(inside(x[:, at], own), x[:, at], 0)
-        enter(part, found, [s[:, at] for s in states], own)
+        enter(part, found, [s[:, at] for s in states], own, keep)
         through(part, found, inputs, own, [*zip(weights, ready)], [m[:, at] for m in masks])
         joined(part, out[:, at], found[-plan.directions :], own)
         ends(part, found, own, [s[:, at] for s in last])
@@ -652,9 +661,10 @@ def through(plan, found, x, lengths, weights, masks):
             forwards(plan, found[cell], *weights[cell])
 
 
-def enter(plan, found, states, lengths):
-    """Write ones, for the biases, and first states into rooms."""
+def enter(plan, found, states, lengths, recorded=True):
+    """Write ones, for the biases, and first states into rooms; whether a way back may follow."""
     for cell, room in enumerate(found):
+        room.recorded = recorded
         room.x[..., 0] = 1
         room.h[0] = states[0][cell]
         if len(states) > 1:
@@ -793,19 +803,29 @@ def products(plan, room, flow, weight, steps):
 
 def weight_gradients(plan, parts, into):
     """Gradients of one layer's weights in one direction, into `into`, from the sums over all steps of each part."""
-    sums, r = parts[0], plan.recurrent
-    for more in parts[1:]:
-        for a, b in zip(sums, more):
-            a += b
-    both = states = sums[0]
+    first, *others = [named(plan, sums) for sums in parts]
+    for name, total in first.items():
+        if not others:
+            into[name][...] = total
+        for more in others:
+            total = np.add(total, more[name], out=into[name])
+
+
+def named(plan, sums):
+    """What `products` found by the names of the weights that it is for."""
+    r, both = plan.recurrent, sums[0]
     if plan.mode == "gru":
-        both, states = np.roll(both, -plan.hidden, axis=0), sums[1]
+        both, states = rolled(both, plan.hidden), sums[1]  # from n, r, z to r, z, n
     else:
-        both = both[:, r:]
+        both, states = both[:, r:], both
     found = {"i2h": both[:, 1:], "h2h": states[:, :r]}
     found |= {"i2h_bias": both[:, 0], "h2h_bias": states[:, r]}
-    for name, a in (found | {"h2r": sums[-1]} if plan.projected else found).items():
-        into[name][...] = a
+    return found | {"h2r": sums[1]} if plan.projected else found
+
+
+def rolled(a, rows):
+    """A matrix that begins with a later row, and ends with those before: `np.roll` takes 20 µs to begin."""
+    return np.concatenate([a[rows:], a[:rows]])
 
 
 def inputs_of(plan):
@@ -816,7 +836,7 @@ def inputs_of(plan):
 def turned_back(plan, w):
     """The weights as what flows back meets them."""
     if plan.mode == "gru":
-        return {**w, "i2h": np.roll(w["i2h"], plan.hidden, axis=0)}  # from r, z, n to n, r, z
+        return {**w, "i2h": rolled(w["i2h"], 2 * plan.hidden)}  # from r, z, n to n, r, z
     return w
 
 
