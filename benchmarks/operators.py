@@ -905,7 +905,7 @@ PROGRAMS = {
     ),
     "negative_binomial": (
         "nd.random.negative_binomial(3, 0.5, shape=x.shape)",
-        "R.poisson(R.standard_gamma(3, x.shape)).astype('float32')",
+        "R.negative_binomial(3, 0.5, x.shape).astype('float32')",
         "None",
     ),
     "to csr": ("scarce.tostype('csr')", "packed(scarce)", "scarce.to_sparse_csr()"),

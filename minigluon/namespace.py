@@ -14,6 +14,7 @@ from functools import update_wrapper
 from importlib.util import find_spec
 from operator import add, mod, mul, sub, truediv
 from pkgutil import iter_modules
+from textwrap import indent
 from types import FunctionType
 
 import numpy
@@ -23,21 +24,27 @@ from minigluon.base import MXNetError
 from minigluon.op import bind, failure, interpreters, operators, signature
 
 __all__ = [
+    "ANSWER",
     "FACE",
+    "FACE_OF_MANY",
     "INTERNAL",
     "NUMBERED",
     "NUMBERS",
     "NUMPY",
     "Namespace",
     "NullType",
+    "ONE",
     "PLAIN",
     "REVERSIBLE",
     "SCALAR",
+    "SEVERAL",
+    "answer",
     "choosing",
     "chosen",
     "compiled_later",
     "first_call",
     "in_general",
+    "of_many",
     "of_one_shape",
     "parsed",
     "placed",
@@ -48,6 +55,8 @@ __all__ = [
     "up_to_the_last",
     "with_numbers",
     "written",
+    "written_of_few",
+    "written_of_many",
     "written_out",
     "written_test",
 ]
@@ -110,9 +119,16 @@ def seen_by_ndarray(op):
     function = in_general(op)
     kinds = {p.kind for p in inspect.signature(op.plain).parameters.values()}
     plainly = max(kinds, default=0) <= inspect.Parameter.POSITIONAL_OR_KEYWORD
-    if plainly and op.required[:1] == op.arrays[:1] != [] and {"out", "name"}.isdisjoint(op.arrays):
+    if {"out", "name"}.isdisjoint([*op.arrays, *op.settings]) and (
+        (plainly and op.required[:1] == op.arrays[:1] != []) or of_many(op)
+    ):
         function = compiled_later(op, function)
     return update_wrapper(function, op.kernel)
+
+
+def of_many(op):
+    """Whether an operator takes any number of arrays, and no other ones."""
+    return op.most == sys.maxsize and len(op.arrays) == 1
 
 
 def in_general(op):
@@ -158,22 +174,54 @@ def function({parameters}, *_extra, out=None, name=None, **_more):
     if type({first}) is NDArray and not (_extra or _more){complete}{usual}:
         try:
             if type({first}._data) is ndarray and {fits}interpreters[NDArray] is remember:
-                try:
-                    _out = _kernel({given})
-                except Exception as _error:
-                    raise failure(_error, _op, [{data}], dict({settings})) from _error
-                if recorders and _state.recording:
-                    return noted(_op, _out, {arrays}, dict({settings}))
-                if type(_out) is not ndarray:
-                    return several(_op, _out, {first}._ctx.results)
-                _y = new(NDArray)
-                _y._data, _y._ctx, _y._node = _out, {first}._ctx.results, None
-                return _y
+{answer}
             return interpreters[NDArray](_op, {asked}, dict({settings}))
         except MXNetError:
             if told_in_words(_op, _given := dict({settings})) == _given:
                 raise
     return _general(*placed(_op, ({names},)), *_extra, **chosen(_op, dict({settings})), **_more)
+"""
+ANSWER = """
+try:
+    _out = _kernel({given})
+except Exception as _error:
+    raise failure(_error, _op, {data}, dict({settings})) from _error
+if recorders and _state.recording:
+    return noted(_op, _out, {arrays}, dict({settings}))
+"""
+ONE = """if type(_out) is not ndarray:
+    return several(_op, _out, {first}._ctx.results)
+_y = new(NDArray)
+_y._data, _y._ctx, _y._node = _out, {first}._ctx.results, None
+return _y
+"""
+SEVERAL = """_found = []
+for _o in _out:
+    _y = new(NDArray)
+    _y._data, _y._ctx, _y._node = _o if type(_o) is ndarray else numbered(_o), {first}._ctx.results, None
+    _found.append(_y)
+return _found
+"""
+
+
+FACE_OF_MANY = """
+def function(*_args, {parameters}out=None, name=None, **_more):
+    if out is not None:
+        return written(out, function(*_args, {arguments}**_more))
+    if _args and type(_args[0]) is NDArray and not _more{complete}{usual}:
+        _raw, _dtype = [], _args[0]._data.dtype
+        for _a in _args:
+            if type(_a) is not NDArray or type(_data := _a._data) is not ndarray{same}:
+                break
+            _raw.append(_data)
+        else:
+            try:
+                if interpreters[NDArray] is remember:
+{answer}
+            except MXNetError:
+                if told_in_words(_op, _given := dict({settings})) == _given:
+                    raise
+    return _general(*_args, **chosen(_op, dict({settings})), **_more)
 """
 
 
@@ -203,41 +251,24 @@ def first_call(*args, **settings):
 def written_out(op):
     """An operator's function, written out for the usual call, on NDArrays of one type. Its text and names."""
     from minigluon.autograd import noted, recorders, remember, state  # it imports this module
-    from minigluon.ndarray.ndarray import NDArray, new, several
+    from minigluon.ndarray.ndarray import NDArray, new, numbered, several
 
-    first, *others = op.arrays
-    optional = {*op.arrays[len(op.required) :]}
-
-    def of_each(names, text, or_none="({0} is None or {1})"):
-        return [
-            or_none.format(n, text.format(n)) if n in optional else text.format(n) for n in names
-        ]
-
-    defaults = (
-        dict.fromkeys([*op.required, *op.settings], _Null) | dict.fromkeys(optional) | op.defaults
-    )
-    complete = [n for n in [*others, *op.settings] if defaults.get(n) is _Null]
-    usual = [written_test(n, defaults[n]) for n in op.settings]
-    same = f" and {{0}}._data.dtype is {first}._data.dtype" if op.same_dtype else ""
-    fits = of_each(others, f"type({{0}}) is NDArray{same}")
-    data = ", ".join(of_each(op.arrays, "{}._data", "(None if {0} is None else {1})"))
-    names = ", ".join(op.arrays)
-    text = FACE.format(
-        parameters=", ".join(f"{n}=defaults[{n!r}]" for n in op.arrays + op.settings),
-        first=first,
-        complete="".join(f" and {n} is not _Null" for n in complete),
-        usual="".join(f" and ({test})" for test in usual if test),
-        fits="".join(f"{condition} and " for condition in fits),
-        given=", ".join([data, *op.settings]),
-        data=data,
-        settings=", ".join(f"{s}={s}" for s in op.settings),
-        names=names,
-        arguments="".join(f"{s}, " for s in op.settings),
-        arrays=up_to_the_last(op.arrays, len(op.required)),
-        asked=f"placed(_op, ({names},))" if optional else f"({names},)",
-    )
+    many = of_many(op)
+    arrays = [] if many else op.arrays
+    defaults = dict.fromkeys([*arrays, *op.settings], _Null)
+    defaults |= dict.fromkeys(arrays[len(op.required) :]) | op.defaults
+    blanks = {
+        "parameters": ", ".join(f"{n}=defaults[{n!r}]" for n in [*arrays, *op.settings]),
+        "complete": "".join(
+            f" and {n} is not _Null" for n in [*arrays[1:], *op.settings] if defaults[n] is _Null
+        ),
+        "usual": "".join(f" and ({t})" for n in op.settings if (t := written_test(n, defaults[n]))),
+        "settings": ", ".join(f"{s}={s}" for s in op.settings),
+    }
+    text = written_of_many(op, blanks) if many else written_of_few(op, blanks)
     used = {"NDArray": NDArray, "new": new, "several": several, "recorders": recorders}
     used |= {
+        "numbered": numbered,
         "remember": remember,
         "noted": noted,
         "_state": state,  # some operators have an array of the name `state`
@@ -247,6 +278,56 @@ def written_out(op):
         "NUMBERS": NUMBERS,
     }
     return text, used | {"_kernel": op.plain}
+
+
+def written_of_few(op, blanks):
+    """The text of the function of an operator whose arrays have names."""
+    first, *others = op.arrays
+    optional = {*op.arrays[len(op.required) :]}
+
+    def of_each(names, text, or_none="({0} is None or {1})"):
+        return [
+            or_none.format(n, text.format(n)) if n in optional else text.format(n) for n in names
+        ]
+
+    same = f" and {{0}}._data.dtype is {first}._data.dtype" if op.same_dtype else ""
+    fits = of_each(others, f"type({{0}}) is NDArray{same}")
+    data = ", ".join(of_each(op.arrays, "{}._data", "(None if {0} is None else {1})"))
+    names = ", ".join(op.arrays)
+    blanks |= {
+        "first": first,
+        "fits": "".join(f"{condition} and " for condition in fits),
+        "given": ", ".join([data, *op.settings]),
+        "data": f"[{data}]",
+        "names": names,
+        "arguments": "".join(f"{s}, " for s in op.settings),
+        "arrays": up_to_the_last(op.arrays, len(op.required)),
+        "asked": f"placed(_op, ({names},))" if optional else f"({names},)",
+    }
+    return FACE.format(**blanks, answer=answer(op, blanks, 16))
+
+
+def answer(op, blanks, width):
+    """The text that calls the kernel and makes NDArrays of what it gave, `width` columns from the left."""
+    count = len(op.outputs) if isinstance(op.outputs, list) else op.outputs
+    several = isinstance(count, int) and count > 1 and op.visible is None
+    text = ANSWER + (SEVERAL if several else ONE)
+    return indent(text.format(**blanks).strip(), " " * width)
+
+
+def written_of_many(op, blanks):
+    """The text of the function of an operator of any number of arrays."""
+    settings = "".join(f"{s}={s}, " for s in op.settings)
+    blanks |= {
+        "parameters": blanks["parameters"] + ", " * bool(op.settings),
+        "first": "_args[0]",
+        "same": " or _data.dtype is not _dtype" if op.same_dtype else "",
+        "given": f"*_raw, {settings}",
+        "data": "_raw",
+        "arguments": settings,
+        "arrays": "_args",
+    }
+    return FACE_OF_MANY.format(**blanks, answer=answer(op, blanks, 20))
 
 
 def written_test(name, default):

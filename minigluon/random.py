@@ -6,23 +6,26 @@ import math
 from functools import lru_cache
 
 import numpy as np
+from numpy import ndarray
 
-from minigluon.autograd import assign
+from minigluon.autograd import assign, recorders, remember, state
 from minigluon.base import MXNetError
 from minigluon.context import Context, current_context
 from minigluon.ndarray.ndarray import ArgumentError, NDArray, array, new, place, real_dtype, sizes
 from minigluon.op import interpreters
 from minigluon.ops import random as laws
 from minigluon.ops.elementwise import exp, log
-from minigluon.ops.random import DOUBLE, NUMBERS, SINGLE, refuse, source
+from minigluon.ops.random import COLUMN, DOUBLE, NUMBERS, SHORT, SINGLE, obeying, refuse, source
 
 __all__ = [
     "EACH",
     "LAWS",
-    "SHORT",
+    "REFUSALS",
     "are_arrays",
+    "at_once",
     "bernoulli",
     "bernoulli_law",
+    "choose",
     "draw",
     "either",
     "expected",
@@ -34,6 +37,7 @@ __all__ = [
     "gamma_like",
     "generalized_negative_binomial",
     "generalized_negative_binomial_like",
+    "in_general",
     "like",
     "made_by",
     "multinomial",
@@ -69,31 +73,23 @@ __all__ = [
 
 # --- Numbers or arrays ----------------------------------------------------------------------------
 
-SHORT = np.dtype("int32")
-
 seed = laws.seed
 
 
 def draw(law, params, shape, dtype, ctx, out, kinds="f", more=()):
     """An array of shape `shape` by a law with numbers as parameters, or `out` filled with it."""
+    if type(shape) is tuple and ctx is None is out and not more:  # nearly always
+        try:
+            return at_once(law, params, shape, SINGLE if dtype is None else made_by(kinds, dtype))
+        except REFUSALS:
+            pass
     if more:
         refuse(set(more) != {"name"}, f"there is no argument {', '.join(more)}")
     if out is not None:
         shape, dtype, ctx = fitted(out, shape, dtype)
     ctx = current_context() if ctx is None else Context(ctx)
-    dtype = SINGLE if dtype is None else made_by(kinds, dtype)
-    shape = (1,) if shape is None else sizes(shape)
-    try:  # as `obeying`, 0.1 µs sooner
-        raw = law(source(ctx, None), shape, dtype if dtype is DOUBLE else SINGLE, *params)
-    except (ValueError, OverflowError) as error:
-        raise MXNetError(f"{law.__name__}{params}: {error}") from None
-    if raw.dtype is not dtype:
-        raw = raw.astype(dtype, copy=False)
-    if ctx.device_typeid != 1:
-        y = place(raw, ctx)
-    else:
-        y = new(NDArray)  # NDArray(raw, ctx), 0.05 µs sooner
-        y._data, y._ctx, y._node = raw, ctx, None
+    dtype, shape = SINGLE if dtype is None else made_by(kinds, dtype), whole(shape)
+    y = place(obeying(law, source(ctx, None), shape, dtype, params), ctx)
     return y if out is None else assign(out, y)
 
 
@@ -121,6 +117,22 @@ def whole(shape):
     return (1,) if shape is None else sizes(shape)
 
 
+def at_once(law, params, shape, dtype=SINGLE):
+    """As `draw` for a tuple `shape` and the current context, 0.3 µs sooner; fails without telling the call."""
+    ctx = current_context()
+    raw = law(source(ctx, None), shape, dtype if dtype is DOUBLE else SINGLE, *params)
+    if raw.dtype is not dtype:
+        raw = raw.astype(dtype)
+    if ctx.device_typeid != 1:
+        return place(raw, ctx)
+    y = new(NDArray)  # NDArray(raw, ctx), 0.05 µs sooner
+    y._data, y._ctx, y._node = raw, ctx, None
+    return y
+
+
+REFUSALS = ValueError, OverflowError, TypeError, IndexError, MXNetError
+
+
 # By the names of the functions below: a law, and parameters at which it is just a method of the generator.
 LAWS = {
     "uniform": (laws.uniform_law, (0, 1), np.random.Generator.random),
@@ -136,20 +148,52 @@ EACH = {name: getattr(laws, f"sample_{name}") for name in LAWS}
 
 
 def either(name, params, shape, dtype, ctx, out, more=()):
-    """By the law of a name if the parameters are numbers, by its operator if they are arrays."""
+    """By the law of a name if the parameters are numbers, by its operator if they are arrays.
+
+    What is nearly always asked for is answered here, 0.3 and 1.5 µs sooner than by `in_general`.
+    """
     law, usual, method = LAWS[name]
-    if type(params[0]) in NUMBERS and type(params[-1]) in NUMBERS:  # there are one or two
-        if params == usual:
-            return draw(method, (), shape, dtype, ctx, out, "f", more)
-        return draw(law, params, shape, dtype, ctx, out, "f", more)
-    if not (type(params[0]) is NDArray is type(params[-1]) or are_arrays(name, params)):
+    first, last = params[0], params[-1]  # there are one or two
+    if dtype is not None or out is not None or more:
+        return in_general(name, params, shape, dtype, ctx, out, more)
+    try:
+        if type(first) is NDArray is type(last):
+            a, b, t = first._data, last._data, SINGLE
+            plain = (
+                type(a) is ndarray and a.dtype is t is b.dtype and (a is b or a.shape == b.shape)
+            )
+            quiet = interpreters[NDArray] is remember and not (recorders and state.recording)
+            if plain and quiet and type(shape) is int:
+                r, n, a = source(first._ctx, a), (*a.shape, shape), a[COLUMN]
+                raw = law(r, n, t, a) if len(params) == 1 else law(r, n, t, a, b[COLUMN])
+                y = new(NDArray)
+                y._data = raw if raw.dtype is t else raw.astype(t)
+                y._ctx, y._node = first._ctx.results, None
+                return y
+        elif (
+            ctx is None
+            and type(shape) is tuple
+            and type(first) in NUMBERS
+            and type(last) in NUMBERS
+        ):
+            return at_once(method, (), shape) if params == usual else at_once(law, params, shape)
+    except REFUSALS:
+        pass
+    return in_general(name, params, shape, dtype, ctx, out, more)
+
+
+def in_general(name, params, shape, dtype, ctx, out, more):
+    """`either` for every way to call it."""
+    law, first = LAWS[name][0], params[0]
+    numbers = type(first) in NUMBERS and type(params[-1]) in NUMBERS
+    if numbers or not are_arrays(name, params):
         return draw(law, params, shape, dtype, ctx, out, "f", more)
     if more:
         refuse(set(more) != {"name"}, f"{name} has no argument {', '.join(more)}")
     if out is not None and dtype is None:
         dtype = out.dtype
-    settings = {"shape": () if shape is None else shape, "dtype": dtype, "rng": params[0]._ctx}
-    y = interpreters[type(params[0])](EACH[name], params, settings)
+    settings = {"shape": () if shape is None else shape, "dtype": dtype, "rng": first._ctx}
+    y = interpreters[type(first)](EACH[name], params, settings)
     return y if out is None else assign(out, y)
 
 
@@ -251,8 +295,20 @@ def bernoulli_law(r, n, t, p):
     return r.random(n, t) < p
 
 
+choose = laws.sample_multinomial.plain
+
+
 def multinomial(data, shape=None, get_prob=False, out=None, dtype="int32", **_):
     """Outcomes drawn in proportion to `data` along its last axis; see `sample_multinomial`."""
+    usual = shape is None is out and type(data) is NDArray and not get_prob
+    if usual and interpreters[NDArray] is remember and not (recorders and state.recording):
+        try:  # 0.5 µs sooner than the interpreter
+            y = new(NDArray)
+            y._data = choose(data._data, (), False, dtype, data._ctx)
+            y._ctx, y._node = data._ctx.results, None
+            return y
+        except REFUSALS:
+            pass  # the interpreter names the call
     settings = {"shape": () if shape is None else shape, "get_prob": get_prob, "dtype": dtype}
     settings["rng"] = needed("multinomial", data)._ctx
     y = interpreters[type(data)](laws.sample_multinomial, (data,), settings)

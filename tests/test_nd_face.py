@@ -326,6 +326,10 @@ NOTED = {  # name: shapes of the arrays, None for one that is not given; setting
     ),
     "split": (((2, 4),), {"num_outputs": 2}),
     "SequenceLast": (((3, 2), (2,)), {"use_sequence_length": True}),
+    "add_n": (((2, 3), (2, 3), (2, 3)), {}),
+    "concat": (((2, 3), (2, 4)), {"dim": 1}),
+    "stack": (((2, 3), (2, 3)), {"axis": 2}),
+    "linalg_gelqf": (((2, 3),), {}),
 }
 
 
@@ -357,6 +361,32 @@ def test_a_written_function_leaves_the_note_of_the_general_one(name):
         grads.append([None if a is None or a.grad is None else a.grad.asnumpy() for a in arrays])
     for a, b in zip(*grads):
         np.testing.assert_array_equal(a, b)
+
+
+OF_MANY = [  # calls of an operator of any number of arrays, of which a and b are of two types
+    lambda f, a, b: f(a, a, dim="0"),
+    lambda f, a, b: f(a, a, dim=0, name="joined"),
+    lambda f, a, b: f(arg0=a, arg1=a, dim=0),
+    lambda f, a, b: f(a),
+    lambda f, a, b: f(a, b),
+    lambda f, a, b: f(a, 1),
+    lambda f, a, b: f(),
+    lambda f, a, b: f(a, a, dim="first"),
+    lambda f, a, b: f(a, a, dim=5),
+    lambda f, a, b: f(a, a, dims=0),
+]
+
+
+@pytest.mark.parametrize("call", OF_MANY)
+def test_a_function_of_any_number_of_arrays_does_what_the_general_one_does(call):
+    a, b, found = nd.ones((2, 3)), nd.ones((2, 3), dtype="float64"), []
+    for f in (nd.concat, in_general(operators["concat"])):
+        try:
+            found.append(call(f, a, b).asnumpy().tolist())
+        except mx.MXNetError as error:
+            found.append((type(error), str(error).replace(", num_args=None", "")))
+    assert found[0] == found[1]
+    assert "_args" in nd.concat.source
 
 
 def test_an_array_that_is_not_there_is_none_while_recording():

@@ -514,3 +514,73 @@ def test_what_is_below_0_is_found_behind_what_is_no_number(zero):
     assert wrong(-1, zero) and wrong(np.float32([2, np.nan, -1]), zero)
     assert not (wrong(1.5, zero) or wrong(np.float32(fine), zero) or wrong(np.float32([]), zero))
     assert wrong(0.0, zero) == wrong(np.float32([1, 0]), zero) == zero
+
+
+PARAMETERS = {
+    "uniform": (-1, 2),
+    "normal": (0.5, 2),
+    "exponential": (0.5,),
+    "gamma": (2, 3),
+    "poisson": (3,),
+    "negative_binomial": (3, 0.4),
+    "generalized_negative_binomial": (3, 0.4),
+}
+
+
+@pytest.mark.parametrize("as_arrays", [False, True])
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_what_is_nearly_always_asked_for_is_what_the_long_way_gives(name, as_arrays, monkeypatch):
+    params, shape = PARAMETERS[name], (2, 3)
+    if as_arrays:
+        params, shape = [nd.array([p, p]) for p in params], 3
+
+    def drawn():
+        mx.random.seed(7)
+        return [getattr(mx.random, name)(*params, shape=shape) for _ in range(2)]
+
+    soon = drawn()
+    monkeypatch.setattr(mx.random, "at_once", None)  # as where it fails: a TypeError
+    monkeypatch.setattr(mx.random, "COLUMN", "no index")
+    late = drawn()
+    for a, b in zip(soon, late):
+        np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+        assert (a.shape, a.dtype, a.context) == (b.shape, b.dtype, b.context)
+    assert not np.array_equal(soon[0].asnumpy(), soon[1].asnumpy())
+
+
+def test_one_outcome_of_each_row_is_what_the_long_way_gives(monkeypatch):
+    chance = nd.array([[0.2, 0.8], [1, 0], [0.5, 0.5]])
+
+    def drawn():
+        mx.random.seed(7)
+        return [mx.random.multinomial(chance).asnumpy().tolist() for _ in range(20)]
+
+    soon = drawn()
+    monkeypatch.setattr(mx.random, "choose", None)
+    assert drawn() == soon and len({*map(tuple, soon)}) > 1
+
+
+@pytest.mark.parametrize(
+    "call, says",
+    [
+        (lambda x: mx.random.gamma(x, x, shape=4), "in sample_gamma(alpha: float32[2]"),
+        (lambda x: mx.random.normal(x, x, shape=4), "in sample_normal(mu: float32[2]"),
+        (lambda x: mx.random.multinomial(x), "in sample_multinomial(data: float32[2]"),
+        (lambda x: mx.random.uniform(x, x.astype("float64"), shape=4), "different types"),
+        (lambda x: mx.random.uniform(x, nd.ones(3), shape=4), "shapes (2,) and (3,)"),
+        (lambda x: mx.random.uniform(0, 1, shape=(2, -1)), "sizes are not negative"),
+        (lambda x: mx.random.uniform(0, 1, shape=(2, 1.5)), "whole number"),
+        (lambda x: mx.random.gamma(-1, 1, shape=(2,)), "gamma: alpha=-1 must be positive"),
+    ],
+)
+def test_the_short_way_fails_in_the_words_of_the_long_one(call, says):
+    with pytest.raises(mx.MXNetError) as failure:
+        call(nd.array([-1, 1]))
+    assert says in str(failure.value)
+
+
+def test_failures_of_zero_leave_zeros():
+    mx.random.seed(0)
+    assert mx.random.negative_binomial(0, 0.5, shape=(4,)).asnumpy().tolist() == [0] * 4
+    some = mx.random.negative_binomial(nd.array([0, 5]), nd.array([0.5, 0.1]), shape=50).asnumpy()
+    assert some[0].max() == 0 < some[1].min()

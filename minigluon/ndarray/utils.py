@@ -29,6 +29,7 @@ __all__ = [
     "V1",
     "V2",
     "V3",
+    "aimed",
     "array",
     "array_chunks",
     "code",
@@ -114,12 +115,7 @@ def raw_numbers(a):
 
 def replace_file(path, chunks):
     """Write a file whole or not at all: beside `path` first, then in its place."""
-    if os.path.islink(path):
-        path = os.path.realpath(path)  # it goes on to point where it does
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        mode = None
+    path, mode = aimed(path)
     if mode is not None and not stat.S_ISREG(mode):
         with open(path, "wb") as file:
             return file.writelines(chunks)
@@ -127,13 +123,27 @@ def replace_file(path, chunks):
     try:
         with open(part, "xb") as file:
             file.writelines(chunks)
-        if mode is not None:
-            os.chmod(part, stat.S_IMODE(mode))
+            if (
+                mode is not None and os.fstat(file.fileno()).st_mode != mode
+            ):  # rarely, and chmod writes
+                os.chmod(part, stat.S_IMODE(mode))
         os.replace(part, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(part)
         raise
+
+
+def aimed(path):
+    """The file that `path` means, where a link leads to, and its mode; None if there is none yet."""
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            path = os.path.realpath(path)  # the link goes on to point where it does
+            mode = os.stat(path).st_mode
+    except OSError:
+        mode = None
+    return path, mode
 
 
 def save(fname, data):

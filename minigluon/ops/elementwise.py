@@ -157,16 +157,16 @@ def negative(data, /):
 )
 def add_n(*args, num_args=None):
     """The sum of one or more arrays of the same shape and type."""
-    first, *others = args
-    for a in others:
-        if a.shape != first.shape:
+    first = total = args[0]
+    shape = first.shape
+    for a in args[1:]:
+        if a.shape != shape:
             raise ValueError("give arrays of one shape only")
-    if not others:
-        return first.copy()
-    total = first + others[0]
-    for a in others[1:]:
-        total += a
-    return total
+        if total is first:
+            total = first + a
+        else:
+            total += a
+    return first.copy() if total is first else total
 
 
 def dtype_of(lhs, rhs):

@@ -433,8 +433,9 @@ def linalg_gelqf(A, /):
     """
     if A.dtype.char not in "fd" or A.ndim < 2:
         require_matrices(A)
-    if A.shape[-2] > A.shape[-1]:
-        raise ValueError(f"a matrix of {A.shape[-2]} × {A.shape[-1]} has more rows than columns")
+    rows, columns = A.shape[-2:]
+    if rows > columns:
+        raise ValueError(f"a matrix of {rows} × {columns} has more rows than columns")
     if A.ndim == 2:
         q, r = np.linalg.qr(A.T)
         return q.T.copy(), r.T.copy()

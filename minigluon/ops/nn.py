@@ -61,7 +61,10 @@ def FullyConnected(data, weight, bias=None, /, num_hidden=None, no_bias=False, f
         and weight.shape == (num_hidden, data.shape[1])
     ):  # the usual case, in which all is well
         y = matmul(data, weight.T)
-        add_row(y, bias)
+        if y.size < LARGE:
+            y += bias
+        else:
+            add_row(y, bias)
         return y
     check_sizes(data, weight, bias, num_hidden, no_bias, flatten)
     y = matmul(data if data.ndim == 2 else rows(data, flatten), weight.T)

@@ -59,7 +59,7 @@ __all__ = [
 @operator(aliases=("Concat", "_rnn_param_concat"))
 def concat(*data, dim=1, num_args=None):
     """Arrays joined along axis `dim`; all other sizes are equal."""
-    return np.concatenate(data, axis=dim)
+    return np.concatenate(data, dim)
 
 
 @concat.vjp

@@ -19,10 +19,12 @@ from minigluon.ops.shape import expand_dims
 
 __all__ = [
     "BERNOULLI",
+    "COLUMN",
     "COUNTS",
     "DOUBLE",
     "LAST",
     "NUMBERS",
+    "SHORT",
     "SINGLE",
     "STEPS",
     "by_score",
@@ -162,12 +164,13 @@ def obeying(law, r, n, dtype, params):
     """Numbers of shape `n` by `law(generator, n, dtype, *params)`, in the memory of the CPU."""
     try:
         y = law(r, n, dtype if dtype is DOUBLE else SINGLE, *params)
-        return y if y.dtype is dtype else y.astype(dtype, copy=False)
+        return y if y.dtype is dtype else y.astype(dtype)
     except (ValueError, OverflowError) as error:
         raise MXNetError(f"{law.__name__}{params}: {error}") from None
 
 
-SINGLE, DOUBLE, COUNTS = np.dtype("float32"), np.dtype("float64"), np.dtype("int64")
+SINGLE, DOUBLE = np.dtype("float32"), np.dtype("float64")
+SHORT, COUNTS = np.dtype("int32"), np.dtype("int64")
 NUMBERS = {int, float}  # the types of nearly all parameters
 
 
@@ -189,9 +192,11 @@ def smallest(a):
 def negative(a, zero=False):
     """Whether a number, or any of an array, is below 0, or 0 if `zero` says that this is wrong, too; NaN is not."""
     if type(a) is np.ndarray and a.size:
-        least = smallest(a)  # NaN if there is one
+        least = a.item(a.argmin())  # NaN if there is one
+        if least > 0:
+            return False
         if least == least:
-            return least < 0 or (zero and least == 0)
+            return least < 0 or zero
     return wrong(a <= 0 if zero else a < 0)
 
 
@@ -239,10 +244,13 @@ def moved(y, loc, scale):
 
 def gamma_law(r, n, t, alpha, beta):
     """Gamma, of shape `alpha` and scale `beta`: mean alpha * beta."""
-    plain = type(alpha) in NUMBERS and type(beta) in NUMBERS
-    if alpha <= 0 or beta <= 0 if plain else negative(alpha, True) or negative(beta, True):
-        name, value = ("alpha", alpha) if wrong(alpha <= 0) else ("beta", beta)
-        raise MXNetError(f"gamma: {name}={value} must be positive")
+    if type(alpha) is np.ndarray is type(beta) and alpha.size:
+        fine = alpha.item(alpha.argmin()) > 0 and beta.item(beta.argmin()) > 0
+    else:
+        fine = type(alpha) in NUMBERS and type(beta) in NUMBERS and alpha > 0 and beta > 0
+    if not fine:  # with NaN as well, which is refused by nobody
+        refuse(alpha <= 0, f"gamma: alpha={alpha} must be positive")
+        refuse(beta <= 0, f"gamma: beta={beta} must be positive")
     y = r.standard_gamma(alpha, n, t)
     if type(beta) not in NUMBERS or beta != 1:
         y *= beta
@@ -262,6 +270,8 @@ def poisson_law(r, n, t, lam):
 
 def negative_binomial_law(r, n, t, k, p):
     """Successes before the k-th failure, where a trial fails with probability `p`."""
+    if type(k) in NUMBERS and type(p) in NUMBERS and k > 0 and 0 < p <= 1:
+        return r.negative_binomial(k, p, n)
     if wrong((k < 0) | (p <= 0) | (p > 1)):
         refuse(k < 0, f"negative_binomial: k={k} must not be negative")
         refuse(p <= 0, f"negative_binomial: p={p} must be positive")
@@ -286,17 +296,20 @@ def generalized_negative_binomial_law(r, n, t, mu, alpha):
 
 
 def sampled(law, params, shape, dtype, rng):
-    """For each element of the arrays `params`, numbers of shape `shape` by `law`."""
-    first, tail, dtype = params[0], sizes(shape), SINGLE if dtype is None else floating(dtype)
-    whole, columns, index = first.shape, [], (..., *(None,) * len(tail))
-    for p in params:
-        if p.shape != whole:
-            raise ValueError(f"the parameters have shapes {whole} and {p.shape}, not the same")
-        if type(p) is not np.ndarray or p.dtype is not dtype:
-            p = host(p).astype(single(dtype), copy=False)
-        columns.append(p[index])
+    """For each element of the arrays `params`, one or two, numbers of shape `shape` by `law`."""
+    first, last, tail = params[0], params[-1], sizes(shape)
+    dtype = SINGLE if dtype is None else floating(dtype)
+    if (whole := first.shape) != last.shape:
+        raise ValueError(f"the parameters have shapes {whole} and {last.shape}, not the same")
+    if type(first) is not np.ndarray or first.dtype is not dtype or last.dtype is not dtype:
+        params = [host(p).astype(single(dtype), copy=False) for p in params]
+    index = COLUMN if len(tail) == 1 else (..., *(None,) * len(tail))
+    columns = [p[index] for p in params]
     raw = obeying(law, source(rng, first), whole + tail, dtype, columns)
     return raw if type(first) is np.ndarray else np.asarray(raw, like=first)
+
+
+COLUMN = (..., None)  # an index: each number in a row of its own
 
 
 def sampled_like(law, data, params, rng):
@@ -501,24 +514,28 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
 
     With `get_prob` also the logarithm of the drawn outcomes' probabilities, which has a gradient.
     """
-    dtype, outcomes = real_dtype(dtype), data.shape[-1]
+    dtype, outcomes = SHORT if dtype == "int32" else real_dtype(dtype), data.shape[-1]
     if data.dtype.kind != "f":
         raise ValueError(f"probabilities are floating-point numbers, not {data.dtype}")
     if outcomes > 127 and dtype.kind in "iu" and outcomes > np.iinfo(dtype).max:
         raise ValueError(f"{outcomes} outcomes cannot be told apart in {dtype}")
     heights = data.cumsum(-1, DOUBLE)
     whole = heights[..., -1]  # without its axis: NumPy is slow with axes of size 1
-    least = smallest(data) if data.size else 1
+    plain = type(data) is np.ndarray
+    least = (data.item(data.argmin()) if plain else smallest(data)) if data.size else bool(outcomes)
     if least != least:  # NaN
         base.refuse("a probability is NaN", "the first of a row takes what is left of 1")
         heights = np.where(np.isnan(whole)[..., None], np.fmin(heights, 1), heights)
         whole, least = heights[..., -1], smallest(np.nan_to_num(data))
-    if not outcomes or not (least > 0 or (least == 0 and smallest(whole) > 0)):
+    if not least > 0 and not (least == 0 and outcomes and smallest(whole) > 0):
         raise ValueError("probabilities are not negative, and one of each row is positive")
-    n = data.shape[:-1] + (() if shape == () else sizes(shape)) or (1,)
-    u = source(rng, data).random(n)
-    u = u if type(data) is np.ndarray else np.asarray(u, like=data)
-    index = first_above(u, heights, whole).astype(dtype)
+    n = whole.shape if shape == () else whole.shape + sizes(shape)
+    u = source(rng, data).random(n or (1,))
+    u = u if plain else np.asarray(u, like=data)
+    if shape == () and n:  # one of each row: as many comparisons as numbers
+        index = (heights > (u * whole)[..., None]).argmax(-1).astype(dtype)
+    else:
+        index = first_above(u, heights, whole).astype(dtype)
     return (index, np.log(chosen.kernel(data, index))) if get_prob else index
 
 
@@ -535,9 +552,7 @@ LAST = 1 - 2.0**-24  # the largest share of many: with it nothing below rounds u
 
 def first_above(u, heights, whole):
     """For each share `u` of a row's `whole` height, the first index at which the row is higher."""
-    if u.size == whole.size:  # one of each row: as many comparisons as numbers
-        if u.shape == whole.shape:  # nearly always
-            return (heights > (u * whole)[..., None]).argmax(-1)
+    if u.size == whole.size:
         at = u.reshape(whole.shape) * whole
         return (heights > at[..., None]).argmax(-1).reshape(u.shape)
     rows, k = whole.size, heights.shape[-1]
