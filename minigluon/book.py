@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from inspect import isfunction
 from pathlib import Path
 from textwrap import dedent, indent
 
@@ -513,8 +514,9 @@ def stand_in(shell, read=directives, names=names_of):
         nonlocal module
         found, code = read(result.info.raw_cell or "")
         module = found.get("default_exp", module)
-        if "export" in found and result.error_before_exec is None:  # else there is nothing to find
-            home = f"minigluon.{found['export'] or module}".removesuffix(".__init__")
+        home = f"minigluon.{found.get('export') or module}".removesuffix(".__init__")
+        made_some = "export" in found and result.error_before_exec is None
+        if made_some and home in sys.modules:  # nobody imports the command's own module
             made = {n for node in ast.parse(code).body for n in names(node) if n[:2] != "__"}
             put({n: shell.user_ns[n] for n in made & {*shell.user_ns}}, sys.modules[home])
 
@@ -528,7 +530,8 @@ def put(made, home):
     for name, new in made.items():
         old, plain = getattr(home, name, None), type(new).__module__ == "builtins"
         if old is not None and new is not old and (callable(new) or not plain):
-            kernel = getattr(old, "kernel", vars)  # what a face of an operator wraps
+            # What a face of an operator wraps; other objects may answer to any name.
+            kernel = getattr(old, "kernel", vars) if isfunction(old) else vars
             for module in shown:
                 for each, held in [*vars(module).items()]:
                     if held is old:

@@ -29,10 +29,10 @@ from minigluon.symbol.symbol import Group, in_order, var
 
 __all__ = [
     "Found",
-    "GATES",
     "PLAIN",
     "READERS",
     "Reader",
+    "THEIR_GATES",
     "USUAL",
     "codes",
     "first_state",
@@ -765,7 +765,7 @@ def _(f):
     return created(f"_random_{law}", settings, {"name": f.node.name or f.node.output[0]})
 
 
-GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}  # where ours stand among ONNX's
+THEIR_GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}  # where ours stand among ONNX's
 USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
@@ -809,13 +809,13 @@ def first_state(f, i, x, directions, hidden):
     return operators["tile"](one, reps=(directions, 1, hidden))
 
 
-@reader(*GATES)
+@reader(*THEIR_GATES)
 def _(f):
     kind, (w, r), x = f.node.op_type, (f.value(1), f.value(2)), f.x(0)
     directions, hidden = len(w), r.shape[2]
     b = f.value(3) if f.given(3) else np.zeros((directions, 2 * r.shape[1]), w.dtype)
     name, mode = f.node.name or f.node.output[0], mode_of(f, kind, directions)
-    vector = f.parameter(f"{name}_parameters", packed(w, r, b, GATES[kind]))
+    vector = f.parameter(f"{name}_parameters", packed(w, r, b, THEIR_GATES[kind]))
     if reverse := f.get("direction", "forward") == "reverse":
         x = operators["flip"](x, axis=0)
     states = [

@@ -9,7 +9,7 @@ import numpy as np
 from minigluon.context import brought, capture, cupy_or_none
 from minigluon.kernels import STORED, WIDE, Kernels, cuda, dense, stored, width
 from minigluon.op import Operand, operator
-from minigluon.ops.csr import Rows, Sparse
+from minigluon.ops.csr import Rows, Sparse, embedding_gradient
 from minigluon.ops.dropout import Dropout, check_rate
 from minigluon.ops.indexing import Embedding, untake, whole
 from minigluon.ops.optimizer import adam_step, elsewhere, momentum_step, sgd_step
@@ -21,7 +21,6 @@ __all__ = [
     "DEFAULTS",
     "LOOKS",
     "STEPS",
-    "dense_or_sparse",
     "drop",
     "dropped",
     "droppings",
@@ -232,7 +231,7 @@ def sparse_gradient(g, y, data, weight, sparse_grad, **settings):
     """The gradient of a table on a GPU as the rows that were looked up; any other as before."""
     on_gpu = not isinstance(g, Operand) and type(g) is not np.ndarray
     if not (sparse_grad and on_gpu and stored(g) and g.size):
-        return dense_or_sparse(g, y, data, weight, sparse_grad=sparse_grad, **settings)
+        return embedding_gradient(g, y, data, weight, sparse_grad=sparse_grad, **settings)
     rows = whole(weight, data, 0, "clip").reshape(-1)
     order = np.argsort(rows, kind="stable")
     keys = rows[order]
@@ -244,5 +243,4 @@ def sparse_gradient(g, y, data, weight, sparse_grad, **settings):
     return Rows(weight.shape, values, places)
 
 
-dense_or_sparse = Embedding.rules[1]
 Embedding.rules = (None, sparse_gradient)
