@@ -295,7 +295,7 @@ def marked(path):
 def test_a_chapter_s_checks_judge_what_a_student_writes(path, tmp_path):
     """Empty bodies lose points, and the chapter's own bodies keep them all."""
     made, points = write_student(path, tmp_path / path.name)
-    assert not made or points >= 1, f"{points} points for {len(made)} bodies: add asserts"
+    assert not made or points >= 3, f"{points} points for {len(made)} bodies: add asserts"
     taught, _ = student(path, solutions=True)
     for number, cell in enumerate(executed(taught, path.parent, allow_errors=True).cells):
         assert not failed(cell), f"cell {number}"
