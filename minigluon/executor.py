@@ -58,14 +58,14 @@ __all__ = [
 # --- Running --------------------------------------------------------------------------------------
 
 
-def run(entries, values, ctx, hooks=(), groups=None, backwards=None):
+def run(entries, values, ctx, hooks=(), groups=None, backwards=None, order=None):
     """The values of `entries`, NDArrays, from those of the variables, {name: NDArray}.
 
     `groups`, {ctx_group: device}, says where the nodes of a group compute. `hooks` are pairs (callback, whether it hears of inputs too), called as in `register_op_hook`; "variables"
-    stands for inputs under the name of the variable as well. `backwards(name, array)` hears of gradients.
+    stands for inputs under the name of the variable as well. `backwards(name, array)` hears of gradients. `order` are the nodes `in_order`, where that is known.
     """
     made = {}
-    for node in in_order(entries):
+    for node in order or in_order(entries):
         if node.op is None:
             made[node] = [values[node.name]]
             continue
@@ -78,8 +78,10 @@ def run(entries, values, ctx, hooks=(), groups=None, backwards=None):
         except MXNetError as error:
             error.args = (f"{node.name}: {error}",)
             raise
-        parts = list(out) if isinstance(out, list | tuple) else [out]
-        made[node] = [p if isinstance(p, NDArray) else place(p, ctx) for p in parts]
+        if not isinstance(out, NDArray):  # several, or what an operator without arrays has made
+            parts = list(out) if isinstance(out, list | tuple) else [out]
+            out = [p if isinstance(p, NDArray) else place(p, ctx) for p in parts]
+        made[node] = out if isinstance(out, list) else [out]
         for callback, inputs_too in hooks:
             shown = inputs if inputs_too else ()
             tell(callback, node, shown, made[node], inputs_too == "variables")
@@ -212,6 +214,7 @@ class Executor:
         self.arg_dict, self.grad_dict, self.aux_dict = args, grads, states
         self._grad_req = grad_req
         self._entries = closed(symbol._entries, {**args, **states})
+        self._order = in_order(self._entries)
 
     @property
     def outputs(self):
@@ -221,7 +224,7 @@ class Executor:
             facts = Facts(
                 {n: a.shape for n, a in arrays.items()}, {n: a.dtype for n, a in arrays.items()}
             )
-            for node in in_order(self._entries):
+            for node in self._order:
                 facts.visit(node)
             made = [(facts.shapes.get(e), facts.types.get(e)) for e in self._entries]
             self._outputs = [place(np.zeros(*of), self._ctx) for of in made if of[0] is not None]
@@ -255,7 +258,7 @@ class Executor:
             [self._grad_req[n] for n in wanted],
         )
         with autograd.Scope(bool(wanted), bool(is_train)):
-            settings = self._hooks, self._groups, self._backwards
+            settings = self._hooks, self._groups, self._backwards, self._order
             self._outputs = run(self._entries, own, self._ctx, *settings)
         self._mode = bool(is_train)
         return self._outputs
@@ -285,7 +288,7 @@ class Executor:
 
     def _draws(self):
         """Whether the graph draws random numbers."""
-        return any(node.op and draws(node.op) for node in in_order(self._entries))
+        return any(node.op and draws(node.op) for node in self._order)
 
     def copy_params_from(self, arg_params, aux_params=None, allow_extra_params=False):
         """Write arrays into the arguments and states of their names."""

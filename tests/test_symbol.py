@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import minigluon as mx
 from minigluon import autograd
 from minigluon.base import MXNetError
+from minigluon.symbol import inference
 from tests.expressions import EXPRESSIONS
 
 S = mx.sym
@@ -1000,3 +1001,25 @@ def test_lists_among_settings_are_written_as_lists():
         again = S.load_json(y.tojson())
         assert again.attr_dict() == {"y": {"axis": written}} and again.tojson() == y.tojson()
         assert again.infer_shape(x=(2, 3))[1] == y.infer_shape(x=(2, 3))[1]
+
+
+def test_equal_calls_are_sketched_once(monkeypatch):
+    asked, sketched = [], inference.sketched
+    told = lambda node, known: asked.append(node.name) or sketched(node, known)
+    monkeypatch.setattr(inference, "sketched", told)
+    y = x = mx.sym.var("x", shape=(4, 4))
+    for _ in range(20):
+        y = mx.sym.sigmoid(mx.sym.dot(y, x) * 2.0)
+    assert y.infer_shape()[1] == [(4, 4)] and len(asked) == 3
+    different = [x.sum(axis=0), x.sum(axis=1, keepdims=True), x.sum(axis=[0, 1], keepdims=True)]
+    different += [x.slice_axis(axis=0, begin=0, end=n) for n in (1, 2)]
+    assert mx.sym.Group(different).infer_shape()[1] == [(4,), (4, 1), (1, 1), (1, 4), (2, 4)]
+    net = mx.gluon.nn.HybridLambda(
+        lambda F, x: (
+            F.Group([F.cast(x, t) * 2 for t in ("int8", "float16", "int8")])
+            if F is mx.sym
+            else None
+        )
+    )
+    net.hybridize()
+    assert [y.dtype for y in net(mx.nd.ones(2))] == [np.int8, np.float16, np.int8]

@@ -16,10 +16,8 @@ __all__ = [
     "Chain",
     "EXPRESSIONS",
     "FusedWriter",
-    "MULTIPLYING",
     "chain_of",
     "chains",
-    "differs",
     "expression",
     "size_of",
     "text_of",
@@ -216,17 +214,14 @@ def with_chains(writer, function):
     """The program `function`, and for arrays on a GPU one with chains."""
     if hasattr(writer, "fits"):  # it is such a writer itself
         return function
-    fused = FusedWriter(writer.name, writer.inputs, writer.outputs, writer.outlines)
-    fused.placing = writer.placing
-    chained = any(len(run) > 1 for run in (*fused.runs(), *writer.runs()))
-    if not chained and not any(differs(node) for node in writer.order):
-        return function
 
     @wraps(function)
     def program(*arrays, **into):
         if not arrays or type(arrays[0]) is np.ndarray:
             return function(*arrays, **into)
         if "there" not in program.made:
+            fused = FusedWriter(writer.name, writer.inputs, writer.outputs, writer.outlines)
+            fused.placing = writer.placing
             program.made["there"] = fused.function()
         there = program.made["there"]
         given = {there.places[i]: into.get(p) for i, p in program.places.items()}
@@ -237,9 +232,3 @@ def with_chains(writer, function):
 
 
 elsewhere.append(with_chains)
-MULTIPLYING = "FullyConnected", "dense_data", "dense_weight"
-
-
-def differs(node):
-    """Whether a call is written in another way for a GPU: products, and arrays out of nothing."""
-    return node.op.name in MULTIPLYING or not any(type(a) is tuple for a in node.inputs)

@@ -25,7 +25,7 @@ from minigluon.ndarray.ndarray import held
 from minigluon.op import operator, operators
 from minigluon.ops.reduce import axes, column_sums
 from minigluon.symbol import parts
-from minigluon.symbol.inference import Facts, draws, open_shape, sketched, undrawn, units
+from minigluon.symbol.inference import Facts, draws, open_shape, undrawn, units
 from minigluon.symbol.symbol import Node, Symbol
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "keepers",
     "kinds_of_both",
     "listed",
+    "name_of",
     "needed",
     "on_slices",
     "plus",
@@ -109,16 +110,14 @@ class Outlines(Facts):
         self.shapes[entry], self.types[entry] = tuple(shape), np.dtype(dtype)
 
     def call(self, node):
-        entries = [a for a in node.inputs if type(a) is tuple]
         if (node, 0) in self.shapes or node in self.failed:
             return
         if len(node.outputs) > 1:  # so much is known without shapes
             self.counts.setdefault(node, len(node.outputs))
-        if any(self.shapes.get(a) is None for a in entries):
+        if None in [self.shapes.get(a) for a in node.inputs if type(a) is tuple]:
             return
         try:
-            with np.errstate(all="ignore"):
-                found = self.outlined(node)
+            found = self.outlined(node)
         except Exception:
             self.failed.add(node)
             return
@@ -129,18 +128,23 @@ class Outlines(Facts):
         inputs = self.fitted(node)
         known = {a: (self.shapes[a], self.types[a]) for a in inputs if type(a) is tuple}
         call = node if inputs is node.inputs else copied(node, inputs)
-        if (out := sketched(call, known)) is None:
-            raw = [np.zeros(*known[a]) if type(a) is tuple else a for a in inputs]
-            try:
-                out = node.op.kernel(*raw, **undrawn(node))
-            except MXNetError:
-                # numbers that zeros cannot be, such as the parameter of a distribution
-                ones = [units(a) if isinstance(a, np.ndarray) else a for a in raw]
-                out = node.op.kernel(*ones, **undrawn(node))
+        if (out := self.sketch(call, known)) is None:
+            out = self.computed(call, known)
         if isinstance(out, tuple):
             self.counts[node] = len(out)
             return out
         return (out,)
+
+    def computed(self, call, known):
+        """What a call returns for zeros."""
+        raw = [np.zeros(*known[a]) if type(a) is tuple else a for a in call.inputs]
+        with np.errstate(all="ignore"):
+            try:
+                return call.op.kernel(*raw, **undrawn(call))
+            except MXNetError:
+                # numbers that zeros cannot be, such as the parameter of a distribution
+                ones = [units(a) if isinstance(a, np.ndarray) else a for a in raw]
+                return call.op.kernel(*ones, **undrawn(call))
 
     def fitted(self, node):
         """The inputs of a call, its plain numbers as its first array holds them: -1.0 is -1 among whole ones."""
@@ -232,7 +236,7 @@ def identity_of(a):
 
 def text_of(settings):
     """Settings as something that can be compared."""
-    return repr(sorted(settings.items(), key=lambda item: item[0]))
+    return repr(sorted(settings.items(), key=lambda item: item[0])) if settings else ""
 
 
 # --- The gradient, on paper -----------------------------------------------------------------------
@@ -324,6 +328,9 @@ elsewhere = []  # functions of a writer and its program that return one for othe
 OWNERS = {*UFUNCS, "relu", "above", "FullyConnected", "dot", "batch_dot", "dense_data"}
 OWNERS |= {"dense_weight", "Convolution", "conv_data", "conv_weight", "channel_sum", "pool_place"}
 # operators whose result is memory of their own, and that keep no view of their inputs
+
+
+name_of = cache(str)  # of a type: NumPy puts it together anew each time, in 6 µs
 
 
 def identifier(wish):
@@ -482,7 +489,7 @@ class Writer:
     def large(self, entry):
         """Whether an array is worth freeing early."""
         shape = self.outlines.shapes.get(entry)
-        return shape is None or np.prod(shape) >= 16384
+        return shape is None or math.prod(shape) >= 16384
 
     def function(self):
         """The function itself; its text is `function.source`."""
@@ -528,7 +535,7 @@ class Writer:
     def remark(self, node):
         """Type and shape of a call's result, for the reader."""
         shape = self.outlines.shapes.get((node, 0))
-        return "" if shape is None else f"  # {self.outlines.types[node, 0]}{list(shape)}"
+        return "" if shape is None else f"  # {name_of(self.outlines.types[node, 0])}{list(shape)}"
 
     # --- One pass instead of many -----------------------------------------------------------------
 
@@ -927,7 +934,10 @@ def in_parts(graph, outlines, batch):
     batch = [e for e in batch if outlines.shapes.get(e)]
     size = outlines.shapes[batch[0]][0] if batch else 0
     count = parts.count_for(size, alone.threads)
-    if count < 2 or not (graph.outputs and all(e in outlines.shapes for e in graph.inputs)):
+    numbers = sum(math.prod(shape) for shape in outlines.shapes.values() if shape is not None)
+    if count < 2 or numbers < parts.ENOUGH:  # too few, whatever their kinds
+        return None
+    if not (graph.outputs and all(e in outlines.shapes for e in graph.inputs)):
         return None
     kinds = dict.fromkeys(graph.inputs, parts.ALL)
     kinds |= {e: parts.PART for e in batch if outlines.shapes[e][0] == size}

@@ -109,6 +109,7 @@ class Facts:
     def __init__(self, shapes, types):
         self.by_name, self.type_by_name = shapes, types
         self.shapes, self.types = {}, {}
+        self.sketches = {}  # a call's operator, arrays and settings -> what `sketched` returns
 
     def begin(self, node):
         """What is known of a variable."""
@@ -212,7 +213,7 @@ class Facts:
         key, seen = (zero_is_a_size[-1](), *known.values()), node.seen
         if key not in seen:
             try:
-                out = sketched(node, known)
+                out = self.sketch(node, known)
                 out = out if out is not None else self.run(node, shapes)
                 out = out if isinstance(out, tuple) else (out,)
                 seen[key] = [Outline(o.shape, o.dtype) for o in out[: len(node.outputs)]]
@@ -231,6 +232,23 @@ class Facts:
                 *[made(a) if made and isinstance(a, np.ndarray) else a for a in raw],
                 **undrawn(node),
             )
+
+    def sketch(self, node, known):
+        """What `sketched` returns, which is remembered for calls like this one."""
+        inputs = [known[a] if type(a) is tuple else (type(a), a) for a in node.inputs]
+        key = (node.op, *inputs, *[(k, type(v), v) for k, v in node.settings.items()])
+        try:
+            seen = key in self.sketches
+        except TypeError:
+            return sketched(node, known)
+        if not seen:
+            out = sketched(node, known)
+            parts = out if isinstance(out, tuple) else (out,)
+            # of an array from nothing, such as `arange`, only the outline is kept
+            parts = [a if a is None else Outline(a.shape, a.dtype) for a in parts]
+            out = tuple(parts) if isinstance(out, tuple) else parts[0]
+            self.sketches[key] = out
+        return self.sketches[key]
 
 
 class Outline(np.ndarray):
@@ -469,6 +487,8 @@ class Inference(Facts):
             before = dict(self.shapes)
             for node in calls:
                 self.apply(self.forwards, node)
+            if all(map(complete, self.shapes.values())):
+                return  # nothing to learn backwards, and no contradiction: kernels have run on these shapes
             for node in reversed(calls):
                 self.apply(self.backwards, node)
             if self.shapes == before:
