@@ -477,6 +477,8 @@ def head_gradients(heads, head_grads):
     heads = [heads] if isinstance(heads, NDArray) else list(heads)
     if head_grads is None or isinstance(head_grads, NDArray):
         head_grads = [head_grads] * len(heads)
+    if not heads:
+        raise MXNetError("backward([]): give at least one array to start from")
     if len(head_grads) != len(heads):
         raise AssertionError(f"{len(heads)} heads, but {len(head_grads)} head gradients")
     for head, g in zip(heads, head_grads):

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 
 __all__ = [
+    "BadName",
     "LENIENT",
     "MXNetError",
     "NotImplementedForSymbol",
@@ -41,6 +42,12 @@ class NotImplementedForSymbol(MXNetError):
 
 class NotSupportedForSparseNDArray(MXNetError):
     """Something that needs all numbers was asked of a sparse array."""
+
+
+class BadName(KeyError, ValueError):
+    """A name that is none of those known: MXNet looks it up in a dictionary."""
+
+    __str__ = Exception.__str__  # the message as it is, where a KeyError shows a key
 
 
 LENIENT = [False]  # whether a program is one for MXNet, which passes over what is refused here

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from minigluon.base import MXNetError
+from minigluon.base import BadName, MXNetError
 
 __all__ = [
     "Capture",
@@ -86,7 +86,7 @@ class Context(metaclass=Current):
             return device_type
         if device_type not in cls.devstr2type:
             known = ", ".join(cls.devstr2type)
-            raise ValueError(f"Context({device_type!r}): unknown device type; known are {known}")
+            raise BadName(f"Context({device_type!r}): unknown device type; known are {known}")
         self = super().__new__(cls)
         self.device_type, self.device_id = device_type, int(device_id)
         self.device_typeid = cls.devstr2type[device_type]

@@ -429,6 +429,11 @@ def bind(
 def executor_of(self, ctx, args, args_grad, grad_req, aux_states, group2ctx):
     """`bind` of arrays whose shapes are known to fit."""
     names, states = self.list_arguments(), self.list_auxiliary_states()
+    if len({*names}) < len(names):
+        twice = next(n for i, n in enumerate(names) if n in names[:i])
+        raise MXNetError(
+            f"bind: two variables have the name {twice!r}: give each a name of its own"
+        )
     grads = dict.fromkeys(names) | by_name(names, args_grad or {}, "args_grad", partial=True)
     reqs = requests(names, grad_req)
     states = by_name(states, aux_states or {}, "aux_states")

@@ -9,6 +9,7 @@ import numpy
 
 from minigluon import registry
 from minigluon.ndarray.ndarray import NDArray
+from minigluon.op import BadValue
 
 __all__ = [
     "Accuracy",
@@ -227,6 +228,9 @@ class Accuracy(Averaged):
 
     def _measure(self, label, pred):
         if pred.shape != label.shape:
+            if not -pred.ndim <= self.axis < pred.ndim:
+                told = f"predictions of shape {pred.shape} for labels of shape {label.shape}"
+                raise BadValue(f"{self.name}: {told} have no axis {self.axis} of scores")
             pred = pred.argmax(self.axis)
         label, pred = check_label_shapes(label.ravel(), pred.ravel())
         return int((numpy.trunc(label) == numpy.trunc(pred)).sum()), label.size

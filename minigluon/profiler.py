@@ -7,7 +7,7 @@ import os
 import threading
 import time
 
-from minigluon.base import MXNetError
+from minigluon.base import BadName, MXNetError
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.op import interpreters
 
@@ -97,7 +97,7 @@ def set_config(**kwargs):
 def set_state(state="stop", profile_process="worker"):
     """'run' begins to record calls, 'stop' ends it; what has been recorded stays."""
     if state not in ("run", "stop"):
-        raise ValueError(f"set_state: 'run' or 'stop', not {state!r}")
+        raise BadName(f"set_state: 'run' or 'stop', not {state!r}")
     recorder.state, recorder.paused = state, False
     recorder.watch(state == "run")
 

@@ -234,9 +234,10 @@ def almost_equal(a, b, rtol=None, atol=None, equal_nan=False, use_broadcast=True
 
 
 def checkShapes(a, b):
-    """ValueError unless two arrays have one shape."""
-    if np.shape(a) != np.shape(b):
-        raise ValueError(f"Input shapes {np.shape(a)} and {np.shape(b)} do not match")
+    """AssertionError unless two arrays have one shape."""
+    assert np.shape(a) == np.shape(b), (
+        f"Items are not equal: a.shape = {np.shape(a)} and b.shape = {np.shape(b)} are not equal"
+    )
 
 
 def assert_almost_equal(
@@ -395,6 +396,7 @@ def rand_ndarray(
     ctx=None,
 ):
     """An NDArray of numbers from -1 to 1, dense or sparse."""
+    assert stype in ("default", "csr", "row_sparse"), f"unknown storage type {stype!r}"
     if stype != "default":
         return rand_sparse_ndarray(
             shape, stype, density, dtype, modifier_func=modifier_func, ctx=ctx

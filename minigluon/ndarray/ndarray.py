@@ -154,10 +154,18 @@ class NDArray(Operand):
         return bool(self.size and self.asscalar())
 
     def __float__(self):
-        return float(self.asscalar())
+        return float(self._only())
 
     def __int__(self):
-        return int(self.asscalar())
+        return int(self._only())
+
+    def _only(self):
+        """The only number; TypeError, as Python's functions of numbers raise it, if there are more or none."""
+        if self.size != 1:
+            raise TypeError(
+                f"only an array of one number is a number, not one of shape {self.shape}"
+            )
+        return self.asscalar()
 
     def __index__(self):
         if self._data.dtype.kind not in "iu":

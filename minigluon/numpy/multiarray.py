@@ -395,18 +395,6 @@ class ndarray(NDArray):  # noqa: N801
             )
         return bool(self.size and self.item())
 
-    def __float__(self):
-        return float(self._only())
-
-    def __int__(self):
-        return int(self._only())
-
-    def _only(self):
-        """The only number; TypeError if there are several."""
-        if self.size != 1:
-            raise TypeError(f"only arrays of one number are numbers, not of shape {self.shape}")
-        return self.item()
-
     # --- What NumPy does for us -------------------------------------------------------------------
 
     def __array_function__(self, func, types, args, kwargs):

@@ -130,7 +130,7 @@ def resized(data, h, w, interp):
     if interp not in CODES:
         raise BadValue(f"interpolation {interp} is not one of {CODES}")
     if h < 1 or w < 1 or 0 in data.shape[-3:-1]:
-        raise ValueError(f"a picture of {data.shape} cannot be resized to height {h}, width {w}")
+        raise BadValue(f"a picture of {data.shape} cannot be resized to height {h}, width {w}")
     kind, (H, W) = CODES[interp], data.shape[-3:-1]
     if data.shape[-3:-1] == (h, w):
         return data.copy()
