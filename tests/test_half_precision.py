@@ -1,5 +1,7 @@
 """mx.contrib.amp: the loss scaler of MXNet 1.9.1, and training with it."""
 
+import json
+import subprocess
 import sys
 
 import numpy as np
@@ -104,9 +106,6 @@ def test_faults(monkeypatch):
     for wrong in (mx.optimizer.SGD(), 3):
         with pytest.raises(TypeError):
             amp.init_trainer(wrong)
-    for convert in (amp.convert_hybrid_block, amp.convert_model, amp.convert_symbol):
-        with pytest.raises(mx.MXNetError, match="float16"):
-            convert(net)
 
 
 def picture_net():
@@ -176,3 +175,168 @@ def test_bfloat16_without_ml_dtypes_says_what_is_missing(monkeypatch):
     with pytest.raises(TypeError, match="pip install ml_dtypes"):
         nd.ones(2, dtype="bfloat16")
     named_dtype.cache_clear()
+
+
+def branches():
+    """Products, a normalization, sums of low and of mixed numbers, an exponential."""
+    x = mx.sym.var("data")
+    y = mx.sym.Convolution(x, kernel=(3, 3), num_filter=4, name="c0")
+    y = mx.sym.Activation(
+        mx.sym.BatchNorm(y, name="bn", fix_gamma=False), act_type="relu", name="r"
+    )
+    z = mx.sym.Convolution(y, kernel=(1, 1), num_filter=4, no_bias=True, name="c1")
+    both = mx.sym.elemwise_add(y, z, name="both")
+    grown = mx.sym.Activation(both, act_type="softrelu", name="grown")
+    joined = mx.sym.Concat(grown, z, name="joined")
+    return mx.sym.softmax(mx.sym.FullyConnected(joined, num_hidden=3, name="fc"), name="sm")
+
+
+def wiring(text):
+    """{node: (operator, its inputs)} of a graph's file."""
+    nodes = json.loads(text)["nodes"]
+    return {n["name"]: (n["op"], [nodes[i[0]]["name"] for i in n["inputs"]]) for n in nodes}
+
+
+def arrays_for(sym, rng):
+    args, _, states = sym.infer_shape(data=(2, 3, 6, 6))
+    arg = {n: nd.array(rng.normal(size=s) * 0.3) for n, s in zip(sym.list_arguments(), args)}
+    states = {
+        n: nd.array(rng.uniform(0.5, 1.5, s)) for n, s in zip(sym.list_auxiliary_states(), states)
+    }
+    return arg.pop("data"), arg, states
+
+
+def test_casts_stand_before_products_and_before_what_grows():
+    there = wiring(amp.convert_symbol(branches()).tojson(remove_amp_cast=False))
+    low = [n for n in there if n.endswith("_amp_cast_float16")]
+    assert [n.removesuffix("_amp_cast_float16") for n in low] == [
+        *("data", "c0_weight", "c0_bias", "c1_weight", "joined_output", "fc_weight", "fc_bias"),
+    ]
+    assert there["bn"][1] == ["c0", "bn_gamma", "bn_beta", "bn_moving_mean", "bn_moving_var"]
+    assert there["both"][1] == ["r", "c1"]  # both are low
+    assert there["grown"][1] == ["both_output_amp_cast_float32"]
+    assert there["joined"][1] == ["grown", "c1_output_amp_cast_float32"]
+    assert there["sm"][1] == ["fc_output_amp_cast_float32"]
+    without = wiring(amp.convert_symbol(branches(), excluded_sym_names=["c1"]).tojson(False))
+    assert without["c1"][1] == ["r_output_amp_cast_float32", "c1_weight"]
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_cast_model_is_near_and_may_be_half_as_large(kind, offline):
+    if kind == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    sym = branches()
+    data, arg, states = arrays_for(sym, np.random.default_rng(0))
+    made, small, kept = amp.convert_model(sym, arg, states, kind, cast_optional_params=offline)
+    low = {n for n, a in small.items() if np.dtype(a.dtype).name == kind}
+    assert low == (
+        {"c0_weight", "c0_bias", "c1_weight", "fc_weight", "fc_bias"} if offline else set()
+    )
+    assert all(np.dtype(a.dtype).name == "float32" for a in kept.values())
+    assert np.dtype(arg["fc_weight"].dtype) == np.float32  # what was given stays
+    exact, found = (
+        s.bind(mx.cpu(), {**a, "data": data}, aux_states=t, grad_req="null").forward()[0]
+        for s, a, t in ((sym, arg, states), (made, small, kept))
+    )
+    assert found.dtype == np.float32
+    error = abs(found.asnumpy() - exact.asnumpy()).max()
+    assert 0 < error < (2e-3 if kind == "float16" else 2e-2)
+
+
+def test_a_parameter_that_others_read_is_not_stored_low():
+    x, w = mx.sym.var("data"), mx.sym.var("w")
+    sym = mx.sym.Group([mx.sym.FullyConnected(x, w, num_hidden=2, name="fc"), mx.sym.exp(w)])
+    made = amp.convert_symbol(sym, data_names=["data"], cast_optional_params=True)
+    kinds = {n: found.get("__dtype__") for n, found in made.attr_dict().items()}
+    assert kinds["w"] == "0" and kinds["fc_bias"] == "2"
+
+
+@pytest.mark.parametrize("cell", [gluon.rnn.LSTM, gluon.rnn.GRU])
+def test_a_cast_block_with_states_of_its_own(cell):
+    """Its first states have a size that waits for the batch, and the type of their cast."""
+    net = nn.HybridSequential()
+    net.add(nn.Embedding(20, 8), cell(6), nn.LayerNorm(), nn.Dense(4))
+    net.initialize()
+    with pytest.raises(RuntimeError, match="hybridize"):
+        amp.convert_hybrid_block(net)
+    net.hybridize()
+    x = nd.array([[1, 2, 3], [4, 5, 6]])
+    exact = net(x)
+    cast = amp.convert_hybrid_block(net, cast_optional_params=True)
+    np.testing.assert_allclose(cast(x).asnumpy(), exact.asnumpy(), atol=5e-3)
+    params = {n: np.dtype(p.dtype) for n, p in cast.collect_params().items()}
+    assert {n for n, kind in params.items() if kind == np.float16} == {
+        n for n in params if n.startswith("dense")
+    }  # an LSTM's are joined before the product
+
+
+def test_types_that_numpy_learns_later_are_read_in_graphs():
+    pytest.importorskip("ml_dtypes")
+    code = """
+import minigluon as mx
+s = mx.sym.amp_cast(mx.sym.amp_cast(mx.sym.var("data"), dtype="bfloat16"), dtype="float32")
+print(s.infer_type(data="float32")[1], s.infer_shape(data=(2, 3))[1])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "(2, 3)" in done.stdout, done.stderr[-1000:]
+
+
+def test_lists_of_operators():
+    lists = [amp.list_lp16_ops, amp.list_fp32_ops, amp.list_lp16_fp32_ops]
+    low, high, others = ({*f("float16")} for f in lists)
+    assert "Convolution" in low and "softmax" in high and "BatchNorm" in others
+    assert not low & high and not others & (low | high)
+    assert {"broadcast_add", "concat"} <= {*amp.list_widest_type_cast(np.float16)} <= others
+    assert amp.list_conditional_fp32_ops("bfloat16")[0][0] == "Activation"
+    sym = branches()
+    named = amp.convert_symbol(sym, target_dtype_ops=["FullyConnected"], fp32_ops=["Convolution"])
+    assert wiring(named.tojson(False))["c0"][1] == ["data", "c0_weight", "c0_bias"]
+    for wrong, says in (
+        ({"target_dtype": "int8"}, "float16 or bfloat16"),
+        ({"target_dtype_ops": ["softmax"]}, "two or more lists.*softmax"),
+        ({"fp32_ops": ["softmux"]}, "softmux is no operator"),
+        ({"fp32_ops": "softmax"}, "list of strs"),
+        ({"excluded_sym_names": "c0"}, "list of strs"),
+    ):
+        with pytest.raises(AssertionError, match=says):
+            amp.convert_symbol(sym, **wrong)
+    for call in (
+        lambda: amp.convert_symbol(None),
+        lambda: amp.convert_model(sym, [], {}),
+        lambda: amp.convert_hybrid_block(gluon.nn.Sequential()),
+    ):
+        with pytest.raises(AssertionError, match="should be"):
+            call()
+
+
+def test_casts_stand_where_mxnet_puts_them(mxnet_python, tmp_path):
+    sym = branches()
+    sym.save(str(tmp_path / "sym.json"))
+    code = """
+import sys
+import numpy as np
+np.bool = bool
+import mxnet as mx
+from mxnet.contrib import amp
+sym, folder = mx.sym.load(sys.argv[1] + "/sym.json"), sys.argv[1]
+settings = [{}, {"data_names": ["data"], "cast_optional_params": True}, {"excluded_sym_names": ["c1"]}]
+for i, own in enumerate(settings):
+    amp.convert_symbol(sym, **own).save(f"{folder}/{i}.json", remove_amp_cast=False)
+"""
+    done = subprocess.run([mxnet_python, "-c", code, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    settings = (
+        {},
+        {"data_names": ["data"], "cast_optional_params": True},
+        {"excluded_sym_names": ["c1"]},
+    )
+    for i, own in enumerate(settings):
+        ours = amp.convert_symbol(sym, **own)
+        there = mx.sym.load(str(tmp_path / f"{i}.json"))
+        assert wiring(ours.tojson(False)) == wiring((tmp_path / f"{i}.json").read_text())
+        ours, theirs = (
+            {n: a["__dtype__"] for n, a in s.attr_dict().items() if "__dtype__" in a}
+            for s in (ours, there)
+        )
+        assert ours == theirs

@@ -120,7 +120,7 @@ class Facts:
         own = TYPE_CODES[int(code)] if code.isdigit() else code
         shape = (shape,) if isinstance(shape, int) else shape
         self.shapes[node, 0] = None if shape is None else tuple([max(n, 0) for n in shape])
-        self.types[node, 0] = np.dtype(self.type_by_name.get(node.name, own))
+        self.types[node, 0] = real_dtype(self.type_by_name.get(node.name, own))
 
     def learn(self, node, entry, shape):
         """Write down the shape of an edge; MXNetError if another one is known. Whether it was new."""
@@ -147,7 +147,7 @@ class Facts:
         """Find the shapes of a call's outputs, and those of its parameters on the way."""
         if (left_open := open_shape(node)) is not None:
             self.learn(node, (node, 0), left_open)
-            self.types[node, 0] = np.dtype(node.settings.get("dtype") or "float32")
+            self.types[node, 0] = real_dtype(node.settings.get("dtype") or "float32")
             return
         for entry, shape in zip(node.inputs, self.guessed(node)):
             if type(entry) is tuple and shape is not None:
@@ -157,6 +157,8 @@ class Facts:
             for i, out in enumerate(self.outlined(node)):
                 self.learn(node, (node, i), out.shape)
                 self.types[node, i] = out.dtype
+        elif (kind := type_of_call(node, [self.types.get(a) for a in entries])) is not None:
+            self.types |= {(node, i): kind for i in range(len(node.outputs))}
 
     # Rules and trials.
 
@@ -249,6 +251,19 @@ class Facts:
             out = tuple(parts) if isinstance(out, tuple) else parts[0]
             self.sketches[key] = out
         return self.sketches[key]
+
+
+OWN_TYPES = {"shape_array": "int64", "size_array": "int64"}
+
+
+def type_of_call(node, types):
+    """The type of a node's outputs, from those of its inputs; None if unknown."""
+    settings = {**node.op.defaults, **node.settings}
+    if node.op.name in OWN_TYPES:
+        return np.dtype(OWN_TYPES[node.op.name])
+    if settings.get("dtype") is not None:
+        return real_dtype(settings["dtype"])
+    return next((t for t in types if t is not None), None)
 
 
 class Outline(np.ndarray):
@@ -606,18 +621,7 @@ class Inference(Facts):
 
 # --- Types ----------------------------------------------------------------------------------------
 
-OWN_TYPES = {"shape_array": "int64", "size_array": "int64"}
 SINGLE_INSIDE = {"BatchNorm", "contrib_SyncBatchNorm"}  # statistics are no half precision numbers
-
-
-def type_of_call(node, types):
-    """The type of a node's outputs, from those of its inputs; None if unknown."""
-    settings = {**node.op.defaults, **node.settings}
-    if node.op.name in OWN_TYPES:
-        return np.dtype(OWN_TYPES[node.op.name])
-    if settings.get("dtype") is not None:
-        return np.dtype(settings["dtype"])
-    return next((t for t in types if t is not None), None)
 
 
 def types_of(entries, given):

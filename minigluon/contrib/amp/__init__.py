@@ -8,6 +8,11 @@ from minigluon.contrib.amp.amp import (
     convert_symbol,
     init,
     init_trainer,
+    list_conditional_fp32_ops,
+    list_fp32_ops,
+    list_lp16_fp32_ops,
+    list_lp16_ops,
+    list_widest_type_cast,
     scale_loss,
     unscale,
 )
@@ -20,6 +25,11 @@ __all__ = [
     "convert_symbol",
     "init",
     "init_trainer",
+    "list_conditional_fp32_ops",
+    "list_fp32_ops",
+    "list_lp16_fp32_ops",
+    "list_lp16_ops",
+    "list_widest_type_cast",
     "scale_loss",
     "unscale",
 ]
