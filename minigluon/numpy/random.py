@@ -92,9 +92,8 @@ def not_negative(name, zero=True, **params):
 
 def standard(name, params, size=None, dtype=None, ctx=None):
     """Numbers of a law with its default parameters: `size` of them, or as many as `params` broadcast to."""
-    if any(
-        hasattr(p, "_entries") for p in params
-    ):  # symbols: each run finds out how many, and draws
+    # The shapes of symbols are not known yet: each run finds out how many, and draws.
+    if any(hasattr(p, "_entries") for p in params):
         anew = importlib.import_module("minigluon.symbol.numpy").drawn_anew
         return anew("standard")(name, params, size, dtype)
     arrays = [p for p in params if isinstance(p, NDArray)]
