@@ -277,7 +277,8 @@ def written_out(op):
         "ndarray": numpy.ndarray,
         "NUMBERS": NUMBERS,
     }
-    return text, used | {"_kernel": op.plain}
+    usual = {f"_usual_{name}": value for name, value in op.defaults.items()}
+    return text, used | usual | {"_kernel": op.plain}
 
 
 def written_of_few(op, blanks):
@@ -317,14 +318,16 @@ def answer(op, blanks, width):
 
 def written_of_many(op, blanks):
     """The text of the function of an operator of any number of arrays."""
-    settings = "".join(f"{s}={s}, " for s in op.settings)
+    told = [s for s in op.settings if s != "num_args"]  # which nobody tells, but files of graphs
+    settings = "".join(f"{s}={s}, " for s in told)
     blanks |= {
         "parameters": blanks["parameters"] + ", " * bool(op.settings),
         "first": "_args[0]",
         "same": " or _data.dtype is not _dtype" if op.same_dtype else "",
+        "usual": blanks["usual"] + " and num_args is None" * ("num_args" in op.settings),
         "given": f"*_raw, {settings}",
         "data": "_raw",
-        "arguments": settings,
+        "arguments": "".join(f"{s}={s}, " for s in op.settings),
         "arrays": "_args",
     }
     return FACE_OF_MANY.format(**blanks, answer=answer(op, blanks, 20))
@@ -338,12 +341,10 @@ def written_test(name, default):
         return ""
     if default is _Null:
         likely = ""
+    elif default is None:
+        likely = f"{name} is None or "
     else:
-        likely = (
-            f"{name} is None or "
-            if default is None
-            else f"type({name}) is {type(default).__name__} or "
-        )
+        likely = f"{name} is _usual_{name} or type({name}) is {type(default).__name__} or "
     return f"{likely}type({name}) not in NUMBERS"
 
 

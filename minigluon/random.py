@@ -273,6 +273,11 @@ def randint(low, high, shape=None, dtype=None, ctx=None, out=None, **more):
         raise MXNetError(f"randint(low={low}, high={high}): give whole numbers, low below high")
     if not plain:
         low, high = int(low), int(high)
+    if dtype is ctx is out is None and type(shape) is tuple and not more:  # nearly always
+        try:
+            return at_once(randint_law, (low, high, SHORT), shape, SHORT)
+        except REFUSALS:
+            pass
     if dtype is None:
         dtype = SHORT if out is None else out.dtype
     return draw(randint_law, (low, high, dtype), shape, dtype, ctx, out, "iu", more)

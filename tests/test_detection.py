@@ -441,3 +441,28 @@ def test_a_thing_that_is_no_number_overlaps_nothing():
     offsets, mask, classes = nd.contrib.MultiBoxTarget(*arrays)
     assert np.isfinite(offsets.asnumpy()).all() and 2 not in classes[0].asnumpy()
     close(nd.contrib.box_iou(arrays[1][0, :1, 1:5], arrays[0][0]), np.zeros((1, len(ANCHORS))))
+
+
+@pytest.mark.parametrize("n, m", [(8, 2), (2, 8), (1, 1), (5, 5)])
+def test_pairs_of_few_are_those_of_many(n, m):
+    scores = np.random.default_rng(n).integers(0, 4, (3, n, m)) / 3  # many are equal
+    plain = sorted(zip(*[part.tolist() for part in detection.paired(scores, 0.1, n * m)]))
+    assert sorted(detection.pairs_of_few(scores, 0.1, n * m)) == plain
+    scores[1, 0, 0] = np.nan
+    assert detection.pairs_of_few(scores, 0.1, n * m) is None
+
+
+def test_targets_of_few_anchors_are_those_of_the_long_way(monkeypatch):
+    rng = np.random.default_rng(5)
+    label = np.sort(rng.random((2, 3, 5), "float32"))
+    label[..., 0] = rng.integers(0, 3, (2, 3))
+    label[1, 2] = -1
+    anchors = mx.nd.array(np.sort(rng.random((1, 6, 4), "float32")))
+    arrays = anchors, mx.nd.array(label), mx.nd.array(rng.random((2, 4, 6), "float32"))
+    few = [y.asnumpy() for y in mx.nd.contrib.MultiBoxTarget(*arrays)]
+    one = [y.asnumpy() for y in mx.nd.contrib.MultiBoxTarget(anchors, *[a[:1] for a in arrays[1:]])]
+    monkeypatch.setattr(detection, "FEW_PAIRS", 0)
+    for a, b, c in zip(few, mx.nd.contrib.MultiBoxTarget(*arrays), one):
+        np.testing.assert_array_equal(a, b.asnumpy())
+        np.testing.assert_array_equal(a[:1], c)
+    assert few[1].any()

@@ -19,7 +19,9 @@ __all__ = [
     "COUNTS",
     "EMPTY",
     "FEW",
+    "FEW_PAIRS",
     "GridGenerator",
+    "KNOWN",
     "LARGEST",
     "LEAST",
     "NEIGHBOURS",
@@ -72,6 +74,7 @@ __all__ = [
     "known_anchors",
     "largest",
     "largest_in_bins",
+    "largest_of",
     "likeliest",
     "listed",
     "neighbour_index",
@@ -82,6 +85,7 @@ __all__ = [
     "overlaps_with_anchors",
     "paired",
     "paired_soon",
+    "pairs_of_few",
     "pixels_of",
     "raster",
     "raster_moments",
@@ -214,14 +218,17 @@ def overlaps_of(a, b, area_a, area_b):
     """`overlaps` of boxes whose areas, (...), are known."""
     side = np.minimum(a[2:], b[2:])
     side -= np.maximum(a[:2], b[:2])
-    np.fmax(side, 0, out=side)
+    zero, least = (KNOWN if type(a) is np.ndarray else LEAST)[side.dtype.char]
+    np.fmax(side, zero, out=side)
     common, union = np.multiply(side[0], side[1], out=side[0]), np.add(area_a, area_b, out=side[1])
     union -= common
-    common /= np.fmax(union, LEAST[union.dtype.char], out=union)
+    common /= np.fmax(union, least, out=union)
     return common
 
 
-LEAST = {"e": 2.0**-24, "f": 2.0**-149, "d": 5e-324}  # above 0: a union of 0 has nothing in common
+# 0, and the least number above it: a union of 0 has nothing in common. As arrays NumPy knows them sooner.
+LEAST = {"e": (0.0, 2.0**-24), "f": (0.0, 2.0**-149), "d": (0.0, 5e-324)}
+KNOWN = {c: tuple(constant(number, c) for number in both) for c, both in LEAST.items()}
 
 
 def area(boxes):
@@ -357,6 +364,25 @@ def taken_in_turn(waiting, scores, threshold, most):
 EMPTY, COUNTS = np.empty((0, 3)), np.dtype("int64")
 
 
+def pairs_of_few(scores, threshold, most):
+    """`paired` of NumPy's arrays, pair by pair: a list of (image, row, column); None if there is a NaN."""
+    found = []
+    for i, left in enumerate(scores):
+        left = left.copy()  # in order of rows, whatever that of `scores`
+        n, m = left.shape
+        for _ in range(min(n, m, most)):
+            at = int(left.argmax())
+            best = left.item(at)
+            if best != best:
+                return None
+            if best <= threshold:
+                break
+            row, column = divmod(at, m)
+            left[row] = left[:, column] = -np.inf
+            found.append((i, row, column))
+    return found
+
+
 @operator(vjp=(None,), aliases=("_contrib_bipartite_matching",))
 def contrib_bipartite_matching(data, /, is_ascend=False, threshold=None, topk=-1):
     """Greedy pairs of rows and columns: two arrays, (..., n) and (..., m), with -1 for no partner.
@@ -387,7 +413,7 @@ VARIANCES = (0.1, 0.1, 0.2, 0.2)
 
 def objects(label):
     """Which rows of the labels (batch, m, 5 or more) are objects: those before the first of class -1; None for all."""
-    end = label[..., 0] == -1
+    end = label[..., 0] == (constant(-1, label.dtype) if type(label) is np.ndarray else -1)
     if not np.count_nonzero(end):
         return None
     before = end.cumsum(axis=1)
@@ -402,13 +428,22 @@ def assigned(iou, threshold):
 
     An absent object has -inf. The overlap of an object and the anchor that it is paired with becomes inf.
     """
-    find = paired_soon if type(iou) is np.ndarray and iou.shape[2] else paired
-    image, anchor, thing = find(iou.swapaxes(1, 2), 1e-6, iou.shape[1])
-    iou[image, thing, anchor] = np.inf
-    best = iou.max(axis=1)
-    return best > (threshold if threshold > 0 else LARGEST), best
+    scores, plain = iou.swapaxes(1, 2), type(iou) is np.ndarray
+    few = pairs_of_few(scores, 1e-6, iou.shape[1]) if plain and 0 < iou.size <= FEW_PAIRS else None
+    if few is None:
+        image, anchor, thing = (paired_soon if plain and iou.shape[2] else paired)(
+            scores, 1e-6, iou.shape[1]
+        )
+        iou[image, thing, anchor] = np.inf
+    else:
+        for image, anchor, thing in few:
+            iou[image, thing, anchor] = np.inf
+    best = np.maximum.reduce(iou, 1) if plain else iou.max(axis=1)  # as `max`, 0.3 µs sooner
+    limit = threshold if threshold > 0 else LARGEST
+    return best > (constant(limit, best.dtype) if plain else limit), best
 
 
+FEW_PAIRS = 64  # overlaps up to which each pair may look through all of them
 LARGEST = 2.0  # no overlap is larger, but for that of a pair
 
 
@@ -446,12 +481,13 @@ def contrib_MultiBoxTarget(
     """
     check_target_shapes(anchor, label, cls_pred, variances)
     (batch, m), n, dtype = label.shape[:2], anchor.shape[1], anchor.dtype
-    boxes = np.empty((4, n + batch * m), dtype, like=label)  # all of them, the anchors first
+    like = {} if type(label) is np.ndarray else {"like": label}
+    boxes = np.empty((4, n + batch * m), dtype, **like)  # all of them, the anchors first
     boxes[:, :n], boxes[:, n:] = anchor[0].T, label[..., 1:5].reshape(-1, 4).T
     size, valid = boxes[2:] - boxes[:2], objects(label)
     iou = overlaps_with_anchors(boxes, size, label.shape[:2], valid)
     positive, best = assigned(iou, overlap_threshold)
-    classes = np.zeros(best.shape, dtype, like=label)
+    classes = np.zeros(best.shape, dtype, **like)
     if negative_mining_ratio > 0:
         require(negative_mining_thresh > 0, "a positive negative_mining_thresh")
         count = (positive.sum(axis=1) * negative_mining_ratio).astype("int64")
@@ -460,10 +496,13 @@ def contrib_MultiBoxTarget(
     if valid is not None:
         classes[~valid[:, 0]] = ignore_label  # without objects everything is ignored
     (counted,) = positive.reshape(-1).nonzero()  # few
-    image, at = (counted // n, counted % n) if batch > 1 else (0, counted)
-    match = iou[image, :, at].argmax(axis=1) + image * m  # a row of all labels
+    if batch == 1:
+        at, match = counted, iou[0].take(counted, 1).argmax(0)
+    else:
+        image, at = counted // n, counted % n
+        match = iou[image, :, at].argmax(axis=1) + image * m  # a row of all labels
     classes.reshape(-1)[counted] = label.reshape(batch * m, -1)[:, 0].take(match) + 1
-    target = np.zeros((batch * n, 4), dtype, like=label)
+    target = np.zeros((batch * n, 4), dtype, **like)
     target[counted] = encoded_few(boxes, size, at, match + n, variances)
     return target.reshape(batch, -1), positive.astype(dtype).repeat(4, 1), classes
 
@@ -491,7 +530,12 @@ def encoded_few(boxes, size, anchors, matches, variances):
     old, new = size.take(anchors, 1), size.take(matches, 1)
     shift = (middle.take(matches, 1) - middle.take(anchors, 1)) / old
     out = np.concatenate([shift, np.log(new / old)]).T
-    out /= np.array((2 * x, 2 * y, w, h), size.dtype, like=size)
+    scale = (2 * x, 2 * y, w, h)
+    out /= (
+        constant(scale, size.dtype)
+        if type(size) is np.ndarray
+        else np.array(scale, size.dtype, like=size)
+    )
     return out
 
 
@@ -501,10 +545,9 @@ def check_target_shapes(anchor, label, cls_pred, variances):
     require(anchor.ndim == 3 and anchor.shape[::2] == (1, 4), "anchors of shape (1, n, 4)")
     require(label.ndim == 3 and label.shape[2] >= 5, "labels of shape (batch, m, 5 or more)")
     require(label.shape[1] > 0, "a row of -1 in the label of a picture without objects")
-    require(
-        cls_pred.ndim == 3 and cls_pred.shape[2] == anchor.shape[1],
-        f"class predictions of shape (batch, classes + 1, {anchor.shape[1]})",
-    )
+    n, shape = anchor.shape[1], cls_pred.shape
+    if len(shape) != 3 or shape[2] != n:
+        require(False, f"class predictions of shape (batch, classes + 1, {n})")
     require(len(variances) == 4, "four variances")
 
 
@@ -816,11 +859,13 @@ def steps_of(pixels, count, dtype):
 
 def largest_in_bins(picture, rows, columns, out):
     """Write the largest number of each bin, NaN aside, into `out`; of an empty bin nothing."""
-    reduce = np.fmax.reduce
     for y, (top, bottom) in enumerate(rows):
         for x, (start, stop) in enumerate(columns):
             if top < bottom and start < stop:
-                reduce(picture[:, top:bottom, start:stop], (1, 2), None, out[:, y, x])
+                largest_of(picture[:, top:bottom, start:stop], (1, 2), None, out[:, y, x])
+
+
+largest_of = np.fmax.reduce
 
 
 def pixels_of(rois, spatial_scale):
@@ -829,7 +874,9 @@ def pixels_of(rois, spatial_scale):
         raise ValueError(f"need a spatial_scale from 0 to 1, not {spatial_scale}")
     at = rois[:, 1:] if spatial_scale == 1 else rois[:, 1:] * spatial_scale
     half = constant(0.5, at.dtype) if type(at) is np.ndarray else 0.5
-    return np.trunc(at + np.copysign(half, at))
+    up = np.copysign(half, at)
+    up += at
+    return np.trunc(up, out=up)
 
 
 def region_bins(data, rois, pooled_size, spatial_scale):

@@ -147,7 +147,11 @@ def linalg_gemm(A, B, C, /, transpose_a=False, transpose_b=False, alpha=1.0, bet
     """
     if C.dtype.char not in "fd":
         require_real(C)
-    y = linalg_gemm2.kernel(A, B, transpose_a, transpose_b, alpha, axis)
+    if axis == -2 and A.ndim > 1 < B.ndim:  # nearly always, 0.1 µs sooner
+        y = products(A, B, transpose_a, transpose_b)
+        y = y if alpha == 1 else scaled(y, alpha)
+    else:
+        y = linalg_gemm2.kernel(A, B, transpose_a, transpose_b, alpha, axis)
     if y.shape != C.shape:
         raise ValueError(f"the products have shape {y.shape}, and so must C")
     y += C if beta == 1 else scaled(C, beta)

@@ -174,14 +174,15 @@ def product(factors):
 @operator
 def khatri_rao(*args, num_args=None):
     """Columnwise Kronecker products of matrices with equally many columns: each row with each row."""
+    first, columns = args[0], args[0].shape[-1]
     for a in args:
-        if a.ndim != 2 or a.shape[1] != args[0].shape[1]:
+        if a.ndim != 2 or (a is not first and a.shape[1] != columns):
             raise ValueError("give matrices with the same number of columns")
-    if num_args not in (None, len(args)):
+    if num_args is not None and num_args != len(args):
         raise ValueError(f"num_args={num_args}, but {len(args)} matrices")
-    y = args[0] if len(args) > 1 else args[0].copy()
+    y = first if len(args) > 1 else first.copy()
     for a in args[1:]:
-        y = (y[:, None] * a).reshape(len(y) * len(a), a.shape[1])
+        y = (y[:, None] * a).reshape(len(y) * len(a), columns)
     return y
 
 

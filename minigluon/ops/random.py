@@ -6,6 +6,7 @@ import math
 import threading
 
 import numpy as np
+from numpy import ndarray
 
 from minigluon import base, ops
 from minigluon.base import MXNetError
@@ -244,7 +245,7 @@ def moved(y, loc, scale):
 
 def gamma_law(r, n, t, alpha, beta):
     """Gamma, of shape `alpha` and scale `beta`: mean alpha * beta."""
-    if type(alpha) is np.ndarray is type(beta) and alpha.size:
+    if arrays := type(beta) is ndarray and beta.size:
         fine = alpha.item(alpha.argmin()) > 0 and beta.item(beta.argmin()) > 0
     else:
         fine = type(alpha) in NUMBERS and type(beta) in NUMBERS and alpha > 0 and beta > 0
@@ -252,7 +253,7 @@ def gamma_law(r, n, t, alpha, beta):
         refuse(alpha <= 0, f"gamma: alpha={alpha} must be positive")
         refuse(beta <= 0, f"gamma: beta={beta} must be positive")
     y = r.standard_gamma(alpha, n, t)
-    if type(beta) not in NUMBERS or beta != 1:
+    if arrays or type(beta) not in NUMBERS or beta != 1:
         y *= beta
     return y
 
@@ -514,25 +515,26 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
 
     With `get_prob` also the logarithm of the drawn outcomes' probabilities, which has a gradient.
     """
-    dtype, outcomes = SHORT if dtype == "int32" else real_dtype(dtype), data.shape[-1]
+    dtype, size = SHORT if dtype == "int32" else real_dtype(dtype), data.size
     if data.dtype.kind != "f":
         raise ValueError(f"probabilities are floating-point numbers, not {data.dtype}")
-    if outcomes > 127 and dtype.kind in "iu" and outcomes > np.iinfo(dtype).max:
-        raise ValueError(f"{outcomes} outcomes cannot be told apart in {dtype}")
+    if size > 127 and dtype.kind in "iu" and data.shape[-1] > np.iinfo(dtype).max:
+        raise ValueError(f"{data.shape[-1]} outcomes cannot be told apart in {dtype}")
     heights = data.cumsum(-1, DOUBLE)
     whole = heights[..., -1]  # without its axis: NumPy is slow with axes of size 1
-    plain = type(data) is np.ndarray
-    least = (data.item(data.argmin()) if plain else smallest(data)) if data.size else bool(outcomes)
+    plain = type(data) is ndarray
+    least = data.item(data.argmin()) if plain and size else smallest(data) if size else 1
     if least != least:  # NaN
         base.refuse("a probability is NaN", "the first of a row takes what is left of 1")
         heights = np.where(np.isnan(whole)[..., None], np.fmin(heights, 1), heights)
         whole, least = heights[..., -1], smallest(np.nan_to_num(data))
-    if not least > 0 and not (least == 0 and outcomes and smallest(whole) > 0):
+    if not least > 0 and not (least == 0 and smallest(whole) > 0):
         raise ValueError("probabilities are not negative, and one of each row is positive")
-    n = whole.shape if shape == () else whole.shape + sizes(shape)
-    u = source(rng, data).random(n or (1,))
+    one = shape == () and whole.ndim
+    n = whole.shape if one else whole.shape + sizes(shape) or (1,)
+    u = source(rng, data).random(n)
     u = u if plain else np.asarray(u, like=data)
-    if shape == () and n:  # one of each row: as many comparisons as numbers
+    if one:  # of each row: as many comparisons as numbers
         index = (heights > (u * whole)[..., None]).argmax(-1).astype(dtype)
     else:
         index = first_above(u, heights, whole).astype(dtype)
