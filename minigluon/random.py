@@ -164,7 +164,7 @@ def either(name, params, shape, dtype, ctx, out, more=()):
             )
             quiet = interpreters[NDArray] is remember and not (recorders and state.recording)
             if plain and quiet and type(shape) is int:
-                r, n, a = source(first._ctx, a), (*a.shape, shape), a[COLUMN]
+                r, n, a = source(first._ctx, a), a.shape + (shape,), a[COLUMN]
                 raw = law(r, n, t, a) if len(params) == 1 else law(r, n, t, a, b[COLUMN])
                 y = new(NDArray)
                 y._data = raw if raw.dtype is t else raw.astype(t)

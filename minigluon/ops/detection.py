@@ -843,11 +843,12 @@ def ROIPooling(data, rois, /, pooled_size, spatial_scale):
 
 @lru_cache(maxsize=4096)
 def bins_between(low, high, count, size, dtype):
-    """Where `count` equal bins from pixel `low` to `high` begin and end in a picture of `size`; as `edges`."""
-    return [
-        (int(min(size, max(0, low + start))), int(min(size, max(0, low + stop))))
-        for start, stop in steps_of(high - low + 1, count, dtype)
+    """The pixels of `count` equal bins from pixel `low` to `high` in a picture of `size`, and which bin it is; none of an empty one."""
+    ends = [
+        [int(min(size, max(0, low + end))) for end in ends]
+        for ends in steps_of(high - low + 1, count, dtype)
     ]
+    return [(slice(*end), i) for i, end in enumerate(ends) if end[0] < end[1]]
 
 
 @lru_cache(maxsize=1024)
@@ -859,10 +860,9 @@ def steps_of(pixels, count, dtype):
 
 def largest_in_bins(picture, rows, columns, out):
     """Write the largest number of each bin, NaN aside, into `out`; of an empty bin nothing."""
-    for y, (top, bottom) in enumerate(rows):
-        for x, (start, stop) in enumerate(columns):
-            if top < bottom and start < stop:
-                largest_of(picture[:, top:bottom, start:stop], (1, 2), None, out[:, y, x])
+    for pixels, y in rows:
+        for others, x in columns:
+            largest_of(picture[:, pixels, others], (1, 2), None, out[:, y, x])
 
 
 largest_of = np.fmax.reduce
