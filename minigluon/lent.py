@@ -14,11 +14,14 @@ from minigluon.symbol.symbol import Symbol
 
 __all__ = [
     "ARRAYS",
+    "ARRAY_FUNCTIONS",
+    "AUGMENTERS",
     "CELLS",
     "CHECKS",
     "CODES",
     "CSR",
     "DEFAULT",
+    "DRAWS",
     "GENERATED",
     "GRAPHS",
     "IR_FORMAT",
@@ -38,6 +41,8 @@ __all__ = [
     "STORE",
     "STORED",
     "TABLE",
+    "TALK",
+    "TALKERS",
     "TENSORS",
     "TEXTS",
     "UNDEFINED",
@@ -487,6 +492,38 @@ TABLE["optimizer.optimizer"] |= {n: f"ndarray:{n}" for n in [*UPDATES.split(), *
     "NDnorm": "ndarray:norm",
 }
 TABLE["optimizer"] = {"NDabs": "ndarray:abs"}
+
+
+TALK = "_LIB check_call c_str c_str_array c_array c_array_buf mx_uint"
+TALKERS = "autograd executor io.io kvstore.base kvstore.kvstore ndarray.ndarray ndarray.utils operator profiler random recordio rtc runtime"
+for module in f"{TALKERS} symbol.symbol util contrib.quantization".split():
+    shown = {name: TABLE["base"][name] for name in TALK.split()} | {"py_str": "base:py_str"}
+    TABLE[module] = shown | TABLE.get(module, {})
+
+ARRAY_FUNCTIONS = """
+allclose apply_along_axis apply_over_axes argpartition argwhere array_equal array_equiv choose compress corrcoef correlate count_nonzero cov
+diag_indices_from digitize divmod extract flatnonzero float_power frexp heaviside histogram histogram2d histogram_bin_edges histogramdd i0 interp
+intersect1d isclose isin ix_ lexsort min_scalar_type modf nanargmax nanargmin nancumprod nancumsum nanmax nanmedian nanmin nanpercentile nanprod
+nanquantile packbits partition piecewise poly polyadd polydiv polyfit polyint polymul polysub positive promote_types ptp real resize result_type
+rollaxis roots searchsorted select setdiff1d setxor1d signbit spacing take_along_axis tril_indices_from trim_zeros triu_indices_from union1d unique
+unpackbits unwrap vander
+"""
+TABLE["numpy.multiarray"] = {n: f"numpy:{n}" for n in ARRAY_FUNCTIONS.split()}
+DRAWS = "normal uniform random_exponential random_gamma random_negative_binomial random_generalized_negative_binomial random_normal"
+DRAWS += " random_poisson random_randint random_uniform Custom cast_storage"
+TABLE["symbol.op"] = {n: f"symbol:{n}" for n in DRAWS.split()}
+AUGMENTERS = "Cast ColorJitter ColorNormalize HueJitter Lighting RandomGray RandomOrder"
+TABLE["image.detection"] |= {f"{n}Aug": f"image.image:{n}Aug" for n in AUGMENTERS.split()}
+TABLE["gluon.nn.basic_layers"] |= {"BatchNormReLU": "gluon.nn:BatchNormReLU"}
+TABLE["gluon.contrib.nn.basic_layers"] |= {"Identity": "gluon.contrib.nn:Identity"}
+TABLE["gluon.data.dataloader"] |= {"_sampler": "gluon.data.sampler"}
+TABLE["util"] |= {"get_gpu_memory": "context:gpu_memory_info"}
+for module in ("estimator", "event_handler"):
+    row = TABLE.get(f"gluon.contrib.estimator.{module}", {})
+    TABLE[f"gluon.contrib.estimator.{module}"] = row | {
+        "metric_loss": "metric:Loss",
+        "gluon_loss": "gluon.loss:Loss",
+    }
 
 
 GENERATED = "op _internal contrib image linalg random sparse"

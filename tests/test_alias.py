@@ -488,6 +488,11 @@ assert told.splitlines() == ["Parameters", "----------", "a : int", "    one", "
 from mxnet.misc import FactorScheduler
 rate = FactorScheduler(2, 0.5)
 assert [rate(i) for i in range(5)] == [0.01, 0.01, 0.005, 0.005, 0.0025]
+from mxnet.numpy.multiarray import take_along_axis
+from mxnet.recordio import check_call, c_str
+from mxnet.image.detection import HueJitterAug
+assert take_along_axis is mx.np.take_along_axis and check_call(0) is None and HueJitterAug is mx.image.HueJitterAug
+assert mx.sym.op.random_normal(shape=(2,)).infer_shape()[1] == [(2,)]
 import minigluon.mxnet
 minigluon.mxnet.uninstall()
 assert not hasattr(mx.nd, "gen_op")
