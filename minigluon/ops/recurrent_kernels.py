@@ -28,6 +28,7 @@ from minigluon.ops.update_kernels import drop, key_law
 
 __all__ = [
     "BLOCKS",
+    "Card",
     "Kept",
     "LIMITS",
     "MODES",
@@ -72,12 +73,14 @@ class Kept:
         self.y = slab.cut(t, n, h) if plan.projected else None  # before the projection
 
 
-def kept(plan, memory, lengths, dropout):
-    """The size of the memory, the outputs of layers, what each layer and direction keeps, masks between layers."""
+def kept(plan, memory, apart, dropout):
+    """The size of the memory, the outputs of layers, what each layer and direction keeps, masks between layers.
+
+    `apart`: outputs have a place of their own; else they are the states.
+    """
     slab, d = Slab(memory), plan.directions
     wide = plan.steps, plan.batch, d * plan.recurrent
     found = [Kept(plan, slab) for _ in range(plan.cells)]
-    apart = d > 1 or lengths is not None
     outs = [slab.cut(*wide) if apart else cell.h[1:] for cell in found[::d]]
     masks = [slab.cut(*wide) for _ in range(plan.layers - 1)] if dropout else []
     return slab.at, outs, found, masks
@@ -171,26 +174,25 @@ def swept(plan, cell, x, w, ends):
             matmul(cell.y[t], w["h2r"].T, cell.h[t + 1])
 
 
-def forwards(plan, arrays, lengths, p, rng):
-    """All layers: the output, a part of the memory that keeps everything, and the last states."""
+def forwards(way, plan, arrays, lengths, memory, p, rng):
+    """All layers, in `memory`, which keeps everything: the output, a part of it, and the last states."""
     x, parameters, *states = arrays
-    memory = np.empty_like(x, shape=(kept(plan, Size(), lengths, p > 0)[0],))
-    _, outs, found, masks = kept(plan, memory, lengths, p > 0)
+    apart = way.apart(plan, lengths)
+    _, outs, found, masks = kept(plan, memory, apart, p > 0)
     ends = None if lengths is None else lengths.astype("int32")
     x = blanked(x, lengths)
     for i, (cell, w) in enumerate(zip(found, unpacked(parameters, plan))):
         layer, d = divmod(i, plan.directions)
         for first, state in zip((cell.h, cell.c), states):
             first[0] = state[i]
-        swept(plan, cell, dense(flipped(x, lengths) if d else x), w, ends)
-        if plan.directions > 1 or lengths is not None:
+        way.swept(plan, cell, dense(flipped(x, lengths) if d else x), w, ends)
+        if apart:
             out = blanked(cell.h[1:], lengths)
             views(outs[layer], plan.directions)[d][...] = flipped(out, lengths) if d else out
         if d == plan.directions - 1:
             x = outs[layer]
             if layer < len(masks):
-                key = brought(lambda x=x: drawn(rng, x, key_law, (2,), "uint32"), x)
-                masks[layer][...] = drop(np.ones_like(x), key, p)
+                way.draw(layer, masks[layer], p, rng)
                 x = x * masks[layer]
     kinds = ("h", "c") if plan.mode == "lstm" else ("h",)
     return (outs[-1], *(np.stack([getattr(cell, k)[-1] for cell in found]) for k in kinds))
@@ -249,28 +251,28 @@ def projected_back(plan, kind, w, g, dh, saved, sizes):
     return dy
 
 
-def weight_gradients(plan, cell, x, w, da, du, dy, into):
+def weight_gradients(way, plan, cell, x, w, da, du, dy, into):
     """Gradients of one layer's weights, written to `into`, and of its inputs."""
     flat = lambda a: a.reshape(-1, a.shape[2])
     matmul(flat(da).T, flat(x), into["i2h"])
     matmul(flat(du).T, flat(cell.h[:-1]), into["h2h"])
-    for name, d in (("i2h_bias", da), ("h2h_bias", du)):
-        into[name][...] = flat(d).sum(0, dtype="float32")
+    into["i2h_bias"][...] = sums = way.sums(flat(da))
+    into["h2h_bias"][...] = sums if du is da else way.sums(flat(du))
     if plan.projected:
         matmul(flat(dy).T, flat(cell.y), into["h2r"])
     return matmul(flat(da), w["i2h"]).reshape(x.shape).astype(x.dtype, copy=False)
 
 
-def backwards(plan, heads, arrays, lengths, memory, p):
+def backwards(way, plan, heads, arrays, lengths, memory, p):
     """Gradients of data, parameters and states, from those of the outputs."""
     x, parameters, *states = arrays
-    _, outs, found, masks = kept(plan, memory, lengths, p > 0)
+    _, outs, found, masks = kept(plan, memory, way.apart(plan, lengths), p > 0)
     packed, firsts = np.empty_like(parameters), [np.empty_like(s) for s in states]
     weights, into = unpacked(parameters, plan), unpacked(packed, plan)
     ends = None if lengths is None else lengths.astype("int32")
     x, g = blanked(x, lengths), blanked(heads[0], lengths)
     for layer in reversed(range(plan.layers)):
-        below, total = outs[layer - 1] if layer else x, 0
+        below, total = outs[layer - 1] if layer else x, None
         if masks and layer:
             below = below * masks[layer - 1]
         for d in range(plan.directions):
@@ -280,11 +282,10 @@ def backwards(plan, heads, arrays, lengths, memory, p):
             ]
             dh, dc = (*last, None)[:2]
             gd = dense(turn(views(g, plan.directions)[d]))
-            shares = swept_back(plan, found[i], weights[i], gd, dh, dc, ends)
+            shares = way.swept_back(plan, found[i], weights[i], gd, dh, dc, ends)
             own = dense(turn(below))
-            total = total + turn(
-                weight_gradients(plan, found[i], own, weights[i], *shares, into[i])
-            )
+            dx = turn(weight_gradients(way, plan, found[i], own, weights[i], *shares, into[i]))
+            total = dx if total is None else total + dx
             for first, end in zip(firsts, (dh, dc)):
                 first[i] = end
         g = total * masks[layer - 1] if masks and layer else total
@@ -292,6 +293,28 @@ def backwards(plan, heads, arrays, lengths, memory, p):
 
 
 # --- Code: the operator ---------------------------------------------------------------------------
+
+
+class Card:
+    """How a card does what differs from machine to machine."""
+
+    swept, swept_back = staticmethod(swept), staticmethod(swept_back)
+
+    @staticmethod
+    def apart(plan, lengths):
+        """Whether outputs are anything else than the states."""
+        return plan.directions > 1 or lengths is not None
+
+    @staticmethod
+    def draw(layer, mask, p, rng):
+        """Fill a layer's mask of dropout."""
+        key = brought(lambda: drawn(rng, mask, key_law, (2,), "uint32"), mask)
+        mask[...] = drop(np.ones_like(mask), key, p)
+
+    @staticmethod
+    def sums(d):
+        """The sums of columns."""
+        return d.sum(0, dtype="float32")
 
 
 def suits(plan, data, lengths, limits):
@@ -312,7 +335,9 @@ def _(*arrays, p, rng, use_sequence_length, state_outputs, **settings):
     *given, lengths = told(list(arrays), plan, use_sequence_length)
     given = checked(plan, given, lengths)
     p = p if autograd.state.training else 0.0
-    x, *last = forwards(plan, [dense(a) for a in given], lengths, p, rng)
+    size = kept(plan, Size(), Card.apart(plan, lengths), p > 0)[0]
+    memory = np.empty_like(given[0], shape=(size,))
+    x, *last = forwards(Card, plan, [dense(a) for a in given], lengths, memory, p, rng)
     x = x if autograd.state.recording else x.copy()  # let go of what is not needed
     return (x, *last) if state_outputs else x
 
@@ -327,7 +352,7 @@ def _(*arrays, order, sizes, p, use_sequence_length, state_outputs, limits):
         return NotImplemented
     heads, own = arrays[:-n], checked(plan, arrays[-n:], lengths)
     memory = y.base
-    size = kept(plan, Size(), lengths, p > 0)[0]
+    size = kept(plan, Size(), Card.apart(plan, lengths), p > 0)[0]
     if memory is None or memory.shape != (size,) or stored(*heads, *own, y, memory) is None:
         return NotImplemented
-    return backwards(plan, heads, [dense(a) for a in own], lengths, memory, p)
+    return backwards(Card, plan, heads, [dense(a) for a in own], lengths, memory, p)

@@ -1023,8 +1023,9 @@ def at_ends(g, last, lengths):
 def slab_of(y, size):
     """The slab of this size that an output is a part of; None if it is not there any more."""
     memory = y.base if type(y) is np.ndarray else None
-    known = type(memory) is np.ndarray and memory.shape == (size,) and memory.dtype == y.dtype
-    return memory if known else None
+    if type(memory) is not np.ndarray or memory.shape != (size,) or memory.dtype != y.dtype:
+        return None
+    return memory if y.ctypes.data == memory[HEAD:].ctypes.data else None  # else it is another's
 
 
 def counts(mode, state_outputs):
@@ -1058,10 +1059,11 @@ def rnn_derivative(
         return back(plan, above, own, lengths, memory, p)
     if p > 0 and memory is None:
         raise MXNetError("the masks of this dropout are gone: keep the output in its memory")
-    return slowly(plan, order, [*above, *own], lengths, memory, p, limits, n, m)
+    masks = rooms(plan, memory, True)[2] if p > 0 else None
+    return slowly(order, plan, [*above, *own], lengths, masks, limits, n, m)
 
 
-def slowly(plan, order, arrays, lengths, memory, p, limits, n, m):
+def slowly(order, plan, arrays, lengths, masks, limits, n, m):
     """A derivative by the tape, through the operator's definition."""
     ctx = current_context()
     wrap = lambda a: NDArray(a, ctx)
@@ -1069,7 +1071,7 @@ def slowly(plan, order, arrays, lengths, memory, p, limits, n, m):
     for a in arrays:
         a.attach_grad()
     lengths = None if lengths is None else wrap(lengths)
-    masks = [wrap(a) for a in rooms(plan, memory, True)[2]] if p > 0 else None
+    masks = masks and [wrap(a) for a in masks]
     f = lambda *own: plain(plan, own, lengths, masks, limits)[:m]
     return tuple(a._data for a in derived(f, order, arrays, n, m))
 

@@ -1,0 +1,164 @@
+"""One walk over memory where NumPy takes ten: the same operators as loops, compiled where there is a compiler."""
+
+# Written from chapters/96h_loops.ipynb: edit the chapter, then run `minigluon export`.
+
+import ctypes
+import os
+import platform
+import shutil
+import warnings
+from ctypes import addressof
+from functools import cache, wraps
+from pathlib import Path
+
+import numpy as np
+
+from minigluon.cores import byte, openblas
+
+__all__ = [
+    "FLAGS",
+    "Loops",
+    "as_c",
+    "blas_flags",
+    "build",
+    "compiled",
+    "gemm",
+    "native",
+    "place",
+    "preferred",
+    "processor",
+]
+
+
+# --- Code: from a file to a call ------------------------------------------------------------------
+
+FLAGS = ["-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-fno-exceptions", "-fno-rtti"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast"]
+
+
+class Loops:
+    """The functions of `kernels/cpu/<file>.cpp`, compiled for this machine when the first one is called."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __bool__(self):
+        """Whether there are any: a compiler, and nobody who forbids it."""
+        return os.environ.get("MINIGLUON_NATIVE") != "0" and compiled(self.file) is not None
+
+    def __call__(self, name, *args):
+        """Call a function with arrays, which lie in a row in memory, whole numbers, floats and None."""
+        getattr(compiled(self.file), name)(*map(as_c, args))
+
+
+@cache
+def compiled(file):
+    """The library of a file; None, with a warning if the compiler refuses, where there is none."""
+    from minigluon import cuda_on_cpu as cpu  # it is not cheap, and few programs come here
+
+    compiler = shutil.which("g++")
+    if compiler is None:
+        return None
+    folder = cpu.kernels_folder() / "cpu"
+    text = cpu.inline_headers((folder / f"{file}.cpp").read_text(), folder).replace(
+        "#pragma once", ""
+    )
+    flags, status = [*FLAGS, *blas_flags()], os.stat(compiler)
+    name = cpu.digest(text, *flags, compiler, status.st_size, status.st_mtime_ns, processor())
+    try:
+        path = cpu.once(cpu.cache_folder() / f"{name}.so", lambda to: build(text, flags, to))
+        return ctypes.CDLL(str(path))
+    except (OSError, cpu.KernelError) as error:
+        warnings.warn(
+            f"kernels/cpu/{file}.cpp goes unused, NumPy's way is taken: {error}", stacklevel=2
+        )
+        return None
+
+
+def build(text, flags, to):
+    """Compile a text into the library `to`."""
+    from minigluon.cuda_on_cpu import gxx
+
+    source = to.with_suffix(".cpp")
+    source.write_text(text)
+    try:
+        gxx(*flags, source, "-o", to)
+    finally:
+        source.unlink()
+
+
+def processor():
+    """What tells one kind of processor from another: the instructions that it knows, where the system says so."""
+    try:
+        told = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.platform() + platform.processor()
+    known = [
+        line for line in told if line.startswith(("model name", "flags", "Features", "CPU part"))
+    ]
+    return "\n".join(sorted({*known}))
+
+
+def as_c(x):
+    """An argument as C takes it: an array by its place, a whole number in 64 bits, any other number as a float."""
+    if isinstance(x, np.ndarray):
+        if not x.flags.c_contiguous:
+            raise ValueError(
+                f"an array of shape {x.shape} and strides {x.strides} does not lie in a row"
+            )
+        return ctypes.c_void_p(place(x))
+    if x is None or isinstance(x, ctypes.c_void_p):
+        return x
+    return ctypes.c_int64(x) if isinstance(x, int) else ctypes.c_float(x)
+
+
+def place(x):
+    """Where an array begins."""
+    try:
+        return addressof(byte(x))
+    except (TypeError, ValueError):  # it is for reading only, or empty
+        return x.ctypes.data
+
+
+@cache
+def gemm():
+    """The place of OpenBLAS's product of single precision, which NumPy brings along; None where it has another library."""
+    library, a, z = openblas() or (None, "", "")
+    found = getattr(library, f"{a}cblas_sgemm{z}", None)
+    return None if found is None else ctypes.cast(found, ctypes.c_void_p)
+
+
+def blas_flags():
+    """What tells a loop how wide OpenBLAS's numbers are."""
+    _, _, z = openblas() or (None, "", "64_")
+    return [] if z else ["-DBLAS_INT=int"]
+
+
+def native(op):
+    """Make a function the kernel of `op` for NumPy's arrays of single precision, as a decorator."""
+
+    def decorate(function):
+        for face in {op, *getattr(op, "revealing", ())}:
+            plain = face.plain
+            face.plain = preferred(plain, function, face)
+            if face.kernel is plain:
+                face.kernel = face.plain
+        return function
+
+    return decorate
+
+
+def preferred(plain, function, op):
+    """`function` for what it can do, `plain` for the rest."""
+
+    @wraps(plain)
+    def kernel(*arrays, **settings):
+        if type(arrays[0]) is np.ndarray and arrays[0].dtype.char == "f":
+            own = arrays[: op.most]
+            told = {**op.defaults, **dict(zip(op.settings, arrays[op.most :])), **settings}
+            if (out := function(*own, **told)) is not NotImplemented:
+                return out
+        return plain(*arrays, **settings)
+
+    kernel.plain = plain
+    return kernel
