@@ -34,15 +34,15 @@ def test_loops_are_there_where_a_compiler_is():
 
 
 CASES = {
-    "one": dict(shape=(1, 1, 1), hidden=1),
-    "odd": dict(shape=(5, 3, 4), hidden=7),
-    "two layers": dict(shape=(4, 2, 3), hidden=5, layers=2),
-    "both ways": dict(shape=(4, 3, 3), hidden=6, layers=2, both=True),
-    "lengths": dict(shape=(6, 4, 3), hidden=5, both=True, lengths=[6, 0, 3, 1]),
-    "parts": dict(shape=(9, 35, 20), hidden=64),
-    "parts and lengths": dict(shape=(4, 40, 8), hidden=70, lengths=[i % 5 for i in range(40)]),
-    "dropout": dict(shape=(5, 40, 8), hidden=64, layers=2, p=0.5),
-    "output alone": dict(shape=(5, 3, 4), hidden=7, states=False),
+    "one": {"shape": (1, 1, 1), "hidden": 1},
+    "odd": {"shape": (5, 3, 4), "hidden": 7},
+    "two layers": {"shape": (4, 2, 3), "hidden": 5, "layers": 2},
+    "both ways": {"shape": (4, 3, 3), "hidden": 6, "layers": 2, "both": True},
+    "lengths": {"shape": (6, 4, 3), "hidden": 5, "both": True, "lengths": [6, 0, 3, 1]},
+    "parts": {"shape": (9, 35, 20), "hidden": 64},
+    "parts and lengths": {"shape": (4, 40, 8), "hidden": 70, "lengths": [i % 5 for i in range(40)]},
+    "dropout": {"shape": (5, 40, 8), "hidden": 64, "layers": 2, "p": 0.5},
+    "output alone": {"shape": (5, 3, 4), "hidden": 7, "states": False},
 }
 
 
