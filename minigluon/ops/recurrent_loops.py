@@ -11,6 +11,7 @@ from minigluon.native import Loops, gemm, native
 from minigluon.ops.recurrent_kernels import LIMITS, backwards, forwards, kept
 from minigluon.ops.reduce import column_sums
 from minigluon.ops.rnn import (
+    HEAD,
     RNN,
     SIZES,
     Plan,
@@ -27,6 +28,7 @@ from minigluon.ops.rnn import (
 )
 
 __all__ = [
+    "FIRST",
     "Host",
     "divided",
     "looped",
@@ -83,14 +85,17 @@ class Host:
         return da, du, None
 
 
-def divided(plan, memory, dropout):
+FIRST = 2 * HEAD  # numbers before the output: the first one is the number of parts
+
+
+def divided(plan, memory, dropout, count=1):
     """The size of a call's memory, its output and masks, and of each part samples, sizes and memory."""
     slab, wide = Slab(memory), (plan.steps, plan.batch, plan.directions * plan.recurrent)
+    slab.cut(FIRST)
     out = slab.cut(*wide)
     masks = [slab.cut(*wide) for _ in range(plan.layers - 1)] if dropout else []
     parts = [
-        (at, part, slab.cut(kept(part, Size(), True, dropout)[0]))
-        for at, part in plan.cut(shares(plan))
+        (at, part, slab.cut(kept(part, Size(), True, dropout)[0])) for at, part in plan.cut(count)
     ]
     return slab.at, out, masks, parts
 
@@ -104,7 +109,8 @@ def looped(plan, arrays, lengths, p, rng):
     """The operator: the output and the last states."""
     x, parameters, *states = arrays
     memory = np.empty_like(x, shape=(divided(plan, Size(), p > 0)[0],))
-    _, out, masks, parts = divided(plan, memory, p > 0)
+    memory[0] = count = shares(plan)
+    _, out, masks, parts = divided(plan, memory, p > 0, count)
     for mask in masks:
         drop(mask, p, rng)
     last = [np.empty_like(s) for s in states]
@@ -124,7 +130,7 @@ def looped(plan, arrays, lengths, p, rng):
 def looped_back(plan, heads, arrays, lengths, memory, p):
     """Gradients of data, parameters and states, from those of the outputs."""
     x, parameters, *states = arrays
-    _, _, _, parts = divided(plan, memory, p > 0)
+    *_, parts = divided(plan, memory, p > 0, int(memory[0]))
     dx, firsts = np.empty_like(x), [np.empty_like(s) for s in states]
 
     def run(item):
@@ -186,4 +192,4 @@ def memory_of(y, plan, dropout):
     memory, size = y.base, divided(plan, Size(), dropout)[0]
     if type(memory) is not np.ndarray or memory.shape != (size,) or memory.dtype != y.dtype:
         return None
-    return memory if memory.ctypes.data == y.ctypes.data else None
+    return memory if memory[FIRST:].ctypes.data == y.ctypes.data else None
