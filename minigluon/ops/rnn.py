@@ -436,16 +436,18 @@ def factors(plan, rows, columns):
     shape = (gates // pair, pair, count, plan.hidden // count)
     found = np.empty_like(columns[0], shape=(*shape[:3], k, shape[3]))
     half = halves(plan, found.dtype).reshape(*shape[:2], 1, 1, 1)
-    ends = accumulate((c.shape[1] for c in columns), initial=0)
 
-    def fill(job):
-        at, c = job
-        block = c.reshape(*shape, c.shape[1])[:, ::-1].swapaxes(3, 4)
-        np.multiply(block, half, out=found[..., at : at + c.shape[1], :])
+    def fill(some):
+        at = 0
+        for c in columns:
+            block = c.reshape(*shape, c.shape[1])[some, ::-1].swapaxes(3, 4)
+            np.multiply(block, half[some], out=found[some, ..., at : at + c.shape[1], :])
+            at += c.shape[1]
 
-    jobs = [*zip(ends, columns)]
-    for _ in spread(fill, jobs) if found.size > FEW // 2 else map(fill, jobs):
-        pass
+    if found.size > FEW // 8:
+        spread(fill, [slice(i, i + 1) for i in range(len(found))])
+    else:
+        fill(slice(None))
     return found.reshape(gates, *found.shape[2:])
 
 
@@ -1241,7 +1243,7 @@ def packed(*arrays):
 def unpacked_like(g, /, *arrays):
     """Undo `packed`: pieces of a vector in the shapes of the arrays."""
     ends = list(accumulate((a.size for a in arrays), initial=0))
-    return tuple(g[i:j].reshape(a.shape).copy() for i, j, a in zip(ends, ends[1:], arrays))
+    return tuple(g[i:j].reshape(a.shape) for i, j, a in zip(ends, ends[1:], arrays))
 
 
 packed.rules = lambda g, y, *arrays: unpacked_like(g, *arrays)

@@ -164,7 +164,7 @@ class _RNNLayer(HybridBlock):
         self._dtype = dtype
 
     def hybrid_forward(self, F, inputs, states, sequence_length=None, **params):
-        if not isinstance(inputs, Symbol):
+        if not isinstance(inputs, Symbol) and not self.skip_states:
             batch = inputs.shape[self._layout.find("N")]
             for state, info in zip(states, self.state_info(batch)):
                 if state.shape != info["shape"]:
