@@ -444,7 +444,7 @@ def factors(plan, rows, columns):
             np.multiply(block, half[some], out=found[some, ..., at : at + c.shape[1], :])
             at += c.shape[1]
 
-    if found.size > FEW // 8:
+    if found.size > FEW // 2:
         spread(fill, [slice(i, i + 1) for i in range(len(found))])
     else:
         fill(slice(None))
