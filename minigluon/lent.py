@@ -324,6 +324,7 @@ CODES = {
 CODES |= {"_ndarray_cls": "ndarray:NDArray"}
 ZOO = "gluon.model_zoo.vision."
 
+
 TABLE = {
     "ndarray": CODES,
     "ndarray.utils": CODES,
@@ -375,6 +376,10 @@ TABLE = {
         **{n: f"lent:{n}" for n in ("c_array_buf", "ctypes2buffer", "ctypes2numpy_shared", "build_param_doc", "data_dir_default", "long", "basestring")},
         "mx_int64": "lent:long_whole", "mx_float_p": "lent:numbers_for_c", "libinfo": "libinfo",
     },
+}  # fmt: skip
+
+
+TABLE |= {
     "model": {f"_{name}": f"lent:{name}" for name in STORE} | {"LogValidationMetricsCallback": "callback:LogValidationMetricsCallback"},
     "module.module": CHECKS | {f"_{name}": f"lent:{name}" for name in STORE[:3]} | {
         "_create_kvstore": "gluon.trainer:create_kvstore", "DataParallelExecutorGroup": "module.executor_group:DataParallelExecutorGroup",
