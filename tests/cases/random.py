@@ -40,6 +40,7 @@ LAWS = {  # name -> how NumPy draws it
         r.standard_gamma(1 / alpha, n) * (alpha * mu), n
     ),
 }
+OF_NUMBERS = LAWS | {"negative_binomial": lambda r, n, k, p: r.negative_binomial(k, p, n)}
 SAMPLED = [  # name, arrays, wrong arrays, what is said
     ("uniform", (A, A + B), (A + B, A), "low"),
     ("normal", (A, B), (A, -B), "not negative"),
@@ -148,7 +149,7 @@ ROWS = [
             f"{name}_like",
             (A,),
             {**settings, "rng": 4},
-            like(LAWS[name]),
+            like(OF_NUMBERS[name]),
             (),
             ((np.ones(2, "int32"),), {}),
             "float",
