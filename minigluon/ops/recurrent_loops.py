@@ -35,7 +35,6 @@ __all__ = [
     "looped_back",
     "loops",
     "memory_of",
-    "on_cores",
     "part_of",
     "suits",
 ]
@@ -123,7 +122,7 @@ def looped(plan, arrays, lengths, p, rng):
         for whole, piece in zip([out, *last], found):
             whole[:, at] = piece
 
-    on_cores(run, parts)
+    spread(run, parts)
     return (out, *last)
 
 
@@ -142,15 +141,10 @@ def looped_back(plan, heads, arrays, lengths, memory, p):
             whole[:, at] = piece
         return found[1]
 
-    packed, *more = on_cores(run, parts)
+    packed, *more = spread(run, parts)
     for share in more:
         packed += share
     return (dx, packed, *firsts)
-
-
-def on_cores(run, parts):
-    """Each part on a core of its own; a part alone gets all threads of OpenBLAS if it is large."""
-    return spread(run, parts) if len(parts) > 1 else [run(parts[0])]
 
 
 def suits(plan, arrays, limits):
