@@ -762,3 +762,81 @@ def test_numbers_of_numpy_do_not_widen_arrays():
     for a, b in zip(expected, net(x)):
         assert a.dtype == b.dtype == np.float32
         np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+
+
+def listing_of(net):
+    """The text of the program that ran last."""
+    return list(net._programs.latest.programs.values())[-1].listing
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("scale", [False, True])
+@pytest.mark.parametrize("groups, side", [(1, 24), (4, 24), (1, 2)])
+def test_normalization_scales_the_filters_before_it(bias, scale, groups, side):
+    mx.random.seed(0)
+    net = nn.HybridSequential()
+    net.add(nn.Conv2D(8, 3, padding=1, groups=groups, use_bias=bias, in_channels=4))
+    net.add(nn.BatchNorm(scale=scale, in_channels=8), nn.Activation("relu"))
+    net.initialize(mx.init.Normal(1))
+    for parameter in net.collect_params().values():
+        parameter.set_data(mx.nd.random.uniform(0.5, 2, shape=parameter.shape))
+    x = mx.nd.random.normal(shape=(2, 4, side, side))
+    plain = net(x).asnumpy()
+    with mx.autograd.train_mode():
+        training = net(x).asnumpy()
+    net.hybridize()
+    np.testing.assert_allclose(net(x).asnumpy(), plain, rtol=1e-5, atol=1e-5)
+    assert "normalized_convolution(" in listing_of(net) and "BatchNorm(" not in listing_of(net)
+    with mx.autograd.train_mode():  # the same program, but with the batch's own statistics
+        np.testing.assert_allclose(net(x).asnumpy(), training, rtol=1e-5, atol=1e-5)
+    with mx.autograd.record():
+        y = net(x)
+    np.testing.assert_allclose(y.asnumpy(), training, rtol=1e-5, atol=1e-5)
+
+
+class Branches(mx.gluon.HybridBlock):
+    """A convolution, of which `function` reads more than its normalization."""
+
+    def __init__(self, function, **settings):
+        super().__init__()
+        self.function = function
+        self.conv, self.norm = nn.Conv2D(6, 1, in_channels=3), nn.BatchNorm(**settings)
+
+    def hybrid_forward(self, F, x):
+        y = self.conv(x)
+        return self.function(y, self.norm(y))
+
+
+@pytest.mark.parametrize(
+    "function, settings",
+    [
+        (lambda y, z: z + y, {}),
+        (lambda y, z: (y, z), {}),
+        (lambda y, z: z, {"axis": 2}),
+    ],
+)
+def test_what_others_read_is_not_merged(function, settings):
+    net = Branches(function, **settings)
+    net.initialize()
+    x = mx.nd.random.normal(shape=(2, 3, 6, 5))
+    plain = net(x)
+    net.hybridize()
+    several = isinstance(plain, list | tuple)
+    for a, b in zip(plain if several else [plain], net(x) if several else [net(x)]):
+        np.testing.assert_allclose(a.asnumpy(), b.asnumpy(), rtol=1e-5, atol=1e-6)
+    assert "BatchNorm(" in listing_of(net) and "normalized_convolution(" not in listing_of(net)
+
+
+def test_layers_of_channels_last_and_chains_are_merged_or_left():
+    mx.random.seed(1)
+    net = nn.HybridSequential()
+    for layout, axis in (("NCHW", 1), ("NHWC", 3)):
+        net.add(nn.Conv2D(4, 3, padding=1, layout=layout), nn.BatchNorm(axis=axis))
+    net.add(nn.Conv2D(4, 3, layout="NCHW"), nn.BatchNorm(), nn.BatchNorm())
+    net.initialize(mx.init.Normal(1))
+    x = mx.nd.random.normal(shape=(2, 8, 8, 8))
+    plain = net(x).asnumpy()
+    net.hybridize()
+    np.testing.assert_allclose(net(x).asnumpy(), plain, rtol=1e-4, atol=1e-4)
+    assert listing_of(net).count("normalized_convolution(") == 2
+    assert listing_of(net).count("BatchNorm(") == 2

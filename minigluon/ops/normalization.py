@@ -10,9 +10,10 @@ import numpy as np
 from minigluon.autograd import ones_like, state
 from minigluon.cores import alone, spread
 from minigluon.op import operator, operators
+from minigluon.ops.convolution import Convolution, is_last
 from minigluon.ops.elementwise import cast_like, greater
 from minigluon.ops.reduce import axes, broadcast_along, mean, one_axis, sum
-from minigluon.ops.shape import reshape, reshape_like
+from minigluon.ops.shape import reshape, reshape_like, several
 
 __all__ = [
     "BLOCK",
@@ -43,6 +44,7 @@ __all__ = [
     "grouped",
     "halves",
     "in_use",
+    "is_scalable",
     "kept",
     "leading",
     "moved",
@@ -52,6 +54,7 @@ __all__ = [
     "normalize_block",
     "normalize_channels",
     "normalize_rows",
+    "normalized_convolution",
     "part",
     "pull_block",
     "pull_channels",
@@ -65,6 +68,7 @@ __all__ = [
     "sums_of",
     "twice",
     "wide",
+    "with_convolution",
 ]
 
 
@@ -599,8 +603,14 @@ def in_use(data, gain, offset, moving_mean, moving_var, eps, axis):
     """The same with the running statistics: y, mean, 1/σ, variance."""
     r = 1 / np.sqrt(moving_var + eps)
     gain = gain * kept(wide(r), data, axis)  # not in place: it may be γ itself
-    y = data * gain.astype(data.dtype)
-    y += (offset - kept(wide(moving_mean), data, axis) * gain).astype(data.dtype)
+    offset = (offset - kept(wide(moving_mean), data, axis) * gain).astype(data.dtype)
+    if (x := by_channel(data, axis)) is None:
+        y = data * gain.astype(data.dtype)
+        y += offset
+    else:
+        y, factors, offsets = np.empty_like(data), gain.reshape(-1), offset.reshape(-1)
+        out = y.reshape(x.shape)
+        spread(lambda at: scaled_into(out[:, at], x[:, at], factors[at], offsets[at]), halves(x))
     return y, moving_mean.copy(), r, moving_var.copy()
 
 
@@ -783,3 +793,74 @@ def _(g, y, x, gamma, beta, mu, var, eps, momentum, fix_gamma, **_):
 contrib_SyncBatchNorm.infer, contrib_SyncBatchNorm.states = batch_norm_shapes, STATES
 contrib_SyncBatchNorm.outputs = named("mean", "var")
 contrib_SyncBatchNorm = revealing(contrib_SyncBatchNorm)
+
+
+# --- In one step with a convolution ---------------------------------------------------------------
+
+
+@operator(same_dtype=False, listed=False)
+def normalized_convolution(
+    data,
+    weight,
+    bias,
+    gamma,
+    beta,
+    moving_mean,
+    moving_var,
+    /,
+    kernel=(),
+    stride=(),
+    dilate=(),
+    pad=(),
+    num_filter=0,
+    num_group=1,
+    eps=1e-3,
+    fix_gamma=True,
+    use_global_stats=False,
+):
+    """`BatchNorm` of a `Convolution`, in use with scaled filters."""
+    settings = {"kernel": kernel, "stride": stride, "dilate": dilate, "pad": pad}
+    settings |= {"num_filter": num_filter, "num_group": num_group}
+    vectors = gamma, beta, moving_mean, moving_var
+    training = state.training and not use_global_stats
+    if training or not is_scalable(data, weight, bias, vectors, stride):
+        y = Convolution.kernel(data, weight, bias, no_bias=bias is None, **settings)
+        return batch_normalized(y, *vectors, eps, fix_gamma, use_global_stats, 1)[0]
+    require_sizes(
+        len(weight), gamma=gamma, beta=beta, moving_mean=moving_mean, moving_var=moving_var
+    )
+    if fix_gamma:
+        gamma[...] = 1
+    gain = gamma / np.sqrt(moving_var + eps)
+    offset = beta - (moving_mean if bias is None else moving_mean - bias) * gain
+    weight = weight * kept(gain, weight, 0)
+    return Convolution.kernel(data, weight, offset, no_bias=False, **settings)
+
+
+def is_scalable(data, weight, bias, vectors, stride):
+    """Whether filters may be scaled, and have fewer numbers than places: NumPy's floats of one type."""
+    arrays = weight, *vectors, *(() if bias is None else (bias,))
+    if type(data) is not np.ndarray or data.dtype.char not in "fd" or not len(weight):
+        return False
+    if any(a.dtype is not data.dtype for a in arrays):
+        return False
+    places = len(data) * math.prod(data.shape[2:]) // max(1, math.prod(several(stride)))
+    return weight.size // len(weight) <= places
+
+
+def with_convolution(before, inputs, settings):
+    """Operator, inputs and settings of the call that does a `BatchNorm` and the convolution `before` it; None if there is none."""
+    settings = {**BatchNorm.defaults, **settings}
+    if before.op.name != "Convolution" or settings["output_mean_var"] or settings["axis"] != 1:
+        return None
+    first = {**before.op.defaults, **before.settings}
+    if is_last(first["layout"]):
+        return None
+    both = {k: first[k] for k in ("kernel", "stride", "dilate", "pad", "num_filter", "num_group")}
+    both |= {k: settings[k] for k in ("eps", "fix_gamma", "use_global_stats")}
+    data, weight, *bias = before.inputs
+    bias = None if first["no_bias"] or not bias else bias[0]
+    return normalized_convolution, [data, weight, bias, *inputs[1:]], both
+
+
+BatchNorm.merge = with_convolution

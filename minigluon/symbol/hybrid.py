@@ -64,17 +64,20 @@ __all__ = [
     "identifier",
     "identity_of",
     "in_blocks",
+    "in_fewer_calls",
     "in_parts",
     "keep_memory",
     "keepers",
     "kinds_of_both",
     "listed",
+    "merged",
     "name_of",
     "needed",
     "on_slices",
     "plus",
     "pool",
     "redrawn",
+    "remember",
     "renewed",
     "rule_of",
     "shares_of",
@@ -327,6 +330,7 @@ UFUNCS = {  # operator -> NumPy's function that does exactly the same on real nu
 elsewhere = []  # functions of a writer and its program that return one for other arrays as well
 OWNERS = {*UFUNCS, "relu", "above", "FullyConnected", "dot", "batch_dot", "dense_data"}
 OWNERS |= {"dense_weight", "Convolution", "conv_data", "conv_weight", "channel_sum", "pool_place"}
+OWNERS |= {"normalized_convolution"}
 # operators whose result is memory of their own, and that keep no view of their inputs
 
 
@@ -705,7 +709,8 @@ SPELT = {
 
 
 SMALL = 1 << 18  # numbers: operators share the work on arrays from this size
-SHARING = ("Convolution", "Deconvolution", "Pooling", "RNN")  # and earlier than that
+# and from fewer:
+SHARING = ("Convolution", "normalized_convolution", "Deconvolution", "Pooling", "RNN")
 PRODUCTS = ("FullyConnected", "dense_data", "dense_weight", "sum", "greater")
 
 
@@ -960,7 +965,8 @@ def in_parts(graph, outlines, batch):
     )
     whole = cache(lambda: graph.written(outlines))
     return [
-        f and with_whole(f, run, whole, i) for i, (f, run) in enumerate(zip((kernel, pull), both))
+        f and with_whole(f, run, whole, i, "# in parts of the batch\n")
+        for i, (f, run) in enumerate(zip((kernel, pull), both))
     ]
 
 
@@ -982,7 +988,7 @@ def kinds_of_both(graph, kinds, whole, part, count):
     return parts.kinds_of(backward, found, whole, part, count)
 
 
-def with_whole(function, run, whole, number):
+def with_whole(function, run, whole, number, note=""):
     """The program `run`, and for arrays that are not NumPy's the ordinary one, which `whole` writes."""
 
     @wraps(function)
@@ -992,7 +998,7 @@ def with_whole(function, run, whole, number):
         return whole()[number](*arrays)
 
     program.places = getattr(run, "places", {})
-    program.source = f"# in parts of the batch\n{function.source}"
+    program.source = f"{note}{function.source}"
     return program
 
 
@@ -1087,10 +1093,54 @@ def without_gradient(name, inputs, outputs, outlines, batch=()):
     for node in calls(outputs, {*inputs}):
         outlines.visit(node)
     graph = Pair(name, inputs, outputs, [], [], [])
-    kernel, _ = in_parts(graph, outlines, batch) or graph.written(outlines)
+    found = in_parts(graph, outlines, batch)
+    kernel, _ = found or in_fewer_calls(graph, outlines)
     op = operator(kernel, same_dtype=False, listed=False)
     op.visible, op.listing = len(outputs), kernel.source
     return op
+
+
+def merged(outputs, inputs, outlines):
+    """The same graph, where a call and the one before it are one call if an operator knows how."""
+    order = calls(outputs, {*inputs})
+    if not any(hasattr(node.op, "merge") for node in order):
+        return outputs
+    readers = Counter([*outputs, *(a for n in order for a in n.inputs if type(a) is tuple)])
+    several, made = {node for node, i in readers if i}, {}
+    for node in order:
+        before = node.inputs[0] if node.inputs and type(node.inputs[0]) is tuple else None
+        merge = getattr(node.op, "merge", None)
+        alone = merge and before and before[0].op and before not in inputs
+        alone = alone and readers[before] == 1 and not several & {node, before[0]}
+        found = merge(before[0], node.inputs, node.settings) if alone else None
+        own = [renewed(a, made) for a in (found[1] if found else node.inputs)]
+        if found:
+            made[node] = Node(node.name, found[0], own, found[2])
+        elif own != node.inputs:
+            made[node] = copied(node, own)
+        remember(outlines, node, made.get(node, node), not found)
+    return [renewed(e, made) for e in outputs]
+
+
+def in_fewer_calls(graph, outlines):
+    """The programs of a `Pair` that only runs forwards, with `merged` calls for NumPy's arrays."""
+    outputs = merged(graph.outputs, graph.inputs, outlines)
+    kernel, pull = graph._replace(outputs=outputs).written(outlines)
+    if outputs != graph.outputs:
+        kernel = with_whole(kernel, kernel, cache(lambda: graph.written(outlines)), 0)
+    return kernel, pull
+
+
+def remember(outlines, node, new, all_outputs):
+    """Write down of a new call what is known of the one whose place it takes."""
+    if new is node:
+        return
+    count = outlines.counts.get(node)
+    if count and all_outputs:
+        outlines.counts[new] = count
+    for i in range((count or 1) if all_outputs else 1):
+        if (node, i) in outlines.shapes:
+            outlines.put((new, i), outlines.shapes[node, i], outlines.types[node, i])
 
 
 # --- At once --------------------------------------------------------------------------------------
