@@ -34,6 +34,7 @@ __all__ = [
 
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-fno-exceptions", "-fno-rtti"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast"]
+FLAGS += ["-fopenmp-simd"]  # sums in the order of vectors, where a text says so; no threads
 
 
 class Loops:
@@ -134,13 +135,16 @@ def blas_flags():
     return [] if z else ["-DBLAS_INT=int"]
 
 
-def native(op):
-    """Make a function the kernel of `op` for NumPy's arrays of single precision, as a decorator."""
+def native(op, least=0):
+    """Make a function the kernel of `op` for NumPy's arrays of single precision, as a decorator.
+
+    A first array of fewer numbers than `least` goes NumPy's way: a call from Python into C takes some microseconds.
+    """
 
     def decorate(function):
         for face in {op, *getattr(op, "revealing", ())}:
             plain = face.plain
-            face.plain = preferred(plain, function, face)
+            face.plain = preferred(plain, function, face, least)
             if face.kernel is plain:
                 face.kernel = face.plain
         return function
@@ -148,12 +152,13 @@ def native(op):
     return decorate
 
 
-def preferred(plain, function, op):
+def preferred(plain, function, op, least):
     """`function` for what it can do, `plain` for the rest."""
 
     @wraps(plain)
     def kernel(*arrays, **settings):
-        if type(arrays[0]) is np.ndarray and arrays[0].dtype.char == "f":
+        x = arrays[0]
+        if type(x) is np.ndarray and x.size >= least and x.dtype.char == "f":
             own = arrays[: op.most]
             told = {**op.defaults, **dict(zip(op.settings, arrays[op.most :])), **settings}
             if (out := function(*own, **told)) is not NotImplemented:

@@ -16,6 +16,18 @@ def mxnet_python():
     return python
 
 
+@pytest.fixture
+def by_numpy(monkeypatch):
+    """A function that calls another one without the loops of kernels/cpu."""
+
+    def call(run):
+        with monkeypatch.context() as patch:
+            patch.setenv("MINIGLUON_NATIVE", "0")
+            return run()
+
+    return call
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs a GPU that CuPy can use")
     config.addinivalue_line("markers", "slow: takes minutes; runs with `-m slow` only")

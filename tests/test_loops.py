@@ -15,18 +15,6 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def by_numpy(monkeypatch):
-    """A function that calls another one without loops."""
-
-    def call(run):
-        with monkeypatch.context() as patch:
-            patch.setenv("MINIGLUON_NATIVE", "0")
-            return run()
-
-    return call
-
-
 def test_loops_are_there_where_a_compiler_is():
     assert bool(native.Loops("rnn")) is (
         shutil.which("g++") is not None and native.gemm() is not None

@@ -3,6 +3,7 @@
 # Written from chapters/94_norm_kernels.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -37,13 +38,18 @@ from minigluon.ops.reduce import axes
 __all__ = [
     "BLOCKS",
     "BOTH",
+    "NORMS",
     "apply",
     "back_launch",
     "batch",
     "channel_launch",
     "frame",
+    "group",
+    "instance",
     "kernels",
+    "layer",
     "normalized",
+    "rows_back",
     "rows_of",
     "single",
     "sums",
@@ -97,8 +103,8 @@ def normalized(data, gamma, beta, axis, columns, eps):
     return y, m, r
 
 
-@cuda(LayerNorm)
-def _(data, gamma, beta, axis, eps, output_mean_var):
+def layer(normalized, data, gamma, beta, *, axis, eps, output_mean_var):
+    """`LayerNorm` by a function that normalizes rows."""
     last = data.ndim - 1
     if (
         axis not in (-1, last)
@@ -111,8 +117,8 @@ def _(data, gamma, beta, axis, eps, output_mean_var):
     return y, m.astype(data.dtype), (1 / r).astype(data.dtype), m, r
 
 
-@cuda(InstanceNorm)
-def _(data, gamma, beta, eps):
+def instance(normalized, data, gamma, beta, *, eps):
+    """`InstanceNorm` by a function that normalizes rows."""
     if data.ndim < 3 or rows_of(data, 2) is None or not gamma.size == beta.size == data.shape[1]:
         return NotImplemented
     y, m, r = normalized(data, gamma, beta, 2, False, eps)
@@ -120,8 +126,8 @@ def _(data, gamma, beta, eps):
     return y, m.reshape(*data.shape[:2], *ones), r.reshape(*data.shape[:2], *ones)
 
 
-@cuda(GroupNorm)
-def _(data, gamma, beta, num_groups, eps, output_mean_var):
+def group(normalized, data, gamma, beta, *, num_groups, eps, output_mean_var):
+    """`GroupNorm` by a function that normalizes rows."""
     fits = data.ndim >= 3 and num_groups > 0 and data.shape[1] % num_groups == 0
     if (
         not fits
@@ -137,21 +143,32 @@ def _(data, gamma, beta, num_groups, eps, output_mean_var):
     return y.reshape(data.shape), *shown, m, r
 
 
+NORMS = {LayerNorm: layer, InstanceNorm: instance, GroupNorm: group}
+for op, function in NORMS.items():
+    cuda(op)(partial(function, normalized))
+
+
 BLOCKS = (
     264  # two on each of an H200's 132 multiprocessors: each adds to the sums that are left over
 )
 
 
-@cuda(norm_backward)
-def _(data, inputs, gamma, mean, scale, axis, exclude, along, eps, split):
+def rows_back(data, inputs, axis, exclude, along):
+    """Whether γ belongs to the columns, type, rows and columns of a normalization of rows; None if it is another one."""
     over, last = axes(inputs, axis, exclude), inputs.ndim - 1
     columns = over == (last,) and along in (-1, last)
     if not columns and not (over == tuple(range(2, last + 1)) and along == 1):
-        return NotImplemented
+        return None
     found = rows_of(inputs, over[0])
-    if found is None or data.dtype != inputs.dtype or 8 * found[2] * columns > MORE:
+    return None if found is None or data.dtype != inputs.dtype else (columns, *found)
+
+
+@cuda(norm_backward)
+def _(data, inputs, gamma, mean, scale, axis, exclude, along, eps, split):
+    found = rows_back(data, inputs, axis, exclude, along)
+    if found is None or 8 * found[-1] * found[0] > MORE:
         return NotImplemented
-    (kind, rows, cols), g, x, gain = found, dense(data), dense(inputs), single(gamma)
+    (columns, kind, rows, cols), g, x, gain = found, dense(data), dense(inputs), single(gamma)
     dx = np.empty_like(x)
     v = width(kind, cols, g, x, dx, gain)
     grid, block, room = back_launch(rows, cols, cols // v, columns)

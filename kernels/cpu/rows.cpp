@@ -1,0 +1,138 @@
+// Rows in one walk: softmax, cross-entropy and normalizations, forwards and backwards; chapter 96i.
+// Arrays are float, C-contiguous, (rows, cols); a row stays in the cache from its first sum to its result.
+#include "loops.h"
+
+// e^x for x <= 0, exactly 0 where a float with all its digits has no room.
+static inline float power_of(float x) {
+    float q, power = powers(x, &q), e = power * q + power;
+    return x < -87.0f ? 0.0f : e;
+}
+
+static float highest(size n, const float *x) {
+    float top = x[0];
+    TOTAL(max, top, j, n) top = x[j] > top ? x[j] : top;
+    return top;
+}
+
+// The exponentials of (x - top) scale, into y, and their sum.
+static float shares(size n, float top, float scale, const float *x, float *y) {
+    float total = 0;
+    TOTAL(+, total, j, n) {
+        float e = power_of((x[j] - top) * scale);
+        y[j] = e, total += e;
+    }
+    return total;
+}
+
+static float total_of_shares(size n, float top, float scale, const float *x) {
+    float total = 0;
+    TOTAL(+, total, j, n) total += power_of((x[j] - top) * scale);
+    return total;
+}
+
+// y = (x - m) r gamma + beta with a row's mean m and r = 1 / deviation; gamma and beta are numbers of the columns, or of the rows.
+template <bool columns>
+static void norm(size rows, size cols, float eps, const float *gamma, const float *beta, const float *x, float *y, float *mean,
+                 float *scale) {
+    for (size i = 0; i < rows; i++, x += cols, y += cols) {
+        float sum = 0, squares = 0;
+        TOTAL(+, sum, j, cols) sum += x[j];
+        float m = sum / cols;
+        TOTAL(+, squares, j, cols) squares += (x[j] - m) * (x[j] - m);
+        float r = 1 / __builtin_sqrtf(squares / cols + eps);
+        mean[i] = m, scale[i] = r;
+        EACH(j, cols) y[j] = (x[j] - m) * r * gamma[columns ? j : i] + beta[columns ? j : i];
+    }
+}
+
+// With z = (x - m) r and h = g gamma: dx = r (h - mean h - z mean (h z)). The sums of g z and g over rows (added to what is
+// there) or columns go into by_gamma and by_beta.
+template <bool columns>
+static void norm_back(size rows, size cols, float *by_gamma, float *by_beta, const float *gamma, const float *g, const float *x,
+                      const float *mean, const float *scale, float *dx) {
+    for (size i = 0; i < rows; i++, g += cols, x += cols, dx += cols) {
+        float m = mean[i], r = scale[i], a = columns ? 1 : gamma[i], sum = 0, along = 0;
+        TOTALS(sum, along, j, cols) {
+            float z = (x[j] - m) * r, h = columns ? g[j] * gamma[j] : g[j];
+            sum += h, along += h * z;
+            if (columns) by_gamma[j] += g[j] * z, by_beta[j] += g[j];
+        }
+        if (!columns) by_gamma[i] = along, by_beta[i] = sum;
+        sum /= cols, along /= cols;
+        EACH(j, cols) dx[j] = r * a * ((columns ? g[j] * gamma[j] : g[j]) - sum - (x[j] - m) * r * along);
+    }
+}
+
+extern "C" {
+
+void softmax(size rows, size cols, float scale, const float *x, float *y) {
+    for (size i = 0; i < rows; i++, x += cols, y += cols) {
+        float share = 1 / shares(cols, highest(cols, x), scale, x, y);
+        EACH(j, cols) y[j] *= share;
+    }
+}
+
+void log_softmax(size rows, size cols, float scale, const float *x, float *y) {
+    for (size i = 0; i < rows; i++, x += cols, y += cols) {
+        float top = highest(cols, x), away = __builtin_logf(total_of_shares(cols, top, scale, x));
+        EACH(j, cols) y[j] = (x[j] - top) * scale - away;
+    }
+}
+
+// dx = y (g - sum g y) scale.
+void softmax_back(size rows, size cols, float scale, const float *g, const float *y, float *dx) {
+    for (size i = 0; i < rows; i++, g += cols, y += cols, dx += cols) {
+        float mean = 0;
+        TOTAL(+, mean, j, cols) mean += g[j] * y[j];
+        EACH(j, cols) dx[j] = y[j] * (g[j] - mean) * scale;
+    }
+}
+
+// dx = (g - e^y sum g) scale.
+void log_softmax_back(size rows, size cols, float scale, const float *g, const float *y, float *dx) {
+    for (size i = 0; i < rows; i++, g += cols, y += cols, dx += cols) {
+        float total = 0;
+        TOTAL(+, total, j, cols) total += g[j];
+        EACH(j, cols) dx[j] = (g[j] - power_of(y[j]) * total) * scale;
+    }
+}
+
+// The loss of each row, and what the way back needs: the row's maximum (or 0, where no exponential comes near a float's
+// limits, so that none has to be looked for) and the sum of its exponentials.
+void cross_entropy(size rows, size cols, const float *x, const int64_t *label, float *top, float *total, float *loss) {
+    const float far = 1e20f;
+    for (size i = 0; i < rows; i++, x += cols) {
+        float sum = 0, likely = exp_of(x[label[i]]);
+        TOTAL(+, sum, j, cols) sum += exp_of(x[j]);
+        top[i] = 0, total[i] = sum;
+        if (sum < far && likely * far > 1) {
+            loss[i] = __builtin_logf(sum / likely);
+            continue;
+        }
+        top[i] = highest(cols, x), total[i] = total_of_shares(cols, top[i], 1, x);
+        loss[i] = __builtin_logf(total[i]) + (top[i] - x[label[i]]);
+    }
+}
+
+// dx = g (softmax - one-hot).
+void cross_entropy_back(size rows, size cols, const float *x, const int64_t *label, const float *top, const float *total,
+                        const float *g, float *dx) {
+    for (size i = 0; i < rows; i++, x += cols, dx += cols) {
+        float share = g[i] / total[i], high = top[i];
+        EACH(j, cols) dx[j] = power_of(x[j] - high) * share;
+        dx[label[i]] -= g[i];
+    }
+}
+
+#define BOTH(name, columns)                                                                                                    \
+    void name##_norm(size rows, size cols, float eps, const float *gamma, const float *beta, const float *x, float *y,         \
+                     float *mean, float *scale) {                                                                              \
+        norm<columns>(rows, cols, eps, gamma, beta, x, y, mean, scale);                                                        \
+    }                                                                                                                          \
+    void name##_norm_back(size rows, size cols, float *by_gamma, float *by_beta, const float *gamma, const float *g,           \
+                          const float *x, const float *mean, const float *scale, float *dx) {                                  \
+        norm_back<columns>(rows, cols, by_gamma, by_beta, gamma, g, x, mean, scale, dx);                                       \
+    }
+BOTH(layer, true)
+BOTH(group, false)
+}
