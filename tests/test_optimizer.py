@@ -55,6 +55,7 @@ STEPS = {
 @pytest.mark.parametrize("size", [0, 1, ops.BLOCK // 4 - 1, ops.BLOCK + 7, ops.LARGE + 3])
 def test_blocks_and_threads_change_nothing(name, size, monkeypatch):
     monkeypatch.setattr(ops, "WORKERS", 3)
+    monkeypatch.setenv("MINIGLUON_NATIVE", "0")  # loops: test_step_loops.py
     step, count = STEPS[name]
     rng = np.random.default_rng(0)
     plain = [rng.uniform(0.1, 1, size).astype("float32") for _ in range(count)]

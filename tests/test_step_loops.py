@@ -1,0 +1,172 @@
+"""Loops between the products of a training step against NumPy's way: kernels/cpu/steps.cpp, chapter 96j."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+from minigluon.ops import optimizer as ops
+from minigluon.ops import step_loops
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="no C++ compiler: the loops of kernels/cpu are not tested"
+)
+STEPS = {  # step, arrays, settings
+    "momentum": (ops.momentum_step, 3, {"momentum": 0.9}),
+    "momentum, all": (
+        ops.momentum_step,
+        3,
+        {"momentum": 0.9, "wd": 0.1, "rescale_grad": 0.5, "clip_gradient": 0.2},
+    ),
+    "clipped to nothing": (ops.momentum_step, 3, {"momentum": 0.5, "clip_gradient": 0.0}),
+    "no bound": (ops.momentum_step, 3, {"momentum": 0.5, "clip_gradient": None}),
+    "adam": (ops.adam_step, 4, {}),
+    "adam, all": (
+        ops.adam_step,
+        4,
+        {"wd": 0.1, "rescale_grad": 0.5, "clip_gradient": 0.2, "beta1": 0.5, "epsilon": 1e-3},
+    ),
+    "adam, a whole rate": (ops.adam_step, 4, {"lr": 1, "wd": 0, "clip_gradient": 1}),
+    "adamw": (ops.adamw_step, 4, {"decay": 0.05, "wd": 0.01}),
+}
+SIZES = [1, step_loops.LONG - 1, step_loops.LONG, ops.BLOCK // 4 + 5, ops.LARGE + 3]
+
+
+def arrays_of(count, size, dtype="float32"):
+    rng = np.random.default_rng(size)
+    return [rng.uniform(0.1, 1, size).astype(dtype) for _ in range(count)]
+
+
+def after(monkeypatch, native, step, arrays, settings):
+    """Copies of the arrays after three steps."""
+    monkeypatch.setenv("MINIGLUON_NATIVE", native)
+    arrays = [a.copy(order="K") for a in arrays]
+    with np.errstate(all="ignore"):
+        for _ in range(3):
+            ops.run([(step, arrays, {"lr": 0.1, **settings})])
+    return arrays
+
+
+@pytest.fixture
+def walked(monkeypatch):
+    """Lengths of the arrays that loops have walked over."""
+    found, call = [], step_loops.Loops.__call__
+
+    def told(self, name, size, *more):
+        found.append(size)
+        call(self, name, size, *more)
+
+    monkeypatch.setattr(step_loops.Loops, "__call__", told)
+    return found
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_are_those_of_numpy(name, size, walked, monkeypatch):
+    monkeypatch.setattr(ops, "WORKERS", 3)
+    step, count, settings = STEPS[name]
+    arrays = arrays_of(count, size)
+    loop, plain = (after(monkeypatch, native, step, arrays, settings) for native in "10")
+    assert sum(walked) == (3 * size if size >= step_loops.LONG else 0)
+    for a, b in zip(loop, plain):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", STEPS)
+def test_numbers_that_are_none_and_infinite_ones(name, monkeypatch):
+    step, count, settings = STEPS[name]
+    arrays = arrays_of(count, step_loops.LONG)
+    for i, a in enumerate(arrays):
+        a[7 * i : 7 * i + 4] = np.nan, np.inf, -np.inf if i < 2 else np.inf, 0
+    loop, plain = (after(monkeypatch, native, step, arrays, settings) for native in "10")
+    for a, b in zip(loop, plain):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", STEPS)
+def test_cores_and_blocks_change_nothing(name, monkeypatch):
+    step, count, settings = STEPS[name]
+    arrays = arrays_of(count, ops.LARGE + 3)
+    found = []
+    for workers, block in ((1, ops.BLOCK), (3, ops.BLOCK), (2, ops.BLOCK // 8)):
+        monkeypatch.setattr(ops, "WORKERS", workers)
+        monkeypatch.setattr(ops, "BLOCK", block)
+        found.append(after(monkeypatch, "1", step, arrays, settings))
+    for other in found[1:]:
+        for a, b in zip(found[0], other):
+            np.testing.assert_array_equal(a, b)
+
+
+OTHERS = {
+    "double": lambda a: a.astype("float64"),
+    "strided": lambda a: np.repeat(a, 2)[::2],
+    "by columns": lambda a: np.asfortranarray(a.reshape(64, -1)),
+    "the other byte order": lambda a: a.astype(a.dtype.newbyteorder()),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_arrays_go_numpys_way(kind, walked, monkeypatch):
+    arrays = [OTHERS[kind](a) for a in arrays_of(4, 1 << 13)]
+    monkeypatch.setenv("MINIGLUON_NATIVE", "1")
+    ops.run([(ops.adam_step, arrays, {"lr": 0.1})])
+    plain = arrays_of(4, 1 << 13, "float64")
+    ops.adam_step(*plain, lr=0.1)
+    assert not walked
+    for a, b in zip(arrays, plain):
+        np.testing.assert_allclose(np.ravel(a), b, rtol=1e-4, atol=1e-6)
+
+
+@needs_compiler
+def test_what_is_for_reading_only_stays(monkeypatch):
+    arrays = arrays_of(4, 1 << 13)
+    arrays[0].flags.writeable = False
+    before = arrays[0].copy()
+    with pytest.raises(ValueError, match="read-only"):
+        ops.run([(ops.adam_step, arrays, {"lr": 0.1})])
+    np.testing.assert_array_equal(arrays[0], before)
+
+
+@needs_compiler
+@pytest.mark.parametrize("lazy", [False, True])
+def test_rows_of_a_table(lazy, monkeypatch):
+    def run(native):
+        monkeypatch.setenv("MINIGLUON_NATIVE", native)
+        w = mx.nd.array(arrays_of(1, 1 << 14)[0].reshape(128, 128))
+        rows, values = [3, 5, *range(60, 120)], arrays_of(1, 62 * 128)[0].reshape(62, 128)
+        g = mx.nd.sparse.row_sparse_array((values, rows), shape=w.shape)
+        optimizer = mx.optimizer.Adam(wd=0.1, lazy_update=lazy)
+        state = optimizer.create_state(0, w)
+        for _ in range(3):
+            optimizer.update(0, w, g, state)
+        return w.asnumpy()
+
+    np.testing.assert_allclose(run("1"), run("0"), rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamW"])
+def test_a_network_learns_alike(name, walked, monkeypatch):
+    def run(native):
+        monkeypatch.setenv("MINIGLUON_NATIVE", native)
+        mx.random.seed(0)
+        net = mx.gluon.nn.Dense(128, in_units=64)
+        net.initialize(mx.init.Xavier())
+        settings = {"momentum": 0.9} if name == "sgd" else {}
+        trainer = mx.gluon.Trainer(net.collect_params(), name, {"wd": 0.01, **settings})
+        x = mx.nd.array(arrays_of(1, 640)[0].reshape(10, 64))
+        for _ in range(5):
+            with mx.autograd.record():
+                loss = (net(x) ** 2).sum()
+            loss.backward()
+            trainer.step(10)
+        return [p.data().asnumpy() for p in net.collect_params().values()]
+
+    for a, b in zip(run("1"), run("0")):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert walked
