@@ -90,9 +90,11 @@ NUMBERS = frozenset({numpy.ndarray, *numpy.sctypeDict.values()})  # the types of
 
 
 def python_number(value):
-    """A number of NumPy's as Python's; anything else as it is."""
-    one = isinstance(value, numpy.generic) or (type(value) is numpy.ndarray and value.ndim == 0)
-    return value.item() if one else value
+    """A number of NumPy's as Python's, a row of whole ones as a tuple; anything else as it is."""
+    if isinstance(value, numpy.generic) or (type(value) is numpy.ndarray and value.ndim == 0):
+        return value.item()
+    row = type(value) is numpy.ndarray and value.ndim == 1 and value.dtype.kind in "iu"
+    return tuple(value.tolist()) if row else value
 
 
 def told_in_words(op, settings):

@@ -396,3 +396,25 @@ def test_an_array_that_is_not_there_is_none_while_recording():
         y = nd.softmax(x, namespace._Null)
     y.backward()
     assert y.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    (
+        lambda nd, i: nd.sum(nd.ones((2, 3)), axis=i([1])),
+        lambda nd, i: nd.transpose(nd.ones((2, 3)), axes=i([1, 0])),
+        lambda nd, i: nd.tile(nd.ones((2, 3)), i([1, 2])),
+        lambda nd, i: nd.slice(nd.ones((2, 3)), begin=i([0, 1]), end=i([2, 3])),
+        lambda nd, i: nd.Pooling(nd.ones((1, 1, 4, 4)), kernel=(i(2), 2), stride=(2, i(2))),
+        lambda nd, i: nd.random.multinomial(nd.array([0, 1]), shape=i(3)),
+        lambda nd, i: nd.histogram(nd.array([1, 2, 3]), bins=i(2), range=(0, 4))[0],
+        lambda nd, i: nd.zeros((i(2), 3)) + nd.ones(i([2, 3])),
+    ),
+)
+@pytest.mark.parametrize("kind", ("int32", "int64", "uint8"))
+def test_numpys_whole_numbers_are_settings(call, kind):
+    plain = call(mx.nd, lambda n: tuple(n) if isinstance(n, list) else n)
+    found = call(
+        mx.nd, lambda n: np.asarray(n, kind) if isinstance(n, list) else np.dtype(kind).type(n)
+    )
+    assert found.dtype == plain.dtype and np.array_equal(found.asnumpy(), plain.asnumpy())

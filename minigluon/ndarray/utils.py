@@ -427,7 +427,7 @@ def histogram(a, bins=10, range=None):
     """Counts and edges: `bins` equal parts of `range`, by default from least to greatest, or an array."""
     if isinstance(bins, ndarray.NDArray):
         return operators["_histogram"](a, bins)
-    if not isinstance(bins, int):
+    if not isinstance(bins, int | np.integer):
         raise ValueError("bins argument should be either an integer or an NDArray")
     if range is None:
         low, high = a.min().asscalar(), a.max().asscalar()

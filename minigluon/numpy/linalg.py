@@ -2,6 +2,7 @@
 
 # Written from chapters/24b_numpy_functions.ipynb: edit the chapter, then run `minigluon export`.
 
+import math
 from types import SimpleNamespace
 
 import numpy as onp
@@ -112,6 +113,41 @@ def multi_dot(arrays, out=None):
     return found
 
 
+def square_map(name, a, first, last):
+    """Refuse an array that as a map has not as many numbers on one side as on the other."""
+    if math.prod(first) != math.prod(last):
+        raise MXNetError(f"{name}: {a.shape} maps {last} to {first}, which are not as many numbers")
+
+
+def tensorinv(a, ind=2):
+    """The inverse of an array as a map from its axes from `ind` on to those before."""
+    if ind <= 0:
+        raise MXNetError(f"tensorinv: ind={ind}, but it counts the first axes: 1 or more")
+    first, last = a.shape[:ind], a.shape[ind:]
+    square_map("tensorinv", a, first, last)
+    return np.reshape(inv(np.reshape(a, (math.prod(first), -1))), last + first)
+
+
+def tensorsolve(a, b, axes=None):
+    """The x whose product with `a`, summed over all axes of x, is b; `axes` of a go to its end first."""
+    if axes is not None:
+        axes = [i % a.ndim for i in axes]
+        a = np.transpose(a, [i for i in range(a.ndim) if i not in axes] + axes)
+    first, last = a.shape[: b.ndim], a.shape[b.ndim :]
+    square_map("tensorsolve", a, b.shape, last)
+    return np.reshape(solve(np.reshape(a, (math.prod(first), -1)), np.ravel(b)), last)
+
+
+def pinv(a, rcond=1e-15, hermitian=False):
+    """The pseudoinverse of matrices; singular values below `rcond` times the largest one count as 0."""
+    if hermitian:
+        raise NotImplementedError(
+            "pinv: hermitian=True is not there: without it, the result is the same"
+        )
+    rcond = rcond.asnumpy() if isinstance(rcond, np.ndarray) else rcond
+    return np.np_pinv(a if a.dtype.kind == "f" else a.astype("float64"), rcond=rcond)
+
+
 def real_eig(a):
     """NumPy's `eig`; real where all values are, which NumPy 2.5 leaves complex."""
     values, vectors = onp.linalg.eig(a)
@@ -136,10 +172,7 @@ BY_NUMPY = {
     "eigvals",
     "lstsq",
     "matrix_rank",
-    "pinv",
     "qr",
-    "tensorinv",
-    "tensorsolve",
 }
 
 

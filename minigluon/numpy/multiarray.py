@@ -143,6 +143,7 @@ __all__ = [
     "hypot",
     "identity",
     "in_c_order",
+    "in_one_row",
     "in_place",
     "indices",
     "inner",
@@ -220,6 +221,7 @@ __all__ = [
     "np_nan_to_num",
     "np_not_equal",
     "np_operator",
+    "np_pinv",
     "np_prod",
     "np_reshape",
     "np_rowed",
@@ -238,7 +240,9 @@ __all__ = [
     "pad",
     "pair",
     "percentile",
+    "pinv_rule",
     "places",
+    "plain_ends",
     "plainly",
     "polyval",
     "power",
@@ -255,6 +259,7 @@ __all__ = [
     "remainder",
     "repeat",
     "repeated",
+    "require_no_history",
     "reshape",
     "reshape_method",
     "reshaped",
@@ -1057,11 +1062,14 @@ def wrapped(raw, ctx=None):
 
 
 def array(object, dtype=None, ctx=None):  # noqa: A002
-    """An array of numbers: float32 from lists and numbers; NumPy's and ours keep their type."""
+    """An array of numbers: float32 from lists and numbers; NumPy's and ours keep their type.
+
+    A single array of ours keeps its history: what is made of its copy is differentiated through it.
+    """
     if isinstance(object, NDArray):
-        dtype = object.dtype if dtype is None else dtype
-        object = object.asnumpy()  # noqa: A001
-    elif isinstance(object, list | tuple | range):
+        copy = operators["cast"](as_np(object), dtype=real_dtype(dtype or object.dtype))
+        return copy if ctx is None else copy.as_in_context(ctx)
+    if isinstance(object, list | tuple | range):
         object = unpacked(object)  # noqa: A001
     elif isinstance(object, onp.ndarray | onp.generic):
         dtype = object.dtype if dtype is None else dtype
@@ -1103,8 +1111,12 @@ def full(shape, fill_value, dtype=None, order="C", ctx=None, out=None):
     """An array in which every number is `fill_value`; of truth values if that is one."""
     in_c_order("full", order)
     dtype = bool if dtype is None and isinstance(fill_value, bool) else dtype
-    value = fill_value.asnumpy() if isinstance(fill_value, NDArray) else fill_value
-    return given(wrapped(onp.full(sizes(shape), value, real_dtype(dtype)), ctx), out)
+    if isinstance(fill_value, NDArray):
+        many = operators["broadcast_to"](
+            array(fill_value, real_dtype(dtype), ctx), shape=sizes(shape)
+        )
+        return given(many, out)
+    return given(wrapped(onp.full(sizes(shape), fill_value, real_dtype(dtype)), ctx), out)
 
 
 def zeros_like(a, dtype=None, order="C", ctx=None, out=None):
@@ -1142,8 +1154,17 @@ def arange(start, stop=None, step=1, dtype=None, ctx=None):
     return wrapped(onp.arange(start, stop, step).astype(real_dtype(dtype)), ctx)
 
 
+def plain_ends(name, *ends):
+    """Refuse arrays as the first and last number of a row."""
+    if builtins.any(isinstance(end, NDArray) for end in ends):
+        raise NotImplementedError(
+            f"{name}: start and stop are numbers: x.item() makes one of an array"
+        )
+
+
 def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, ctx=None):
     """`num` numbers from `start` to `stop`, which is the last one unless `endpoint` is False."""
+    plain_ends("linspace", start, stop)
     found, step = onp.linspace(start, stop, num, endpoint, True)
     found = wrapped(found.astype(real_dtype(dtype)), ctx)
     return (found, step) if retstep else found
@@ -1151,6 +1172,7 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
 
 def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0, ctx=None):
     """Numbers whose logarithms are evenly spaced."""
+    plain_ends("logspace", start, stop)
     return wrapped(onp.logspace(start, stop, num, endpoint, base).astype(real_dtype(dtype)), ctx)
 
 
@@ -1415,6 +1437,22 @@ def np_svd(a, /):
 
 
 np_svd.outputs = 3
+
+
+def pinv_rule(g, y, a, rcond):
+    """The differential of the pseudoinverse p of a, by Golub and Pereyra (1973), read backwards."""
+    p, pt, at, gt = y, last_swapped(y), last_swapped(a), last_swapped(g)
+    rows = np_matmul(np_matmul(gt, p), pt)
+    columns = np_matmul(np_matmul(pt, p), gt)
+    rows = rows - np_matmul(pt, np_matmul(at, rows))
+    columns = columns - np_matmul(np_matmul(columns, at), pt)
+    return (rows + columns - np_matmul(np_matmul(pt, g), pt),)
+
+
+@np_operator(vjp=pinv_rule)
+def np_pinv(a, /, rcond=1e-15):
+    """The pseudoinverse of matrices; singular values below `rcond` times the largest one count as 0."""
+    return onp.linalg.pinv(a, rcond)
 
 
 @np_svd.vjp
@@ -1945,16 +1983,38 @@ def window(plain):
 hanning, hamming, blackman = window(onp.hanning), window(onp.hamming), window(onp.blackman)
 
 
+def in_one_row(a, axis):
+    """An array with the axes `axis` (None: all) made one, the first; and its shape with size 1 there."""
+    axes = range(a.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = [axis_of(a, i) for i in axes]
+    kept = [i for i in range(a.ndim) if i not in axes]
+    ones = tuple(1 if i in axes else n for i, n in enumerate(a.shape))
+    count = math.prod(a.shape[i] for i in axes)
+    return reshape(transpose(a, (*axes, *kept)), (count, *(a.shape[i] for i in kept))), ones
+
+
 def ranked(name):
     """NumPy's `percentile` or `quantile` under MXNet's arguments: `interpolation` is the method."""
 
     def function(
         a, q, axis=None, out=None, overwrite_input=None, interpolation="linear", keepdims=False
     ):
-        settings = {"method": interpolation, "keepdims": keepdims, "out": out}
-        return by_numpy(name)(as_real(a), q, over(axis), **settings)
+        rows, ones = in_one_row(as_real(a), over(axis))
+        q = q.asnumpy() if isinstance(q, NDArray) else q
+        at = by_numpy(name)(onp.arange(float(rows.shape[0])), q, method=interpolation)
+        low, rows = onp.floor(at).astype("int64"), sort(rows, 0)
+        found, part = take(rows, low, 0), onp.asarray(at - low)
+        if part.any():
+            beyond = take(rows, low + (part > 0), 0)
+            part = array(part.reshape((*low.shape, *[1] * (rows.ndim - 1))), rows.dtype)
+            # Only where there is a part of the way to go: inf - inf is no number.
+            steps = where(part > 0, beyond, 0.0) - where(part > 0, found, 0.0)
+            found = found + steps * part
+        found = where(isnan(rows[-1]), rows[-1], found)  # sorted, nan comes last
+        return given(reshape(found, (*low.shape, *ones)) if keepdims else found, out)
 
-    function.__name__, function.__doc__ = name, f"NumPy's `{name}`, without a gradient."
+    function.__name__ = name
+    function.__doc__ = f"NumPy's `{name}`: a number between two of the sorted ones."
     return function
 
 
@@ -2101,11 +2161,24 @@ def by_numpy(name, space=onp):
         except (TypeError, ValueError, IndexError) as error:
             kind = next(KINDS[k] for k in KINDS if isinstance(error, k))
             raise kind(f"{name}: {error}") from error
+        require_no_history(name, arrays, found)
         return given(raised(found, arrays[0]._ctx, as_arrays) if arrays else found, out)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"NumPy's `{name}`, carried out by NumPy: no gradient passes."
     return function
+
+
+def require_no_history(name, arrays, found):
+    """Refuse to lose a gradient: while recording, numbers that NumPy made of arrays with a history."""
+    if not autograd.is_recording() or builtins.all(a._node is None for a in arrays):
+        return
+    parts = found if isinstance(found, tuple | list) else [found]
+    if builtins.any(onp.asarray(part).dtype.kind == "f" for part in parts):
+        raise ValueError(
+            f"NumPy would carry out {name!r}, without a gradient: call it outside of record(), "
+            "or on x.detach()"
+        )
 
 
 def lowered(a, arrays):

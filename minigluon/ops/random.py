@@ -530,8 +530,9 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
         whole, least = heights[..., -1], smallest(np.nan_to_num(data))
     if not least > 0 and not (least == 0 and smallest(whole) > 0):
         raise ValueError("probabilities are not negative, and one of each row is positive")
-    one = shape == () and whole.ndim
-    n = whole.shape if one else whole.shape + sizes(shape) or (1,)
+    more = sizes(shape)
+    one = more == () and whole.ndim
+    n = whole.shape if one else whole.shape + more or (1,)
     u = source(rng, data).random(n)
     u = u if plain else np.asarray(u, like=data)
     if one:  # of each row: as many comparisons as numbers
