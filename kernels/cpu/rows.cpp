@@ -98,15 +98,19 @@ void log_softmax_back(size rows, size cols, float scale, const float *g, const f
 }
 
 // The loss of each row, and what the way back needs: the row's maximum (or 0, where no exponential comes near a float's
-// limits, so that none has to be looked for) and the sum of its exponentials.
+// limits, so that none has to be taken off) and the sum of its exponentials.
 void cross_entropy(size rows, size cols, const float *x, const int64_t *label, float *top, float *total, float *loss) {
-    const float far = 1e20f;
+    const float calm = 60;
     for (size i = 0; i < rows; i++, x += cols) {
-        float sum = 0, likely = exp_of(x[label[i]]);
-        TOTAL(+, sum, j, cols) sum += exp_of(x[j]);
+        float sum = 0, far = 0;
+        _Pragma("omp simd reduction(+ : sum) reduction(max : far)") for (size j = 0; j < cols; j++) {
+            float q, power = powers(x[j], &q), away = __builtin_fabsf(x[j]);
+            sum += power * q + power;  // nonsense where `far` will be more than calm
+            far = away > far ? away : far;
+        }
         top[i] = 0, total[i] = sum;
-        if (sum < far && likely * far > 1) {
-            loss[i] = __builtin_logf(sum / likely);
+        if (far < calm && sum == sum) {
+            loss[i] = __builtin_logf(sum / exp_of(x[label[i]]));
             continue;
         }
         top[i] = highest(cols, x), total[i] = total_of_shares(cols, top[i], 1, x);
