@@ -1,0 +1,172 @@
+"""Laid out well, what one number of a window sees in all places is a run of memory, whatever the stride and the border."""
+
+# Written from chapters/96k_window_loops.ipynb: edit the chapter, then run `minigluon export`.
+
+import math
+
+import numpy as np
+
+from minigluon.cores import alone, spread
+from minigluon.kernels import dense
+from minigluon.native import Loops, native
+from minigluon.ops.convolution import Convolution, conv_data, conv_weight, geometry, is_last
+from minigluon.ops.pieces import places
+from minigluon.ops.pooling import (
+    Pooling,
+    counts,
+    covers,
+    pool_frame,
+    pool_place,
+    pool_spread,
+    pool_sum,
+)
+
+__all__ = [
+    "ENOUGH",
+    "MANY",
+    "MANY_PLACED",
+    "fits_all",
+    "frame_of",
+    "loops",
+    "planes",
+    "share",
+    "walk",
+]
+
+
+# --- Code: who takes them -------------------------------------------------------------------------
+
+loops = Loops("windows")
+ENOUGH = 1 << 16  # numbers of the pictures from which a second core pays
+
+
+def walk(name, shape, frame, *arrays):
+    """Call a loop on all channels of pictures of a `shape`, whose windows are told by kernel, stride, pad and results."""
+    kernel, stride, pad, outs = frame
+    numbers = np.array([*shape, *outs, *kernel, *stride, *pad], "int64")
+    step = -(-shape[1] // (alone.threads if math.prod(shape) >= ENOUGH else 1))
+    ends = [(i, min(i + step, shape[1])) for i in range(0, shape[1], step)]
+    spread(lambda part: loops(name, numbers, *part, *arrays), ends)
+
+
+def frame_of(like, kernel, stride, dilate, pad, layout, num_group, **_):
+    """The frame of a convolution with one filter for each channel of `like`; None if it is none of these."""
+    if num_group == 1 or like.ndim != 4 or like.shape[1] != num_group or is_last(layout):
+        return None
+    found = geometry(like, kernel, stride, dilate, pad, layout, num_group)
+    kernel, stride, dilate, pad = found
+    if max(dilate) > 1 or not loops:
+        return None
+    return kernel, stride, pad, places(like.shape[2:], *found)
+
+
+def fits_all(frame, like, weight=None, results=None, bias=None):
+    """Whether all arrays are of single precision, and have the shapes that belong to the frame."""
+    n, c = like.shape[:2]
+    shapes = (c, 1, *frame[0]), (n, c, *frame[3]), (c,)
+    return math.prod((*like.shape, *frame[3])) and all(
+        a is None or (a.dtype.char == "f" and a.shape == shape)
+        for a, shape in zip((weight, results, bias), shapes)
+    )
+
+
+@native(Convolution)
+def _(data, weight, bias=None, *, num_filter, no_bias, **settings):
+    if (frame := frame_of(data, **settings)) is None or (bias is None and not no_bias):
+        return NotImplemented
+    if not fits_all(frame, data, weight, bias=bias) or num_filter not in (0, len(weight)):
+        return NotImplemented
+    y = np.empty(data.shape[:2] + frame[3], data.dtype)
+    bias = None if bias is None else dense(bias)
+    walk("windows", data.shape, frame, dense(data), dense(weight), bias, y)
+    return y
+
+
+@native(conv_data)
+def _(data, weight, like, **settings):
+    if (frame := frame_of(like, **settings)) is None or not fits_all(frame, like, weight, data):
+        return NotImplemented
+    out = np.empty(like.shape, data.dtype)
+    walk("windows_data", like.shape, frame, dense(data), dense(weight), out)
+    return out
+
+
+@native(conv_weight)
+def _(data, inputs, **settings):
+    frame = frame_of(inputs, **settings)
+    if frame is None or not fits_all(frame, inputs, results=data) or inputs.dtype.char != "f":
+        return NotImplemented
+    out = np.empty((data.shape[1], 1, *frame[0]), data.dtype)
+    walk("windows_weight", inputs.shape, frame, dense(data), dense(inputs), out)
+    return out
+
+
+MANY = 64  # numbers of a window from which NumPy, which adds rows before columns, is faster
+MANY_PLACED = 16  # and in maximum's gradient
+
+
+def planes(like, most, g=None, *, kernel, global_pool, pooling_convention, stride, pad, layout):
+    """The frame of pooling `like` and its shape as planes; None where it is not for loops."""
+    if like.ndim != 4 or is_last(layout) or not like.size or like.dtype.char != "f":
+        return None
+    frame = pool_frame(like, kernel, stride, pad, global_pool, pooling_convention, layout)
+    if covers(like, frame) or math.prod(frame[0]) > most or not loops:
+        return None
+    if g is not None and (g.dtype.char != "f" or g.shape != like.shape[:2] + frame[3]):
+        return None
+    return frame, (1, math.prod(like.shape[:2]), *like.shape[2:])
+
+
+def share(like, frame, pool_type, include):
+    """A filter that adds up, or averages, for each plane, and what is left to divide by where windows differ."""
+    count = counts(like, frame, pool_type, include is not False)
+    equal = isinstance(count, int)
+    shape = math.prod(like.shape[:2]), *frame[0]
+    return np.full(shape, 1 / count if equal else 1, like.dtype), None if equal else count
+
+
+@native(pool_sum)
+def _(data, pool_type, count_include_pad, **settings):
+    if (found := planes(data, MANY, **settings)) is None:
+        return NotImplemented
+    frame, shape = found
+    weight, count = share(data, frame, pool_type, count_include_pad)
+    y = np.empty(data.shape[:2] + frame[3], data.dtype)
+    walk("windows", shape, frame, dense(data), weight, None, y)
+    return y if count is None else np.divide(y, count, out=y)
+
+
+@native(pool_spread)
+def _(data, like, pool_type, count_include_pad, **settings):
+    if (found := planes(like, MANY, data, **settings)) is None:
+        return NotImplemented
+    frame, shape = found
+    weight, count = share(like, frame, pool_type, count_include_pad)
+    g = dense(data) if count is None else data / count
+    out = np.empty(like.shape, data.dtype)
+    walk("windows_data", shape, frame, g, weight, out)
+    return out
+
+
+@native(Pooling)
+def _(data, pool_type, cudnn_off, p_value, count_include_pad, **settings):
+    if pool_type in ("avg", "sum"):
+        given = {**settings, "pool_type": pool_type, "count_include_pad": count_include_pad}
+        return pool_sum.kernel(data, **given)
+    found = planes(data, MANY, **settings) if pool_type == "max" else None
+    if found is None:
+        return NotImplemented
+    frame, shape = found
+    y = np.empty(data.shape[:2] + frame[3], data.dtype)
+    walk("maxima", shape, frame, dense(data), y)
+    return y
+
+
+@native(pool_place)
+def _(data, like, **settings):
+    if (found := planes(like, MANY_PLACED, data, **settings)) is None:
+        return NotImplemented
+    frame, shape = found
+    out = np.empty(like.shape, data.dtype)
+    walk("maxima_data", shape, frame, dense(data), dense(like), out)
+    return out
