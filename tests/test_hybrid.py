@@ -1,9 +1,11 @@
 """Compiled programs against eager execution: the same numbers, forwards, backwards and to second order."""
 
 import ctypes
+import gc
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -489,3 +491,20 @@ def test_sizes_left_open(name):
     heard = []
     net.register_op_hook(lambda *found: heard.append(found))
     assert net(x).asnumpy().tolist() == wanted and heard
+
+
+def test_the_collector_waits_while_programs_are_written_and_only_then():
+    class Net(mx.gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            seen.append(gc.isenabled())
+            if self.fails:
+                raise ValueError("no")
+            return F.exp(x)
+
+    for fails in (False, True):
+        seen, net = [], Net()
+        net.fails = fails
+        net.hybridize()
+        with pytest.raises(ValueError) if fails else nullcontext():
+            net(mx.nd.ones(3))
+        assert seen == [False] and gc.isenabled()

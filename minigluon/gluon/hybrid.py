@@ -20,7 +20,7 @@ from minigluon.gluon.parameter import (
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.ndarray.utils import load, replace_file, save
 from minigluon.op import BadValue
-from minigluon.symbol.hybrid import Written, calls
+from minigluon.symbol.hybrid import Written, calls, uncollected
 from minigluon.symbol.inference import Inference, complete, types_of
 from minigluon.symbol.symbol import TYPE_CODES, Symbol, in_order
 
@@ -226,6 +226,7 @@ class Programs:
 
     # --- A graph and its programs -----------------------------------------------------------------
 
+    @uncollected
     def trace(self, form, flat):
         """The graph for arguments of this form, in the present mode; all forms must be the same."""
         if self.form is not None and shortened(form) != shortened(self.form):
@@ -242,6 +243,7 @@ class Programs:
             self.block._in_format, self.block._out_format = as_lists(form), as_lists(graph.form)
         return graph
 
+    @uncollected
     def finish(self, graph, args):
         """Find the shapes of parameters that wait for the first batch, and fill them."""
         self.block.infer_shape(*args)

@@ -4,6 +4,7 @@
 
 import builtins
 import ctypes
+import gc
 import keyword
 import math
 import os
@@ -90,6 +91,7 @@ __all__ = [
     "spelt_weight",
     "text_of",
     "traced",
+    "uncollected",
     "undone",
     "unique",
     "with_whole",
@@ -1024,6 +1026,22 @@ def keep_memory():
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # numbers in glibc's malloc.h
 
 
+def uncollected(function):
+    """Let Python's collector of cycles wait while `function` runs, as a decorator."""
+
+    @wraps(function)
+    def call(*args, **kwargs):
+        if not gc.isenabled():
+            return function(*args, **kwargs)
+        gc.disable()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            gc.enable()
+
+    return call
+
+
 class Written:
     """A graph, variables `inputs` to entries `outputs`, that can be called on NDArrays."""
 
@@ -1066,6 +1084,7 @@ class Written:
             executor.closed(self.outputs, dict(zip(names, arrays))) if self.open else self.outputs
         )
 
+    @uncollected
     def write(self, arrays, wanted):
         """A new program."""
         keep_memory()
