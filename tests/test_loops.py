@@ -1,14 +1,16 @@
 """Loops in C++ against NumPy's way: kernels/cpu, chapter 96h."""
 
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 import minigluon as mx
 from minigluon import autograd, native
+from minigluon.cores import alone
 from minigluon.ops import recurrent_loops
-from minigluon.ops.rnn import GATES, Plan, places
+from minigluon.ops.rnn import GATES, Plan, places, rnn_derivative
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="no C++ compiler: the loops of kernels/cpu are not tested"
@@ -30,6 +32,17 @@ CASES = {
     "parts": {"shape": (9, 35, 20), "hidden": 64},
     "parts and lengths": {"shape": (4, 40, 8), "hidden": 70, "lengths": [i % 5 for i in range(40)]},
     "dropout": {"shape": (5, 40, 8), "hidden": 64, "layers": 2, "p": 0.5},
+    "parts both ways": {"shape": (6, 35, 8), "hidden": 64, "layers": 2, "both": True, "p": 0.3},
+    "parts, lengths, both ways": {
+        "shape": (6, 35, 8),
+        "hidden": 70,
+        "layers": 2,
+        "both": True,
+        "p": 0.3,
+        "lengths": [*range(7)] * 5,
+    },
+    "products in many blocks": {"shape": (50, 32, 64), "hidden": 128},
+    "weights that no cache holds": {"shape": (3, 40, 20), "hidden": 300},
     "output alone": {"shape": (5, 3, 4), "hidden": 7, "states": False},
 }
 
@@ -69,6 +82,52 @@ def test_recurrent_layers_are_those_of_numpy(mode, case, by_numpy, monkeypatch):
     assert {*calls} == {mode, f"{mode}_back"}
     for a, b in zip(found, by_numpy(lambda: results(mode, **CASES[case]))):
         assert np.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1, np.abs(b).max()))
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", ["odd", "two layers", "lengths", "parts", "dropout"])
+@pytest.mark.parametrize("mode", GATES)
+def test_one_core_does_the_same(mode, case, by_numpy):
+    with alone:
+        found = results(mode, **CASES[case])
+    for a, b in zip(found, by_numpy(lambda: results(mode, **CASES[case]))):
+        assert np.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1, np.abs(b).max()))
+
+
+@needs_compiler
+@pytest.mark.parametrize("mode", GATES)
+@pytest.mark.parametrize("batch", [3, 40])
+def test_data_of_any_strides(mode, batch, by_numpy):
+    plan, rng = Plan((5, batch, 6), mode, 64, 1, False, None), np.random.default_rng(0)
+    x, weights, state = (
+        rng.standard_normal(s).astype("float32") * 0.3
+        for s in ((6, batch, 5), places(plan)[1], (1, batch, 64))
+    )
+    heads = [rng.standard_normal((64, batch, 5)).astype("float32").T]
+    if mode != "lstm":
+        heads = [np.broadcast_to(heads[0][:, :1], heads[0].shape)]
+    settings = {"mode": mode, "state_size": 64, "num_layers": 1}
+    given = {
+        "turned about": x.T,
+        "backwards": np.ascontiguousarray(x.T)[::-1],
+        "samples before steps": np.ascontiguousarray(x.T.swapaxes(0, 1)).swapaxes(0, 1),
+        "one sample for all": np.broadcast_to(x.T[:, :1], x.T.shape),
+        "every other number": np.repeat(x.T, 2, axis=2)[..., ::2],
+    }
+    for name, data in given.items():
+        for core in (alone, nullcontext()):
+
+            def run(data=data):
+                arrays = [data, weights, *[state] * (plan.arrays - 2)]
+                with autograd.record():
+                    y = recurrent_loops.RNN.plain(*arrays, **settings)
+                sizes = (mode, 64, 1, False, None)
+                return [y, *rnn_derivative.plain(*heads, *arrays, y, order=1, sizes=sizes)]
+
+            with core:
+                found = run()
+            for a, b in zip(found, by_numpy(run), strict=True):
+                assert np.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1, np.abs(b).max())), name
 
 
 @needs_compiler

@@ -1,5 +1,7 @@
 // Recurrent layers: one call takes a batch through all steps, forwards or backwards.
-// Arrays are float, C-contiguous, as chapter 96d keeps them: gates (T, N, G H); h, c (T + 1, N, H); un (T, N, H).
+// What is kept is C-contiguous, as in chapter 96d: gates (T, N, G H); h, c (T + 1, N, H); un (T, N, H). What comes and goes,
+// x (T, N, I), out (T, N, H) and their gradients, may be parts of larger arrays: `step` and `row` are the distances of steps
+// and of samples.
 #include "loops.h"
 
 // OpenBLAS's product C = A B + beta C of row-major matrices, as NumPy brings it along.
@@ -8,16 +10,52 @@
 #endif
 typedef void (*gemm_t)(int, int, int, BLAS_INT, BLAS_INT, BLAS_INT, float, const float *, BLAS_INT, const float *, BLAS_INT,
                        float, float *, BLAS_INT);
-enum { ROWS = 101, AS_IT_IS = 111 };
+enum { ROWS = 101, AS_IT_IS = 111, TURNED = 112 };
 
 enum Mode { RELU, TANH, LSTM, GRU };
 static constexpr int GATES[] = {1, 1, 4, 3};
 
-// C (m, n) = A (m, k) B (k, n) + beta C in `pieces` blocks of columns: OpenBLAS reads small matrices where they lie.
-static void product(gemm_t gemm, size pieces, size m, size k, size n, const float *a, const float *b, float beta, float *c) {
-    size w = n / pieces;
-    for (size i = 0; i < n; i += w)
-        gemm(ROWS, AS_IT_IS, AS_IT_IS, m, w, k, 1, a, k, b + i, n, beta, c + i, n);
+static constexpr size SMALL = 1000000;   // multiplications up to which OpenBLAS reads matrices where they lie
+static constexpr size CACHED = 1 << 18;  // numbers that a core's cache holds
+static constexpr size SIDE = 64;         // rows and columns of a block: measured; OpenBLAS takes 64 columns at once
+
+static size least(size a, size b) { return a < b ? a : b; }
+static size most(size a, size b) { return a > b ? a : b; }
+
+// n in equal pieces of at most `limit`.
+static size even(size n, size limit) {
+    size pieces = (n + limit - 1) / limit;
+    return (n + pieces - 1) / pieces;
+}
+
+// C (m, n) = A (m, k) B (k, n) + beta C, in blocks so small that OpenBLAS does not copy them first; with `way` TURNED A is
+// given as (k, m). A matrix B that no cache holds would be read again for each block of rows: then copying pays.
+static void product(gemm_t gemm, int way, size m, size k, size n, const float *a, size lda, const float *b, size ldb, float beta,
+                    float *c, size ldc) {
+    if (m > SIDE && k * n > CACHED) return gemm(ROWS, way, AS_IT_IS, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
+    const size rows = least(m, SIDE), depth = even(k, SMALL / (SIDE * rows)), room = SMALL / (rows * depth) / SIDE * SIDE;
+    const size columns = (even(n, room) + SIDE - 1) / SIDE * SIDE;  // at most `room`
+    for (size p = 0; p < k; p += depth)
+        for (size i = 0; i < m; i += rows)
+            for (size j = 0; j < n; j += columns)
+                gemm(ROWS, way, AS_IT_IS, least(rows, m - i), least(columns, n - j), least(depth, k - p), 1,
+                     a + (way == TURNED ? p * lda + i : i * lda + p), lda, b + p * ldb + j, ldb, p ? 1 : beta, c + i * ldc + j, ldc);
+}
+
+// B (n, m), the transpose of A (m, n), in squares that stay in the cache.
+static void transpose(size m, size n, const float *a, float *b) {
+    const size side = 16;
+    for (size i = 0; i < m; i += side)
+        for (size j = 0; j < n; j += side)
+            for (size v = j; v < least(j + side, n); v++)
+                for (size u = i; u < least(i + side, m); u++) b[v * m + u] = a[u * n + v];
+}
+
+// Steps whose inputs are multiplied together: so many that a product has some 16 rows, or all, where the weights would push each
+// other out of the cache at every step. Inputs that do not lie in a row, step after step, are multiplied in each.
+static size together(size T, size N, size weights, size step, size row) {
+    if (step != N * row) return 1;
+    return weights > CACHED ? T : N < 16 ? 16 / N : 1;
 }
 
 // One sample's step. a: what the inputs give to the gates, later the gates; u: what the state gives (RNN, LSTM: within a).
@@ -43,22 +81,32 @@ static void step(size H, float *a, const float *u, const float *b, const float *
     }
 }
 
-// weight: (H, G H), the transposed one; b: the biases, of a GRU's n that of the inputs, b_n that of the state.
-// ends: the lengths, or null; work: (N, G H), for a GRU.
+// x is null where the gates hold the inputs' share already. w_x: (G H, I), w_h: (G H, H); b_x, b_h: (G H). ends: the lengths,
+// or null. work: G (H + I + 1 + N) H numbers.
 template <int mode>
-static void sweep(gemm_t gemm, size T, size N, size H, size pieces, float *gates, const float *weight,
-                  const float *b, const float *b_n, float *h, float *c, float *un, float *work, const int32_t *ends) {
-    const size G = GATES[mode] * H;
+static void sweep(gemm_t gemm, size T, size N, size I, size H, const float *x, size x_step, size x_row, const float *w_x,
+                  const float *w_h, const float *b_x, const float *b_h, float *gates, float *h, float *c, float *un, float *out,
+                  size out_step, size out_row, const int32_t *ends, float *work) {
+    const size G = GATES[mode] * H, many = together(T, N, G * (I + H), x_step, x_row);
+    float *state = work, *inputs = state + G * H, *b = inputs + G * I, *share = b + G;
+    transpose(G, H, w_h, state);
+    if (x) transpose(G, I, w_x, inputs);
+    EACH(j, G) b[j] = b_x[j] + (mode == GRU && j >= 2 * H ? 0 : b_h[j]);  // a GRU's n: the state's bias goes with its share
     for (size t = 0; t < T; t++) {
-        float *a = gates + t * N * G, *old = h + t * N * H, *now = old + N * H, *u = mode == GRU ? work : a;
-        product(gemm, pieces, N, H, G, old, weight, mode == GRU ? 0 : 1, u);
+        float *a = gates + t * N * G, *old = h + t * N * H, *now = old + N * H, *u = mode == GRU ? share : a;
+        if (x && t % many == 0)
+            product(gemm, AS_IT_IS, least(many, T - t) * N, I, G, x + t * x_step, x_row, inputs, G, 0, a, G);
+        product(gemm, AS_IT_IS, N, H, G, old, H, state, G, mode == GRU ? 0 : 1, u, G);
         for (size n = 0; n < N; n++) {
-            float *old_c = c + (t * N + n) * H, *new_c = old_c + N * H;
+            float *old_c = c + (t * N + n) * H, *new_c = old_c + N * H, *y = out + t * out_step + n * out_row;
             if (ends && t >= ends[n]) {
                 memcpy(now + n * H, old + n * H, H * sizeof(float));
                 if (mode == LSTM) memcpy(new_c, old_c, H * sizeof(float));
-            } else
-                step<mode>(H, a + n * G, u + n * G, b, b_n, old + n * H, old_c, un + (t * N + n) * H, now + n * H, new_c);
+                memset(y, 0, H * sizeof(float));
+            } else {
+                step<mode>(H, a + n * G, u + n * G, b, b_h + 2 * H, old + n * H, old_c, un + (t * N + n) * H, now + n * H, new_c);
+                memcpy(y, now + n * H, H * sizeof(float));
+            }
         }
     }
 }
@@ -88,13 +136,36 @@ static void back(size H, const float *a, const float *un, const float *h, const 
     }
 }
 
-// g: (T, N, H); weight: (G H, H); d, du: (T, N, G H), for all but a GRU the same memory; dh, dc: (N, H), of the last states,
-// afterwards of the first ones.
+// Rows of (rows, width), added up: first those of a step, so that long sums keep their digits.
+static void add_rows(size rows, size width, const float *d, float *part, float *sum) {
+    memcpy(part, d, width * sizeof(float));
+    for (size n = 1; n < rows; n++) EACH(j, width) part[j] += d[n * width + j];
+    EACH(j, width) sum[j] += part[j];
+}
+
+// W (G, K) = the sum over steps of D' X, of D (T N, G) and X (T, N, K): as many steps at once as suit a product.
+static void weight_gradient(gemm_t gemm, size T, size N, size G, size K, const float *d, const float *x, size step, size row,
+                            float *work, float *w) {
+    if (step == N * row) return product(gemm, TURNED, G, T * N, K, d, G, x, row, 0, w, K);
+    const size many = most(1, 256 / N);
+    for (size t = 0; t < T; t += many) {
+        const size steps = least(many, T - t);
+        for (size s = 0; s < steps; s++)
+            for (size n = 0; n < N; n++) memcpy(work + (s * N + n) * K, x + (t + s) * step + n * row, K * sizeof(float));
+        product(gemm, TURNED, G, steps * N, K, d + t * N * G, G, work, K, t ? 1 : 0, w, K);
+    }
+}
+
+// g: the output's gradient; dh, dc: (N, H), of the last states, afterwards of the first ones; d, du: (T, N, G H), for all but
+// a GRU the same memory; db_x, db_h: the biases'. The weights' dw_x, dw_h and the inputs' dx are null where others take care.
+// work: 2 G H + max(256, N) I numbers.
 template <int mode>
-static void sweep_back(gemm_t gemm, size T, size N, size H, size pieces, const float *gates,
-                       const float *weight, const float *h, const float *c, const float *un, const float *g, float *dh,
-                       float *dc, float *d, float *du, const int32_t *ends) {
-    const size G = GATES[mode] * H;
+static void sweep_back(gemm_t gemm, size T, size N, size I, size H, const float *x, size x_step, size x_row, const float *w_x,
+                       const float *w_h, const float *gates, const float *h, const float *c, const float *un, const float *g,
+                       size g_step, size g_row, float *dh, float *dc, float *d, float *du, float *dx, size dx_step, size dx_row,
+                       float *dw_x, float *dw_h, float *db_x, float *db_h, const int32_t *ends, float *work) {
+    const size G = GATES[mode] * H, many = together(T, N, G * (I + H), dx_step, dx_row);
+    memset(db_x, 0, G * sizeof(float)), memset(db_h, 0, G * sizeof(float));
     for (size t = T - 1; t >= 0; t--) {
         float *d_t = d + t * N * G, *du_t = du + t * N * G;
         for (size n = 0; n < N; n++) {
@@ -103,23 +174,34 @@ static void sweep_back(gemm_t gemm, size T, size N, size H, size pieces, const f
                 memset(d_t + n * G, 0, G * sizeof(float));
                 memset(du_t + n * G, 0, G * sizeof(float));
             } else
-                back<mode>(H, gates + (t * N + n) * G, un + at, h + at, h + next, c + at, c + next, g + at, dh + n * H, dc + n * H,
-                           d_t + n * G, du_t + n * G);
+                back<mode>(H, gates + (t * N + n) * G, un + at, h + at, h + next, c + at, c + next, g + t * g_step + n * g_row,
+                           dh + n * H, dc + n * H, d_t + n * G, du_t + n * G);
         }
-        product(gemm, pieces, N, G, H, du_t, weight, 1, dh);
+        product(gemm, AS_IT_IS, N, G, H, du_t, G, w_h, H, 1, dh, H);
+        if (dx && t % many == 0)
+            product(gemm, AS_IT_IS, least(many, T - t) * N, G, I, d_t, G, w_x, I, 0, dx + t * dx_step, dx_row);
+        add_rows(N, G, d_t, work, db_x);
+        if (mode == GRU) add_rows(N, G, du_t, work, db_h);
     }
+    if (mode != GRU) memcpy(db_h, db_x, G * sizeof(float));
+    if (dw_x) weight_gradient(gemm, T, N, G, I, d, x, x_step, x_row, work, dw_x);
+    if (dw_h) weight_gradient(gemm, T, N, G, H, du, h, N * H, H, work, dw_h);
 }
 
 extern "C" {
-#define BOTH(name, mode)                                                                                                      \
-    void name(void *gemm, size T, size N, size H, size pieces, float *gates, const float *weight,      \
-              const float *b, const float *b_n, float *h, float *c, float *un, float *work, const int32_t *ends) {            \
-        sweep<mode>((gemm_t)gemm, T, N, H, pieces, gates, weight, b, b_n, h, c, un, work, ends);                 \
-    }                                                                                                                         \
-    void name##_back(void *gemm, size T, size N, size H, size pieces, const float *gates,              \
-                     const float *weight, const float *h, const float *c, const float *un, const float *g, float *dh,         \
-                     float *dc, float *d, float *du, const int32_t *ends) {                                                   \
-        sweep_back<mode>((gemm_t)gemm, T, N, H, pieces, gates, weight, h, c, un, g, dh, dc, d, du, ends);        \
+#define BOTH(name, mode)                                                                                                          \
+    void name(void *gemm, size T, size N, size I, size H, const float *x, size x_step, size x_row, const float *w_x,              \
+              const float *w_h, const float *b_x, const float *b_h, float *gates, float *h, float *c, float *un, float *out,      \
+              size out_step, size out_row, const int32_t *ends, float *work) {                                                    \
+        sweep<mode>((gemm_t)gemm, T, N, I, H, x, x_step, x_row, w_x, w_h, b_x, b_h, gates, h, c, un, out, out_step, out_row,      \
+                    ends, work);                                                                                                  \
+    }                                                                                                                             \
+    void name##_back(void *gemm, size T, size N, size I, size H, const float *x, size x_step, size x_row, const float *w_x,       \
+                     const float *w_h, const float *gates, const float *h, const float *c, const float *un, const float *g,       \
+                     size g_step, size g_row, float *dh, float *dc, float *d, float *du, float *dx, size dx_step, size dx_row,    \
+                     float *dw_x, float *dw_h, float *db_x, float *db_h, const int32_t *ends, float *work) {                      \
+        sweep_back<mode>((gemm_t)gemm, T, N, I, H, x, x_step, x_row, w_x, w_h, gates, h, c, un, g, g_step, g_row, dh, dc, d, du,  \
+                         dx, dx_step, dx_row, dw_x, dw_h, db_x, db_h, ends, work);                                                \
     }
 BOTH(rnn_relu, RELU)
 BOTH(rnn_tanh, TANH)
