@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import minigluon as mx
+from minigluon.op import operators
 from minigluon.ops import optimizer as ops
 from minigluon.ops import step_loops
+from minigluon.symbol.hybrid import traced
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("g++") is None, reason="no C++ compiler: the loops of kernels/cpu are not tested"
@@ -170,3 +172,160 @@ def test_a_network_learns_alike(name, walked, monkeypatch):
     for a, b in zip(run("1"), run("0")):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert walked
+
+
+# --- Bias, relu and the way back ------------------------------------------------------------------
+
+SHAPES = {  # batch and units: by rows, by columns of small programs, in parts of the batch
+    "odd": (131, 257),
+    "by columns": (64, 517),
+    "many units": (40, 2311),
+    "few rows": (9, 4099),
+    "large": (530, 1030),
+    "a batch with axes": (7, 19, 260),
+}
+
+
+def network(units, relu, bias=True, linear=False):
+    class Net(mx.gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                settings = {"flatten": False, "use_bias": bias}
+                self.first = mx.gluon.nn.Dense(
+                    units, activation="relu" if relu else None, **settings
+                )
+                self.last = mx.gluon.nn.Dense(3, flatten=False)
+
+        def hybrid_forward(self, F, x):
+            h = self.first(x)
+            return (self.last(h), h) if linear else self.last(h)
+
+    mx.random.seed(0)
+    net = Net()
+    net.initialize(mx.init.Normal(0.5))
+    return net
+
+
+def trained(monkeypatch, native, shape, hybrid=True, bad=False, **kind):
+    """Outputs and gradients of a network, and the texts of its programs."""
+    monkeypatch.setenv("MINIGLUON_NATIVE", native)
+    net = network(shape[-1], **kind)
+    x = np.random.default_rng(0).standard_normal((*shape[:-1], 5)).astype("float32")
+    if bad:
+        x[0, ..., 0], x[1, ..., 1] = np.nan, np.inf
+    x = mx.nd.array(x)
+    net(x[:1])  # shapes, without hybridize
+    net.hybridize(hybrid)
+    x.attach_grad()
+    with mx.autograd.record():
+        outputs = net(x)
+        outputs = outputs if isinstance(outputs, tuple | list) else [outputs]
+        loss = sum((y * y).mean() for y in outputs)
+    loss.backward()
+    grads = [p.grad() for p in net.collect_params().values()]
+    texts = [op.listing for op in net._programs.latest.programs.values()] if hybrid else []
+    return [a.asnumpy() for a in [*outputs, x.grad, *grads]], "".join(texts)
+
+
+def equal(found, wanted, rtol=1e-4):
+    for a, b in zip(found, wanted):
+        scale = np.abs(b[np.isfinite(b)]).max(initial=1e-30)
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-5 * scale)
+
+
+@needs_compiler
+@pytest.mark.parametrize("hybrid", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layers_with_relu(shape, hybrid, monkeypatch):
+    both = [trained(monkeypatch, n, SHAPES[shape], hybrid, relu=True) for n in "10"]
+    equal(both[0][0], both[1][0])
+    for name in ("add_bias", "passed_sums"):
+        assert (name in both[0][1]) is hybrid and name not in both[1][1]
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"relu": False},
+        {"relu": True, "bias": False},
+        {"relu": True, "linear": True},
+        {"relu": False, "linear": True},
+    ],
+    ids=str,
+)
+def test_other_layers(kind, monkeypatch):
+    both = [trained(monkeypatch, n, (64, 520), **kind) for n in "10"]
+    equal(both[0][0], both[1][0])
+    assert ("add_bias" in both[0][1]) is kind.get("bias", True)
+
+
+@needs_compiler
+@pytest.mark.parametrize("shape", ["by columns", "large"])
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_none_and_infinite_numbers_in_a_layer(shape, monkeypatch):
+    both = [trained(monkeypatch, n, SHAPES[shape], relu=True, bad=True) for n in "10"]
+    equal(both[0][0], both[1][0])
+    assert np.isnan(both[0][0][0]).any()
+
+
+@needs_compiler
+def test_a_layer_whose_result_is_read_twice_keeps_it(monkeypatch):
+    def run(native):
+        monkeypatch.setenv("MINIGLUON_NATIVE", native)
+        rng = np.random.default_rng(0)
+        x, w, b = (mx.nd.array(rng.standard_normal(s)) for s in ((200, 30), (200, 30), (200,)))
+
+        def layer(x, w, b):
+            y = operators["FullyConnected"](x, w, b, num_hidden=200)
+            return operators["relu"](y) + y
+
+        program = traced(layer, [a.shape for a in (x, w, b)])
+        return program(x, w, b).asnumpy()
+
+    np.testing.assert_allclose(run("1"), run("0"), rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+def test_second_derivatives_through_a_layer(monkeypatch):
+    def run(native):
+        monkeypatch.setenv("MINIGLUON_NATIVE", native)
+        net = network(550, relu=True)
+        x = mx.nd.array(np.random.default_rng(0).standard_normal((80, 5)))
+        net(x[:1])
+        net.hybridize()
+        x.attach_grad()
+        with mx.autograd.record():
+            y = net(x)
+            (g,) = mx.autograd.grad((y**3).sum(), [x], create_graph=True)
+            loss = (g * g).mean()
+        loss.backward()
+        return [x.grad.asnumpy()] + [p.grad().asnumpy() for p in net.collect_params().values()]
+
+    equal(run("1"), run("0"), 1e-3)
+
+
+@needs_compiler
+def test_sums_of_many_rows_are_exact_enough():
+    rng = np.random.default_rng(0)
+    for rows, cols in ((100003, 5), (5, 100003), (3000, 1500)):
+        g, y = (rng.uniform(0.5, 1, (rows, cols)).astype("float32") for _ in range(2))
+        for a, b in ((g, y), (np.asfortranarray(g), np.asfortranarray(y))):
+            out, sums = step_loops.passed_sums(a, b)
+            np.testing.assert_array_equal(out, g)
+            np.testing.assert_allclose(sums, g.sum(0, "float64"), rtol=1e-5)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_other_arrays_of_a_layer_go_numpys_way(turned, dtype):
+    rng = np.random.default_rng(0)
+    g, y = (rng.standard_normal((40, 60)).astype(dtype)[:, ::2] for _ in range(2))
+    out, sums = step_loops.passed_sums(g, y)
+    np.testing.assert_allclose(out, g * (y > 0))
+    np.testing.assert_allclose(sums, (g * (y > 0)).sum(0), rtol=1e-4)
+    bias = rng.standard_normal(40 if turned else 30).astype(dtype)
+    wanted = np.maximum(g + (bias[:, None] if turned else bias), 0)
+    np.testing.assert_allclose(step_loops.add_bias(g.copy()[:, :], bias, turned, True), wanted)
+    np.testing.assert_allclose(step_loops.add_bias(g, bias, turned, True), wanted)

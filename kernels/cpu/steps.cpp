@@ -1,4 +1,5 @@
-// Between the products of a training step: updates of weights, each in one walk over all that it reads and writes.
+// Between the products of a training step: updates of weights, a layer's bias and relu, and the way back through them,
+// each in one walk over all that it reads and writes.
 #include "loops.h"
 
 // The gradient d of a weight w with its decay: without one an infinite weight has no share.
@@ -29,4 +30,66 @@ void adam(size n, float *w, const float *g, float *mean, float *var, float keep,
         w[j] = v - lr * m / (__builtin_sqrtf(s) + epsilon);
     }
 }
+
+// y + b, b with a number for each column, or for each row of a `turned` matrix; with `relu` nothing below 0. NaN stays.
+void add_bias(size rows, size cols, size turned, size relu, float *y, const float *b) {
+    const float least = relu ? 0 : -__builtin_inff();
+    for (size i = 0; i < rows; i++, y += cols) {
+        if (turned)
+            EACH(j, cols) { float v = y[j] + b[i]; y[j] = v < least ? least : v; }
+        else
+            EACH(j, cols) { float v = y[j] + b[j]; y[j] = v < least ? least : v; }
+    }
+}
+}
+
+// g times 1 where y is above 0, times 0 elsewhere: NaN and infinity become NaN there. 1 or 0 is made of bits, since GCC 12
+// takes `y > 0 ? g : g * 0` for `y > 0 ? g : 0` where it makes vectors.
+static inline float passed_of(float g, float y) {
+    uint32_t bits = -(uint32_t)(y > 0) & 0x3f800000;
+    float one;
+    memcpy(&one, &bits, sizeof one);
+    return g * one;
+}
+
+static const size TILE = 1024, RUN = 64, LANES = 16;
+
+// Columns of `d`, at most TILE of them, and their sums: by runs of rows, so that no sum is one of many small terms.
+static void passed_columns(size rows, size cols, size stride, const float *g, const float *y, float *d, float *sums) {
+    float total[TILE] = {0};
+    for (size from = 0; from < rows; from += RUN) {
+        float part[TILE] = {0};
+        for (size i = from; i < rows && i < from + RUN; i++) {
+            const float *gi = g + i * stride, *yi = y + i * stride;
+            float *di = d + i * stride;
+            EACH(j, cols) { float v = passed_of(gi[j], yi[j]); di[j] = v; part[j] += v; }
+        }
+        EACH(j, cols) total[j] += part[j];
+    }
+    memcpy(sums, total, cols * sizeof *sums);
+}
+
+// A row of `d`, and its sum: as many sums as a vector has places.
+static float passed_row(size cols, const float *g, const float *y, float *d) {
+    float total[LANES] = {0}, sum = 0;
+    size whole = cols - cols % LANES;
+    for (size j = 0; j < whole; j += LANES)
+        EACH(k, LANES) { float v = passed_of(g[j + k], y[j + k]); d[j + k] = v; total[k] += v; }
+    for (size j = whole; j < cols; j++) sum += d[j] = passed_of(g[j], y[j]);
+    for (size k = 0; k < LANES; k++) sum += total[k];
+    return sum;
+}
+
+extern "C" {
+
+// The gradient of relu, whose result was y, and its sums over the columns, or over the rows of a `turned` matrix.
+void passed_sums(size rows, size cols, size turned, const float *g, const float *y, float *d, float *sums) {
+    if (turned)
+        for (size i = 0; i < rows; i++, g += cols, y += cols, d += cols) sums[i] = passed_row(cols, g, y, d);
+    else
+        for (size j = 0; j < cols; j += TILE)
+            passed_columns(rows, cols - j < TILE ? cols - j : TILE, cols, g + j, y + j, d + j, sums + j);
+}
+
+void passed(size n, const float *g, const float *y, float *d) { EACH(j, n) d[j] = passed_of(g[j], y[j]); }
 }

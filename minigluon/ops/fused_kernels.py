@@ -67,6 +67,10 @@ def expression(node):
 class FusedWriter(Writer):
     """Writes a program in which runs of elementwise calls are one call each."""
 
+    def joins(self, node):
+        """None: a run holds whatever can be held."""
+        return ()
+
     def fits(self, node, run):
         """Whether a call can join a run."""
         shape, kind = (

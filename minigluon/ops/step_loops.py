@@ -3,15 +3,39 @@
 # Written from chapters/96j_step_loops.ipynb: edit the chapter, then run `minigluon export`.
 
 from functools import wraps
-from math import inf
+from math import inf, prod
 
 import numpy as np
 
-from minigluon.cores import LONG
-from minigluon.native import Loops
+from minigluon.cores import LONG, spread
+from minigluon.native import Loops, native
+from minigluon.ops.elementwise import above, passed, positive
 from minigluon.ops.optimizer import adam_step, adamw_step, momentum_step, quicker
+from minigluon.ops.reduce import axes, column_sums
+from minigluon.ops.row_loops import parts
+from minigluon.symbol.hybrid import JOINS, SPELT, adding, are_sums_of_columns, spelt_plus
 
-__all__ = ["WALKS", "adam", "adamw", "bound", "fit", "in_one_walk", "loops", "momentum", "walk"]
+__all__ = [
+    "MANY",
+    "WALKS",
+    "adam",
+    "adamw",
+    "add_bias",
+    "bound",
+    "fit",
+    "in_one_walk",
+    "loops",
+    "momentum",
+    "over_rows",
+    "passed_sums",
+    "relu_of",
+    "spelt_above",
+    "spelt_bias",
+    "sums_of",
+    "walk",
+    "walkable",
+    "worth",
+]
 
 
 # --- Code: updates in one walk --------------------------------------------------------------------
@@ -35,9 +59,14 @@ def walk(step):
     return decorate
 
 
+def walkable(a):
+    """Whether a loop can walk over an array: NumPy's, of single precision, in a row, and not for reading only."""
+    return type(a) is np.ndarray and a.dtype == np.float32 and a.flags.carray
+
+
 def fit(a):
-    """Whether a loop can walk over an array: numbers of single precision, many, in a row, and not for reading only."""
-    return type(a) is np.ndarray and a.dtype == np.float32 and a.size >= LONG and a.flags.carray
+    """Whether it pays to walk over an array once."""
+    return walkable(a) and a.size >= LONG
 
 
 def bound(clip_gradient):
@@ -92,3 +121,106 @@ def in_one_walk(jobs):
 
 
 quicker.append(in_one_walk)
+
+
+# --- Code: a layer's bias and relu ----------------------------------------------------------------
+
+MANY = 1 << 15  # numbers from which it pays to walk once: the call costs some 5 µs
+
+
+def add_bias(y, bias, turned, relu):
+    """A matrix to which a bias is added, in place; with `relu` nothing below 0 remains."""
+    if not (walkable(y) and walkable(bias)):
+        y += bias[:, None] if turned else bias
+        return positive(y, out=y) if relu else y
+    rows, cols = y.shape
+
+    def run(at):
+        b = bias[at] if turned else bias
+        loops("add_bias", at.stop - at.start, cols, turned, relu, y[at], b)
+
+    spread(run, parts(rows, cols))
+    return y
+
+
+def passed_sums(data, like, out=None):
+    """`data` where `like` is above 0, else 0, in `out` if given, and the sums over all axes but the last."""
+    out = np.empty_like(data) if out is None else out
+    turned = data.ndim == 2 and not data.flags.c_contiguous
+    g, y, d = (a.T if turned else a for a in (data, like, out))
+    if not all(map(walkable, (g, y, d))):
+        passed(data, like, out)
+        return out, column_sums(out)
+    g, y, d = (a.reshape(-1, a.shape[-1]) for a in (g, y, d))
+    pieces = parts(*d.shape)
+    sums = np.empty(len(d) if turned else (len(pieces), d.shape[1]), d.dtype)
+
+    def run(i):
+        at = pieces[i]
+        into = sums[at] if turned else sums[i]
+        loops("passed_sums", at.stop - at.start, d.shape[1], turned, g[at], y[at], d[at], into)
+
+    spread(run, range(len(pieces)))
+    return out, sums if turned else sums[0] if len(sums) == 1 else sums.sum(0)
+
+
+@native(above, MANY)
+def _(data, like):
+    if data.shape != like.shape or not (walkable(data) and walkable(like) and loops):
+        return NotImplemented
+    out = np.empty_like(data)
+    loops("passed", data.size, data, like, out)
+    return out
+
+
+def worth(writer, node):
+    """Whether a loop pays for the result of a call."""
+    shape = writer.outlines.shapes.get((node, 0))
+    single = writer.outlines.types.get((node, 0)) == np.float32
+    return single and shape is not None and prod(shape) >= MANY and bool(loops)
+
+
+def relu_of(writer, node):
+    """The relu of a layer with a bias, if nobody else reads the layer's result."""
+    users = writer.users.get((node, 0), [])
+    alone = len(users) == 1 and users[0].op.name == "relu" and (node, 0) not in writer.kept
+    biased = len(node.inputs) == 3 and type(node.inputs[2]) is tuple
+    return users if alone and biased and worth(writer, node) else ()
+
+
+def sums_of(writer, node):
+    """The sum over all axes but the last of relu's gradient, which is the gradient of a bias."""
+    shape = writer.outlines.shapes.get((node, 0))
+    users = [n for n in writer.users.get((node, 0), ()) if n.op.name == "sum"]
+    return [
+        n for n in users if worth(writer, node) and over_rows(shape, **n.op.defaults | n.settings)
+    ][:1]
+
+
+def over_rows(shape, axis, keepdims, exclude):
+    """Whether a sum is over all axes but the last."""
+    chosen = axes(np.broadcast_to(False, shape), axis, exclude)
+    return are_sums_of_columns(shape, chosen, keepdims, np.float32)
+
+
+def spelt_bias(writer, node, product, bias, turned):
+    """A bias, and relu if it is made in the same walk."""
+    if not worth(writer, node):
+        return spelt_plus(writer, node, product, bias, turned)
+    joined = bool(writer.joined[node])
+    return f"{writer.bound('add_bias', add_bias)}({product}, {bias}, {turned}, {joined})"
+
+
+def spelt_above(writer, node):
+    """The gradient of relu, with the sums that are made in the same walk."""
+    if not writer.joined[node]:
+        return None
+    data, like = map(writer.value, node.inputs)
+    into = writer.dying(node)
+    out = f", out={writer.value(into)}" if into else ""
+    return f"{writer.bound('passed_sums', passed_sums)}({data}, {like}{out})"
+
+
+JOINS.update({"FullyConnected": relu_of, "above": sums_of})
+SPELT["above"] = spelt_above
+adding.append(spelt_bias)

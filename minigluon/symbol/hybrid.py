@@ -35,6 +35,7 @@ __all__ = [
     "CHANCE",
     "FIRST_DRAWN",
     "FUSED",
+    "JOINS",
     "LOOPS",
     "MMAP_THRESHOLD",
     "MOVES",
@@ -49,6 +50,7 @@ __all__ = [
     "UFUNCS",
     "Writer",
     "Written",
+    "adding",
     "are_sums_of_columns",
     "as_operator",
     "backward_operator",
@@ -85,6 +87,7 @@ __all__ = [
     "simplest",
     "spelt_data",
     "spelt_dense",
+    "spelt_plus",
     "spelt_split",
     "spelt_sum",
     "spelt_view",
@@ -330,6 +333,7 @@ UFUNCS = {  # operator -> NumPy's function that does exactly the same on real nu
     "abs": "absolute",
 }
 elsewhere = []  # functions of a writer and its program that return one for other arrays as well
+JOINS = {}  # operator -> function of a writer and a call: the calls of its result alone that its walk makes as well
 OWNERS = {*UFUNCS, "relu", "above", "FullyConnected", "dot", "batch_dot", "dense_data"}
 OWNERS |= {"dense_weight", "Convolution", "conv_data", "conv_weight", "channel_sum", "pool_place"}
 OWNERS |= {"normalized_convolution"}
@@ -360,13 +364,30 @@ class Writer:
         self.scope, self.taken, self.names = {"__name__": __name__}, set(dir(builtins)), {}
         self.tried = Counter()  # a wish -> its last number
         self.known = {}  # the id of a value -> its name
-        self.order = calls(outputs, {*inputs})
-        self.last, self.users = {}, {}
+        self.order, self.users, self.joined = calls(outputs, {*inputs}), {}, {}
+        for a, node in self.reads():
+            self.users.setdefault(a, []).append(node)
+        self.order = self.together()
+        self.last = dict(self.reads())
+
+    def reads(self):
+        """Who reads which value, in order."""
+        return [(a, node) for node in self.order for a in node.inputs if type(a) is tuple]
+
+    def together(self):
+        """The calls in order, those that `JOINS` knows behind the one whose walk makes them: `joined` says which."""
+        found, made = [], set()
         for node in self.order:
-            for a in node.inputs:
-                if type(a) is tuple:
-                    self.last[a] = node
-                    self.users.setdefault(a, []).append(node)
+            if node not in made:
+                self.joined[node] = self.joins(node)
+                found += [node, *self.joined[node]]
+                made.update(self.joined[node])
+        return found
+
+    def joins(self, node):
+        """The calls that are made in the same walk as this one."""
+        found = JOINS.get(node.op.name)
+        return found(self, node) if found is not None and self.real(node) else ()
 
     def free_name(self, wish):
         """A Python name like `wish` that nothing else in the function has."""
@@ -404,8 +425,11 @@ class Writer:
         """The call of a node: `y = f(x, setting=…)`, in place where that does no harm."""
         args = [self.value(a) for a in self.outlines.fitted(node)]
         if node.op.name in SPELT and self.real(node) and (text := SPELT[node.op.name](self, node)):
-            self.names[node] = self.free_name(node.name)
-            return f"{self.names[node]} = {text}"
+            for made in (node, *self.joined[node]):
+                into = self.dying(made) if self.in_place(made.op) else None
+                self.names[made] = self.value(into) if into else self.free_name(made.name)
+            results = dict.fromkeys(self.names[made] for made in (node, *self.joined[node]))
+            return f"{', '.join(results)} = {text}"
         if (ufunc := self.in_place(node.op)) and self.real(node):
             into = self.dying(node)
             function = self.bound(ufunc.__name__, ufunc)
@@ -548,8 +572,8 @@ class Writer:
     def runs(self):
         """The calls in order, as lists: chains of elementwise calls on equal shapes, others alone."""
         found, before = [], None
-        for node in self.order:
-            shape = self.chained(node)
+        for node in self.joined:
+            shape = None if self.joined[node] else self.chained(node)
             if shape is not None and shape == before:
                 found[-1].append(node)
             else:
@@ -620,9 +644,16 @@ def spelt_dense(writer, node):
     product, weight, turned = writer.product(), writer.value(weight), writer.turned(node)
     text = f"{product}({weight}, {data}.T)" if turned else f"{product}({data}, {weight}.T)"
     if bias and bias[0] is not None:
-        column = "[:, None]" if turned else ""
-        text = f"{writer.bound('plus', plus)}({text}, {writer.value(bias[0])}{column})"
+        text = adding[-1](writer, node, text, writer.value(bias[0]), turned)
     return f"{text}.T" if turned else writer.shaped(text, node)
+
+
+def spelt_plus(writer, node, product, bias, turned):
+    """A bias, added to the product of a layer."""
+    return f"{writer.bound('plus', plus)}({product}, {bias}{'[:, None]' if turned else ''})"
+
+
+adding = [spelt_plus]  # the last one is taken
 
 
 def plus(y, bias):
