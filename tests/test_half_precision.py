@@ -340,3 +340,57 @@ for i, own in enumerate(settings):
             for s in (ours, there)
         )
         assert ours == theirs
+
+
+def test_a_bucketing_module_is_cast_key_by_key():
+    def graph(key):
+        x = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=4, name="fc", flatten=False)
+        x = mx.sym.FullyConnected(mx.sym.sum(x, axis=1), num_hidden=3, name="out")
+        return mx.sym.SoftmaxOutput(x, name="softmax"), ["data"], ["softmax_label"]
+
+    def ran(net, n):
+        shapes = [("data", (2, n, 3))], [("softmax_label", (2,))]
+        data = mx.nd.array(np.random.default_rng(0).normal(size=(2, n, 3)))
+        batch = mx.io.DataBatch([data], [mx.nd.zeros(2)], 0, n, None, *shapes)
+        net.forward(batch, is_train=False)
+        return net.get_outputs()[0]
+
+    net = mx.mod.BucketingModule(graph, default_bucket_key=6)
+    with pytest.raises(AssertionError, match="should not be empty"):
+        module.convert_bucketing_module(net)
+    net.bind([("data", (2, 6, 3))], [("softmax_label", (2,))], for_training=False)
+    net.init_params(mx.init.Xavier())
+    for kind in "float16", "bfloat16":
+        low = module.convert_bucketing_module(net, kind)
+        assert type(low) is mx.mod.BucketingModule and not low.binded
+        low.bind([("data", (2, 6, 3))], [("softmax_label", (2,))], for_training=False)
+        for n in 6, 4:
+            exact, found = ran(net, n).asnumpy(), ran(low, n)
+            assert found.dtype == np.float32
+            assert 0 < abs(found.asnumpy() - exact).max() < 2e-2
+            inside = low.symbol.get_internals().list_outputs()
+            assert sum("amp_cast" in name for name in inside) > 3
+    with pytest.raises(AssertionError, match="instance of bucketing module"):
+        module.convert_bucketing_module(3)
+    with pytest.raises(AssertionError, match="only float16 or bfloat16"):
+        module.convert_bucketing_module(net, "int8")
+
+
+def test_lists_of_operators_have_mxnets_names():
+    from minigluon.contrib.amp.lists import symbol_bf16, symbol_fp16
+
+    assert amp.list_lp16_ops("float16") == symbol_fp16.FP16_FUNCS
+    assert symbol_bf16.BF16_FUNCS == ["Convolution", "FullyConnected"]
+    assert amp.lists.symbol_fp16.CONDITIONAL_FP32_FUNCS[0] == (
+        "Activation",
+        "act_type",
+        ["softrelu"],
+    )
+    for name in ("FP16_FP32_FUNCS", "WIDEST_TYPE_CASTS", "LOSS_OUTPUT_FUNCTIONS", "FP32_FUNCS"):
+        assert all(isinstance(n, str) for n in getattr(symbol_fp16, name))
+    assert {*symbol_fp16.LOSS_OUTPUT_FUNCTIONS} == {
+        *("SoftmaxOutput", "LinearRegressionOutput"),
+        *("LogisticRegressionOutput", "MAERegressionOutput"),
+    }
+    with pytest.raises(AttributeError, match="FP16_FUNCS"):
+        symbol_fp16.FP8_FUNCS

@@ -169,3 +169,20 @@ def test_pictures_of_all_sizes_are_resized_to_the_last_bit(interp):
             if crc32(y.asnumpy().tobytes()) != expected:
                 different.append((x.shape, h, w))
     assert not different
+
+
+def test_pictures_under_the_names_of_operators(tmp_path):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 8, 3)).astype("uint8")
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    inner, file = mx.nd._internal, str(tmp_path / "a.png")
+    read = inner._cvimread(filename=file, to_rgb=0)
+    assert (read.asnumpy() == pixels[..., ::-1]).all()
+    data = mx.nd.array(np.fromfile(file, "uint8"), dtype="uint8")
+    assert (inner._cvimdecode(data).asnumpy() == pixels).all()
+    small = inner._cvimresize(read, w=4, h=3)
+    assert small.shape == (3, 4, 3) and (small == mx.image.imresize(read, 4, 3)).asnumpy().all()
+    out = mx.nd.zeros((9, 11, 3), dtype="uint8")
+    wide = inner._cvcopyMakeBorder(read, 1, 2, 3, 0, value=7, out=out)
+    assert wide is out and (out.asnumpy()[1:-2, 3:] == read.asnumpy()).all() and out[0, 0, 0] == 7

@@ -528,3 +528,10 @@ def test_records_with_workers(tmp_path):
         loader = data.DataLoader(labels, 7, num_workers=n)
         assert np.concatenate([b.asnumpy() for b in loader]).tolist() == list(range(50))
     assert recordio.unpack(dataset[4])[0].label == 4
+
+
+def test_the_first_loader_has_its_own_arguments():
+    one = data.dataloader.DataLoaderV1(np.arange(10), 4, last_batch="discard")
+    assert [b.asnumpy().tolist() for b in one] == [[0, 1, 2, 3], [4, 5, 6, 7]] and len(one) == 2
+    with pytest.raises(TypeError, match="prefetch"):
+        data.dataloader.DataLoaderV1(np.arange(10), 4, prefetch=2)

@@ -837,3 +837,62 @@ def test_a_compiled_table_that_is_read_twice(grad_req):
         z.backward()
     assert found[0].stype == found[1].stype == "row_sparse"
     assert np.allclose(found[0].asnumpy(), found[1].asnumpy(), atol=1e-6)
+
+
+def rows_of_two(numbers=((1, -2), (3, 4)), rows=(0, 3)):
+    data = np.array(numbers, "float32"), list(rows)
+    return mx.nd.sparse.row_sparse_array(data, shape=(5, 2))
+
+
+def test_operators_of_stored_numbers_leave_the_others_alone():
+    """The figures are MXNet's."""
+    inner, a = mx.nd._internal, rows_of_two()
+    more, less = inner._scatter_plus_scalar(a, scalar=2), inner._scatter_minus_scalar(a, 2)
+    assert more.stype == less.stype == "row_sparse" and more.indices.asnumpy().tolist() == [0, 3]
+    assert more.asnumpy().tolist() == [[3, 0], [0, 0], [0, 0], [5, 6], [0, 0]]
+    assert less.asnumpy().tolist() == [[-1, -4], [0, 0], [0, 0], [1, 2], [0, 0]]
+    csr = mx.nd.sparse.csr_matrix(np.array([[0, 1, 0], [2, 0, -3]], "float32"))
+    more = inner._scatter_plus_scalar(csr, scalar=2)
+    assert more.stype == "csr" and more.asnumpy().tolist() == [[0, 3, 0], [4, 0, -1]]
+    dense, two = nd.array(np.arange(1, 11).reshape(5, 2)), nd.ones((2, 3)) * 2
+    part = inner._scatter_elemwise_div(a, dense)
+    assert part.stype == "row_sparse" and np.allclose(part.data.asnumpy(), [[1, -1], [3 / 7, 0.5]])
+    other = rows_of_two(((2, 0), (5, 4)), (1, 3))
+    part = inner._scatter_elemwise_div(a, other).asnumpy()
+    assert np.allclose(part, [[np.inf, -np.inf], [0, 0], [0, 0], [0.6, 1], [0, 0]])
+    assert inner._scatter_elemwise_div(csr, two).stype == "default"
+    assert inner._scatter_elemwise_div(dense, a).stype == "default"
+    a.attach_grad()
+    with autograd.record():
+        y = inner._scatter_plus_scalar(a, scalar=2.0)
+    y.backward()
+    assert y.stype == a.grad.stype == "row_sparse" and (a.grad.asnumpy() == 1).all()
+
+
+def test_sums_of_squares_of_rows_are_rows_where_mxnets_are():
+    a, f = rows_of_two(), mx.nd._internal._square_sum
+    kept = f(a, axis=1, keepdims=True)
+    assert kept.stype == "row_sparse" and kept.shape == (5, 1)
+    assert kept.indices.asnumpy().tolist() == [0, 3]
+    assert kept.data.asnumpy().tolist() == [[5], [25]]
+    for how, numbers in (
+        ({"axis": 1}, [5, 0, 0, 25, 0]),
+        ({"axis": (0,)}, [10, 20]),
+        ({"axis": 0, "keepdims": True}, [[10, 20]]),
+    ):
+        found = f(a, **how)
+        assert found.stype == "default" and found.asnumpy().tolist() == numbers
+    for how in {"axis": 1}, {"axis": 0}, {"axis": 1, "keepdims": True}:
+        a.attach_grad()
+        with autograd.record():
+            y = f(a, **how)
+        y.backward()
+        assert a.grad.stype == "row_sparse" and (a.grad.asnumpy() == 2 * a.asnumpy()).all()
+
+
+def test_numbers_set_at_places_are_written_into_out():
+    x, places = nd.zeros((3, 2)), nd.array([[0, 1], [1, 0]])
+    y = mx.nd._internal._scatter_set_nd(x, nd.array([9, 8]), places, shape=(3, 2), out=x)
+    assert y is x and x.asnumpy().tolist() == [[0, 9], [8, 0], [0, 0]]
+    with pytest.raises(mx.MXNetError, match="shape="):
+        mx.nd._internal._scatter_set_nd(x, nd.array([9, 8]), places, shape=(4, 2))

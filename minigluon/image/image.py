@@ -163,7 +163,11 @@ def copyMakeBorder(src, top, bot, left, right, type=0, value=0.0, values=None, o
     if type == 0:
         inside = np.pad(np.ones(raw.shape[:2], bool), wide[:2])
         made[~inside] = value if values is None or len(np.atleast_1d(values)) == 0 else values
-    return changed(src, made)
+    made = changed(src, made)
+    if out is None:
+        return made
+    out[:] = made
+    return out
 
 
 # --- Sizes and parts ------------------------------------------------------------------------------

@@ -6,6 +6,10 @@ from minigluon.namespace import Namespace, seen_by_ndarray, with_numbers
 
 # --- Namespaces -----------------------------------------------------------------------------------
 
-PLACES = {"minigluon.random": {"_sample_unique_zipfian": "unique_zipfian"}}
+PICTURES = ("imdecode", "imread", "imresize", "copyMakeBorder")
+PLACES = {
+    "minigluon.random": {"_sample_unique_zipfian": "unique_zipfian"},
+    "minigluon.image.image": {f"_cv{name}": name for name in PICTURES},
+}
 space = Namespace(__name__, seen_by_ndarray, places=PLACES)
 __getattr__, __dir__ = with_numbers(space.find), space.names

@@ -9,6 +9,7 @@ import numpy as np
 from minigluon.base import MXNetError
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.op import Operand, operator
+from minigluon.ops.elementwise import divide
 from minigluon.ops.indexing import Embedding, take, untake, whole
 
 __all__ = [
@@ -409,3 +410,27 @@ def sparse_retain(data, indices, /):
     y, rows = np.zeros_like(data), indices.astype("int64")
     y[rows] = data[rows]
     return y
+
+
+# --- Ways of operators ----------------------------------------------------------------------------
+
+
+@operator(vjp=(lambda g, y, data, scalar, is_int: g,))
+def _scatter_plus_scalar(data, /, scalar=1.0, is_int=True):
+    """A number added to all that is stored of `data`."""
+    return data + data.dtype.type(scalar)
+
+
+@operator(vjp=(lambda g, y, data, scalar, is_int: g,))
+def _scatter_minus_scalar(data, /, scalar=1.0, is_int=True):
+    """A number subtracted from all that is stored of `data`."""
+    return data - data.dtype.type(scalar)
+
+
+@operator(vjp=(lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b))
+def _scatter_elemwise_div(lhs, rhs, /):
+    """The quotient of two arrays of one shape; of rows, only those that `lhs` stores are divided."""
+    if lhs.shape != rhs.shape:
+        raise ValueError(f"arrays of {lhs.shape} and {rhs.shape}: they have one shape")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return divide.kernel(lhs, rhs)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from minigluon.autograd import zeros_like
 from minigluon.cores import spread
 from minigluon.op import Operand, operator
 from minigluon.ops.elementwise import LONG
@@ -29,6 +30,7 @@ __all__ = [
     "first_values",
     "gather_places",
     "in_rows",
+    "keep_other_places",
     "laid_out",
     "marked",
     "places",
@@ -256,6 +258,27 @@ def scatter_nd(data, indices, /, shape):
     """Zeros of `shape` with `data` at the places whose coordinates are the rows of `indices`."""
     out = np.zeros(tuple(shape), data.dtype, like=data)
     out[places(indices, out.shape)] = data
+    return out
+
+
+def keep_other_places(g, y, x, values, i, shape):
+    """The gradient of what was written over: that of all other places."""
+    return _scatter_set_nd(g, zeros_like(values), i, shape=shape)
+
+
+@operator(
+    vjp=(keep_other_places, lambda g, y, x, values, i, shape: gather_places(g, i), None),
+    same_dtype=False,
+)
+def _scatter_set_nd(lhs, rhs, indices, /, shape):
+    """`lhs`, which is of `shape`, with `rhs` at the places whose coordinates are the rows of `indices`."""
+    if lhs.shape != tuple(shape):
+        raise ValueError(f"shape={tuple(shape)}, but lhs is of {lhs.shape}")
+    index, out = places(indices, lhs.shape), lhs.copy()
+    wanted = indices.shape[1:] + lhs.shape[len(index) :]
+    if rhs.shape != wanted:
+        raise ValueError(f"rhs of {rhs.shape} for places of {wanted}")
+    out[index] = rhs
     return out
 
 

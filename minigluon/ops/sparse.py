@@ -37,6 +37,7 @@ __all__ = [
     "chosen",
     "counted",
     "cut",
+    "divided",
     "dot",
     "embedding",
     "fully_connected",
@@ -48,6 +49,8 @@ __all__ = [
     "product",
     "retained",
     "row_sparse_product",
+    "shifted",
+    "squares",
     "stacked",
     "stored",
     "sum_of_all",
@@ -347,6 +350,36 @@ def counted(op, a, axis=None):
 
 WAYS.update(contrib_getnnz=counted, contrib_SparseEmbedding=embedding)
 WAYS.update(take=take, Embedding=embedding, sparse_retain=retained, slice=cut, concat=stacked)
+
+
+def shifted(op, a, **settings):
+    """A number added to the stored ones, or subtracted."""
+    return wrapped(a._data.like(op(values(a), **settings)._data), a._ctx)
+
+
+def divided(op, lhs, rhs):
+    """The stored rows of `lhs`, divided by the same rows of `rhs`."""
+    if lhs.stype != "row_sparse" or lhs.shape != rhs.shape:
+        return None
+    with autograd.pause(state.training):
+        below = NDArray(dense(rhs)._data[lhs._data.indices], lhs._ctx)
+        return wrapped(lhs._data.like(op(values(lhs), below)._data), lhs._ctx)
+
+
+def squares(op, a, axis=None, keepdims=False, exclude=False):
+    """The sums of squares of rows, or of columns of rows; with `keepdims` those of rows are rows."""
+    (axis,) = axis if isinstance(axis, tuple | list) and len(axis) == 1 else (axis,)
+    if a.stype != "row_sparse" or len(a.shape) != 2 or exclude or axis not in (0, 1):
+        return None
+    found = op(values(a), axis=axis, keepdims=keepdims)
+    if axis == 0:
+        return found
+    rows = Rows((a.shape[0], *found.shape[1:]), found._data, a._data.indices)
+    return wrapped(rows, a._ctx) if keepdims else dense(wrapped(rows, a._ctx))
+
+
+WAYS.update(_scatter_plus_scalar=shifted, _scatter_minus_scalar=shifted)
+WAYS.update(_scatter_elemwise_div=divided, _square_sum=squares)
 
 
 def total(op, a, axis=None, keepdims=False, exclude=False):

@@ -58,6 +58,17 @@ ROWS = [
         ((np.array([1]), B), {"input_dim": 4, "output_dim": 2}),
         "weight of shape (4, 2)",
     ),
+    Row("_scatter_plus_scalar", (X,), {"scalar": 2.0}, lambda x, scalar: x + scalar, (0,)),
+    Row("_scatter_minus_scalar", (X,), {"scalar": 2.0}, lambda x, scalar: x - scalar, (0,)),
+    Row(
+        "_scatter_elemwise_div",
+        (X, X * X + 1),
+        {},
+        np.divide,
+        (0, 1),
+        ((X, X[:1]), {}),
+        "one shape",
+    ),
     Row(
         "contrib_getnnz",
         (dense(*PARTS),),

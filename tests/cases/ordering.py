@@ -32,6 +32,12 @@ def put_along(g, like, index, axis=-1):
     return out
 
 
+def set_places(x, values, places, shape):
+    out = x.copy()
+    out[tuple(places)] = values
+    return out
+
+
 def put(g, shape, places):
     out = np.zeros(shape)
     out[tuple(places)] = g
@@ -133,6 +139,15 @@ ROWS = [
         {},
         lambda g, x, i: put(g, x.shape, (range(3), i)),
         (0,),
+    ),
+    Row(
+        "_scatter_set_nd",
+        (X, np.array([5.0, 6.0]), np.array([[2, 0], [1, 3]])),
+        {"shape": (3, 4)},
+        set_places,
+        (0, 1),
+        ((X, np.array([5.0]), np.array([[2, 0], [1, 3]])), {"shape": (3, 4)}),
+        "for places of",
     ),
     Row(
         "scatter_nd",

@@ -48,6 +48,7 @@ EXCEPTIONS = {  # row id -> reason
         "MXNet has it for sparse arrays only",
     ),
     **dict.fromkeys(["_square_sum", "_square_sum-axis"], "MXNet has it for row_sparse arrays only"),
+    "_scatter_set_nd": "MXNet has it with out=lhs only",
     "softmax_cross_entropy-out of range": "MXNet reads beyond the row; here the probability is 0",
     "IdentityAttachKLSparseReg": "in MXNet a program cannot give it the mean so far; only a graph can",
     "contrib_ModulatedDeformableConvolution": "on a CPU MXNet has no gradient of it",

@@ -2,7 +2,9 @@
 
 # Written from chapters/74_half_precision.ipynb: edit the chapter, then run `minigluon export`.
 
+from minigluon.contrib.amp import lists
 from minigluon.contrib.amp.amp import (
+    convert_bucketing_module,
     convert_hybrid_block,
     convert_model,
     convert_symbol,
@@ -10,6 +12,7 @@ from minigluon.contrib.amp.amp import (
     init_trainer,
     list_conditional_fp32_ops,
     list_fp32_ops,
+    list_loss_output_functions,
     list_lp16_fp32_ops,
     list_lp16_ops,
     list_widest_type_cast,
@@ -20,6 +23,7 @@ from minigluon.contrib.amp.loss_scaler import LossScaler
 
 __all__ = [
     "LossScaler",
+    "convert_bucketing_module",
     "convert_hybrid_block",
     "convert_model",
     "convert_symbol",
@@ -27,9 +31,11 @@ __all__ = [
     "init_trainer",
     "list_conditional_fp32_ops",
     "list_fp32_ops",
+    "list_loss_output_functions",
     "list_lp16_fp32_ops",
     "list_lp16_ops",
     "list_widest_type_cast",
+    "lists",
     "scale_loss",
     "unscale",
 ]

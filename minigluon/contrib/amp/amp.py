@@ -23,13 +23,16 @@ __all__ = [
     "LEADS",
     "LOW",
     "SOMETIMES",
+    "convert_bucketing_module",
     "convert_hybrid_block",
     "convert_model",
     "convert_symbol",
     "init",
     "init_trainer",
+    "late_lists",
     "list_conditional_fp32_ops",
     "list_fp32_ops",
+    "list_loss_output_functions",
     "list_lp16_fp32_ops",
     "list_lp16_ops",
     "list_widest_type_cast",
@@ -334,3 +337,55 @@ def convert_hybrid_block(
     small = SymbolBlock(made, inputs)
     fill(small, arrays, "the block", ctx or (params[0].list_ctx() if params else None))
     return small
+
+
+def convert_bucketing_module(
+    bucketing_mod,
+    target_dtype="float16",
+    target_dtype_ops=None,
+    fp32_ops=None,
+    conditional_fp32_ops=None,
+    excluded_sym_names=None,
+    cast_optional_params=False,
+):
+    """`convert_symbol` of every graph of a `BucketingModule` with parameters: another one, not bound yet."""
+    assert hasattr(bucketing_mod, "_sym_gen"), "module should be instance of bucketing module"
+    assert bucketing_mod._buckets, "Bucketing Module should not be empty: bind it first"
+    low_type(target_dtype)
+    learnt, states = bucketing_mod.get_params()
+    lists = target_dtype_ops, fp32_ops, conditional_fp32_ops, excluded_sym_names
+
+    def cast(key):
+        module = bucketing_mod._made(key)
+        data = [n for n in module.symbol.list_inputs() if n not in learnt | states]
+        graph = convert_symbol(module.symbol, target_dtype, *lists, data, cast_optional_params)
+        return graph, module.data_names, module.label_names
+
+    key = bucketing_mod._default_bucket_key
+    params = [stored(cast(key)[0], arrays) for arrays in (learnt, states)]
+    return type(bucketing_mod).load_dict({}, cast, key, *params, **bucketing_mod._settings)
+
+
+def list_loss_output_functions(target_dtype):
+    """The operators that are an output and its loss in one."""
+    return [n for n in list_fp32_ops(target_dtype) if n.endswith("Output") and n != "SVMOutput"]
+
+
+def late_lists(kind):
+    """The `__getattr__` of a module with the lists of a type, such as FP16_FUNCS for float16."""
+    low = {"float16": "FP16", "bfloat16": "BF16"}[kind]
+    made = {
+        f"{low}_FUNCS": list_lp16_ops,
+        f"{low}_FP32_FUNCS": list_lp16_fp32_ops,
+        "FP32_FUNCS": list_fp32_ops,
+        "CONDITIONAL_FP32_FUNCS": list_conditional_fp32_ops,
+        "WIDEST_TYPE_CASTS": list_widest_type_cast,
+        "LOSS_OUTPUT_FUNCTIONS": list_loss_output_functions,
+    }
+
+    def find(name):
+        if name not in made:
+            raise AttributeError(f"there is no list {name!r}; there are {', '.join(made)}")
+        return made[name](kind)
+
+    return find

@@ -15,6 +15,7 @@ from minigluon.numpy.scope import is_np_array
 
 __all__ = [
     "DataLoader",
+    "DataLoaderV1",
     "Epoch",
     "as_in_context",
     "as_np_arrays",
@@ -205,3 +206,23 @@ class Epoch:
         self._tickets.clear()
 
     __del__ = close
+
+
+class DataLoaderV1(DataLoader):
+    """`DataLoader` with the arguments it had at first."""
+
+    def __init__(
+        self,
+        dataset,
+        batch_size=None,
+        shuffle=False,
+        sampler=None,
+        last_batch=None,
+        batch_sampler=None,
+        batchify_fn=None,
+        num_workers=0,
+        pin_memory=False,
+        pin_device_id=0,
+    ):
+        how = batch_sampler, batchify_fn, num_workers, pin_memory, pin_device_id
+        super().__init__(dataset, batch_size, shuffle, sampler, last_batch, *how)

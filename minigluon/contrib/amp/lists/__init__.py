@@ -1,0 +1,7 @@
+"""Gradients that are too small for float16 survive if the loss is multiplied by a power of two, and divided out again at the end."""
+
+# Written from chapters/74_half_precision.ipynb: edit the chapter, then run `minigluon export`.
+
+from minigluon.contrib.amp.lists import symbol_bf16, symbol_fp16
+
+__all__ = ["symbol_bf16", "symbol_fp16"]
