@@ -28,6 +28,21 @@ def by_numpy(monkeypatch):
     return call
 
 
+@pytest.fixture
+def called(monkeypatch):
+    """The names of the loops of kernels/cpu that were called."""
+    from minigluon.native import Loops
+
+    names, plain = [], Loops.__call__
+
+    def call(self, name, *args):
+        names.append(name)
+        return plain(self, name, *args)
+
+    monkeypatch.setattr(Loops, "__call__", call)  # the class stays: it tells whether there are any
+    return names
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs a GPU that CuPy can use")
     config.addinivalue_line("markers", "slow: takes minutes; runs with `-m slow` only")

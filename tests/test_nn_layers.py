@@ -355,6 +355,7 @@ def test_channels_from_sums_equal_the_plain_way(dtype, shape, axis, far):
     with mx.autograd.train_mode():
         found = norm.BatchNorm.revealing[0].kernel(x, gamma, beta, *states, fix_gamma=False)
     tolerance = {"float32": 2e-5, "float64": 1e-10}[dtype]
+    tolerance += far * np.finfo(dtype).eps  # the mean is not known better
     for a, b in zip((found[0], found[1], found[2]), (wanted[0], wanted[1], wanted[3])):
         assert abs(a.reshape(b.shape) - b).max() <= tolerance * max(abs(b).max(), 1)
     pulled = norm.pulled(g, x, gain, wanted[1], wanted[3], over, axis, axis)

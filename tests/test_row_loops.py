@@ -77,21 +77,14 @@ def results(f, arrays, others, mode="write"):
     return [a.asnumpy() for a in (y, *(a.grad for a in arrays))]
 
 
-@pytest.fixture
-def called(monkeypatch):
-    """The names of the loops that were called."""
-    names, loops = [], row_loops.loops
-    monkeypatch.setattr(row_loops, "loops", lambda *a: names.append(a[0]) or loops(*a))
-    return names
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_rows_are_those_of_numpy(case, by_numpy, called):
     found = results(*CASES[case])
     assert len({*called}) == 2
+    near = 1e-4 if "far" in case else 2e-5  # a mean near 1000 is known to 6e-5
     for a, b in zip(found, by_numpy(lambda: results(*CASES[case]))):
         assert a.shape == b.shape and a.dtype == b.dtype
-        assert np.allclose(a, b, rtol=3e-5, atol=2e-5 * max(1, np.abs(b).max()))
+        assert np.allclose(a, b, rtol=3e-5, atol=near * max(1, np.abs(b).max()))
 
 
 @pytest.mark.parametrize("case", ["softmax", "log_softmax", "cross-entropy", "LayerNorm"])

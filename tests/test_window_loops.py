@@ -1,4 +1,4 @@
-"""Loops over windows against NumPy's way: kernels/cpu/windows.cpp, chapter 96k."""
+"""Loops over windows and channels against NumPy's way: kernels/cpu/windows.cpp, chapter 96k."""
 
 import shutil
 
@@ -7,7 +7,6 @@ import pytest
 
 import minigluon as mx
 from minigluon import autograd
-from minigluon.ops import window_loops
 
 R = np.random.default_rng(0)
 pytestmark = pytest.mark.skipif(
@@ -17,26 +16,6 @@ pytestmark = pytest.mark.skipif(
 
 def draw(*shape):
     return R.standard_normal(shape).astype("float32")
-
-
-@pytest.fixture
-def by_numpy(monkeypatch):
-    """A function that calls another one without loops."""
-
-    def call(run):
-        with monkeypatch.context() as patch:
-            patch.setenv("MINIGLUON_NATIVE", "0")
-            return run()
-
-    return call
-
-
-@pytest.fixture
-def called(monkeypatch):
-    """The names of the loops that were called."""
-    names, loops = [], window_loops.loops
-    monkeypatch.setattr(window_loops, "loops", lambda *a: names.append(a[0]) or loops(*a))
-    return names
 
 
 def conv(kernel, stride=(1, 1), pad=(0, 0), bias=False):
@@ -259,6 +238,120 @@ def test_errors_are_those_of_numpy_s_way(case, by_numpy):
     def told():
         with pytest.raises(Exception) as error:
             REFUSED[case](x, w)
+        return type(error.value), str(error.value)
+
+    assert told() == by_numpy(told)
+
+
+NORMS = {
+    "pictures": ((3, 5, 9, 8), {}),
+    "on both cores": ((4, 7, 60, 61), {}),
+    "fixed gamma": ((3, 5, 9, 8), {"fix_gamma": True}),
+    "channels first": ((5, 3, 9, 8), {"axis": 0}),
+    "another axis": ((2, 3, 5, 70), {"axis": -2}),
+    "eps": ((3, 5, 9, 8), {"eps": 1}),
+    "far from zero": ((3, 5, 9, 8), {"far": 1000}),
+    "vectors": ((3, 5, 50), {}),
+}
+
+
+def normalized(shape, axis=1, far=0, eps=1e-3, fix_gamma=False, steps=1):
+    """The output, the gradients and the statistics after some steps."""
+    c, rng = shape[axis], np.random.default_rng(1)
+    x = mx.nd.array(far + rng.standard_normal(shape).astype("float32"))
+    arrays = [x, *(mx.nd.array(a) for a in 1 + rng.random((4, c)))]
+    for a in arrays[:3]:
+        a.attach_grad()
+    for _ in range(steps):
+        with autograd.record():
+            y = mx.nd.BatchNorm(*arrays, axis=axis, eps=eps, fix_gamma=fix_gamma)
+            loss = (y * mx.nd.array(np.cos(np.arange(y.size)).reshape(y.shape))).sum()
+        loss.backward()
+    return [a.asnumpy() for a in (y, *(a.grad for a in arrays[:3]), *arrays)]
+
+
+@pytest.mark.parametrize("case", NORMS)
+def test_normalizations_are_those_of_numpy(case, by_numpy, called):
+    shape, settings = NORMS[case]
+    run = lambda: normalized(shape, **settings, steps=2)
+    found = run()
+    assert {*called} == {"channels", "channels_back"}
+    for a, b in zip(found, by_numpy(run), strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        assert np.allclose(a, b, rtol=1e-4, atol=1e-4 * max(1, np.abs(b).max()))
+
+
+def test_a_variance_far_from_zero_keeps_its_digits():
+    x, v = (draw(3, 5, 9, 8) + 1000).astype("float32"), mx.nd.ones(5)
+    exact = x.astype("float64")
+    exact -= exact.mean((0, 2, 3), keepdims=True)
+    exact /= np.sqrt((exact**2).mean((0, 2, 3), keepdims=True) + 1e-3)
+    with autograd.train_mode():
+        y = mx.nd.BatchNorm(mx.nd.array(x), v, v * 0, v, v).asnumpy()
+    assert np.allclose(y, exact, atol=1e-6)
+
+
+def test_normalizations_in_use_short_runs_and_others_go_the_way_of_numpy(called):
+    x, v = mx.nd.array(draw(3, 5, 9, 8)), mx.nd.ones(5)
+    mx.nd.BatchNorm(x, v, v, v, v)
+    with autograd.train_mode():
+        mx.nd.BatchNorm(x, v, v, v, v, use_global_stats=True)
+        mx.nd.BatchNorm(x[:, :, :3, :3], v, v, v, v)
+        mx.nd.BatchNorm(*(a.astype("float64") for a in (x, v, v, v, v)))
+        mx.nd.BatchNorm(x.astype("float16"), v, v, v, v)
+    assert not called
+
+
+def test_gradients_with_given_statistics(by_numpy, called):
+    def run():
+        x, v = mx.nd.array(np.cos(np.arange(1080.0)).reshape(3, 5, 9, 8)), mx.nd.ones(5)
+        given = [x, v * 2, v, v * 0.5, v * 3]
+        for a in given[:3]:
+            a.attach_grad()
+        with autograd.record():
+            y = mx.nd.BatchNorm(*given, fix_gamma=False, use_global_stats=True)
+            loss = (y * y).sum()
+        loss.backward()
+        return [a.asnumpy() for a in (y, *(a.grad for a in given[:3]), *given[3:])]
+
+    for a, b in zip(run(), by_numpy(run)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    assert called == ["channels_back"]
+
+
+def test_second_derivatives_of_a_normalization(by_numpy):
+    def run():
+        x, v = mx.nd.array(np.sin(np.arange(1080.0)).reshape(3, 5, 9, 8)), mx.nd.ones(5)
+        gamma = v * 2
+        for a in (x, gamma):
+            a.attach_grad()
+        with autograd.record():
+            y = mx.nd.BatchNorm(x, gamma, v, v.copy(), v.copy(), fix_gamma=False)
+            (g,) = autograd.grad((y**3).sum(), x, create_graph=True)
+            loss = (g * g).sum()
+        loss.backward()
+        return [a.grad.asnumpy() for a in (x, gamma)]
+
+    for a, b in zip(run(), by_numpy(run)):
+        assert np.allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_number_that_is_none_spoils_its_channel_alone(bad):
+    x, v = draw(3, 5, 9, 8), mx.nd.ones(5)
+    x[1, 2, 3, 4] = bad
+    with autograd.train_mode():
+        y = mx.nd.BatchNorm(mx.nd.array(x), v, v, v, v).asnumpy()
+    spoilt = np.isnan(y).any((0, 2, 3))
+    assert spoilt.tolist() == [False, False, True, False, False]
+
+
+def test_vectors_that_do_not_fit_a_normalization(by_numpy):
+    x, v = mx.nd.array(draw(3, 5, 9, 8)), mx.nd.ones(5)
+
+    def told():
+        with pytest.raises(Exception) as error, autograd.train_mode():
+            mx.nd.BatchNorm(x, v, v, mx.nd.ones(4), v)
         return type(error.value), str(error.value)
 
     assert told() == by_numpy(told)

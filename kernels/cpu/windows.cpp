@@ -1,4 +1,4 @@
-// Windows on pictures: a filter a channel, and pooling, forwards and backwards; chapter 96k.
+// Windows on pictures: a filter a channel, and pooling, forwards and backwards; batch normalization; chapter 96k.
 // A plane is laid out so that what one number of the window sees, in all places, is a run of memory: rows that are a step
 // apart follow each other, columns too, and borders are filled. Then a window is a few runs, taken number by number.
 // Arrays are float, C-contiguous: pictures (n, c, h, w), results (n, c, oh, ow). A call takes the channels first..last.
@@ -213,5 +213,60 @@ void maxima_data(const size *given, size first, size last, const float *g, const
                 }
             lift(f, out.data(), f.in(dx, n, c));
         }
+}
+
+// Batch normalization: a channel's numbers, n runs of `run` numbers, are read from memory once, and again from the cache.
+// Sums are of differences to its first number, so that a mean far from zero keeps its digits; `rest` is what is rounded off it.
+void channels(size n, size c, size run, size first, size last, float eps, const float *x, const float *gamma, const float *beta,
+              float *y, float *mean, float *scale, float *var) {
+    for (size k = first; k < last; k++) {
+        double sum = 0, squares = 0;
+        const float base = x[k * run];
+        for (size i = 0; i < n; i++) {
+            const float *a = x + (i * c + k) * run;
+            float part = 0;
+            TOTAL(+, part, j, run) part += a[j] - base;
+            sum += part;
+        }
+        const double true_mean = base + sum / (n * run);
+        const float m = (float)true_mean;
+        const double rest = true_mean - m;
+        for (size i = 0; i < n; i++) {
+            const float *a = x + (i * c + k) * run;
+            float part = 0;
+            TOTAL(+, part, j, run) part += (a[j] - m) * (a[j] - m);
+            squares += part;
+        }
+        const float v = (float)(squares / (n * run) - rest * rest), r = 1 / __builtin_sqrtf(v + eps), gain = gamma[k] * r;
+        const float offset = (float)(beta[k] - rest * gain);
+        mean[k] = m, scale[k] = r, var[k] = v;
+        for (size i = 0; i < n; i++) {
+            const float *a = x + (i * c + k) * run;
+            float *to = y + (i * c + k) * run;
+            EACH(j, run) to[j] = (a[j] - m) * gain + offset;
+        }
+    }
+}
+
+// Its gradients, of x, gamma and beta. t: 1, or 0 where mean and scale are given numbers.
+void channels_back(size n, size c, size run, size first, size last, float t, const float *g, const float *x, const float *gain,
+                   const float *mean, const float *scale, float *dx, float *by_gamma, float *by_beta) {
+    for (size k = first; k < last; k++) {
+        const float m = mean[k], r = scale[k], factor = gain[k] * r;
+        double sum = 0, along = 0;
+        for (size i = 0; i < n; i++) {
+            const float *h = g + (i * c + k) * run, *a = x + (i * c + k) * run;
+            float p = 0, q = 0;
+            TOTALS(p, q, j, run) p += h[j], q += h[j] * (a[j] - m);
+            sum += p, along += q;
+        }
+        by_gamma[k] = (float)(along * r), by_beta[k] = (float)sum;
+        const float share = t / (n * run), shift = share * by_beta[k], slope = share * r * by_gamma[k];
+        for (size i = 0; i < n; i++) {
+            const float *h = g + (i * c + k) * run, *a = x + (i * c + k) * run;
+            float *to = dx + (i * c + k) * run;
+            EACH(j, run) to[j] = factor * (h[j] - shift - slope * (a[j] - m));
+        }
+    }
 }
 }

@@ -6,10 +6,18 @@ import math
 
 import numpy as np
 
+from minigluon.autograd import state
 from minigluon.cores import alone, spread
 from minigluon.kernels import dense
 from minigluon.native import Loops, native
 from minigluon.ops.convolution import Convolution, conv_data, conv_weight, geometry, is_last
+from minigluon.ops.normalization import (
+    LONG,
+    BatchNorm,
+    batch_norm_backward,
+    check_batch_norm,
+    moved,
+)
 from minigluon.ops.pieces import places
 from minigluon.ops.pooling import (
     Pooling,
@@ -25,12 +33,14 @@ __all__ = [
     "ENOUGH",
     "MANY",
     "MANY_PLACED",
+    "channels_of",
     "fits_all",
     "frame_of",
     "loops",
     "planes",
     "share",
     "walk",
+    "walk_channels",
 ]
 
 
@@ -170,3 +180,53 @@ def _(data, like, **settings):
     out = np.empty(like.shape, data.dtype)
     walk("maxima_data", shape, frame, dense(data), dense(like), out)
     return out
+
+
+# --- Code: between the windows --------------------------------------------------------------------
+
+
+def channels_of(x, axis, **vectors):
+    """x as (before, channels, after); None where runs are short, or not all is of single precision."""
+    axis = check_batch_norm(x, axis, **vectors)
+    before, after = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+    single = all(a.dtype.char == "f" for a in (x, *vectors.values()))
+    return (before, x.shape[axis], after) if single and after >= LONG and x.size and loops else None
+
+
+def walk_channels(name, sizes, *arrays):
+    """Call a loop on all channels, on all cores if there is enough to do."""
+    c = sizes[1]
+    step = -(-c // (alone.threads if math.prod(sizes) >= ENOUGH else 1))
+    ends = [(i, min(i + step, c)) for i in range(0, c, step)]
+    spread(lambda part: loops(name, *sizes, *part, *arrays), ends)
+
+
+@native(BatchNorm)
+def _(data, gamma, beta, moving_mean, moving_var, *, eps, fix_gamma, use_global_stats, axis, **_):
+    if use_global_stats or not state.training:
+        return NotImplemented
+    vectors = {"gamma": gamma, "beta": beta, "moving_mean": moving_mean, "moving_var": moving_var}
+    if (sizes := channels_of(data, axis, **vectors)) is None:
+        return NotImplemented
+    if fix_gamma:
+        gamma[...] = 1
+    y, found = np.empty(data.shape, data.dtype), [np.empty_like(gamma) for _ in range(3)]
+    given = dense(data), dense(gamma), dense(beta)
+    walk_channels("channels", sizes, float(eps), *given, y, *found)
+    return y, *found, np.ones_like(gamma, shape=1)
+
+
+@native(batch_norm_backward)
+def _(data, inputs, gamma, moving_mean, moving_var, mean, scale, var, mode, **settings):
+    vectors = {"gamma": gamma, "mean": mean, "scale": scale}
+    sizes = channels_of(inputs, settings["axis"], **vectors)
+    if sizes is None or data.shape != inputs.shape:
+        return NotImplemented
+    if state.training:
+        moved(moving_mean, mean, settings["momentum"], mode)
+        moved(moving_var, var, settings["momentum"], mode)
+    gain = np.ones_like(gamma) if settings["fix_gamma"] else dense(gamma)
+    dx, found = np.empty(inputs.shape, inputs.dtype), [np.empty_like(gamma) for _ in range(2)]
+    given = dense(data), dense(inputs), gain, dense(mean), dense(scale)
+    walk_channels("channels_back", sizes, float(mode[0]), *given, dx, *found)
+    return dx, *found
