@@ -43,6 +43,7 @@ CASES = {
     },
     "products in many blocks": {"shape": (50, 32, 64), "hidden": 128},
     "weights that no cache holds": {"shape": (3, 40, 20), "hidden": 300},
+    "one part for all cores": {"shape": (20, 8, 150), "hidden": 200, "layers": 2},
     "output alone": {"shape": (5, 3, 4), "hidden": 7, "states": False},
 }
 

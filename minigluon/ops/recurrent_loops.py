@@ -7,7 +7,7 @@ import ctypes
 import numpy as np
 
 from minigluon import autograd
-from minigluon.cores import alone, matmul, spread
+from minigluon.cores import MANY, alone, matmul, spread
 from minigluon.kernels import dense
 from minigluon.native import Loops, gemm, native
 from minigluon.ops.recurrent_kernels import LIMITS, blanked, kept
@@ -35,6 +35,7 @@ __all__ = [
     "FIRST",
     "NOWHERE",
     "backwards",
+    "by_all_cores",
     "divided",
     "fitting",
     "forwards",
@@ -77,10 +78,16 @@ NOWHERE = None, 0, 0  # no array
 CACHED = 1 << 18  # numbers that a core's cache holds, as in rnn.cpp
 
 
+def by_all_cores(plan, a):
+    """Whether a layer with such inputs has products for more cores than one, and these for itself."""
+    work = plan.steps * plan.batch * plan.rows * max(a.shape[2], plan.hidden)
+    return work >= MANY and alone.threads > 1
+
+
 def fitting(plan, a):
-    """`a` as a layer's products want it: by steps, or, for large weights, all in a row."""
+    """`a` as a layer's products want it: by steps, or, for large weights and several cores, all in a row."""
     large = plan.rows * (a.shape[2] + plan.hidden) > CACHED
-    return dense(a) if large or alone.threads > 1 else in_rows(a)
+    return dense(a) if large or by_all_cores(plan, a) else in_rows(a)
 
 
 def sizes(plan, x):
@@ -92,7 +99,7 @@ def swept(plan, cell, x, w, out, ends):
     """Fill what a layer keeps, whose first states are there, and its output. `ends`: lengths as int32, or None."""
     x, i2h, h2h, told = fitting(plan, x), dense(w["i2h"]), dense(w["h2h"]), sizes(plan, x)
     work = np.empty_like(x, shape=(plan.rows * (plan.hidden + x.shape[2] + 1 + plan.batch),))
-    if several := alone.threads > 1:
+    if several := by_all_cores(plan, x):
         matmul(x.reshape(-1, x.shape[2]), i2h.T, cell.gates.reshape(-1, plan.rows))
     weights = i2h, h2h, dense(w["i2h_bias"]), dense(w["h2h_bias"])
     own = cell.gates, cell.h, cell.c, cell.n
@@ -117,7 +124,7 @@ def swept_back(plan, cell, x, w, g, dh, dc, dx, into, ends):
         (*strided(to), into["i2h"], into["h2h"]),
         (into["i2h_bias"], into["h2h_bias"]),
     )
-    if several := alone.threads > 1:
+    if several := by_all_cores(plan, x):
         products = *NOWHERE, None, None
     loops(
         f"{plan.mode}_back",
