@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from importlib.resources import files
 from pathlib import Path
+from threading import get_ident
 
 import numpy as np
 
@@ -154,9 +155,9 @@ def gxx(*arguments):
 
 
 def once(path, make):
-    """Make the file `path` unless it is there; two processes may try at the same time."""
+    """Make the file `path` unless it is there; two processes or threads may try at the same time."""
     if not path.exists():
-        mine = path.with_suffix(f".{os.getpid()}{path.suffix}")
+        mine = path.with_suffix(f".{os.getpid()}-{get_ident()}{path.suffix}")
         make(mine)
         os.replace(mine, path)
     return path

@@ -1,6 +1,9 @@
 """Loops over windows and channels against NumPy's way: kernels/cpu/windows.cpp, chapter 96k."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -355,3 +358,25 @@ def test_vectors_that_do_not_fit_a_normalization(by_numpy):
         return type(error.value), str(error.value)
 
     assert told() == by_numpy(told)
+
+
+def test_two_threads_may_compile_at_the_same_time(tmp_path):
+    """In a process of its own, with an empty folder of libraries."""
+    code = """
+import threading, warnings
+from minigluon.native import Loops
+warnings.simplefilter("error")
+loops, found, gate = Loops("windows"), [], threading.Barrier(4)
+
+def ask():
+    gate.wait()
+    found.append(bool(loops))
+
+threads = [threading.Thread(target=ask) for _ in range(4)]
+for t in threads: t.start()
+for t in threads: t.join()
+assert found == [True] * 4, found
+"""
+    env = {**os.environ, "MINIGLUON_KERNEL_CACHE": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env)
+    assert [p.suffix for p in tmp_path.rglob("*.*")] == [".so"]
