@@ -2,12 +2,14 @@
 
 # Written from chapters/96f_order_kernels.ipynb: edit the chapter, then run `minigluon export`.
 
+from functools import partial
+
 import numpy as np
 
 from minigluon.kernels import SHARED, STORED, Kernels, cuda, dense, fits
 from minigluon.ops.ordering import RET_TYPES, laid_out, topk
 
-__all__ = ["COUNTS", "MOST", "first", "kernels"]
+__all__ = ["COUNTS", "MOST", "chosen", "first", "kernels"]
 
 
 # --- The first k ----------------------------------------------------------------------------------
@@ -29,13 +31,13 @@ def first(x, k, ascend, values):
     return index, value
 
 
-@cuda(topk)
-def _(data, axis, k, ret_typ, is_ascend, dtype):
+def chosen(first, most, data, *, axis, k, ret_typ, is_ascend, dtype):
+    """`topk` by a function that finds the first k of the rows, at most `most` of them."""
     x, axis = laid_out(data, axis)
     if fits(x, axis) is None or ret_typ not in RET_TYPES:
         return NotImplemented
     k = x.shape[-1] if k < 1 else k
-    if k > min(MOST, x.shape[-1]):
+    if k > min(most, x.shape[-1]):
         return NotImplemented
     index, value = first(x, k, is_ascend, ret_typ in ("value", "both"))
     if ret_typ == "mask":
@@ -46,3 +48,6 @@ def _(data, axis, k, ret_typ, is_ascend, dtype):
         return value
     index = index.astype(dtype)
     return (value, index) if ret_typ == "both" else index
+
+
+cuda(topk)(partial(chosen, first, MOST))

@@ -1,0 +1,103 @@
+"""Some things NumPy has no vectors for at all: which five are the largest, and where the few numbers of a sparse matrix stand."""
+
+# Written from chapters/96l_choice_loops.ipynb: edit the chapter, then run `minigluon export`.
+
+import numpy as np
+
+from minigluon.cores import spread
+from minigluon.kernels import dense
+from minigluon.native import Loops, native
+from minigluon.ops.csr import csr_dot, csr_pick, csr_undot
+from minigluon.ops.order_kernels import chosen
+from minigluon.ops.ordering import topk
+from minigluon.ops.row_loops import parts
+
+__all__ = ["FEW", "LEAST", "first", "loops", "matrices", "told"]
+
+
+# --- Code: the first k ----------------------------------------------------------------------------
+
+loops = Loops("choices")
+LEAST = 1 << 13  # numbers from which a call into C pays
+FEW = 32  # a row is at least so many times as long as what is wanted of it: otherwise sorting is as fast
+
+
+def first(x, k, ascend, values):
+    """Indices and values of the first k of each row; no values unless they are wanted."""
+    cols = x.shape[-1]
+    rows = dense(x).reshape(-1, cols)
+    index = np.empty((len(rows), k), np.int64)
+
+    def run(at):
+        loops("topk", at.stop - at.start, cols, k, int(ascend), rows[at], index[at])
+
+    spread(run, parts(*rows.shape))
+    index = index.reshape(*x.shape[:-1], k)
+    return index, np.take_along_axis(x, index, -1) if values else None
+
+
+@native(topk, LEAST)
+def _(data, axis, **settings):
+    if not loops or not data.ndim:
+        return NotImplemented
+    cols = data.size if axis is None else data.shape[axis] if -data.ndim <= axis < data.ndim else 0
+    return chosen(first, cols // FEW, data, axis=axis, **settings)
+
+
+# --- Code: products with CSR matrices -------------------------------------------------------------
+
+
+def told(indices, indptr, columns):
+    """Columns and starts as the loops take them; None if they do not fit the arrays, or there is no loop."""
+    if not loops or not len(indices) or indices.min() < 0 or indices.max() >= columns:
+        return None
+    column, start = (dense(a.astype(np.int64, copy=False)) for a in (indices, indptr))
+    inside = start[0] >= 0 and start[-1] <= len(column) and (start[1:] >= start[:-1]).all()
+    return (column, start) if inside else None
+
+
+def matrices(count, *arrays):
+    """Matrices of single precision, in a row in memory; None if they are not, or `count` of their rows are soon dealt with."""
+    fit = all(a.ndim == 2 and a.dtype.char == "f" for a in arrays)
+    return [dense(a) for a in arrays] if fit and count * arrays[0].shape[1] >= LEAST else None
+
+
+@native(csr_dot)
+def _(data, indices, indptr, rhs):
+    given = matrices(len(data), rhs)
+    if given is None or (where := told(indices, indptr, len(rhs))) is None:
+        return NotImplemented
+    (b,), (column, start) = given, where
+    y = np.empty_like(b, shape=(len(start) - 1, b.shape[1]))
+
+    def run(at):
+        starts = start[at.start : at.stop + 1]
+        loops("csr_dot", at.stop - at.start, b.shape[1], dense(data), column, b, starts, y[at])
+
+    spread(run, parts(len(y), b.shape[1] * len(column) // max(1, len(y))))
+    return y
+
+
+@native(csr_undot)
+def _(data, indices, indptr, rhs, like):
+    given = matrices(len(data), rhs, like)
+    if given is None or len(rhs) != len(indptr) - 1:
+        return NotImplemented
+    if (where := told(indices, indptr, len(like))) is None or rhs.shape[1] != like.shape[1]:
+        return NotImplemented
+    y = np.zeros_like(like, order="C")
+    loops("csr_undot", len(rhs), y.shape[1], dense(data), *where, given[0], y)
+    return y
+
+
+@native(csr_pick)
+def _(lhs, rhs, indices, indptr):
+    given = matrices(len(indices), lhs, rhs)
+    if given is None or len(lhs) != len(indptr) - 1 or lhs.shape[1] != rhs.shape[1]:
+        return NotImplemented
+    where = told(indices, indptr, len(rhs))
+    if where is None or where[1][0] or where[1][-1] != len(indices):
+        return NotImplemented
+    value = np.empty_like(lhs, shape=len(indices))
+    loops("csr_pick", len(lhs), lhs.shape[1], *where, *given, value)
+    return value

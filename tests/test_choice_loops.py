@@ -1,0 +1,139 @@
+"""The first k and products with CSR matrices by loops, against NumPy's way: kernels/cpu/choices.cpp, chapter 96l."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import minigluon as mx
+from minigluon import autograd
+from minigluon.ops import choice_loops
+from minigluon.ops.csr import csr_dot, csr_pick, csr_undot
+
+R = np.random.default_rng(0)
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="no C++ compiler: the loops of kernels/cpu are not tested"
+)
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """The names of the loops that were called."""
+    names, loops = [], choice_loops.loops
+    monkeypatch.setattr(choice_loops, "loops", lambda *a: names.append(a[0]) or loops(*a))
+    return names
+
+
+def special():
+    x = R.standard_normal((30, 640)).astype("float32")
+    x[0, 3] = x[0, 600] = np.nan
+    x[1, 5], x[2, 5] = np.inf, -np.inf
+    x[3], x[4] = 0.0, -0.0
+    x[4, ::3] = 0.0
+    x[5] = np.nan
+    x[6, :630] = -np.inf
+    return x
+
+
+ROWS = {
+    "mixed": R.standard_normal((40, 700)),
+    "equal": R.integers(0, 4, (40, 700)),
+    "rising": np.sort(R.standard_normal((20, 1000))),
+    "falling": np.sort(R.standard_normal((20, 1000)))[:, ::-1],
+    "special": special(),
+    "one long": R.standard_normal(20_000),
+    "two cores": R.standard_normal((300, 1000)),
+    "three axes": R.standard_normal((5, 6, 999)),
+}
+
+
+@pytest.mark.parametrize("k", [1, 3, 20])
+@pytest.mark.parametrize("ascend", [False, True])
+@pytest.mark.parametrize("name", ROWS)
+def test_the_first_k_are_those_of_numpy(name, ascend, k, by_numpy, called):
+    x = mx.nd.array(ROWS[name])
+    for kind in ("indices", "value", "mask", "both"):
+        run = lambda kind=kind: mx.nd.topk(x, k=k, ret_typ=kind, is_ascend=ascend)
+        found, wanted = run(), by_numpy(run)
+        for a, b in zip(*(r if kind == "both" else [r] for r in (found, wanted))):
+            assert np.array_equal(a.asnumpy(), b.asnumpy(), equal_nan=True) and a.dtype == b.dtype
+    assert called and called.count("topk") % 4 == 0  # as many parts in each call
+
+
+def test_axes_and_types_of_indices(by_numpy, called):
+    x = mx.nd.array(ROWS["three axes"])
+    for settings in ({"axis": None}, {"axis": 2}, {"dtype": "int32"}, {"dtype": "int64"}):
+        run = lambda settings=settings: mx.nd.topk(x, k=4, **settings)
+        found, wanted = run(), by_numpy(run)
+        assert found.dtype == wanted.dtype and (found.asnumpy() == wanted.asnumpy()).all()
+    assert called
+    called.clear()
+    mx.nd.topk(x, k=4, axis=1)
+    assert not called
+
+
+def test_values_carry_their_gradient_back(by_numpy):
+    def run():
+        x = mx.nd.array(ROWS["mixed"])
+        x.attach_grad()
+        with autograd.record():
+            y = mx.nd.topk(x, k=3, ret_typ="value")
+            loss = (y * y * y).sum()
+        loss.backward()
+        return x.grad.asnumpy()
+
+    assert (run() == by_numpy(run)).all() and np.count_nonzero(run()) == 120
+
+
+def csr(m, k, density):
+    """The parts of a random CSR matrix, of which some rows are empty."""
+    dense = np.where(R.random((m, k)) < density, R.standard_normal((m, k)), 0).astype("float32")
+    dense[m // 2] = 0
+    rows, columns = np.nonzero(dense)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=m))])
+    return dense, dense[rows, columns], columns, starts
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32"])
+@pytest.mark.parametrize(("m", "k", "n"), [(300, 300, 40), (400, 900, 1), (900, 400, 64)])
+def test_products_are_those_of_dense_matrices(m, k, n, kind, called):
+    dense, a, columns, starts = csr(m, k, 0.05)
+    columns, starts = columns.astype(kind), starts.astype(kind)
+    b, g = (R.standard_normal(s).astype("float32") for s in ((k, n), (m, n)))
+    near = lambda x, y: np.allclose(x, y, rtol=1e-4, atol=1e-4) and x.dtype == np.float32
+    assert near(csr_dot.plain(a, columns, starts, b), dense @ b)
+    assert near(csr_undot.plain(a, columns, starts, g, b), dense.T @ g)
+    rows = np.repeat(np.arange(m), np.diff(starts))
+    assert near(csr_pick.plain(g, b, columns, starts), (g @ b.T)[rows, columns])
+    assert {*called} == {"csr_dot", "csr_undot", "csr_pick"}
+
+
+def test_a_matrix_that_is_no_row_in_memory(called):
+    dense, a, columns, starts = csr(200, 300, 0.05)
+    b = R.standard_normal((40, 300)).astype("float32").T
+    assert np.allclose(csr_dot.plain(a, columns, starts, b), dense @ b, atol=1e-4) and called
+
+
+@pytest.mark.parametrize("bad", [-1, 300, 1 << 40])
+def test_indices_outside_never_reach_a_loop(bad, called):
+    _, a, columns, starts = csr(200, 300, 0.05)
+    b = R.standard_normal((300, 40)).astype("float32")
+    columns = columns.copy()
+    columns[7] = bad
+    if bad > 0:
+        with pytest.raises(IndexError):
+            csr_dot.plain(a, columns, starts, b)
+    else:
+        csr_dot.plain(a, columns, starts, b)
+    for wrong in (starts + 1, starts[::-1].copy(), starts - 1):
+        assert choice_loops.told(columns.clip(0, 299), wrong, 300) is None
+    assert not called
+
+
+def test_few_numbers_and_other_types_go_the_way_of_numpy(called):
+    mx.nd.topk(mx.nd.ones((3, 64)), k=1)
+    mx.nd.topk(mx.nd.ones((30, 640), dtype="float64"), k=1)
+    mx.nd.topk(mx.nd.ones((30, 640)), k=100)
+    with pytest.raises(ValueError, match="k=700"):
+        mx.nd.topk(mx.nd.ones((30, 640)), k=700)
+    assert not called
