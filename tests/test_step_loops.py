@@ -329,3 +329,74 @@ def test_other_arrays_of_a_layer_go_numpys_way(turned, dtype):
     wanted = np.maximum(g + (bias[:, None] if turned else bias), 0)
     np.testing.assert_allclose(step_loops.add_bias(g.copy()[:, :], bias, turned, True), wanted)
     np.testing.assert_allclose(step_loops.add_bias(g, bias, turned, True), wanted)
+
+
+# --- The error function ---------------------------------------------------------------------------
+
+BENDS = {
+    "erf": lambda x: mx.nd.erf(x),
+    "gelu": lambda x: mx.nd.LeakyReLU(x, act_type="gelu"),
+    "leaky": lambda x: mx.nd.LeakyReLU(x, act_type="leaky", slope=0.1),
+}
+
+
+def bent(name, native, numbers, monkeypatch):
+    """The result, its gradient and the gradient of that one's squares."""
+    monkeypatch.setenv("MINIGLUON_NATIVE", native)
+    x = mx.nd.array(numbers)
+    x.attach_grad()
+    with mx.autograd.record():
+        y = BENDS[name](x)
+        (slope,) = mx.autograd.grad(y, [x], create_graph=True)
+        loss = (slope * slope).sum()
+    loss.backward()
+    return [a.asnumpy() for a in (y, slope, x.grad)]
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", BENDS)
+@pytest.mark.parametrize("shape", [(0, 3), (4095,), (4096,), (70, 61), (3, 300001)], ids=str)
+def test_bends_are_those_of_numpy(name, shape, monkeypatch):
+    numbers = np.random.default_rng(0).normal(0, 3, shape).astype("float32")
+    for a, b in zip(*(bent(name, native, numbers, monkeypatch) for native in "10")):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", ["erf", "gelu"])
+def test_bends_of_none_and_infinite_numbers(name, monkeypatch):
+    numbers = np.float32([np.nan, np.inf, -np.inf, 0, 1e30, -1e30, 30, -30, 1e-30, 4, -4.1])
+    numbers = np.resize(numbers, 5000)
+    loop, plain = (bent(name, native, numbers, monkeypatch) for native in "10")
+    for a, b in zip(loop[:2], plain[:2]):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+def test_bends_of_other_arrays_go_numpys_way():
+    rng = np.random.default_rng(0)
+    for x in (rng.normal(size=9000), rng.normal(size=(100, 90)).astype("float32").T):
+        y = operators["erf"].kernel(x)
+        single = operators["erf"].kernel(np.ascontiguousarray(x, "float32"))
+        assert y.dtype == x.dtype
+        np.testing.assert_allclose(y, single, rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+def test_gelu_in_a_program(monkeypatch):
+    def run(native):
+        monkeypatch.setenv("MINIGLUON_NATIVE", native)
+        mx.random.seed(0)
+        net = mx.gluon.nn.HybridSequential()
+        net.add(mx.gluon.nn.Dense(300), mx.gluon.nn.GELU(), mx.gluon.nn.Dense(2))
+        net.initialize(mx.init.Normal(0.3))
+        x = mx.nd.array(np.random.default_rng(0).standard_normal((200, 7)))
+        net(x[:1])
+        net.hybridize()
+        with mx.autograd.record():
+            loss = (net(x) ** 2).mean()
+        loss.backward()
+        return [p.grad().asnumpy() for p in net.collect_params().values()]
+
+    equal(run("1"), run("0"))

@@ -93,3 +93,31 @@ void passed_sums(size rows, size cols, size turned, const float *g, const float 
 
 void passed(size n, const float *g, const float *y, float *d) { EACH(j, n) d[j] = passed_of(g[j], y[j]); }
 }
+
+// x P(x²) / Q(x²), the quotient of the chapter on special functions, up to 4, from where on it is 1.
+static inline float erf_of(float x) {
+    x = within(x, -4.0f, 4.0f);
+    float t = x * x;
+    float p = ((((1.987552790e-6f * t + 2.842360795e-4f) * t + 3.872444361e-3f) * t + 5.306786182e-2f) * t +
+               1.933032621e-1f) * t + 1.128379142f;
+    float q = ((((3.741083817e-5f * t + 1.182768951e-3f) * t + 1.518550055e-2f) * t + 1.152483271e-1f) * t +
+               5.046431682e-1f) * t + 1.0f;
+    return within(x * p / q, -1.0f, 1.0f);
+}
+
+static const float ROOT = 0.707106781f, PEAK = 0.398942280f;  // of a half; 1 / sqrt(2 pi)
+
+extern "C" {
+
+void erf_all(size n, const float *x, float *y) { EACH(j, n) y[j] = erf_of(x[j]); }
+
+// x Φ(x), and its derivative Φ(x) + x φ(x). Beyond 20 the second term is nothing, and x - x is, too: but NaN at infinity.
+void gelu(size n, const float *x, float *y) { EACH(j, n) y[j] = (erf_of(x[j] * ROOT) + 1) * x[j] * 0.5f; }
+
+void gelu_slope(size n, const float *x, float *y) {
+    EACH(j, n) {
+        float bell = exp_of(-0.5f * x[j] * x[j]) * within(x[j], -20.0f, 20.0f) * PEAK;
+        y[j] = bell + (erf_of(x[j] * ROOT) * 0.5f + 0.5f) + (x[j] - x[j]);
+    }
+}
+}

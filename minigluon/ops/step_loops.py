@@ -9,10 +9,12 @@ import numpy as np
 
 from minigluon.cores import LONG, spread
 from minigluon.native import Loops, native
+from minigluon.ops.activations import LeakyReLU, gelu_slope
 from minigluon.ops.elementwise import above, passed, positive
 from minigluon.ops.optimizer import adam_step, adamw_step, momentum_step, quicker
 from minigluon.ops.reduce import axes, column_sums
 from minigluon.ops.row_loops import parts
+from minigluon.ops.special import erf
 from minigluon.symbol.hybrid import JOINS, SPELT, adding, are_sums_of_columns, spelt_plus
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "adamw",
     "add_bias",
     "bound",
+    "each",
     "fit",
     "in_one_walk",
     "loops",
@@ -224,3 +227,31 @@ def spelt_above(writer, node):
 JOINS.update({"FullyConnected": relu_of, "above": sums_of})
 SPELT["above"] = spelt_above
 adding.append(spelt_bias)
+
+
+# --- Code: the error function ---------------------------------------------------------------------
+
+
+def each(name, data):
+    """A loop's result for each number, a new array."""
+    if not (walkable(data) and loops):
+        return NotImplemented
+    out = np.empty_like(data)
+    x, y = data.reshape(-1), out.reshape(-1)
+    spread(lambda at: loops(name, at.stop - at.start, x[at], y[at]), parts(x.size, 1))
+    return out
+
+
+@native(erf, LONG)
+def _(data):
+    return each("erf_all", data)
+
+
+@native(gelu_slope, LONG)
+def _(data):
+    return each("gelu_slope", data)
+
+
+@native(LeakyReLU, LONG)
+def _(data, *gamma, act_type, **settings):
+    return each("gelu", data) if act_type == "gelu" and not gamma else NotImplemented
