@@ -155,7 +155,7 @@ NO_OUTLINE = {
     *("csr_dot", "csr_undot", "contrib_ROIAlign", "linalg_trsm", "linalg_potrf", "linalg_potri"),
     *("linalg_inverse", "inverse_or_zero", "nansum", "nanprod", "_np_nan_to_num", "_np_solve"),
     *("sort", "scatter_nd", "gather_places", "scatter_add_nd", "unmask", "contrib_index_copy"),
-    "_scatter_set_nd",
+    *("_scatter_set_nd", "_np_constraint_check"),
     *("rows_at", "contrib_calibrate_entropy", "sample_poisson", "sample_multinomial"),
     "sample_generalized_negative_binomial",
 }

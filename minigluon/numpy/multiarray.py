@@ -138,6 +138,7 @@ __all__ = [
     "greater_equal",
     "hamming",
     "hanning",
+    "histogram",
     "hsplit",
     "hstack",
     "hypot",
@@ -198,6 +199,7 @@ __all__ = [
     "np_around",
     "np_broadcast_to",
     "np_columns",
+    "np_constraint_check",
     "np_copysign",
     "np_einsum",
     "np_equal",
@@ -308,6 +310,7 @@ __all__ = [
     "truth",
     "type_of",
     "unary",
+    "unique",
     "unpacked",
     "unpickled",
     "unravel_index",
@@ -892,8 +895,10 @@ def clip(a, a_min, a_max, out=None):
     """Each number, but at least `a_min` and at most `a_max`."""
     if a_min is None and a_max is None:
         raise ValueError("clip: give a_min, a_max or both")
-    a_min = -math.inf if a_min is None else a_min
-    a_max = math.inf if a_max is None else a_max
+    bounds = ((-math.inf, a_min), (math.inf, a_max))
+    a_min, a_max = (
+        b.item() if isinstance(b, NDArray) else none if b is None else b for none, b in bounds
+    )
     return given(operators["clip"](a, a_min=a_min, a_max=a_max), out)
 
 
@@ -2021,10 +2026,34 @@ def ranked(name):
 percentile, quantile = ranked("percentile"), ranked("quantile")
 
 
+@np_operator(vjp=(None,))
+def np_constraint_check(data, /, msg="Constraint violated."):
+    """True if all of `data` is true; otherwise a ValueError with the text `msg`."""
+    found = data.all(keepdims=True).reshape(())
+    if not found:
+        raise ValueError(msg)
+    return found
+
+
 def bincount(x, weights=None, minlength=0):
     """How often each whole number occurs, or the sum of the weights of its places, in their type."""
     found = by_numpy("bincount")(x, weights, minlength)
     return astype(found, x.dtype if weights is None else weights.dtype)
+
+
+def unique(ar, return_index=False, return_inverse=False, return_counts=False, axis=None):
+    """The different numbers in order; where they stand first, which of them stands where, how often each."""
+    found = by_numpy("unique")(ar, return_index, return_inverse, return_counts, axis)
+    if not return_inverse:
+        return found
+    return (*found[: 1 + return_index], ravel(found[1 + return_index]), *found[2 + return_index :])
+
+
+def histogram(a, bins=10, range=None, normed=None, weights=None, density=None):  # noqa: A002
+    """How many numbers lie in each of the `bins` parts of `range`, and the edges of those."""
+    if normed:
+        raise NotImplementedError("histogram: normed=True is not there, use density=True")
+    return [*by_numpy("histogram")(a, bins, range, density, weights)]
 
 
 def delete(arr, obj, axis=None):
@@ -2055,14 +2084,14 @@ FALLBACK = frozenset(
     allclose apply_along_axis apply_over_axes argpartition argwhere array_equal array_equiv
     choose compress corrcoef correlate count_nonzero cov
     diag_indices_from digitize divmod extract flatnonzero
-    float_power frexp gcd heaviside histogram histogram2d histogramdd
+    float_power frexp gcd heaviside histogram2d histogramdd
     histogram_bin_edges i0 in1d interp intersect1d isclose isin
     ix_ kron lexsort median modf msort nanargmax nanargmin nancumprod
     nancumsum nanmax nanmean nanmedian nanmin nanpercentile nanprod nanquantile nanstd
     min_scalar_type nansum nanvar packbits partition piecewise poly polyadd polydiv polyfit
     polyint polymul polysub positive ptp resize rollaxis roots
     searchsorted select setdiff1d setxor1d signbit spacing take_along_axis tri tril_indices
-    tril_indices_from trim_zeros triu_indices triu_indices_from union1d unique unpackbits
+    tril_indices_from trim_zeros triu_indices triu_indices_from union1d unpackbits
     unwrap vander
     """.split()  # noqa: SIM905
 )

@@ -58,6 +58,7 @@ OPERATORS = {
     "batch_flatten": "flatten",
     "batch_norm": "BatchNorm",
     "cast": "cast",
+    "constraint_check": "_np_constraint_check",
     "convolution": "Convolution",
     "deconvolution": "Deconvolution",
     "dropout": "Dropout",

@@ -93,6 +93,15 @@ ROWS = [
     Row("_np_isposinf", (np.array([np.nan, np.inf, -np.inf]),), {}, np.isposinf, ()),
     Row("_np_isneginf", (np.array([np.nan, np.inf, -np.inf]),), {}, np.isneginf, ()),
     Row("_np_pinv", (B,), {}, np.linalg.pinv),
+    Row(
+        "_np_constraint_check",
+        (B * B + 1,),
+        {"msg": "no"},
+        lambda x, msg: True,
+        (),
+        ((B * 0,), {"msg": "wrong"}),
+        "wrong",
+    ),
     Row("_np_svd", (B,), {}, lambda a: tuple(np.linalg.svd(a, full_matrices=False))),
     Row(
         "_np_where",
