@@ -78,6 +78,7 @@ def test_memory_makes_no_difference(row, laid_out):
 # --- Other types ----------------------------------------------------------------------------------
 
 SINGLE_OR_DOUBLE = (
+    "_np_pinv",  # as in NumPy: LAPACK knows no half precision
     "linalg_",
     "inverse_or_zero",
     "_np_solve",
