@@ -12,13 +12,14 @@ from minigluon.ops.order_kernels import chosen
 from minigluon.ops.ordering import topk
 from minigluon.ops.row_loops import parts
 
-__all__ = ["FEW", "LEAST", "first", "loops", "matrices", "told"]
+__all__ = ["FEW", "LEAST", "STORED", "first", "loops", "matrices", "told"]
 
 
 # --- Code: the first k ----------------------------------------------------------------------------
 
 loops = Loops("choices")
 LEAST = 1 << 13  # numbers from which a call into C pays
+STORED = 64  # numbers of a CSR matrix below which nothing is worth a look
 FEW = 32  # a row is at least so many times as long as what is wanted of it: otherwise sorting is as fast
 
 
@@ -62,7 +63,7 @@ def matrices(count, *arrays):
     return [dense(a) for a in arrays] if fit and count * arrays[0].shape[1] >= LEAST else None
 
 
-@native(csr_dot)
+@native(csr_dot, STORED)
 def _(data, indices, indptr, rhs):
     given = matrices(len(data), rhs)
     if given is None or (where := told(indices, indptr, len(rhs))) is None:
@@ -78,7 +79,7 @@ def _(data, indices, indptr, rhs):
     return y
 
 
-@native(csr_undot)
+@native(csr_undot, STORED)
 def _(data, indices, indptr, rhs, like):
     given = matrices(len(data), rhs, like)
     if given is None or len(rhs) != len(indptr) - 1:
@@ -90,7 +91,7 @@ def _(data, indices, indptr, rhs, like):
     return y
 
 
-@native(csr_pick)
+@native(csr_pick, STORED)
 def _(lhs, rhs, indices, indptr):
     given = matrices(len(indices), lhs, rhs)
     if given is None or len(lhs) != len(indptr) - 1 or lhs.shape[1] != rhs.shape[1]:

@@ -93,6 +93,7 @@ __all__ = [
     "spread_left",
     "stream",
     "sum_left",
+    "telling",
     "times_log",
     "total",
     "unchosen",
@@ -515,14 +516,13 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
 
     With `get_prob` also the logarithm of the drawn outcomes' probabilities, which has a gradient.
     """
-    dtype, size = SHORT if dtype == "int32" else real_dtype(dtype), data.size
     if data.dtype.kind != "f":
         raise ValueError(f"probabilities are floating-point numbers, not {data.dtype}")
-    if size > 127 and dtype.kind in "iu" and data.shape[-1] > np.iinfo(dtype).max:
-        raise ValueError(f"{data.shape[-1]} outcomes cannot be told apart in {dtype}")
+    dtype = SHORT if dtype == "int32" else telling(data, real_dtype(dtype))
     heights = data.cumsum(-1, DOUBLE)
     whole = heights[..., -1]  # without its axis: NumPy is slow with axes of size 1
     plain = type(data) is ndarray
+    size = data.size
     least = data.item(data.argmin()) if plain and size else smallest(data) if size else 1
     if least != least:  # NaN
         base.refuse("a probability is NaN", "the first of a row takes what is left of 1")
@@ -530,9 +530,8 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
         whole, least = heights[..., -1], smallest(np.nan_to_num(data))
     if not least > 0 and not (least == 0 and smallest(whole) > 0):
         raise ValueError("probabilities are not negative, and one of each row is positive")
-    more = sizes(shape)
-    one = more == () and whole.ndim
-    n = whole.shape if one else whole.shape + more or (1,)
+    one = type(shape) is tuple and not shape and whole.ndim
+    n = whole.shape if one else whole.shape + sizes(shape) or (1,)
     u = source(rng, data).random(n)
     u = u if plain else np.asarray(u, like=data)
     if one:  # of each row: as many comparisons as numbers
@@ -540,6 +539,13 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
     else:
         index = first_above(u, heights, whole).astype(dtype)
     return (index, np.log(chosen.kernel(data, index))) if get_prob else index
+
+
+def telling(data, dtype):
+    """`dtype`, if it has a number for each outcome of `data`; else a ValueError."""
+    if data.size and dtype.kind in "iu" and data.shape[-1] > np.iinfo(dtype).max:
+        raise ValueError(f"{data.shape[-1]} outcomes cannot be told apart in {dtype}")
+    return dtype
 
 
 sample_multinomial.outputs = lambda _, get_prob, **__: 2 if get_prob else 1
