@@ -33,6 +33,7 @@ __all__ = [
     "density",
     "device_of",
     "drawn",
+    "examined",
     "exponential_law",
     "exponential_like",
     "first_above",
@@ -524,12 +525,8 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
     plain = type(data) is ndarray
     size = data.size
     least = data.item(data.argmin()) if plain and size else smallest(data) if size else 1
-    if least != least:  # NaN
-        base.refuse("a probability is NaN", "the first of a row takes what is left of 1")
-        heights = np.where(np.isnan(whole)[..., None], np.fmin(heights, 1), heights)
-        whole, least = heights[..., -1], smallest(np.nan_to_num(data))
-    if not least > 0 and not (least == 0 and smallest(whole) > 0):
-        raise ValueError("probabilities are not negative, and one of each row is positive")
+    if not least > 0:
+        heights, whole = examined(data, heights, whole, least)
     one = type(shape) is tuple and not shape and whole.ndim
     n = whole.shape if one else whole.shape + sizes(shape) or (1,)
     u = source(rng, data).random(n)
@@ -539,6 +536,17 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
     else:
         index = first_above(u, heights, whole).astype(dtype)
     return (index, np.log(chosen.kernel(data, index))) if get_prob else index
+
+
+def examined(data, heights, whole, least):
+    """Heights of rows with zeros or NaN among their probabilities; ValueError if one is negative, or all of a row are 0."""
+    if least != least:  # NaN
+        base.refuse("a probability is NaN", "the first of a row takes what is left of 1")
+        heights = np.where(np.isnan(whole)[..., None], np.fmin(heights, 1), heights)
+        whole, least = heights[..., -1], smallest(np.nan_to_num(data))
+    if least < 0 or (least == 0 and not smallest(whole) > 0):
+        raise ValueError("probabilities are not negative, and one of each row is positive")
+    return heights, whole
 
 
 def telling(data, dtype):
