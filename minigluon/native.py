@@ -20,7 +20,9 @@ __all__ = [
     "Loops",
     "as_c",
     "blas_flags",
+    "both_ways",
     "build",
+    "by_numpy",
     "compiled",
     "gemm",
     "native",
@@ -167,3 +169,21 @@ def preferred(plain, function, op, least):
 
     kernel.plain = plain
     return kernel
+
+
+def by_numpy(run):
+    """What `run` gives without loops."""
+    before = os.environ.get("MINIGLUON_NATIVE")
+    os.environ["MINIGLUON_NATIVE"] = "0"
+    try:
+        return run()
+    finally:
+        if before is None:
+            del os.environ["MINIGLUON_NATIVE"]
+        else:
+            os.environ["MINIGLUON_NATIVE"] = before
+
+
+def both_ways(run):
+    """What `run` gives by loops, and by NumPy."""
+    return run(), by_numpy(run)

@@ -17,15 +17,11 @@ def mxnet_python():
 
 
 @pytest.fixture
-def by_numpy(monkeypatch):
+def by_numpy():
     """A function that calls another one without the loops of kernels/cpu."""
+    from minigluon.native import by_numpy
 
-    def call(run):
-        with monkeypatch.context() as patch:
-            patch.setenv("MINIGLUON_NATIVE", "0")
-            return run()
-
-    return call
+    return by_numpy
 
 
 @pytest.fixture

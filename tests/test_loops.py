@@ -1,5 +1,6 @@
 """Loops in C++ against NumPy's way: kernels/cpu, chapter 96h."""
 
+import os
 import shutil
 from contextlib import nullcontext
 
@@ -247,3 +248,15 @@ def test_arguments_are_those_of_c():
     assert native.as_c(x).value == x.ctypes.data and native.as_c(x[:0]) is not None
     with pytest.raises(ValueError, match=r"shape \(4, 3\) and strides"):
         native.as_c(x.T)
+
+
+@pytest.mark.parametrize("before", [None, "0", "1"])
+def test_after_a_run_by_numpy_all_is_as_before(monkeypatch, before):
+    if before is None:
+        monkeypatch.delenv("MINIGLUON_NATIVE", raising=False)
+    else:
+        monkeypatch.setenv("MINIGLUON_NATIVE", before)
+    assert native.by_numpy(lambda: os.environ["MINIGLUON_NATIVE"]) == "0"
+    with pytest.raises(ZeroDivisionError):
+        native.by_numpy(lambda: 1 / 0)
+    assert os.environ.get("MINIGLUON_NATIVE") == before
