@@ -10,6 +10,7 @@ import numpy
 from minigluon import registry
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.op import BadValue
+from minigluon.ops.reduce import places
 
 __all__ = [
     "Accuracy",
@@ -231,7 +232,7 @@ class Accuracy(Averaged):
             if not -pred.ndim <= self.axis < pred.ndim:
                 told = f"predictions of shape {pred.shape} for labels of shape {label.shape}"
                 raise BadValue(f"{self.name}: {told} have no axis {self.axis} of scores")
-            pred = pred.argmax(self.axis)
+            pred = places("argmax", pred, self.axis)
         label, pred = check_label_shapes(label.ravel(), pred.ravel())
         return int((numpy.trunc(label) == numpy.trunc(pred)).sum()), label.size
 
@@ -481,7 +482,7 @@ class Binary(Pooled):
     def _part_of(self, label, pred):
         if pred.ndim < 2:
             raise ValueError(f"{self.name}: scores have the shape (n, 2), not {pred.shape}")
-        label, pred = check_label_shapes(label.ravel(), pred.argmax(1).ravel())
+        label, pred = check_label_shapes(label.ravel(), places("argmax", pred, 1).ravel())
         if len(numpy.unique(label)) > 2:
             raise ValueError(f"{self.name} currently only supports binary classification.")
         return confusion(label.astype("int64") == 1, pred == 1, 2)
@@ -531,7 +532,7 @@ class PCC(Pooled):
 
     def _part_of(self, label, pred):
         if pred.shape != label.shape:
-            pred = pred.argmax(1)
+            pred = places("argmax", pred, 1)
         label, pred = check_label_shapes(label.ravel(), pred.ravel())
         return confusion(label, pred, 1 + int(max(label.max(initial=0), pred.max(initial=0))))
 

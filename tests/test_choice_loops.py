@@ -9,19 +9,12 @@ import minigluon as mx
 from minigluon import autograd
 from minigluon.ops import choice_loops
 from minigluon.ops.csr import csr_dot, csr_pick, csr_undot
+from minigluon.ops.detection import survivors
 
 R = np.random.default_rng(0)
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None, reason="no C++ compiler: the loops of kernels/cpu are not tested"
 )
-
-
-@pytest.fixture
-def called(monkeypatch):
-    """The names of the loops that were called."""
-    names, loops = [], choice_loops.loops
-    monkeypatch.setattr(choice_loops, "loops", lambda *a: names.append(a[0]) or loops(*a))
-    return names
 
 
 def special():
@@ -133,7 +126,56 @@ def test_indices_outside_never_reach_a_loop(bad, called):
 def test_few_numbers_and_other_types_go_the_way_of_numpy(called):
     mx.nd.topk(mx.nd.ones((3, 64)), k=1)
     mx.nd.topk(mx.nd.ones((30, 640), dtype="float64"), k=1)
-    mx.nd.topk(mx.nd.ones((30, 640)), k=100)
+    mx.nd.topk(mx.nd.ones((3, 300)), k=100)
+    mx.nd.argsort(mx.nd.ones((300, 30)))
+    mx.nd.argsort(mx.nd.ones((300, 300)), axis=0)
+    mx.nd.argsort(mx.nd.ones((30, 640), dtype="float64"))
     with pytest.raises(ValueError, match="k=700"):
         mx.nd.topk(mx.nd.ones((30, 640)), k=700)
     assert not called
+
+
+@pytest.mark.parametrize("ascend", [False, True])
+@pytest.mark.parametrize("name", ROWS)
+def test_the_order_is_that_of_numpy(name, ascend, by_numpy, called):
+    x = mx.nd.array(ROWS[name])
+    run = lambda: mx.nd.argsort(x, is_ascend=ascend, dtype="int32").asnumpy()
+    assert np.array_equal(run(), by_numpy(run)) and "order" in called
+
+
+def boxes_of(n, size):
+    """Corners of random boxes in two pictures; some without area, turned about, infinite or NaN."""
+    low = R.random((2, n, 2))
+    boxes = np.concatenate([low, low + R.random((2, n, 2)) * size], -1).astype("float32")
+    boxes[:, 3::17, 2] = boxes[:, 3::17, 0]
+    boxes[:, 5::17] = boxes[:, 5::17, ::-1]
+    boxes[:, 7::17, 1], boxes[:, 8::17, 2:] = np.nan, np.inf
+    boxes[:, 9::17] = boxes[:, 8::17][:, : len(boxes[0, 9::17])]
+    return boxes
+
+
+@pytest.mark.parametrize("equal", [False, True])
+@pytest.mark.parametrize("threshold", [-0.5, 0.0, 0.3, 1.0])
+@pytest.mark.parametrize("classes", [None, 1, 4])
+@pytest.mark.parametrize("n, size", [(1, 0.1), (50, 0.5), (700, 0.1), (700, 1.0)])
+def test_the_boxes_that_stay_are_those_of_numpy(
+    n, size, classes, threshold, equal, by_numpy, called
+):
+    boxes, alive = boxes_of(n, size), R.random((2, n)) < 0.9
+    ids = None if classes is None else R.integers(0, classes, (2, n)).astype("float32")
+    if classes == 4:
+        ids[:, ::7] = np.nan  # which competes with nobody
+    run = lambda: survivors(boxes, ids, alive, threshold, equal)
+    with np.errstate(invalid="ignore"):
+        found, wanted = run(), by_numpy(run)
+    assert called == ["survivors"] * 2 and found.dtype == bool
+    assert np.array_equal(found, wanted)
+
+
+def test_no_boxes_and_boxes_of_double_precision(called):
+    nothing = np.empty((2, 0, 4), "float32"), None, np.empty((2, 0), bool), 0.5
+    assert survivors(*nothing).shape == (2, 0)
+    boxes = mx.nd.array(np.concatenate([R.random((40, 2)), boxes_of(20, 0.5).reshape(40, 4)], 1))
+    with np.errstate(invalid="ignore"):
+        y = mx.nd.contrib.box_nms(boxes.astype("float64"))
+    assert y.shape == (40, 6) and "order" not in called

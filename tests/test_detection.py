@@ -399,7 +399,7 @@ def test_boxes_compared_all_at_once_survive_as_one_by_one(classes):
         ids[:, ::7] = np.nan  # which competes with nobody
     alive = rng.random((2, 400)) < 0.9
     assert boxes.shape[0] * boxes.shape[1] ** 2 > 2**18  # so that `survivors` goes one by one
-    one_by_one = survivors(boxes, ids, alive, np.greater, 0.3)
+    one_by_one = survivors.plain(boxes, ids, alive, 0.3)
     assert 0 < one_by_one.sum() < alive.sum()
     assert (survivors_by_table(boxes, ids, alive, np.greater, 0.3) == one_by_one).all()
 

@@ -13,7 +13,50 @@ static inline uint32_t ordered(float x, uint32_t ascend) {
     return ascend ? ~up : up;
 }
 
+// The smaller number; of two of which one is NaN, that one.
+static inline float smaller(float a, float b) { return a < b || a != a ? a : b; }
+
+// Boxes that were kept: corners, areas and classes, each in a row of its own.
+struct Kept {
+    std::vector<float> rows;
+    size room, count = 0;
+    Kept(size n) : rows(6 * n), room(n) {}
+    float *row(int i) { return rows.data() + i * room; }
+};
+
+// Whether one of the boxes that were kept, from..to, is of class `id` (if any is) and overlaps box b by too much.
+static inline bool covered(Kept &kept, size from, size to, const float *b, float area, float id, float limit, bool equal) {
+    const float *x0 = kept.row(0), *y0 = kept.row(1), *x1 = kept.row(2), *y1 = kept.row(3), *areas = kept.row(4), *ids = kept.row(5);
+    uint32_t any = 0;
+    float b0 = -b[0], b1 = -b[1], b2 = b[2], b3 = b[3];
+    TOTAL(|, any, j, to - from) {
+        size k = from + j;
+        float w = smaller(x1[k], b2) + smaller(-x0[k], b0), h = smaller(y1[k], b3) + smaller(-y0[k], b1);
+        w = w > 0 ? w : 0, h = h > 0 ? h : 0;  // NaN too
+        float common = w * h, both = areas[k] + area - common;
+        float share = common / (both > 1e-45f ? both : 1e-45f);
+        any |= (share > limit || (equal && share == limit)) && ids[k] == id;
+    }
+    return any;
+}
+
 extern "C" {
+
+// Which of n boxes (corners), the best first, are kept: those of `alive` that no better one of their class covers.
+void survivors(size n, float limit, size equal, const float *box, const float *ids, const uint8_t *alive, uint8_t *kept) {
+    const size block = 64;
+    Kept list(n);
+    for (size i = 0; i < n; i++, box += 4) {
+        float area = (box[2] - box[0]) * (box[3] - box[1]), id = ids ? ids[i] : 0;
+        bool stays = alive[i];
+        for (size at = 0; stays && at < list.count; at += block)
+            stays = !covered(list, at, std::min(at + block, list.count), box, area, id, limit, equal);
+        if ((kept[i] = stays)) {
+            for (int c = 0; c < 4; c++) list.row(c)[list.count] = box[c];
+            list.row(4)[list.count] = area, list.row(5)[list.count++] = id;
+        }
+    }
+}
 
 // The indices (rows, k) of the first k of each row in their order, of equal numbers the lower index first.
 void topk(size rows, size cols, size k, size ascend, const float *x, int64_t *index) {
@@ -38,6 +81,28 @@ void topk(size rows, size cols, size k, size ascend, const float *x, int64_t *in
         }
         std::partial_sort(found.begin(), found.begin() + k, found.begin() + count, std::greater<uint64_t>());
         for (size j = 0; j < k; j++) index[j] = (uint32_t)~found[j];
+    }
+}
+
+// The indices that sort each row, of equal numbers the lower index first. Keys go into buckets by their lowest byte, then by
+// the next one: what an earlier round has put in order, a later one leaves so. A byte that all keys share needs no round.
+void order(size rows, size cols, size ascend, const float *x, int64_t *index) {
+    std::vector<uint64_t> keys(cols), next(cols);
+    for (size i = 0; i < rows; i++, x += cols, index += cols) {
+        size count[4][256] = {};
+        for (size j = 0; j < cols; j++) {
+            uint32_t key = ordered(x[j], !ascend);
+            keys[j] = (uint64_t)key << 32 | (uint32_t)j;
+            for (int b = 0; b < 4; b++) count[b][key >> 8 * b & 255]++;
+        }
+        for (int b = 0; b < 4; b++) {
+            size at = 0, shift = 32 + 8 * b;
+            if (count[b][keys[0] >> shift & 255] == cols) continue;
+            for (size &c : count[b]) at += c, c = at - c;
+            for (uint64_t key : keys) next[count[b][key >> shift & 255]++] = key;
+            keys.swap(next);
+        }
+        for (size j = 0; j < cols; j++) index[j] = (uint32_t)keys[j];
     }
 }
 

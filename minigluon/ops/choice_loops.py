@@ -8,11 +8,12 @@ from minigluon.cores import spread
 from minigluon.kernels import dense
 from minigluon.native import Loops, native
 from minigluon.ops.csr import csr_dot, csr_pick, csr_undot
+from minigluon.ops.detection import survivors
 from minigluon.ops.order_kernels import chosen
-from minigluon.ops.ordering import topk
+from minigluon.ops.ordering import stable_order, topk
 from minigluon.ops.row_loops import parts
 
-__all__ = ["FEW", "LEAST", "STORED", "first", "loops", "matrices", "told"]
+__all__ = ["FEW", "LEAST", "LONG", "STORED", "first", "loops", "matrices", "told"]
 
 
 # --- Code: the first k ----------------------------------------------------------------------------
@@ -43,6 +44,25 @@ def _(data, axis, **settings):
         return NotImplemented
     cols = data.size if axis is None else data.shape[axis] if -data.ndim <= axis < data.ndim else 0
     return chosen(first, cols // FEW, data, axis=axis, **settings)
+
+
+# --- Code: all in order ---------------------------------------------------------------------------
+
+LONG = 128  # numbers of a row from which buckets pay, if there are some rows of them
+
+
+@native(stable_order, 8 * LONG)
+def _(data, axis, is_ascend):
+    cols = data.shape[-1] if data.ndim else 0
+    if not loops or axis not in (-1, data.ndim - 1) or not LONG <= cols < 2**32:
+        return NotImplemented
+    rows = dense(data).reshape(-1, cols)
+    index = np.empty(rows.shape, np.int64)
+    spread(
+        lambda at: loops("order", at.stop - at.start, cols, int(is_ascend), rows[at], index[at]),
+        parts(*rows.shape),
+    )
+    return index.reshape(data.shape)
 
 
 # --- Code: products with CSR matrices -------------------------------------------------------------
@@ -102,3 +122,23 @@ def _(lhs, rhs, indices, indptr):
     value = np.empty_like(lhs, shape=len(indices))
     loops("csr_pick", len(lhs), lhs.shape[1], *where, *given, value)
     return value
+
+
+# --- Code: which boxes stay -----------------------------------------------------------------------
+
+
+@native(survivors)
+def _(boxes, ids, alive, threshold, equal):
+    if not loops or not (ids is None or ids.dtype.char == "f"):
+        return NotImplemented
+    kept = np.empty_like(alive, order="C")
+    boxes, alive = dense(boxes), dense(alive)
+
+    def run(i):
+        own = None if ids is None else dense(ids[i])
+        loops(
+            "survivors", alive.shape[1], float(threshold), int(equal), boxes[i], own, alive[i], kept[i]
+        )  # fmt: skip
+
+    spread(run, range(len(boxes))) if boxes.size >= LEAST else [run(i) for i in range(len(boxes))]
+    return kept

@@ -10,9 +10,10 @@ import numpy as np
 
 from minigluon.cores import matmul
 from minigluon.op import operator
+from minigluon.ops import reduce
 from minigluon.ops.elementwise import constant, floor
+from minigluon.ops.ordering import stable_order
 from minigluon.ops.pieces import concat, slice_axis
-from minigluon.ops.reduce import sum as total
 
 __all__ = [
     "BilinearSampler",
@@ -105,6 +106,8 @@ __all__ = [
     "survivors",
     "survivors_by_class",
     "survivors_by_table",
+    "survivors_in_turn",
+    "taken",
     "taken_in_turn",
     "tents",
     "through",
@@ -454,9 +457,11 @@ def hardest(cls_pred, candidates, count):
     """
     e = np.exp(cls_pred - cls_pred.max(axis=1, keepdims=True))
     background = e[:, 0] / e.sum(axis=1)
-    order = np.where(candidates, background, np.inf).argsort(axis=1, kind="stable")
-    rank = order.argsort(axis=1)
-    return candidates & (rank < count[:, None])
+    order = stable_order.kernel(np.where(candidates, background, np.inf))
+    first = np.arange(order.shape[1], like=order) < count[:, None]
+    hard = np.empty_like(candidates)
+    np.put_along_axis(hard, order, first, axis=1)
+    return candidates & hard
 
 
 @operator(vjp=(None, None, None), aliases=("_contrib_MultiBoxTarget",))
@@ -554,16 +559,23 @@ def check_target_shapes(anchor, label, cls_pred, variances):
 # --- Suppression ----------------------------------------------------------------------------------
 
 
-def survivors(boxes, ids, alive, too_much, threshold):
+@operator(vjp=(None,) * 3, same_dtype=False, listed=False)
+def survivors(boxes, ids, alive, /, threshold, equal=False):
     """Which boxes are kept, (batch, n): each removes those behind it that overlap it too much.
 
     boxes: corners (batch, n, 4), the best first; ids: (batch, n), of which equal ones compete, or
-    None; alive: (batch, n), who takes part; too_much(overlap, threshold) tells who goes.
+    None; alive: (batch, n), who takes part; more than `threshold` is too much, or with `equal` as much.
     """
+    too_much = np.greater_equal if equal else np.greater
     if boxes.shape[0] * boxes.shape[1] ** 2 <= 2**18:
         return survivors_by_table(boxes, ids, alive, too_much, threshold)
     if ids is not None and type(boxes) is np.ndarray:
         return survivors_by_class(boxes, ids, alive, too_much, threshold)
+    return survivors_in_turn(boxes, ids, alive, too_much, threshold)
+
+
+def survivors_in_turn(boxes, ids, alive, too_much, threshold):
+    """The same round by round; too_much(overlap, threshold) tells who goes."""
     image, left, kept = np.arange(len(boxes), like=boxes), alive.copy(), np.zeros_like(alive)
     boxes = boxes.transpose(2, 0, 1).copy()
     while left.any():
@@ -584,7 +596,8 @@ def survivors_by_class(boxes, ids, alive, too_much, threshold):
         for i in np.unique(own[here & (own == own)]):
             some = np.flatnonzero(here & (own == i))
             group, all_there = boxes[image, some][None], np.ones((1, len(some)), bool)
-            kept[image, some] = survivors(group, None, all_there, too_much, threshold)[0]
+            way = survivors_by_table if len(some) ** 2 <= 2**18 else survivors_in_turn
+            kept[image, some] = way(group, None, all_there, too_much, threshold)[0]
     return kept
 
 
@@ -604,8 +617,15 @@ def survivors_by_table(boxes, ids, alive, too_much, threshold):
 def by_score(score, valid, most):
     """The numbers of the valid boxes, the best first, (batch, k), and which of these are valid."""
     most = min(most, largest(valid.sum(axis=1)))
-    order = np.where(valid, -score, np.inf).argsort(axis=1, kind="stable")[:, :most]
-    return order, valid[np.arange(len(order), like=order)[:, None], order]
+    order = stable_order.kernel(np.where(valid, -score, np.inf))[:, :most]
+    return order, taken(valid, order)
+
+
+def taken(rows, order):
+    """Of each image the rows that `order`, (batch, k), names, in this order."""
+    batch, n = rows.shape[:2]
+    start = np.arange(batch, like=order)[:, None] * n
+    return rows.reshape(batch * n, *rows.shape[2:]).take(order + start, axis=0)
 
 
 def largest(x):
@@ -664,9 +684,9 @@ def box_nms_index(
         if id_index >= 0:
             valid &= ids != background_id
         order, alive = by_score(score, valid, topk if topk > 0 else n)
-        ids = None if force_suppress or id_index < 0 else ids[image, order]
-        boxes = corners(rows[image, order, coord_start : coord_start + 4], in_format)
-        kept = survivors(boxes, ids, alive, np.greater, overlap_thresh)
+        ids = None if force_suppress or id_index < 0 else taken(ids, order)
+        boxes = corners(taken(rows, order)[..., coord_start : coord_start + 4], in_format)
+        kept = survivors.kernel(boxes, ids, alive, overlap_thresh)
         which = first(order, kept, n)
     start = (image * n + which)[..., None] * k
     return np.where(which[..., None] < 0, -1, start + np.arange(k, like=data)).reshape(data.shape)
@@ -768,18 +788,20 @@ def contrib_MultiBoxDetection(
     suppressed is -1. nms_threshold outside of (0, 1] suppresses nothing and does not sort.
     """
     check_detection_shapes(cls_prob, loc_pred, anchor, variances)
-    rows, valid = likeliest(cls_prob, threshold), None
+    rows = likeliest(cls_prob, threshold)
     rows[..., 2:] = decoded_anchors(loc_pred, anchor, variances, clip)
-    image, valid = np.arange(len(rows), like=rows)[:, None], rows[..., 0] >= 0
-    order = (~valid).argsort(axis=1, kind="stable")
-    rows, valid = np.where(valid[..., None], rows, -1)[image, order], valid[image, order]
+    valid = rows[..., 0] >= 0
+    if not valid.all():
+        rows[~valid] = -1
+        order = (~valid).argsort(axis=1, kind="stable")
+        rows, valid = taken(rows, order), taken(valid, order)
     if 0 < nms_threshold <= 1:
         order, alive = by_score(rows[..., 1], valid, nms_topk if nms_topk > 0 else rows.shape[1])
-        best = rows[image, order]
+        best, k = taken(rows, order), order.shape[1]
         ids = None if force_suppress else best[..., 0]
-        kept = survivors(best[..., 2:], ids, alive, np.greater_equal, nms_threshold)
-        rows[..., 0], k = -1, order.shape[1]
-        rows[:, :k, 1:], rows[:, :k, 0] = best[..., 1:], np.where(kept, best[..., 0], -1)
+        kept = survivors.kernel(best[..., 2:], ids, alive, nms_threshold, True)
+        rows[..., 0], rows[:, :k] = -1, best
+        rows[:, :k, 0] = np.where(kept, best[..., 0], -1)
     return rows
 
 
@@ -790,15 +812,23 @@ def likeliest(cls_prob, threshold):
     if classes > 1:
         rows[..., 1] = score = cls_prob[:, 1:].max(axis=1)
         good = (score > -1) & ~(score < threshold)
-        rows[..., 0] = np.where(good, cls_prob[:, 1:].argmax(axis=1), -1)
+        rows[..., 0] = np.where(good, reduce.places("argmax", cls_prob[:, 1:], 1), -1)
     return rows
 
 
 def decoded_anchors(loc_pred, anchor, variances, clip):
-    """The boxes that the predictions (batch, 4n) make of the anchors: corners (batch, n, 4)."""
-    offsets = loc_pred.reshape(len(loc_pred), -1, 4)
-    boxes = decoded(*centers(anchor), offsets * np.array(variances, anchor.dtype, like=anchor))
-    return boxes.clip(0, 1) if clip else boxes
+    """The boxes that the predictions (batch, 4n) make of the anchors: corners (batch, n, 4), a view."""
+    x, y, w, h = loc_pred.reshape(len(loc_pred), -1, 4).transpose(2, 0, 1).copy()
+    at, size = centers(anchor)
+    out = np.empty_like(
+        loc_pred, shape=(2, 2, *x.shape)
+    )  # low and high ends, of x and y: rows are long
+    for i, (shift, scale) in enumerate(((x, w), (y, h))):
+        middle, half = at[..., i] + shift * variances[i] * size[..., i], size[..., i] / 2
+        half = np.exp(scale * variances[2 + i]) * half
+        out[0, i], out[1, i] = middle - half, middle + half
+    out = out.clip(0, 1, out=out) if clip else out
+    return out.reshape(4, *x.shape).transpose(1, 2, 0)
 
 
 def check_detection_shapes(cls_prob, loc_pred, anchor, variances):
@@ -1336,7 +1366,7 @@ def _(g, y, data, grid, cudnn_off):
     gdata, gu, gv = 0, 0, 0
     for dx, dy in NEIGHBOURS:
         index = neighbour_index(data, at, dx=dx, dy=dy)
-        gx = total(g * at_index(data, index), axis=1, keepdims=True)
+        gx = reduce.sum(g * at_index(data, index), axis=1, keepdims=True)
         gdata = add_at_index(g * (weight(a, dx) * weight(b, dy)), data, index) + gdata
         gu = gx * weight(b, dy) * (2 * dx - 1) + gu
         gv = gx * weight(a, dx) * (2 * dy - 1) + gv

@@ -97,7 +97,8 @@ def in_rows(f, data, *settings):
     return np.concatenate(found).reshape(*data.shape[:-1], -1)
 
 
-def stable_order(data, axis, is_ascend):
+@operator(vjp=(None,), listed=False)
+def stable_order(data, /, axis=-1, is_ascend=True):
     """The order of the numbers along `axis`, equal ones as they come."""
     data = sortable(data)
     if is_ascend:
@@ -115,8 +116,8 @@ def argsort(data, /, axis=-1, is_ascend=True, dtype="float32"):
     """
     data, axis = laid_out(data, axis)
     if axis == data.ndim - 1:
-        return in_rows(stable_order, data, -1, is_ascend).astype(dtype)
-    return stable_order(data, axis, is_ascend).astype(dtype)
+        return in_rows(stable_order.kernel, data, -1, is_ascend).astype(dtype)
+    return stable_order.kernel(data, axis, is_ascend).astype(dtype)
 
 
 @operator(
@@ -143,14 +144,14 @@ def first_of(data, k, is_ascend):
     """Indices of the first k in the order along the last axis, equal ones as they come."""
     n = data.shape[-1]
     if n < 256 or 8 * k > n:  # measured: below, sorting is faster
-        return stable_order(data, -1, is_ascend)[..., :k]
+        return stable_order.kernel(data, -1, is_ascend)[..., :k]
     place = k - 1 if is_ascend else n - k
     order = np.argpartition(data, place, -1)
     indices = order[..., :k] if is_ascend else order[..., place:]
     last = np.take_along_axis(data, order[..., place : place + 1], -1)
     values, equal = np.take_along_axis(data, indices, -1), data == last
     if (values != values).any():  # NaN, which is equal to nothing
-        return stable_order(data, -1, is_ascend)[..., :k]
+        return stable_order.kernel(data, -1, is_ascend)[..., :k]
     room = (values == last).sum(-1, keepdims=True)
     if (
         np.count_nonzero(equal) > room.sum()
@@ -160,7 +161,7 @@ def first_of(data, k, is_ascend):
         indices = np.nonzero(chosen)[-1].reshape(*data.shape[:-1], k)
     else:
         indices = np.sort(indices, -1)  # equal numbers as they come
-    inner = stable_order(np.take_along_axis(data, indices, -1), -1, is_ascend)
+    inner = stable_order.kernel(np.take_along_axis(data, indices, -1), -1, is_ascend)
     return np.take_along_axis(indices, inner, -1)
 
 

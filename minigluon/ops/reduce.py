@@ -3,6 +3,7 @@
 # Written from chapters/11_reduce.ipynb: edit the chapter, then run `minigluon export`.
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from minigluon.ops.elementwise import LONG, STRETCH, cast_like, equal, exp
 
 __all__ = [
     "CALM",
+    "EXTREMES",
     "FEW",
     "SHORT",
+    "WIDE",
     "along",
     "are_columns",
     "argmax",
@@ -30,6 +33,7 @@ __all__ = [
     "counted",
     "dotted",
     "highest",
+    "is_wide",
     "log_shares",
     "log_softmax",
     "log_softmax_rule",
@@ -39,6 +43,7 @@ __all__ = [
     "one_axis",
     "ones_of",
     "place_of",
+    "places",
     "reduced",
     "row_of_ones",
     "scaled",
@@ -211,20 +216,46 @@ def min(data, /, axis=None, keepdims=False, exclude=False):
 @operator(vjp=(None,))
 def argmax(data, /, axis=None, keepdims=False):
     """Where the largest number stands along `axis` (None: in the flattened array), in its type."""
-    return place_of(data.argmax, data, axis, keepdims)
+    return place_of("argmax", data, axis, keepdims)
 
 
 @operator(vjp=(None,))
 def argmin(data, /, axis=None, keepdims=False):
     """Where the smallest number stands along `axis` (None: in the flattened array), in its type."""
-    return place_of(data.argmin, data, axis, keepdims)
+    return place_of("argmin", data, axis, keepdims)
 
 
 def place_of(find, data, axis, keepdims):
-    """The positions that `find` finds, as MXNet returns them: in the type of `data`."""
+    """The positions that `find`, 'argmax' or 'argmin', finds, as MXNet returns them: in the type of `data`."""
     axis = axis if axis is None else one_axis(data, axis)
-    places = find(axis, keepdims=keepdims) if keepdims else find(axis)
-    return at_least_1d(places).astype(data.dtype)
+    if axis is not None and is_wide(data, axis):
+        return places(find, data, axis, keepdims).astype(data.dtype)
+    find = getattr(data, find)
+    found = find(axis, keepdims=keepdims) if keepdims else find(axis)
+    return at_least_1d(found).astype(data.dtype)
+
+
+EXTREMES = {"argmax": np.maximum, "argmin": np.minimum}
+WIDE = 256  # numbers behind the axis from which planes pay
+
+
+def is_wide(data, axis):
+    """Whether NumPy has planes to compare, and not more of them than points of two bytes."""
+    if type(data) is not np.ndarray or data.size < 8192 or data.dtype.kind not in "fiu":
+        return False
+    return 0 < data.shape[axis] < 2**16 and prod(data.shape[axis % data.ndim + 1 :]) >= WIDE
+
+
+def places(find, data, axis, keepdims=False):
+    """Where `find` finds the extreme along an axis, of equal ones the first: `data.argmax`, by planes where these are wide."""
+    if is_wide(data, axis):
+        n, behind = data.shape[axis], data.ndim - 1 - axis % data.ndim
+        points = np.arange(n, 0, -1, dtype=np.min_scalar_type(n)).reshape(-1, *(1,) * behind)
+        equal = data == EXTREMES[find].reduce(data, axis, keepdims=True)
+        most = np.maximum.reduce(equal.view("uint8") * points, axis, keepdims=keepdims)
+        if most.all():  # a NaN equals nothing
+            return n - most.astype("int64")
+    return getattr(data, find)(axis, keepdims=keepdims)
 
 
 # --- Softmax --------------------------------------------------------------------------------------

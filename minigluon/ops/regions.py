@@ -8,6 +8,7 @@ import numpy as np
 
 from minigluon.op import operator
 from minigluon.ops.detection import survivors
+from minigluon.ops.ordering import stable_order
 from minigluon.ops.shape import several
 
 __all__ = [
@@ -391,11 +392,11 @@ def best_boxes(boxes, score, before, after, threshold, output_score):
     """The `after` best of the `before` best boxes an image, without those that overlap a better one."""
     batch = len(boxes)
     image = np.arange(batch, like=boxes)[:, None]
-    order = (-score).argsort(axis=1, kind="stable")[:, : before if before > 0 else None]
+    order = stable_order.kernel(-score)[:, : before if before > 0 else None]
     best = boxes[image, order]
     ends = np.concatenate([best[..., :2], best[..., 2:] + 1], axis=-1)  # the last pixel counts
     alive = np.ones_like(order, dtype=bool)
-    kept = survivors(ends, None, alive, np.greater, threshold)
+    kept = survivors.kernel(ends, None, alive, threshold)
     front = (~kept).argsort(axis=1, kind="stable")
     count = kept.sum(axis=1, keepdims=True)
     place = np.take_along_axis(front, np.arange(after, like=front) % count, axis=1)
