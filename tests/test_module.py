@@ -237,7 +237,10 @@ def test_buckets_in_files(tmp_path):
         "b-0003.params",
         "b-10-symbol.json",
         "b-5-symbol.json",
+        "b.buckets",
     ]
+    keys = mx.nd.load(str(tmp_path / "b.buckets"))[0]
+    assert (keys.asnumpy().tolist(), keys.dtype) == ([10, 5], np.int32)
     again = mx.mod.BucketingModule.load(str(tmp_path / "b"), 3, summing, default_bucket_key=10)
     again.bind([("data", (4, 10))], [("softmax_label", (4,))])
     assert (values(again)["fc_weight"] == 1).all()
@@ -269,6 +272,11 @@ FAULTS = {
         lambda: mx.mod.Module(graph(), context=[mx.cpu(0), mx.cpu(1)]).bind(
             [("data", (1, 5))], [("softmax_label", (1,))]
         ),
+    ),
+    "wide": (
+        mx.MXNetError,
+        r"fc1_weight has shape \(8, 5\), \(8, 6\) here",
+        lambda: fitted().forward(DataBatch([mx.nd.zeros((10, 6))], None), is_train=False),
     ),
     "for use": (
         AssertionError,

@@ -187,6 +187,24 @@ def test_eval_and_bind_agree_with_arrays():
         act.eval(**{k: v for k, v in values.items() if k != "w"})
 
 
+def test_outputs_are_the_same_arrays_at_each_pass():
+    x = S.var("x")
+    exe = S.Group([x * 2, S.sum(x), x]).simple_bind(mx.cpu(), x=(2,))
+    held, names = exe.outputs, exe.output_dict
+    exe.forward(x=mx.nd.array([1, 2]))
+    first = exe.outputs
+    again = exe.forward(is_train=True, x=mx.nd.array([3, 4]))
+    for seen in (held, first, again, [*names.values()]):  # so it is in MXNet
+        assert [a.asnumpy().tolist() for a in seen] == [[6, 8], [7], [3, 4]]
+    exe.backward([mx.nd.ones(2), mx.nd.ones(1), mx.nd.zeros(2)])
+    assert exe.grad_dict["x"].asnumpy().tolist() == [3, 3]
+    first[0][:] = 5
+    assert exe.outputs[0].asnumpy().tolist() == [5, 5]
+    copy = exe.outputs[0].copy()
+    exe.forward(x=mx.nd.array([1, 2]))
+    assert (copy.asnumpy().tolist(), first[0].asnumpy().tolist()) == ([5, 5], [2, 4])
+
+
 def test_simple_bind_gives_gradients():
     x, y = S.var("x"), S.var("y")
     exe = (x * x * y).simple_bind(mx.cpu(), x=(2,), y=(2,), grad_req={"x": "write", "y": "add"})

@@ -9,6 +9,8 @@ from minigluon.initializer import Uniform
 from minigluon.model import load_params
 from minigluon.module.base_module import BaseModule
 from minigluon.module.module import Module
+from minigluon.ndarray import utils
+from minigluon.ndarray.ndarray import array
 
 __all__ = ["BucketingModule"]
 
@@ -195,10 +197,12 @@ class BucketingModule(BaseModule):
             module.install_monitor(mon)
 
     def save_checkpoint(self, prefix, epoch, remove_amp_cast=False):
-        """Write the graph of each key, and the parameters."""
+        """Write the graph of each key, the parameters, and the keys where they are whole numbers, as MXNet's `load` wants them."""
         for key, module in self._buckets.items():
             module.symbol.save(f"{prefix}-{key}-symbol.json", remove_amp_cast=remove_amp_cast)
         self.save_params(f"{prefix}-{epoch:04d}.params")
+        if all(isinstance(key, int) for key in self._buckets):
+            utils.save(f"{prefix}.buckets", array([*self._buckets], dtype="int32"))
 
     @staticmethod
     def load(prefix, epoch, sym_gen=None, default_bucket_key=None, **kwargs):

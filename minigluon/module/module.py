@@ -14,6 +14,7 @@ from minigluon.io.io import DataDesc
 from minigluon.model import load_checkpoint, save_checkpoint
 from minigluon.module.base_module import BaseModule, as_list, described, joined
 from minigluon.ndarray.utils import path_of, replace_file
+from minigluon.op import BadValue
 
 __all__ = ["Module", "cut", "groups_of", "mean_of", "require_names"]
 
@@ -213,9 +214,7 @@ class Module(BaseModule):
         args, states = taken(fresh.arg_dict, old.arg_dict), taken(fresh.aux_dict, old.aux_dict)
         for n, a in args.items():
             if n in shared and a.shape != fresh.arg_dict[n].shape:
-                raise ValueError(
-                    f"parameter {n} has shape {a.shape}, {fresh.arg_dict[n].shape} here"
-                )
+                raise BadValue(f"parameter {n} has shape {a.shape}, {fresh.arg_dict[n].shape} here")
         grads = taken(fresh.grad_dict, old.grad_dict)
         return Executor(self._symbol, ctx, args, grads, self._requests(), states, groups)
 
