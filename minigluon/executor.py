@@ -319,6 +319,10 @@ class Executor:
         self._hooks = ((told, "variables" if monitor_all else False),)
         self._backwards = callback
 
+    def get_optimized_symbol(self):
+        """The graph that runs: the one that was bound."""
+        return self._symbol
+
     def debug_str(self):
         """The calls in order, and how much memory the arrays take."""
         arrays = [*self.arg_dict.values(), *self.aux_dict.values(), *self.outputs]

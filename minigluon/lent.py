@@ -32,12 +32,16 @@ __all__ = [
     "MODULES",
     "MOVED",
     "NORMS",
+    "OUTSIDE",
+    "PARTS_OF",
     "PLACES",
     "POINTERS",
     "POOLED",
     "ROW_SPARSE",
     "SEQUENCES",
     "SHOWN",
+    "STARRED",
+    "STARS",
     "STORE",
     "STORED",
     "TABLE",
@@ -541,3 +545,66 @@ MOVED = {  # theirs -> ours
 for moved, place in MOVED.items():
     parent, _, name = moved.rpartition(".")
     TABLE[parent] = TABLE.get(parent, {}) | {name: place}
+
+
+STARS = """
+callback: logging math save_checkpoint time
+contrib.io: DataDesc DataIter nd
+contrib.text.embedding: logging nd os warnings zipfile
+contrib.text.utils: collections re
+contrib.text.vocab: collections
+executor_manager: logging mx_real_t np
+gluon.data: dataloader dataset sampler
+gluon.data.vision.transforms: Block HybridBlock HybridSequential Sequential image np numeric_types random
+gluon.nn: activations basic_layers conv_layers
+gluon.rnn: rnn_cell rnn_layer
+image: Number json logging np os random sys warnings
+image.detection: Augmenter ForceResizeAug ImageIter ResizeAug copyMakeBorder fixed_crop json logging nd np random warnings
+image.image: Number io json logging nd np numeric_types os random recordio sys warnings
+initializer: json logging np random re registry sqrt warnings
+io.io: CSRNDArray concat logging mx_real_t namedtuple np sys threading tile
+io.utils: CSRNDArray OrderedDict np
+log: CRITICAL DEBUG ERROR INFO WARNING logging warnings
+lr_scheduler: cos logging pi
+metric: OrderedDict math numpy registry
+misc: logging math
+model: Uniform cpu logging mx_real_t namedtuple np os sym time warnings
+module.base_module: BatchEndParam DataBatch DataDesc Uniform cpu logging np time warnings
+module.bucketing_module: BaseModule Module Uniform logging np warnings
+module.module: BaseModule DataDesc InitDesc Uniform load_checkpoint logging opt warnings
+module.python_module: BaseModule logging
+module.sequential_module: BaseModule Uniform copy logging
+monitor: logging re sqrt
+operator: NDArray array collections traceback warnings
+recordio: namedtuple np numbers struct
+rnn: bisect functools np random warnings
+rnn.io: DataBatch DataDesc DataIter bisect np random
+rnn.rnn_cell: functools warnings
+test_utils: Context Features OrderedDict Symbol array bz2 contextmanager current_context errno gzip json logging mx np npt
+test_utils: numbers os platform rnd struct sys time traceback zipfile
+visualization: Symbol copy json re warnings
+"""
+
+
+OUTSIDE = "numpy os sys time json logging warnings math random re copy threading functools struct numbers errno gzip bz2 zipfile collections"
+PLACES |= {name: f"={name}" for name in f"{OUTSIDE} platform traceback bisect".split()}
+PLACES |= {"mx": "=minigluon", "np": "=numpy", "rnd": "=numpy.random", "npt": "=numpy.testing"}
+WITHIN = {
+    "=collections": "OrderedDict namedtuple", "=contextlib": "contextmanager", "=math": "cos pi sqrt", "=numbers": "Number",
+    "=logging": "CRITICAL DEBUG ERROR INFO WARNING", "model": "BatchEndParam save_checkpoint load_checkpoint", "initializer": "InitDesc",
+    "ndarray": "concat tile", "ndarray.sparse": "CSRNDArray", "base": "mx_real_t", "io": "DataBatch", "module": "BaseModule",
+    "gluon.block": "Block", "runtime": "Features", "image.image": "Augmenter ForceResizeAug ImageIter ResizeAug copyMakeBorder fixed_crop",
+}  # fmt: skip
+PLACES |= {name: f"{place}:{name}" for place, names in WITHIN.items() for name in names.split()}
+PLACES |= {"registry": "registry", "image": "image", "sym": "symbol"}
+PARTS_OF = {
+    "data": "dataloader dataset sampler",
+    "nn": "activations basic_layers conv_layers",
+    "rnn": "rnn_cell rnn_layer",
+}
+PLACES |= {name: f"gluon.{of}.{name}" for of, names in PARTS_OF.items() for name in names.split()}
+STARRED = set()
+for row in STARS.split("\n")[1:-1]:
+    module, names = row.split(": ")
+    STARRED.add(module)
+    TABLE[module] = {name: PLACES[name] for name in names.split()} | TABLE.get(module, {})

@@ -673,11 +673,11 @@ class CompositeEvalMetric(EvalMetric):
         for metric in self.metrics:
             metric.update(labels, preds)
 
-    def update_dict(self, label, pred):
+    def update_dict(self, labels, preds):
         """Take in dictionaries of labels and predictions; names choose among them."""
-        label, pred = only(label, self.label_names), only(pred, self.output_names)
+        labels, preds = only(labels, self.label_names), only(preds, self.output_names)
         for metric in self.metrics:
-            metric.update_dict(label, pred)
+            metric.update_dict(labels, preds)
 
     # --- Several metrics as one -------------------------------------------------------------------
 

@@ -156,13 +156,17 @@ class Lender(MetaPathFinder):
         def look(name):
             if name in row:
                 place, _, attribute = row[name].partition(":")
-                found = importlib.import_module(f"{OURS}.{place}")
+                found = importlib.import_module(place[1:] if place[0] == "=" else f"{OURS}.{place}")
                 return getattr(found, attribute) if attribute else found
             if own is not None:
                 return own(name)
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
         module.__getattr__, look.before = look, own
+        look.listed = vars(module).get("__all__")
+        if module.__name__[len(OURS) + 1 :] in lent.STARRED:
+            names = [*(look.listed or vars(module)), *row]
+            module.__all__ = [name for name in names if name[0] != "_"]
 
     def begin(self):
         """Lend to the modules that are there already."""
@@ -176,6 +180,8 @@ class Lender(MetaPathFinder):
             look = vars(sys.modules.get(f"{OURS}.{name}") or self).get("__getattr__")
             if hasattr(look, "before"):
                 module = sys.modules[f"{OURS}.{name}"]
+                if module.__name__[len(OURS) + 1 :] in lent.STARRED:
+                    module.__all__ = look.listed or [n for n in vars(module) if n[0] != "_"]
                 if look.before is None:
                     del module.__getattr__
                 else:

@@ -516,3 +516,28 @@ def test_a_module_names_what_it_leaves_open():
 def test_the_zoo_shows_its_classes():
     zoo = mx.gluon.model_zoo.vision
     assert zoo.VGG is zoo.vgg.VGG and not hasattr(zoo, "FIRES")
+
+
+STARS = """
+from mxnet.test_utils import *
+from mxnet.gluon.model_zoo.vision import *
+from mxnet.gluon.data import *
+from mxnet.image import *
+import numpy, os as system, mxnet, minigluon
+assert np is numpy and mx is mxnet and os is system and rnd is numpy.random
+assert json.loads("3") == 3 and Context is mx.Context and issubclass(OrderedDict, dict)
+assert resnet18_v1 is mx.gluon.model_zoo.vision.resnet18_v1 and ResNetV1 and vgg16_bn and dataloader.DataLoader is DataLoader
+assert nd is mx.nd and io is mx.io
+for module in "lr_scheduler", "metric", "initializer", "model", "operator", "module.module", "io.io", "rnn", "gluon.nn":
+    exec(f"from mxnet.{module} import *")
+assert cos(0) == 1 and numpy.ones(1) == 1
+before = minigluon.test_utils.__all__
+minigluon.mxnet.uninstall()
+assert "np" in before and "np" not in minigluon.test_utils.__all__ and "same" in minigluon.test_utils.__all__
+assert "math" not in minigluon.metric.__all__ and not hasattr(minigluon.test_utils, "npt")
+"""
+
+
+def test_import_star_brings_what_modules_without_a_list_import():
+    status, _, err = python("-m", "minigluon.mxnet", "-c", "import minigluon.mxnet\n" + STARS)
+    assert status == 0, err

@@ -286,7 +286,7 @@ def test_names_choose():
     assert acc.get()[1] == 1
     both = metric.CompositeEvalMetric(["acc", acc])
     both.reset()
-    both.update_dict(labels, preds)
+    both.update_dict(labels=labels, preds=preds)
     assert both.get()[1] == [0.5, 1]
     chosen = metric.CompositeEvalMetric(["acc"], output_names=["out"], label_names=["truth"])
     chosen.update_dict(labels, preds)

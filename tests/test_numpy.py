@@ -1006,3 +1006,39 @@ def test_what_numpy_carries_out_loses_no_gradient_silently(line):
         eval("np." + line, {"np": np, "x": x.detach()})
         assert np.array_equal(x, x) and np.isclose(x, x).all() and np.argwhere(x).shape == (12, 2)
     assert type(eval("np." + line)) is type(wanted)
+
+
+def test_a_class_under_use_np_inherits_its_methods_under_it():
+    with mx.util.np_shape(False), mx.util.np_array(False):
+        check_inherited_methods()
+
+
+def check_inherited_methods():
+    @mx.util.use_np
+    class Net(mx.gluon.nn.HybridSequential):
+        @staticmethod
+        def still():
+            return mx.util.is_np_array()
+
+        @classmethod
+        def kind(cls):
+            return cls.__name__, mx.util.is_np_array()
+
+        @property
+        def asked(self):
+            return mx.util.is_np_array()
+
+        def __repr__(self):
+            return str(mx.util.is_np_array())
+
+    net = Net()
+    net.add(mx.gluon.nn.Dense(3, in_units=2))
+    net.initialize()  # inherited
+    assert type(net[0].weight.data()) is mx.np.ndarray
+    assert type(net(mx.np.ones((1, 2)))) is mx.np.ndarray
+    assert Net.still() and net.still() and Net.kind() == ("Net", True) and net.asked
+    assert repr(net) == "False" and not mx.util.is_np_array()
+    plain = mx.gluon.nn.HybridSequential()  # its class is as it was
+    plain.add(mx.gluon.nn.Dense(3, in_units=2))
+    plain.initialize()
+    assert type(plain[0].weight.data()) is mx.nd.NDArray

@@ -607,6 +607,7 @@ def test_executors_are_monitored():
     e.set_monitor_callback(lambda name, array: seen.append(name), monitor_all=True)
     e.forward()
     assert len(seen) == 7 and "MB allocated" in e.debug_str()
+    assert e.get_optimized_symbol().list_arguments() == list(e.arg_dict)
 
 
 def test_backward_after_a_forward_in_use():

@@ -256,6 +256,15 @@ def test_symbolic_checks():
     with pytest.raises(AssertionError, match="FORWARD"):
         tu.check_symbolic_forward(a * 2, [np.ones(2)], [np.full(2, 3.0)])
     tu.check_symbolic_backward(a * 2, {"a": np.ones(2)}, [np.ones(2)], {"a": np.full(2, 2.0)})
+    twos, requests = {"a": np.full(2, 2.0)}, {"a": "write", "b": "null"}
+    found = tu.check_symbolic_backward(
+        a * mx.sym.var("b"),
+        {"a": np.ones(2), "b": np.full(2, 2.0)},
+        [np.ones(2)],
+        twos,
+        grad_req=requests,
+    )
+    assert list(found) == ["a"]
     tu.check_symbolic_backward(
         a * 2, [np.ones(2)], [np.ones(2)], {"a": np.full(2, 2.0)}, grad_req="add"
     )

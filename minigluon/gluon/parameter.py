@@ -4,6 +4,7 @@
 
 import importlib
 import warnings
+from collections import OrderedDict
 from operator import index
 
 import numpy as np
@@ -560,7 +561,7 @@ class ParameterDict:
     """Parameters by name. `get` makes those that are missing; `shared` is asked first."""
 
     def __init__(self, prefix="", shared=None):
-        self._prefix, self._params, self._shared = prefix, {}, shared
+        self._prefix, self._params, self._shared = prefix, OrderedDict(), shared
 
     @property
     def prefix(self):

@@ -12,6 +12,7 @@ from minigluon.ndarray.ndarray import zero_is_a_size
 __all__ = [
     "Scope",
     "Switch",
+    "UNTOUCHED",
     "as_asked",
     "is_np_array",
     "is_np_shape",
@@ -82,6 +83,9 @@ def reset_np():
     set_np(shape=False, array=False)
 
 
+UNTOUCHED = {"__new__", "__setattr__", "__getattr__", "__getattribute__", "__delattr__", "__repr__"}
+
+
 class Switch:
     """A `with` block, or a decorator of functions and classes, in which switches stand otherwise."""
 
@@ -97,11 +101,11 @@ class Switch:
         vars(scope).update(self.before)
 
     def __call__(self, target):
-        """A function that runs with these switches, or a class all of whose methods do."""
+        """A function that runs with these switches, or a class all of whose methods and properties do."""
         if inspect.isclass(target):
-            for name, value in list(vars(target).items()):
-                if inspect.isfunction(value):
-                    setattr(target, name, self(value))
+            for name in {*dir(target)} - UNTOUCHED:
+                if (made := self.inside(inspect.getattr_static(target, name))) is not None:
+                    setattr(target, name, made)
             return target
 
         @functools.wraps(target)
@@ -110,6 +114,17 @@ class Switch:
                 return target(*args, **kwargs)
 
         return inside
+
+    def inside(self, member):
+        """A member of a class that runs with these switches; None for one that does not run."""
+        if inspect.isfunction(member):
+            return self(member)
+        if isinstance(member, staticmethod | classmethod) and inspect.isfunction(member.__func__):
+            return type(member)(self(member.__func__))
+        if type(member) is property:
+            parts = member.fget, member.fset, member.fdel
+            return property(*(f and self(f) for f in parts), doc=member.__doc__)
+        return None
 
 
 def np_shape(active=True):

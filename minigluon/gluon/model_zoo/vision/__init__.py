@@ -51,7 +51,9 @@ __all__ = [
 MODULES = (resnet, vgg, squeezenet, densenet, mobilenet)
 for module in MODULES:
     found = {n: getattr(module, n) for n in module.__all__}
-    globals().update({n: v for n, v in found.items() if callable(v)})  # no tables
+    shown = {n: v for n, v in found.items() if callable(v)}  # no tables
+    globals().update(shown)
+    globals().setdefault("__all__", []).extend(shown)  # for `import *`
 MODELS = re.compile(r"(resnet|vgg|squeezenet|densenet|mobilenet)(\d|_v2_)")
 _models = {
     n.replace("squeezenet1_", "squeezenet1.").replace("mobilenet_v2_", "mobilenetv2_"): f
