@@ -336,6 +336,8 @@ def test_other_arrays_of_a_layer_go_numpys_way(turned, dtype):
 BENDS = {
     "erf": lambda x: mx.nd.erf(x),
     "gelu": lambda x: mx.nd.LeakyReLU(x, act_type="gelu"),
+    "elu": lambda x: mx.nd.LeakyReLU(x, act_type="elu", slope=0.7),
+    "selu": lambda x: mx.nd.LeakyReLU(x, act_type="selu"),
     "leaky": lambda x: mx.nd.LeakyReLU(x, act_type="leaky", slope=0.1),
 }
 
@@ -356,15 +358,17 @@ def bent(name, native, numbers, monkeypatch):
 @needs_compiler
 @pytest.mark.parametrize("name", BENDS)
 @pytest.mark.parametrize("shape", [(0, 3), (4095,), (4096,), (70, 61), (3, 300001)], ids=str)
-def test_bends_are_those_of_numpy(name, shape, monkeypatch):
+def test_bends_are_those_of_numpy(name, shape, monkeypatch, called):
     numbers = np.random.default_rng(0).normal(0, 3, shape).astype("float32")
+    BENDS[name](mx.nd.array(numbers))
+    assert bool(called) == (name != "leaky" and numbers.size >= step_loops.LONG)
     for a, b in zip(*(bent(name, native, numbers, monkeypatch) for native in "10")):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
 
 
 @needs_compiler
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("name", ["erf", "gelu"])
+@pytest.mark.parametrize("name", ["erf", "gelu", "elu", "selu"])
 def test_bends_of_none_and_infinite_numbers(name, monkeypatch):
     numbers = np.float32([np.nan, np.inf, -np.inf, 0, 1e30, -1e30, 30, -30, 1e-30, 4, -4.1])
     numbers = np.resize(numbers, 5000)

@@ -109,6 +109,11 @@ static const float ROOT = 0.707106781f, PEAK = 0.398942280f;  // of a half; 1 / 
 
 extern "C" {
 
+// scale x above 0, slope (e^x - 1) below.
+void elu(size n, float scale, float slope, const float *x, float *y) {
+    EACH(j, n) { float v = x[j], bend = slope * expm1_of(v); y[j] = v > 0 ? scale * v : bend; }
+}
+
 void erf_all(size n, const float *x, float *y) { EACH(j, n) y[j] = erf_of(x[j]); }
 
 // x Φ(x), and its derivative Φ(x) + x φ(x). Beyond 20 the second term is nothing, and x - x is, too: but NaN at infinity.

@@ -30,6 +30,7 @@ from minigluon.ops.normalization import (
     check_batch_norm,
     contrib_BatchNormWithReLU,
     contrib_SyncBatchNorm,
+    in_groups,
     moved,
     norm_backward,
 )
@@ -153,8 +154,9 @@ BLOCKS = (
 )
 
 
-def rows_back(data, inputs, axis, exclude, along):
+def rows_back(data, inputs, axis, exclude, along, num_groups):
     """Whether γ belongs to the columns, type, rows and columns of a normalization of rows; None if it is another one."""
+    inputs = in_groups(inputs, num_groups)
     over, last = axes(inputs, axis, exclude), inputs.ndim - 1
     columns = over == (last,) and along in (-1, last)
     if not columns and not (over == tuple(range(2, last + 1)) and along == 1):
@@ -164,8 +166,8 @@ def rows_back(data, inputs, axis, exclude, along):
 
 
 @cuda(norm_backward)
-def _(data, inputs, gamma, mean, scale, axis, exclude, along, eps, split):
-    found = rows_back(data, inputs, axis, exclude, along)
+def _(data, inputs, gamma, mean, scale, axis, exclude, along, eps, split, num_groups):
+    found = rows_back(data, inputs, axis, exclude, along, num_groups)
     if found is None or 8 * found[-1] * found[0] > MORE:
         return NotImplemented
     (columns, kind, rows, cols), g, x, gain = found, dense(data), dense(inputs), single(gamma)

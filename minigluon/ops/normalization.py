@@ -43,6 +43,7 @@ __all__ = [
     "each_block",
     "grouped",
     "halves",
+    "in_groups",
     "in_use",
     "is_scalable",
     "kept",
@@ -372,28 +373,42 @@ def twice(h, g, x, gamma, centred, r, t, group, along):
 
 @operator(same_dtype=False)
 def norm_backward(
-    data, inputs, gamma, mean, scale, /, axis=-1, exclude=False, along=-1, eps=1e-5, split=0
-):
+    data, inputs, gamma, mean, scale, /, axis=-1, exclude=False, along=-1, eps=1e-5, split=0,
+    num_groups=None,
+):  # fmt: skip
     """Gradients of a normalization's inputs, γ and β, from that of its output, `data`.
 
     `mean` and `scale`, 1/σ, of the groups over `axis`, or with `exclude` over all other axes; γ
-    belongs to the axis `along`; groups are independent along the axis `split`.
+    belongs to the axis `along`; groups are independent along the axis `split`. With `num_groups`
+    the axes are those of (batch, num_groups, rest), as which both arrays are seen.
     """
-    over, along = axes(inputs, axis, exclude), one_axis(inputs, along)
-    factor = kept(wide(gamma), inputs, along)
-    dx, by_gamma, by_beta = pulled(data, inputs, factor, mean, scale, over, along, split)
+    g, x = (in_groups(a, num_groups) for a in (data, inputs))
+    over, along = axes(x, axis, exclude), one_axis(x, along)
+    factor = kept(wide(gamma), x, along)
+    dx, by_gamma, by_beta = pulled(g, x, factor, mean, scale, over, along, split)
+    dx = dx if num_groups is None else dx.reshape(inputs.shape)
     return dx, by_gamma.astype(gamma.dtype), by_beta.astype(gamma.dtype)
+
+
+def in_groups(data, num_groups):
+    """An array as (batch, num_groups, rest); without groups as it is."""
+    return data if num_groups is None else data.reshape(len(data), num_groups, -1)
 
 
 norm_backward.outputs = 3
 
 
 @norm_backward.vjp
-def _(h, y, g, x, gamma, m, r, axis, exclude, along, eps, split):
+def _(h, y, data, inputs, gamma, m, r, axis, exclude, along, eps, split, num_groups):
+    g, x = data, inputs
+    if num_groups is not None:
+        h0, g, x = (reshape(a, shape=(0, num_groups, -1)) for a in (h[0], data, inputs))
+        h = h0, *h[1:]
     group = {"axis": axis, "exclude": exclude}
     centred = x - mean(x, keepdims=True, **group)
     r = (mean(centred * centred, keepdims=True, **group) + eps) ** -0.5
-    return (*twice(h, g, x, gamma, centred, r, 1, group, along), None, None)
+    by_g, by_x, by_gamma = twice(h, g, x, gamma, centred, r, 1, group, along)
+    return reshape_like(by_g, data), reshape_like(by_x, inputs), by_gamma, None, None
 
 
 # --- How many outputs are shown -------------------------------------------------------------------
@@ -542,7 +557,7 @@ def GroupNorm(data, gamma, beta, /, num_groups=1, eps=1e-5, output_mean_var=Fals
             f"the channels, axis 1 of at least 3, must be divisible into num_groups={num_groups}"
         )
     require_sizes(num_groups, gamma=gamma, beta=beta)
-    pieces = data.reshape(data.shape[0], num_groups, -1)
+    pieces = in_groups(data, num_groups)
     y, m, v, r = grouped(pieces, gamma, beta, eps)
     flat = m.shape[:2]
     deviation = np.sqrt(v + eps).astype(data.dtype).reshape(flat)
@@ -554,9 +569,8 @@ GroupNorm.outputs = named("mean", "std")
 
 @GroupNorm.vjp
 def _(g, y, x, gamma, beta, num_groups, eps, output_mean_var):
-    g3, x3 = (reshape(a, shape=(0, num_groups, -1)) for a in (g[0], x))
-    dx, by_gamma, by_beta = norm_backward(g3, x3, gamma, y[3], y[4], axis=2, along=1, eps=eps)
-    return reshape_like(dx, x), by_gamma, by_beta
+    settings = {"axis": 2, "along": 1, "eps": eps, "num_groups": num_groups}
+    return (*norm_backward(g[0], x, gamma, y[3], y[4], **settings),)
 
 
 @GroupNorm.shapes

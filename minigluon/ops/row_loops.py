@@ -184,8 +184,8 @@ for op, function in NORMS.items():
 
 
 @native(norm_backward, LEAST)
-def _(data, inputs, gamma, mean, scale, axis, exclude, along, eps, split):
-    found = rows_back(data, inputs, axis, exclude, along)
+def _(data, inputs, gamma, mean, scale, axis, exclude, along, eps, split, num_groups):
+    found = rows_back(data, inputs, axis, exclude, along, num_groups)
     if found is None or not single(data, inputs, gamma, mean, scale):
         return NotImplemented
     columns, _, rows, cols = found

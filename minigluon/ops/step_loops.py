@@ -9,7 +9,7 @@ import numpy as np
 
 from minigluon.cores import LONG, spread
 from minigluon.native import Loops, native
-from minigluon.ops.activations import LeakyReLU, gelu_slope
+from minigluon.ops.activations import ALPHA, LAMBDA, LeakyReLU, gelu_slope
 from minigluon.ops.elementwise import above, passed, positive
 from minigluon.ops.optimizer import adam_step, adamw_step, momentum_step, quicker
 from minigluon.ops.reduce import axes, column_sums
@@ -232,13 +232,13 @@ adding.append(spelt_bias)
 # --- Code: the error function ---------------------------------------------------------------------
 
 
-def each(name, data):
+def each(name, data, *numbers):
     """A loop's result for each number, a new array."""
     if not (walkable(data) and loops):
         return NotImplemented
     out = np.empty_like(data)
     x, y = data.reshape(-1), out.reshape(-1)
-    spread(lambda at: loops(name, at.stop - at.start, x[at], y[at]), parts(x.size, 1))
+    spread(lambda at: loops(name, at.stop - at.start, *numbers, x[at], y[at]), parts(x.size, 1))
     return out
 
 
@@ -253,5 +253,10 @@ def _(data):
 
 
 @native(LeakyReLU, LONG)
-def _(data, *gamma, act_type, **settings):
-    return each("gelu", data) if act_type == "gelu" and not gamma else NotImplemented
+def _(data, gamma=None, *, act_type, slope, **settings):
+    if gamma is not None or act_type not in ("gelu", "elu", "selu"):
+        return NotImplemented
+    if act_type == "gelu":
+        return each("gelu", data)
+    scale, slope = (1, slope) if act_type == "elu" else (LAMBDA, LAMBDA * ALPHA)
+    return each("elu", data, float(scale), float(slope))
