@@ -73,4 +73,4 @@ def told(value):
     arrays = value if isinstance(value, list) else [value]
     for a in arrays:
         assert isinstance(a, NDArray), f"stat_func gives NDArrays, not {type(a).__name__}"
-    return "".join(f"{a.asscalar() if a.shape == (1,) else a.asnumpy()}\t" for a in arrays)
+    return "".join(f"{a.asscalar() if a.shape == (1,) else a.asnumpy()!s}\t" for a in arrays)

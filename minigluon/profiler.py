@@ -60,6 +60,7 @@ class Recorder:
     def __init__(self):
         self.settings, self.state, self.paused = dict(SETTINGS), "stop", False
         self.events, self.samples, self.carry_out = [], [], None
+        self.earlier = []  # the events before the last reset of the tables
 
     def watch(self, on):
         """Put the clock into the dispatcher, or take it out again."""
@@ -128,7 +129,7 @@ def dump(finished=True, profile_process="worker"):
             "pid": os.getpid(),
             "tid": t,
         }
-        for n, c, at, s, t in recorder.events
+        for n, c, at, s, t in recorder.earlier + recorder.events
     ]
     traced += [
         {
@@ -149,19 +150,18 @@ def dump(finished=True, profile_process="worker"):
 def dumps(reset=False, format="table", sort_by="total", ascending=False):
     """The times by name, in milliseconds: a table, or with `format='json'` an object.
 
-    `sort_by` is 'total', 'avg', 'min', 'max' or 'count'; `reset` forgets the events.
+    `sort_by` is 'total', 'avg', 'min', 'max' or 'count'; after a `reset` the sums begin anew;
+    `dump` still writes every event.
     """
-    if format not in ("table", "json"):
-        raise ValueError(f"dumps: format is 'table' or 'json', not {format!r}")
+    assert format in ("table", "json"), f"dumps: format is 'table' or 'json', not {format!r}"
     keys = {"count": 0, "total": 1, "min": 2, "max": 3, "avg": 4}
-    if sort_by not in keys:
-        raise ValueError(f"dumps: sort_by is one of {[*keys]}, not {sort_by!r}")
+    assert sort_by in keys, f"dumps: sort_by is one of {[*keys]}, not {sort_by!r}"
     found = {}
     for category, times in summed(recorder.events).items():
         order = sorted(times.items(), key=lambda kv: kv[1][keys[sort_by]], reverse=not ascending)
         found[category] = dict(order)
     if reset:
-        recorder.events, recorder.samples = [], []
+        recorder.earlier, recorder.events = recorder.earlier + recorder.events, []
     return as_json(found, keys) if format == "json" else as_table(found)
 
 
