@@ -185,3 +185,36 @@ def test_labels_are_checked_as_numpy_s_way_does(label, by_numpy):
 def test_a_temperature_below_zero_is_that_of_numpy(by_numpy):
     run = lambda: mx.nd.softmax(mx.nd.array(X), temperature=-1.0).asnumpy()
     assert (run() == by_numpy(run)).all()
+
+
+FOLDS = {
+    "prod of rows": ("prod", lambda x: mx.nd.prod(x, axis=1)),
+    "prod of all": ("prod", lambda x: mx.nd.prod(x)),
+    "nanprod of rows": ("prod", lambda x: mx.nd.nanprod(x, axis=-1, keepdims=True)),
+    "nanprod of two axes": ("prod", lambda x: mx.nd.nanprod(x, axis=(1, 2), keepdims=True)),
+    "nansum of rows": ("nansum", lambda x: mx.nd.nansum(x, axis=2)),
+    "nansum of all": ("nansum", lambda x: mx.nd.nansum(x)),
+    "nansum but of samples": ("nansum", lambda x: mx.nd.nansum(x, axis=0, exclude=True)),
+}
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+@pytest.mark.parametrize("case", FOLDS)
+def test_products_and_sums_without_nan_are_those_of_numpy(case, spoilt, by_numpy, called):
+    loop, function = FOLDS[case]
+    x = np.exp(draw(7, 40, 70) * 0.02)
+    if case.startswith("prod of rows"):
+        x = x.transpose(0, 2, 1).reshape(7 * 40, 70)
+    if spoilt:
+        x.reshape(-1)[::97], x.reshape(-1)[5] = np.nan, np.inf
+    x = mx.nd.array(x)
+    found, wanted = function(x).asnumpy(), by_numpy(lambda: function(x).asnumpy())
+    assert {*called} == {loop} and found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_other_products_go_numpys_way(called):
+    x = mx.nd.array(draw(90, 120))
+    mx.nd.prod(x, axis=0), mx.nd.prod(x.astype("float64"), axis=1)
+    mx.nd.nansum(x.reshape((-1, 8)), axis=1)
+    assert not called

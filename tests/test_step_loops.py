@@ -404,3 +404,51 @@ def test_gelu_in_a_program(monkeypatch):
         return [p.grad().asnumpy() for p in net.collect_params().values()]
 
     equal(run("1"), run("0"))
+
+
+# --- Several walks in one -------------------------------------------------------------------------
+
+WALKS = {
+    "modulo 2": ("modulo", lambda x, y: x % 2),
+    "modulo -0.7": ("modulo", lambda x, y: x % -0.7),
+    "modulo 0": ("modulo", lambda x, y: x % 0),
+    "modulo": ("modulo", lambda x, y: x % y),
+    "hypot": ("hypot_all", lambda x, y: mx.nd.broadcast_hypot(x, y)),
+    "round": ("round_all", lambda x, y: mx.nd.round(x)),
+    "smooth_l1": ("smooth_l1", lambda x, y: mx.nd.smooth_l1(x, scalar=3)),
+    "smooth_l1, flat": ("smooth_l1", lambda x, y: mx.nd.smooth_l1(x, scalar=0)),
+}
+
+
+def numbers(kind):
+    """Two arrays of numbers of one size, or of all sizes, with halves, infinity and NaN among them."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(30, 1001)).astype("float32")
+    if kind == "odd":
+        x *= np.float32(10) ** rng.integers(-40, 38, x.shape)
+        x[0, :11] = [np.nan, np.inf, -np.inf, 0, -0.0, 0.5, -0.5, 1.5, -2.5, 0.49999997, 8388609]
+        x[1] = (np.arange(1001) - 500) / 2
+    return x, rng.permutation(x.reshape(-1)).reshape(x.shape)
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("kind", ["plain", "odd"])
+@pytest.mark.parametrize("name", WALKS)
+def test_one_walk_gives_what_several_give(name, kind, by_numpy, called):
+    loop, function = WALKS[name]
+    x, y = map(mx.nd.array, numbers(kind))
+    found, wanted = function(x, y).asnumpy(), by_numpy(lambda: function(x, y).asnumpy())
+    assert {*called} == {loop}
+    rounded = loop in ("hypot_all", "smooth_l1")
+    np.testing.assert_allclose(found, wanted, rtol=1e-6 if rounded else 0, atol=0)
+
+
+@needs_compiler
+def test_arrays_that_are_no_rows_alike_go_numpys_way(called):
+    x, y = map(mx.nd.array, numbers("plain"))
+    cases = (x, y[:1]), (x.astype("float64"), y.astype("float64")), (x[:3], y[:3]), (2.0, x)
+    for a, b in cases:
+        assert (a % b).shape == x.shape or len(b) == 3
+    mx.nd.broadcast_hypot(x, y[:1])
+    assert not called

@@ -128,6 +128,32 @@ void cross_entropy_back(size rows, size cols, const float *x, const int64_t *lab
     }
 }
 
+// The sum of a row, NaN counted as 0: by runs, so that no sum is one of many small terms.
+void nansum(size rows, size cols, const float *x, float *y) {
+    const size run = 1024;
+    for (size i = 0; i < rows; i++, x += cols) {
+        double total = 0;
+        for (size from = 0; from < cols; from += run) {
+            float sum = 0;
+            TOTAL(+, sum, j, from + run < cols ? run : cols - from) sum += x[from + j] == x[from + j] ? x[from + j] : 0;
+            total += sum;
+        }
+        y[i] = total;
+    }
+}
+
+// The product of a row; with `skip` NaN counts as 1.
+void prod(size rows, size cols, size skip, const float *x, float *y) {
+    for (size i = 0; i < rows; i++, x += cols) {
+        float product = 1;
+        if (skip)
+            TOTAL(*, product, j, cols) product *= x[j] == x[j] ? x[j] : 1;
+        else
+            TOTAL(*, product, j, cols) product *= x[j];
+        y[i] = product;
+    }
+}
+
 #define BOTH(name, columns)                                                                                                    \
     void name##_norm(size rows, size cols, float eps, const float *gamma, const float *beta, const float *x, float *y,         \
                      float *mean, float *scale) {                                                                              \

@@ -105,6 +105,25 @@ static inline float erf_of(float x) {
     return within(x * p / q, -1.0f, 1.0f);
 }
 
+// The remainder of x / d with the sign of d. With q near x / d, x - q d fits a float where q is no large number, and one
+// rounding gives it; a quotient is never rounded below a whole number, so q may be one too many, not too few.
+static inline float remainder_of(float x, float d) {
+    float q = __builtin_floorf(x / d), r = __builtin_fmaf(-q, d, x);
+    return __builtin_copysignf(1.0f, d) * r < 0 ? r + d : r;
+}
+
+// How far the quotient is from what is no large number, or d from what has room around it: not below 1 then.
+static inline float oddness_of(float x, float d) {
+    float far = __builtin_fabsf(x / d) * (1.0f / 4194304), large = __builtin_fabsf(d) * 1e-30f, small = 1e-30f / __builtin_fabsf(d);
+    return far + large + small;
+}
+
+static float odd_remainder(float x, float d) {
+    float r = __builtin_fmodf(x, d);
+    r = r != 0 && (r < 0) != (d < 0) ? r + d : r;
+    return d == 0 ? 0 : r;
+}
+
 static const float ROOT = 0.707106781f, PEAK = 0.398942280f;  // of a half; 1 / sqrt(2 pi)
 
 extern "C" {
@@ -112,6 +131,43 @@ extern "C" {
 // scale x above 0, slope (e^x - 1) below.
 void elu(size n, float scale, float slope, const float *x, float *y) {
     EACH(j, n) { float v = x[j], bend = slope * expm1_of(v); y[j] = v > 0 ? scale * v : bend; }
+}
+
+// The nearest whole number, halves away from zero: the largest number below 1/2 rounds it up where it has to be.
+void round_all(size n, const float *x, float *y) {
+    EACH(j, n) y[j] = __builtin_truncf(x[j] + __builtin_copysignf(0.49999997f, x[j]));
+}
+
+// A parabola up to the bend, then a straight line.
+void smooth_l1(size n, float bend, float curvature, const float *x, float *y) {
+    EACH(j, n) {
+        float far = __builtin_fabsf(x[j]), inside = far > bend ? bend : far;
+        y[j] = (far - 0.5f * inside) * inside * curvature;
+    }
+}
+
+// No square of a float is too large for a double.
+void hypot_all(size n, const float *a, const float *b, float *y) {
+    EACH(j, n) {
+        double square = (double)a[j] * a[j] + (double)b[j] * b[j];
+        bool far = __builtin_fabsf(a[j]) == __builtin_inff() || __builtin_fabsf(b[j]) == __builtin_inff();
+        y[j] = far ? __builtin_inff() : (float)__builtin_sqrt(square);
+    }
+}
+
+// y = x mod m, with m for each x, or `one` for all; runs that hold a number out of the ordinary go one by one.
+void modulo(size n, size one, const float *x, const float *m, float *y) {
+    const size run = 1024;
+    for (size from = 0; from < n; from += run, x += run, y += run, m += one ? 0 : run) {
+        size some = from + run < n ? run : n - from;
+        uint32_t odd = 0;
+        const float d = m[0];
+        if (one)
+            TOTAL(|, odd, j, some) { y[j] = remainder_of(x[j], d); odd |= !(oddness_of(x[j], d) < 1); }
+        else
+            TOTAL(|, odd, j, some) { y[j] = remainder_of(x[j], m[j]); odd |= !(oddness_of(x[j], m[j]) < 1); }
+        for (size j = 0; odd && j < some; j++) y[j] = odd_remainder(x[j], one ? d : m[j]);
+    }
 }
 
 void erf_all(size n, const float *x, float *y) { EACH(j, n) y[j] = erf_of(x[j]); }

@@ -18,7 +18,8 @@ from minigluon.ops.loss import (
 )
 from minigluon.ops.norm_kernels import NORMS, rows_back
 from minigluon.ops.normalization import norm_backward
-from minigluon.ops.reduce import log_softmax, softmax
+from minigluon.ops.norms import nanprod, nansum, prod
+from minigluon.ops.reduce import axes, log_softmax, softmax
 from minigluon.ops.softmax_kernels import log_softmax_back, softmax_back
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LEAST",
     "SHORT",
     "by_loops",
+    "folded",
     "fresh",
     "in_rows",
     "kept",
@@ -214,3 +216,24 @@ def layer_back(g, x, gamma, m, r, dx):
 
     spread(run, zip(cut, sums))
     return sums.sum(0)
+
+
+# --- Code: products -------------------------------------------------------------------------------
+
+
+def folded(name, numbers, data, *, axis, keepdims, exclude):
+    """The rows of an array, each made one number by a loop."""
+    over = axes(data, axis, exclude)
+    kept_axes = data.ndim - len(over)
+    cols = math.prod(data.shape[kept_axes:])
+    behind = sorted(over) == [*range(kept_axes, data.ndim)]
+    if not (behind and cols >= SHORT and data.flags.c_contiguous and single(data)):
+        return NotImplemented
+    found = np.empty_like(data, shape=data.size // cols)
+    walk(name, cols, numbers, in_rows(data, cols), found)
+    shape = data.shape[:kept_axes] + (1,) * (len(over) if keepdims else not kept_axes)
+    return found.reshape(shape)
+
+
+for op, name, numbers in ((prod, "prod", (0,)), (nanprod, "prod", (1,)), (nansum, "nansum", ())):
+    native(op, LEAST)(partial(folded, name, numbers))

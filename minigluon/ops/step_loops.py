@@ -10,7 +10,7 @@ import numpy as np
 from minigluon.cores import LONG, spread
 from minigluon.native import Loops, native
 from minigluon.ops.activations import ALPHA, LAMBDA, LeakyReLU, gelu_slope
-from minigluon.ops.elementwise import above, passed, positive
+from minigluon.ops.elementwise import above, hypot, modulo, passed, positive, round, smooth_l1
 from minigluon.ops.optimizer import adam_step, adamw_step, momentum_step, quicker
 from minigluon.ops.reduce import axes, column_sums
 from minigluon.ops.row_loops import parts
@@ -30,6 +30,7 @@ __all__ = [
     "loops",
     "momentum",
     "over_rows",
+    "pairwise",
     "passed_sums",
     "relu_of",
     "spelt_above",
@@ -260,3 +261,41 @@ def _(data, gamma=None, *, act_type, slope, **settings):
         return each("gelu", data)
     scale, slope = (1, slope) if act_type == "elu" else (LAMBDA, LAMBDA * ALPHA)
     return each("elu", data, float(scale), float(slope))
+
+
+def pairwise(name, a, b, *numbers):
+    """A loop's result for two arrays of one shape, or for an array and a single number."""
+    single = not hasattr(b, "dtype")
+    if single:
+        b = np.full(1, b, np.float32)
+    if not (walkable(a) and walkable(b) and loops and (single or a.shape == b.shape)):
+        return NotImplemented
+    out = np.empty_like(a)
+    x, m, y = (array.reshape(-1) for array in (a, b, out))
+
+    def run(at):
+        loops(name, at.stop - at.start, *numbers, x[at], m if single else m[at], y[at])
+
+    spread(run, parts(x.size, 1))
+    return out
+
+
+@native(modulo, LONG)
+def _(lhs, rhs):
+    return pairwise("modulo", lhs, rhs, int(not hasattr(rhs, "dtype")))
+
+
+@native(hypot, LONG)
+def _(lhs, rhs):
+    return pairwise("hypot_all", lhs, rhs) if hasattr(rhs, "dtype") else NotImplemented
+
+
+@native(round, LONG)
+def _(data):
+    return each("round_all", data)
+
+
+@native(smooth_l1, LONG)
+def _(data, scalar):
+    curvature = float(scalar * scalar)
+    return each("smooth_l1", data, 1 / curvature if curvature else inf, curvature)
