@@ -8,7 +8,7 @@ import pytest
 import minigluon as mx
 from minigluon import autograd
 from minigluon.ops import choice_loops
-from minigluon.ops.csr import csr_dot, csr_pick, csr_undot
+from minigluon.ops.csr import combined, csr_dot, csr_pick, csr_undot
 from minigluon.ops.detection import survivors
 
 R = np.random.default_rng(0)
@@ -179,3 +179,67 @@ def test_no_boxes_and_boxes_of_double_precision(called):
     with np.errstate(invalid="ignore"):
         y = mx.nd.contrib.box_nms(boxes.astype("float64"))
     assert y.shape == (40, 6) and "order" not in called
+
+
+def gradient_of(table, run, stype=None):
+    """The gradient of a table, weighed differently everywhere."""
+    table = mx.nd.array(table)
+    table.attach_grad(stype=stype)
+    with autograd.record():
+        y = run(table)
+        loss = (y * mx.nd.array(np.cos(np.arange(y.size)).reshape(y.shape))).sum()
+    loss.backward()
+    assert table.grad.stype == (stype or "default")
+    return table.grad.asnumpy()
+
+
+STORED = csr(200, 300, 0.05)[0]
+LOOKED_UP = R.integers(0, 300, (20, 40)).astype("float32")
+TABLES = {
+    "looked up": ("add_rows", lambda t: mx.nd.Embedding(mx.nd.array(LOOKED_UP), t, 300, 40), None),
+    "looked up, sparse": (
+        "add_rows",
+        lambda t: mx.nd.Embedding(mx.nd.array(LOOKED_UP), t, 300, 40, sparse_grad=True),
+        "row_sparse",
+    ),
+    "one word": (
+        "add_rows",
+        lambda t: mx.nd.Embedding(mx.nd.full((300,), 299), t, 300, 40, sparse_grad=True),
+        "row_sparse",
+    ),
+    "taken": ("add_rows", lambda t: mx.nd.take(t, mx.nd.array(LOOKED_UP) * 2, mode="wrap"), None),
+    "product": (
+        "csr_undot",
+        lambda t: mx.nd.sparse.dot(mx.nd.array(STORED).tostype("csr"), t),
+        None,
+    ),
+    "product, sparse": (
+        "csr_undot",
+        lambda t: mx.nd.sparse.dot(mx.nd.array(STORED).tostype("csr"), t),
+        "row_sparse",
+    ),
+}
+
+
+@pytest.mark.parametrize("width", [40, 100, 700])
+@pytest.mark.parametrize("name", TABLES)
+def test_gradients_of_tables_are_those_of_numpy(name, width, by_numpy, called):
+    loop, run, stype = TABLES[name]
+    if width != 40 and ("looked" in name or "one" in name):
+        words = mx.nd.full((300,), 299) if "one" in name else mx.nd.array(LOOKED_UP)
+        run = lambda t: mx.nd.Embedding(words, t, 300, width, sparse_grad=stype is not None)
+    table = R.standard_normal((300, width)).astype("float32")
+    found = gradient_of(table, run, stype)
+    assert loop in called and found.any()
+    wanted = by_numpy(lambda: gradient_of(table, run, stype))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("far", [1, 10**12])
+def test_sums_of_equal_keys_are_those_of_numpy(far, by_numpy, called):
+    keys, values = R.integers(0, 50, 400) * far, R.standard_normal((400, 30)).astype("float32")
+    run = lambda: combined.kernel(values, keys)
+    for a, b in zip(run(), by_numpy(run), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert called == ["add_rows"]

@@ -499,7 +499,7 @@ def test_combined(pairs):
     keys, values = np.array([k for k, _ in pairs], "int64"), np.array([v for _, v in pairs], "int8")
     want = np.zeros(5, "int8")
     np.add.at(want, keys, values)
-    places, sums = combined(keys, values)
+    places, sums = combined(values, keys)
     assert places.tolist() == sorted(set(keys.tolist())) and sums.dtype == "int8"
     assert sums.tolist() == want[places].tolist()
 

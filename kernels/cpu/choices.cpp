@@ -123,13 +123,22 @@ void csr_dot(size rows, size n, const float *value, const int64_t *column, const
     }
 }
 
-// y (k, n), which holds zeros, gets the transposed CSR matrix times b (rows, n).
-void csr_undot(size rows, size n, const float *value, const int64_t *column, const int64_t *start, const float *b, float *y) {
-    for (size i = 0; i < rows; i++, b += n)
+// n of the `wide` columns of y (k, wide), which holds zeros, get those of the transposed CSR matrix times b (rows, wide).
+void csr_undot(size rows, size n, size wide, const float *value, const int64_t *column, const int64_t *start, const float *b,
+               float *y) {
+    for (size i = 0; i < rows; i++, b += wide)
         for (size p = start[i]; p < start[i + 1]; p++) {
-            float a = value[p], *row = y + column[p] * n;
+            float a = value[p], *row = y + column[p] * wide;
             EACH(j, n) row[j] += a * b[j];
         }
+}
+
+// Rows of b (rows, wide), n columns of them, added to rows of y.
+void add_rows(size rows, size n, size wide, const int64_t *place, const float *b, float *y) {
+    for (size i = 0; i < rows; i++, b += wide) {
+        float *row = y + place[i] * wide;
+        EACH(j, n) row[j] += b[j];
+    }
 }
 
 // Of a (rows, n) times b (k, n) transposed the numbers at the places of a CSR matrix.

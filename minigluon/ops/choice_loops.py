@@ -2,18 +2,35 @@
 
 # Written from chapters/96l_choice_loops.ipynb: edit the chapter, then run `minigluon export`.
 
+import ctypes
+
 import numpy as np
 
-from minigluon.cores import spread
+from minigluon.cores import alone, spread
 from minigluon.kernels import dense
-from minigluon.native import Loops, native
-from minigluon.ops.csr import csr_dot, csr_pick, csr_undot
+from minigluon.native import Loops, native, place
+from minigluon.ops.csr import combined, csr_dot, csr_pick, csr_undot, rows_undot
 from minigluon.ops.detection import survivors
+from minigluon.ops.indexing import untake, whole
 from minigluon.ops.order_kernels import chosen
 from minigluon.ops.ordering import stable_order, topk
-from minigluon.ops.row_loops import parts
+from minigluon.ops.row_loops import LARGE, parts, single
 
-__all__ = ["FEW", "LEAST", "LONG", "STORED", "first", "loops", "matrices", "told"]
+__all__ = [
+    "FEW",
+    "INDICES",
+    "LEAST",
+    "LONG",
+    "SPARSE",
+    "STORED",
+    "WIDE",
+    "by_columns",
+    "first",
+    "loops",
+    "matrices",
+    "slots",
+    "told",
+]
 
 
 # --- Code: the first k ----------------------------------------------------------------------------
@@ -99,18 +116,6 @@ def _(data, indices, indptr, rhs):
     return y
 
 
-@native(csr_undot, STORED)
-def _(data, indices, indptr, rhs, like):
-    given = matrices(len(data), rhs, like)
-    if given is None or len(rhs) != len(indptr) - 1:
-        return NotImplemented
-    if (where := told(indices, indptr, len(like))) is None or rhs.shape[1] != like.shape[1]:
-        return NotImplemented
-    y = np.zeros_like(like, order="C")
-    loops("csr_undot", len(rhs), y.shape[1], dense(data), *where, given[0], y)
-    return y
-
-
 @native(csr_pick, STORED)
 def _(lhs, rhs, indices, indptr):
     given = matrices(len(indices), lhs, rhs)
@@ -122,6 +127,88 @@ def _(lhs, rhs, indices, indptr):
     value = np.empty_like(lhs, shape=len(indices))
     loops("csr_pick", len(lhs), lhs.shape[1], *where, *given, value)
     return value
+
+
+# --- Code: rows added to rows ---------------------------------------------------------------------
+
+
+def by_columns(name, rows, arrays, b, y):
+    """Let a loop add the rows of b to rows of y; many numbers column by column, on all cores."""
+    wide = y.shape[1]
+    count = len(arrays[0]) * wide
+    step = -(-wide // (alone.threads if count >= LARGE and wide >= 2 * FEW else 1))
+
+    def run(at):
+        ends = (ctypes.c_void_p(place(a) + 4 * at) for a in (b, y))
+        loops(name, rows, min(step, wide - at), wide, *arrays, *ends)
+
+    spread(run, range(0, wide, step))
+    return y
+
+
+@native(csr_undot, STORED)
+def _(data, indices, indptr, rhs, like):
+    given = matrices(len(data), rhs, like)
+    if given is None or len(rhs) != len(indptr) - 1:
+        return NotImplemented
+    if (where := told(indices, indptr, len(like))) is None or rhs.shape[1] != like.shape[1]:
+        return NotImplemented
+    y = np.zeros(like.shape, like.dtype)  # memory that is zero anyway
+    return by_columns("csr_undot", len(rhs), (dense(data), *where), given[0], y)
+
+
+def slots(keys):
+    """The distinct keys, whole numbers from 0, ascending, and which of them each key is."""
+    size = int(keys.max()) + 1
+    if size > SPARSE * len(keys):
+        return np.unique(keys, return_inverse=True)
+    marks, at = np.zeros(size, bool), np.empty(size, np.int64)
+    marks[keys] = True
+    found = np.flatnonzero(marks)
+    at[found] = np.arange(len(found))
+    return found, at[keys]
+
+
+SPARSE = 64  # times as many rows as keys: from there on sorting is faster
+
+
+@native(rows_undot, STORED)
+def _(data, indices, indptr, rhs):
+    given = matrices(len(data), rhs)
+    where = None if given is None else told(indices, indptr, INDICES)
+    if where is None or len(rhs) != len(indptr) - 1 or where[1][-1] != len(data):
+        return NotImplemented
+    found, slot = slots(where[0])
+    y = np.zeros((len(found), rhs.shape[1]), rhs.dtype)
+    return found, by_columns("csr_undot", len(rhs), (dense(data), slot, where[1]), given[0], y)
+
+
+INDICES = 1 << 62  # more rows than any table has
+
+
+@native(combined, LEAST)
+def _(values, keys):
+    if values.ndim != 2 or keys.shape != values.shape[:1] or keys.min() < 0 or not loops:
+        return NotImplemented
+    found, slot = slots(keys)
+    y = np.zeros((len(found), values.shape[1]), values.dtype)
+    return found, by_columns("add_rows", len(keys), (slot,), dense(values), y)
+
+
+@native(untake, LEAST)
+def _(data, like, indices, axis, mode):
+    if axis or like.ndim < 1 or not single(data, like) or like[:1].size < WIDE:
+        return NotImplemented
+    chosen = whole(like, indices, 0, mode).reshape(-1)
+    if data.size * len(like) != chosen.size * like.size:
+        return NotImplemented
+    y = np.zeros(like.shape, like.dtype)
+    rows, b = y.reshape(len(y), -1), dense(data).reshape(len(chosen), -1)
+    by_columns("add_rows", len(chosen), (chosen,), b, rows)
+    return y
+
+
+WIDE = 16  # numbers of a row from which a loop pays
 
 
 # --- Code: which boxes stay -----------------------------------------------------------------------

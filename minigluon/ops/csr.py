@@ -29,6 +29,7 @@ __all__ = [
     "looked_up",
     "product_gradient",
     "rows_of",
+    "rows_undot",
     "sparse_retain",
     "telling",
     "terms",
@@ -92,7 +93,8 @@ class Sparse(np.lib.mixins.NDArrayOperatorsMixin):
         return self.like(self.values)
 
 
-def combined(keys, values):
+@operator(same_dtype=False, listed=False)
+def combined(values, keys, /):
     """The distinct `keys`, whole numbers from 0, in ascending order; and the sum of each one's values."""
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
@@ -125,7 +127,7 @@ class Rows(Sparse):
     @classmethod
     def summed(cls, shape, places, values):
         """`values` in the rows `places`, added where a row comes more than once."""
-        return cls(shape, *combined(places, values)[::-1])
+        return cls(shape, *combined.kernel(values, places)[::-1])
 
     # --- Raw sparse arrays ------------------------------------------------------------------------
 
@@ -236,7 +238,7 @@ class CSR(Sparse):
     @classmethod
     def summed(cls, shape, places, values):
         """`values` at `places`, added where a place comes more than once."""
-        return cls.at(shape, *combined(places, values))
+        return cls.at(shape, *combined.kernel(values, places))
 
     def like(self, values):
         """Other numbers in the same places."""
@@ -291,12 +293,18 @@ def product_gradient(g, y, data, indices, indptr, rhs):
     """The gradient of `csr_dot` in `rhs`: on raw arrays only the rows that are not 0."""
     if isinstance(g, Operand):
         return csr_undot(data, indices, indptr, g, rhs)
-    return Rows.summed(rhs.shape, indices, terms(data, indptr, g))
+    return Rows(rhs.shape, *rows_undot.kernel(data, indices, indptr, g)[::-1])
 
 
 def terms(data, indptr, rhs):
     """Each stored number times the row of `rhs` that belongs to its row."""
     return data[:, None] * rhs.take(rows_of(indptr, len(data)), 0)
+
+
+@operator(same_dtype=False, listed=False)
+def rows_undot(data, indices, indptr, rhs, /):
+    """The product of a transposed CSR matrix and `rhs`: which of its rows are not 0, ascending, and these rows."""
+    return combined.kernel(terms(data, indptr, rhs), indices)
 
 
 @operator(
@@ -331,7 +339,7 @@ def csr_dot(data, indices, indptr, rhs, /):
 def csr_undot(data, indices, indptr, rhs, like, /):
     """The product of a transposed CSR matrix (k, m) and `rhs` (m, n), in the shape of `like` (k, n)."""
     y = np.zeros_like(like)
-    rows, y[rows] = combined(indices, terms(data, indptr, rhs))
+    rows, y[rows] = rows_undot.kernel(data, indices, indptr, rhs)
     return y
 
 

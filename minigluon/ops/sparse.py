@@ -22,7 +22,7 @@ from minigluon.ndarray.sparse import (
     zeros,
 )
 from minigluon.op import interpreters, operators
-from minigluon.ops.csr import CSR, Rows, Sparse, csr_dot, csr_undot, rows_of, terms
+from minigluon.ops.csr import CSR, Rows, Sparse, csr_dot, csr_undot, rows_of, rows_undot
 from minigluon.ops.elementwise import add
 from minigluon.ops.indexing import whole
 from minigluon.ops.shape import reshape, transpose
@@ -240,8 +240,8 @@ def dot(op, lhs, rhs, transpose_a=False, transpose_b=False, forward_stype=None):
 
 def row_sparse_product(a, b):
     """The raw Aᵀ b of which only the rows that are not 0 are made."""
-    found = terms(a.values, a.indptr, b)
-    return Rows.summed((a.shape[1], b.shape[1]), a.indices, found)
+    rows, values = rows_undot.kernel(a.values, a.indices, a.indptr, b)
+    return Rows((a.shape[1], b.shape[1]), values, rows)
 
 
 def fully_connected(op, data, weight, bias=None, no_bias=False, **settings):
