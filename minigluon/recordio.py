@@ -3,6 +3,7 @@
 # Written from chapters/81_records.ipynb: edit the chapter, then run `minigluon export`.
 
 import io
+import logging
 import numbers
 import os
 import struct
@@ -383,13 +384,16 @@ def unpack(s):
 
 
 def pillow():
-    """Pillow's module Image; ImportError that says what to install."""
+    """Pillow's module Image, which does not log its debugging; ImportError that says what to install."""
     try:
         from PIL import Image
     except ImportError as error:
         raise ImportError(
-            "images in records need Pillow: pip install 'minigluon[image]' (or pillow)"
+            "pictures need Pillow: pip install 'minigluon[image]' (or pillow)"
         ) from error
+    log = logging.getLogger("PIL")
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.INFO)
     return Image
 
 

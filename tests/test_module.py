@@ -88,6 +88,21 @@ def test_merged_arrays_lie_where_their_group_does():
         assert mod.get_outputs()[0].context == mx.cpu(3)
 
 
+def test_gradients_are_compressed():
+    rough, two = {"type": "2bit", "threshold": 0.5}, [mx.cpu(0), mx.cpu(1)]
+    module = bound(mx.mod.Module(graph(), context=two, compression_params=rough))
+    module.init_params(arg_params=PARAMS)
+    settings = {"learning_rate": 1.0, "rescale_grad": 1.0}
+    module.init_optimizer("device", optimizer_params=settings)
+    module.forward_backward(next(batches()))
+    module.update()
+    steps = np.concatenate([(PARAMS[n].asnumpy() - v).ravel() for n, v in values(module).items()])
+    assert {*np.round(steps, 4)} <= {-1, -0.5, 0, 0.5, 1} and np.any(steps)  # three a device
+    groups = {"a": two[1]}
+    made = mx.mod.BucketingModule(summing, 10, compression_params=rough, group2ctxs=groups)._made(5)
+    assert (made._compression_params, made._group2ctxs) == (rough, groups)
+
+
 @pytest.mark.parametrize("kvstore", ["local", "device"])
 def test_two_devices_train_like_one(kvstore):
     two = fitted(mx.mod.Module(graph(), context=[mx.cpu(0), mx.cpu(1)]), kvstore=kvstore)
@@ -246,6 +261,17 @@ def test_buckets_in_files(tmp_path):
     assert (values(again)["fc_weight"] == 1).all()
 
 
+def test_a_shared_module_lends_its_optimizer():
+    first = fitted()
+    second = mx.mod.Module(graph())
+    second.bind([("data", (4, 5))], [("softmax_label", (4,))], shared_module=first)
+    before = values(first)["fc1_weight"].copy()
+    second.forward_backward(DataBatch([mx.nd.array(X[:4])], [mx.nd.array(Y[:4])]))
+    second.update()  # with the momentum of the first one
+    after = values(first)["fc1_weight"]
+    assert not np.allclose(before, after) and np.array_equal(after, values(second)["fc1_weight"])
+
+
 def unbound():
     return mx.mod.Module(graph())
 
@@ -265,6 +291,11 @@ FAULTS = {
         ValueError,
         "data_names are",
         lambda: unbound().bind([("x", (10, 5))], [("softmax_label", (10,))]),
+    ),
+    "sizes": (
+        AssertionError,
+        "same batch size",
+        lambda: unbound().bind([("data", (10, 5))], [("softmax_label", (9,))]),
     ),
     "few": (
         ValueError,

@@ -1,6 +1,7 @@
 """Record files: the bytes of MXNet, in both directions; broken files; images; the command."""
 
 import io
+import logging
 import multiprocessing
 import os
 import pickle
@@ -356,6 +357,16 @@ def test_images_that_are_none():
         recordio.pack_img((0, 1, 2, 0), IMAGE, img_fmt=".foo")
     with pytest.raises(MXNetError, match="shape"):
         recordio.pack_img((0, 1, 2, 0), np.zeros((2, 2, 5), "uint8"))
+
+
+def test_pillow_does_not_log_its_debugging(caplog):
+    img = np.zeros((4, 4, 3), "uint8")
+    with caplog.at_level(logging.DEBUG):
+        packed = recordio.pack_img(recordio.IRHeader(0, 1, 0, 0), img, img_fmt=".png")
+        recordio.unpack_img(packed)
+        minigluon.image.imdecode(recordio.unpack(packed)[1])
+        logging.debug("mine")
+    assert [r.getMessage() for r in caplog.records] == ["mine"]
 
 
 def test_without_pillow(monkeypatch):

@@ -17,7 +17,7 @@ from minigluon.io.io import DataBatch, DataIter
 from minigluon.ndarray.ndarray import NDArray, array
 from minigluon.numpy.scope import as_asked
 from minigluon.ops.image import GREY, LIGHT, resized
-from minigluon.recordio import MXIndexedRecordIO, MXRecordIO, unpack
+from minigluon.recordio import MXIndexedRecordIO, MXRecordIO, pillow, unpack
 
 __all__ = [
     "Augmenter",
@@ -58,7 +58,6 @@ __all__ = [
     "imrotate",
     "listed",
     "parsed",
-    "pillow",
     "plain",
     "random_crop",
     "random_rotate",
@@ -73,17 +72,6 @@ __all__ = [
 
 
 # --- Files ----------------------------------------------------------------------------------------
-
-
-def pillow():
-    """The library Pillow."""
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError(
-            "reading pictures takes Pillow, which is not installed: pip install pillow"
-        ) from error
-    return Image, ImageOps
 
 
 def imread(filename, flag=1, to_rgb=1, out=None):
@@ -121,7 +109,9 @@ def imdecode(buf, flag=1, to_rgb=1, out=None):
 
 def decoded(data, flag, to_rgb):
     """The bytes of a picture file as a NumPy array; what Pillow cannot read is an MXNetError."""
-    Image, ImageOps = pillow()
+    Image = pillow()
+    from PIL import ImageOps
+
     try:
         with Image.open(io.BytesIO(data)) as found:
             picture = ImageOps.exif_transpose(found)

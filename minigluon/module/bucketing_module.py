@@ -43,8 +43,11 @@ class BucketingModule(BaseModule):
         self._settings = {
             "logger": logger,
             "context": cpu() if context is None else context,
+            "work_load_list": work_load_list,
             "fixed_param_names": fixed_param_names,
             "state_names": state_names,
+            "group2ctxs": group2ctxs,
+            "compression_params": compression_params,
         }
         self._buckets, self._curr_module, self._curr_bucket_key = {}, None, None
         self._given = None  # parameters that came before memory

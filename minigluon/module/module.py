@@ -16,7 +16,7 @@ from minigluon.module.base_module import BaseModule, as_list, described, joined
 from minigluon.ndarray.utils import path_of, replace_file
 from minigluon.op import BadValue
 
-__all__ = ["Module", "cut", "groups_of", "mean_of", "require_names"]
+__all__ = ["Module", "cut", "groups_of", "mean_of", "require_names", "require_one_size"]
 
 
 # --- One graph ------------------------------------------------------------------------------------
@@ -35,6 +35,12 @@ def require_names(symbol, names, what, needed):
             if needed:
                 raise ValueError(text)
             warnings.warn(text, stacklevel=4)
+
+
+def require_one_size(described, axes):
+    """AssertionError for arrays of a batch that do not have as many samples as the others."""
+    sizes = {d.name: d.shape[axes[d.name]] for d in described if axes[d.name] >= 0}
+    assert len({*sizes.values()}) < 2, f"all data must have the same batch size, not {sizes}"
 
 
 def groups_of(group2ctxs, number):
@@ -79,6 +85,7 @@ class Module(BaseModule):
         self._context = [context] if isinstance(context, Context) else list(context)
         self._data_names, self._label_names = list(data_names), list(label_names or ())
         self._state_names, self._group2ctxs = list(state_names or ()), group2ctxs
+        self._compression_params = compression_params
         self._fixed_param_names = list(fixed_param_names or ())
         require_names(symbol, self._data_names, "data_names", True)
         require_names(symbol, self._label_names, "label_names", False)
@@ -130,7 +137,7 @@ class Module(BaseModule):
         shared_module=None,
         grad_req="write",
     ):
-        """Make memory for batches of these shapes; with `shared_module` use its parameters."""
+        """Make memory for batches of these shapes; with `shared_module` use its parameters and optimizer."""
         if self.binded and not force_rebind:
             self.logger.warning("Already bound, ignoring bind()")
             return
@@ -150,6 +157,8 @@ class Module(BaseModule):
         self.binded = True
         if self._given is not None:
             self._write_params(*self._given)
+        if shared_module is not None and shared_module.optimizer_initialized:
+            self.borrow_optimizer(shared_module)
 
     def _require_described(self, data_shapes, label_shapes):
         """Raise ValueError for data of other names; warn for labels of other names."""
@@ -163,9 +172,10 @@ class Module(BaseModule):
 
     def _bound(self, data_shapes, label_shapes, old):
         """An executor a device, which share the parameters of `old` ones."""
+        axes = {d.name: d.get_batch_axis(d.layout) for d in data_shapes + (label_shapes or [])}
+        require_one_size(data_shapes + (label_shapes or []), axes)
         self._data_shapes, self._label_shapes = data_shapes, label_shapes
         self._sizes = [d.shape for d in data_shapes]
-        axes = {d.name: d.get_batch_axis(d.layout) for d in data_shapes + (label_shapes or [])}
         many = len(self._context)
         for d in data_shapes:
             n = d.shape[axes[d.name]] if axes[d.name] >= 0 else many
@@ -337,6 +347,8 @@ class Module(BaseModule):
             return
         arrays = {n: self._execs[0].arg_dict[n] for n in self._param_names}
         kvstore, self._in_store = create_kvstore(kvstore, len(self._context), arrays)
+        if kvstore is not None and self._compression_params:
+            kvstore.set_gradient_compression(self._compression_params)
         workers = kvstore.num_workers if kvstore is not None and "dist" in kvstore.type else 1
         rescale = 1.0 / (self._batch_size * workers)
         if isinstance(optimizer, str):
