@@ -23,8 +23,10 @@ __all__ = [
     "both_ways",
     "build",
     "by_numpy",
+    "called",
     "compiled",
     "gemm",
+    "missing",
     "native",
     "place",
     "preferred",
@@ -141,13 +143,17 @@ def native(op, least=0):
     """Make a function the kernel of `op` for NumPy's arrays of single precision, as a decorator.
 
     A first array of fewer numbers than `least` goes NumPy's way: a call from Python into C takes some microseconds.
+    A second function takes the place of the first.
     """
 
     def decorate(function):
         for face in {op, *getattr(op, "revealing", ())}:
-            plain = face.plain
+            before = face.plain
+            loop, numpys = getattr(face, "loop", (None, None))
+            plain = numpys if before is loop else before
             face.plain = preferred(plain, function, face, least)
-            if face.kernel is plain:
+            face.loop = face.plain, plain
+            if face.kernel is before:
                 face.kernel = face.plain
         return function
 
@@ -171,6 +177,31 @@ def preferred(plain, function, op, least):
     return kernel
 
 
+# --- At once --------------------------------------------------------------------------------------
+
+
+def missing():
+    """Why there are no loops here; None where there are."""
+    if os.environ.get("MINIGLUON_NATIVE") == "0":
+        return "MINIGLUON_NATIVE=0 forbids the loops of kernels/cpu"
+    return None if shutil.which("g++") else "the loops of kernels/cpu want a C++ compiler, g++"
+
+
+def called(run):
+    """What `run` gives, and the names of the loops that it calls, in order."""
+    names, plain = [], Loops.__call__
+
+    def call(self, name, *args):
+        names.append(name)
+        return plain(self, name, *args)
+
+    Loops.__call__ = call
+    try:
+        return run(), names
+    finally:
+        Loops.__call__ = plain
+
+
 def by_numpy(run):
     """What `run` gives without loops."""
     before = os.environ.get("MINIGLUON_NATIVE")
@@ -185,5 +216,10 @@ def by_numpy(run):
 
 
 def both_ways(run):
-    """What `run` gives by loops, and by NumPy."""
-    return run(), by_numpy(run)
+    """What `run` gives by loops, and by NumPy. Raises AssertionError if it calls no loop, but warns where there is none."""
+    found, names = called(run)
+    if reason := missing():
+        warnings.warn(f"NumPy is compared with itself: {reason}", stacklevel=2)
+    elif not names:
+        raise AssertionError("NumPy is compared with itself: no loop was called")
+    return found, by_numpy(run)

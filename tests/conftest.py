@@ -41,6 +41,7 @@ def called(monkeypatch):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs a GPU that CuPy can use")
+    config.addinivalue_line("markers", "loops: needs the loops of kernels/cpu, so a C++ compiler")
     config.addinivalue_line("markers", "slow: takes minutes; runs with `-m slow` only")
 
 
@@ -49,6 +50,12 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow: run it with -m slow"))
+    from minigluon.native import missing
+
+    if reason := missing():
+        for item in items:
+            if item.get_closest_marker("loops"):
+                item.add_marker(pytest.mark.skip(reason=reason))
     keep_one_of_those_for_a_gpu(config, items)
 
 

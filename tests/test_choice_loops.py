@@ -1,7 +1,5 @@
 """The first k and products with CSR matrices by loops, against NumPy's way: kernels/cpu/choices.cpp, chapter 96l."""
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -12,9 +10,7 @@ from minigluon.ops.csr import combined, csr_dot, csr_pick, csr_undot
 from minigluon.ops.detection import survivors
 
 R = np.random.default_rng(0)
-pytestmark = pytest.mark.skipif(
-    shutil.which("g++") is None, reason="no C++ compiler: the loops of kernels/cpu are not tested"
-)
+pytestmark = pytest.mark.loops
 
 
 def special():

@@ -10,18 +10,13 @@ import pytest
 import minigluon as mx
 from minigluon import autograd, native
 from minigluon.cores import alone
+from minigluon.op import operator
 from minigluon.ops import recurrent_loops
 from minigluon.ops.rnn import GATES, Plan, places, rnn_derivative
 
-needs_compiler = pytest.mark.skipif(
-    shutil.which("g++") is None, reason="no C++ compiler: the loops of kernels/cpu are not tested"
-)
-
 
 def test_loops_are_there_where_a_compiler_is():
-    assert bool(native.Loops("rnn")) is (
-        shutil.which("g++") is not None and native.gemm() is not None
-    )
+    assert bool(native.Loops("rnn")) is (native.missing() is None)
 
 
 CASES = {
@@ -73,7 +68,7 @@ def results(mode, shape, hidden, layers=1, both=False, lengths=None, p=0.0, stat
     return [a.asnumpy() for a in [*y, *(a.grad for a in arrays)]]
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("mode", GATES)
 def test_recurrent_layers_are_those_of_numpy(mode, case, by_numpy, called):
@@ -83,7 +78,7 @@ def test_recurrent_layers_are_those_of_numpy(mode, case, by_numpy, called):
         assert np.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1, np.abs(b).max()))
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("case", ["odd", "two layers", "lengths", "parts", "dropout"])
 @pytest.mark.parametrize("mode", GATES)
 def test_one_core_does_the_same(mode, case, by_numpy):
@@ -93,7 +88,7 @@ def test_one_core_does_the_same(mode, case, by_numpy):
         assert np.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1, np.abs(b).max()))
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("mode", GATES)
 @pytest.mark.parametrize("batch", [3, 40])
 def test_data_of_any_strides(mode, batch, by_numpy):
@@ -129,7 +124,7 @@ def test_data_of_any_strides(mode, batch, by_numpy):
                 assert np.allclose(a, b, rtol=1e-4, atol=1e-5 * max(1, np.abs(b).max())), name
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("mode", GATES)
 def test_what_is_kept_serves_twice(mode):
     once, twice = (results(mode, (4, 3, 2), 5, times=n) for n in (1, 2))
@@ -138,7 +133,7 @@ def test_what_is_kept_serves_twice(mode):
         assert np.allclose(2 * a, b, rtol=1e-6)
 
 
-@needs_compiler
+@pytest.mark.loops
 def test_what_is_written_into_an_output_does_not_reach_the_way_back():
     layer, x = mx.gluon.rnn.LSTM(4, input_size=3), mx.nd.ones((5, 2, 3))
     layer.initialize()
@@ -154,7 +149,7 @@ def test_what_is_written_into_an_output_does_not_reach_the_way_back():
     assert (grads[0] == grads[1]).all()
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("p", [0.0, 0.4])
 def test_second_derivatives_follow_loops(p, by_numpy):
     def run():
@@ -173,7 +168,7 @@ def test_second_derivatives_follow_loops(p, by_numpy):
     assert np.allclose(run(), by_numpy(run), rtol=1e-4, atol=1e-5)
 
 
-@needs_compiler
+@pytest.mark.loops
 def test_an_output_of_loops_can_go_back_by_numpy(by_numpy):
     layer, x = mx.gluon.rnn.LSTM(4, input_size=3), mx.nd.random.normal(shape=(5, 2, 3))
     layer.initialize()
@@ -187,7 +182,7 @@ def test_an_output_of_loops_can_go_back_by_numpy(by_numpy):
     assert np.allclose(*grads, rtol=1e-4, atol=1e-6)
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("mode", GATES)
 def test_numbers_that_are_none_are_kept(mode, bad, by_numpy):
@@ -218,7 +213,7 @@ def test_without_a_compiler_there_are_no_loops(monkeypatch):
     native.compiled.cache_clear()
 
 
-@needs_compiler
+@pytest.mark.loops
 def test_a_refused_text_is_told_once_and_goes_unused(monkeypatch, tmp_path):
     native.compiled.cache_clear()
     monkeypatch.setenv("MINIGLUON_KERNEL_CACHE", str(tmp_path))
@@ -229,7 +224,7 @@ def test_a_refused_text_is_told_once_and_goes_unused(monkeypatch, tmp_path):
     native.compiled.cache_clear()
 
 
-@needs_compiler
+@pytest.mark.loops
 def test_libraries_are_kept_by_all_that_they_are_made_of(monkeypatch, tmp_path):
     monkeypatch.setenv("MINIGLUON_KERNEL_CACHE", str(tmp_path))
     for kind in ("one processor", "another"):
@@ -260,3 +255,36 @@ def test_after_a_run_by_numpy_all_is_as_before(monkeypatch, before):
     with pytest.raises(ZeroDivisionError):
         native.by_numpy(lambda: 1 / 0)
     assert os.environ.get("MINIGLUON_NATIVE") == before
+
+
+@pytest.mark.loops
+def test_both_ways_refuse_to_compare_numpy_with_itself(monkeypatch, called):
+    x = mx.nd.array(np.ones((100, 100)))
+    for one in native.both_ways(lambda: mx.nd.softmax(x).asnumpy()):
+        assert np.allclose(one, 0.01)
+    assert called == ["softmax"]
+    with pytest.raises(AssertionError, match="no loop was called"):
+        native.both_ways(lambda: 1)
+    assert native.called(lambda: mx.nd.softmax(x).shape) == ((100, 100), ["softmax"])
+    monkeypatch.setenv("MINIGLUON_NATIVE", "0")
+    with pytest.warns(UserWarning, match="NumPy is compared with itself: MINIGLUON_NATIVE=0"):
+        assert native.both_ways(lambda: 1) == (1, 1)
+    monkeypatch.delenv("MINIGLUON_NATIVE")
+    monkeypatch.setenv("PATH", "")
+    assert "g++" in native.missing()
+
+
+def test_a_second_loop_takes_the_place_of_the_first():
+    @operator(listed=False)
+    def twofold(data, /):
+        return 2 * data
+
+    x, met = np.ones(3, "float32"), []
+    for name in "ab":
+
+        @native.native(twofold)
+        def _(data, name=name):
+            met.append(name)
+            return NotImplemented
+
+    assert (twofold(x) == 2).all() and twofold.kernel is twofold.plain and met == ["b"]

@@ -1,7 +1,5 @@
 """Loops over rows against NumPy's way: kernels/cpu/rows.cpp, chapter 96i."""
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -10,9 +8,7 @@ from minigluon import autograd
 from minigluon.ops import row_loops
 
 R = np.random.default_rng(0)
-pytestmark = pytest.mark.skipif(
-    shutil.which("g++") is None, reason="no C++ compiler: the loops of kernels/cpu are not tested"
-)
+pytestmark = pytest.mark.loops
 
 
 def draw(*shape, scale=1.0):

@@ -1,7 +1,5 @@
 """Loops between the products of a training step against NumPy's way: kernels/cpu/steps.cpp, chapter 96j."""
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -11,9 +9,6 @@ from minigluon.ops import optimizer as ops
 from minigluon.ops import step_loops
 from minigluon.symbol.hybrid import traced
 
-needs_compiler = pytest.mark.skipif(
-    shutil.which("g++") is None, reason="no C++ compiler: the loops of kernels/cpu are not tested"
-)
 STEPS = {  # step, arrays, settings
     "momentum": (ops.momentum_step, 3, {"momentum": 0.9}),
     "momentum, all": (
@@ -63,7 +58,7 @@ def walked(monkeypatch):
     return found
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", STEPS)
 def test_steps_are_those_of_numpy(name, size, walked, monkeypatch):
@@ -76,7 +71,7 @@ def test_steps_are_those_of_numpy(name, size, walked, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("name", STEPS)
 def test_numbers_that_are_none_and_infinite_ones(name, monkeypatch):
     step, count, settings = STEPS[name]
@@ -88,7 +83,7 @@ def test_numbers_that_are_none_and_infinite_ones(name, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("name", STEPS)
 def test_cores_and_blocks_change_nothing(name, monkeypatch):
     step, count, settings = STEPS[name]
@@ -111,7 +106,7 @@ OTHERS = {
 }
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_arrays_go_numpys_way(kind, walked, monkeypatch):
     arrays = [OTHERS[kind](a) for a in arrays_of(4, 1 << 13)]
@@ -124,7 +119,7 @@ def test_other_arrays_go_numpys_way(kind, walked, monkeypatch):
         np.testing.assert_allclose(np.ravel(a), b, rtol=1e-4, atol=1e-6)
 
 
-@needs_compiler
+@pytest.mark.loops
 def test_what_is_for_reading_only_stays(monkeypatch):
     arrays = arrays_of(4, 1 << 13)
     arrays[0].flags.writeable = False
@@ -134,7 +129,7 @@ def test_what_is_for_reading_only_stays(monkeypatch):
     np.testing.assert_array_equal(arrays[0], before)
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("lazy", [False, True])
 def test_rows_of_a_table(lazy, monkeypatch):
     def run(native):
@@ -151,7 +146,7 @@ def test_rows_of_a_table(lazy, monkeypatch):
     np.testing.assert_allclose(run("1"), run("0"), rtol=1e-5, atol=1e-6)
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamW"])
 def test_a_network_learns_alike(name, walked, monkeypatch):
     def run(native):
@@ -234,7 +229,7 @@ def equal(found, wanted, rtol=1e-4):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-5 * scale)
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("hybrid", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_layers_with_relu(shape, hybrid, monkeypatch):
@@ -244,7 +239,7 @@ def test_layers_with_relu(shape, hybrid, monkeypatch):
         assert (name in both[0][1]) is hybrid and name not in both[1][1]
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize(
     "kind",
     [
@@ -261,7 +256,7 @@ def test_other_layers(kind, monkeypatch):
     assert ("add_bias" in both[0][1]) is kind.get("bias", True)
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("shape", ["by columns", "large"])
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_none_and_infinite_numbers_in_a_layer(shape, monkeypatch):
@@ -270,7 +265,7 @@ def test_none_and_infinite_numbers_in_a_layer(shape, monkeypatch):
     assert np.isnan(both[0][0][0]).any()
 
 
-@needs_compiler
+@pytest.mark.loops
 def test_a_layer_whose_result_is_read_twice_keeps_it(monkeypatch):
     def run(native):
         monkeypatch.setenv("MINIGLUON_NATIVE", native)
@@ -287,7 +282,7 @@ def test_a_layer_whose_result_is_read_twice_keeps_it(monkeypatch):
     np.testing.assert_allclose(run("1"), run("0"), rtol=1e-5, atol=1e-5)
 
 
-@needs_compiler
+@pytest.mark.loops
 def test_second_derivatives_through_a_layer(monkeypatch):
     def run(native):
         monkeypatch.setenv("MINIGLUON_NATIVE", native)
@@ -306,7 +301,7 @@ def test_second_derivatives_through_a_layer(monkeypatch):
     equal(run("1"), run("0"), 1e-3)
 
 
-@needs_compiler
+@pytest.mark.loops
 def test_sums_of_many_rows_are_exact_enough():
     rng = np.random.default_rng(0)
     for rows, cols in ((100003, 5), (5, 100003), (3000, 1500)):
@@ -355,7 +350,7 @@ def bent(name, native, numbers, monkeypatch):
     return [a.asnumpy() for a in (y, slope, x.grad)]
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.parametrize("name", BENDS)
 @pytest.mark.parametrize("shape", [(0, 3), (4095,), (4096,), (70, 61), (3, 300001)], ids=str)
 def test_bends_are_those_of_numpy(name, shape, monkeypatch, called):
@@ -366,7 +361,7 @@ def test_bends_are_those_of_numpy(name, shape, monkeypatch, called):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", ["erf", "gelu", "elu", "selu"])
 def test_bends_of_none_and_infinite_numbers(name, monkeypatch):
@@ -377,7 +372,7 @@ def test_bends_of_none_and_infinite_numbers(name, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-@needs_compiler
+@pytest.mark.loops
 def test_bends_of_other_arrays_go_numpys_way():
     rng = np.random.default_rng(0)
     for x in (rng.normal(size=9000), rng.normal(size=(100, 90)).astype("float32").T):
@@ -387,8 +382,8 @@ def test_bends_of_other_arrays_go_numpys_way():
         np.testing.assert_allclose(y, single, rtol=1e-5, atol=1e-6)
 
 
-@needs_compiler
-def test_gelu_in_a_program(monkeypatch):
+@pytest.mark.loops
+def test_gelu_in_a_program(monkeypatch, called):
     def run(native):
         monkeypatch.setenv("MINIGLUON_NATIVE", native)
         mx.random.seed(0)
@@ -404,6 +399,7 @@ def test_gelu_in_a_program(monkeypatch):
         return [p.grad().asnumpy() for p in net.collect_params().values()]
 
     equal(run("1"), run("0"))
+    assert {"gelu", "gelu_slope"} <= {*called}
 
 
 # --- Several walks in one -------------------------------------------------------------------------
@@ -431,7 +427,7 @@ def numbers(kind):
     return x, rng.permutation(x.reshape(-1)).reshape(x.shape)
 
 
-@needs_compiler
+@pytest.mark.loops
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("kind", ["plain", "odd"])
 @pytest.mark.parametrize("name", WALKS)
@@ -444,7 +440,7 @@ def test_one_walk_gives_what_several_give(name, kind, by_numpy, called):
     np.testing.assert_allclose(found, wanted, rtol=1e-6 if rounded else 0, atol=0)
 
 
-@needs_compiler
+@pytest.mark.loops
 def test_arrays_that_are_no_rows_alike_go_numpys_way(called):
     x, y = map(mx.nd.array, numbers("plain"))
     cases = (x, y[:1]), (x.astype("float64"), y.astype("float64")), (x[:3], y[:3]), (2.0, x)

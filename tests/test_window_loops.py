@@ -1,7 +1,6 @@
 """Loops over windows and channels against NumPy's way: kernels/cpu/windows.cpp, chapter 96k."""
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -12,9 +11,7 @@ import minigluon as mx
 from minigluon import autograd
 
 R = np.random.default_rng(0)
-pytestmark = pytest.mark.skipif(
-    shutil.which("g++") is None, reason="no C++ compiler: the loops of kernels/cpu are not tested"
-)
+pytestmark = pytest.mark.loops
 
 
 def draw(*shape):

@@ -164,19 +164,16 @@ def put_rows(a, rows, part):
 BLOCK = 1 << 19
 LARGE = 1 << 19  # numbers of all weights from which threads pay for their start
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-if os.environ.get(
-    "OMP_NUM_THREADS", ""
-).isdigit():  # who limits the products' threads means these too
+# who limits the products' threads means these too
+if os.environ.get("OMP_NUM_THREADS", "").isdigit():
     WORKERS = min(WORKERS, max(1, int(os.environ["OMP_NUM_THREADS"])))
 WORKERS = min(WORKERS, 8)
 
 
 WHOLE = set()  # steps that look at more than one number at a time
 NORMS = set()  # those that look at all rows, and make a step on few of them by themselves
-
-
 elsewhere = []  # ways to make many updates at once on a device; each returns the jobs that it leaves
-quicker = []  # ways to exchange the steps of flat jobs for quicker ones; each returns the jobs to do
+quicker = {}  # step -> a step that does the same, sooner, on flat arrays of NumPy's
 
 
 def run(jobs, lazy=True):
@@ -188,8 +185,7 @@ def run(jobs, lazy=True):
 
 def run_flat(jobs):
     """Carry out updates of flat arrays of NumPy's, on all cores if there are many numbers."""
-    for way in quicker:
-        jobs = way(jobs)
+    jobs = [(quicker.get(step, step), arrays, settings) for step, arrays, settings in jobs]
     total = sum([len(arrays[0]) for _, arrays, _ in jobs])
     shares = WORKERS if total >= LARGE else 1
     if shares > 1:

@@ -109,36 +109,16 @@ def swept(plan, cell, x, w, out, ends):
 
 def swept_back(plan, cell, x, w, g, dh, dc, dx, into, ends):
     """Fill the gradients of a layer's inputs and, `into`, of its weights; dh, dc become the first states'."""
-    x, g, i2h, h2h, told = (
-        fitting(plan, x),
-        in_rows(g),
-        dense(w["i2h"]),
-        dense(w["h2h"]),
-        sizes(plan, x),
-    )
-    d, to = np.empty_like(cell.gates), fitting(plan, dx)
+    x, to, g = fitting(plan, x), fitting(plan, dx), in_rows(g)
+    i2h, h2h, d = dense(w["i2h"]), dense(w["h2h"]), np.empty_like(cell.gates)
     du = np.empty_like(d) if plan.mode == "gru" else d
     work = np.empty_like(x, shape=(2 * plan.rows + max(256, plan.batch) * x.shape[2],))
-    own, flow = (cell.gates, cell.h, cell.c, cell.n), (*strided(g), dh, dc, d, du)
-    products, biases = (
-        (*strided(to), into["i2h"], into["h2h"]),
-        (into["i2h_bias"], into["h2h_bias"]),
-    )
+    given = *sizes(plan, x), *strided(x), i2h, h2h, cell.gates, cell.h, cell.c, cell.n
+    products = *strided(to), into["i2h"], into["h2h"]
     if several := by_all_cores(plan, x):
         products = *NOWHERE, None, None
-    loops(
-        f"{plan.mode}_back",
-        *told,
-        *strided(x),
-        i2h,
-        h2h,
-        *own,
-        *flow,
-        *products,
-        *biases,
-        ends,
-        work,
-    )
+    found = *strided(g), dh, dc, d, du, *products, into["i2h_bias"], into["h2h_bias"]
+    loops(f"{plan.mode}_back", *given, *found, ends, work)
     if several:
         flat = lambda a: a.reshape(-1, a.shape[2])
         matmul(flat(d).T, flat(x), into["i2h"])

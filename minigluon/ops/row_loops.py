@@ -174,11 +174,9 @@ def normalized(data, gamma, beta, axis, columns, eps):
 
 def by_loops(function, data, gamma, beta, **settings):
     """A normalization by loops."""
-    return (
-        function(normalized, data, gamma, beta, **settings)
-        if single(data, gamma, beta)
-        else NotImplemented
-    )
+    if not single(data, gamma, beta):
+        return NotImplemented
+    return function(normalized, data, gamma, beta, **settings)
 
 
 for op, function in NORMS.items():

@@ -19,14 +19,13 @@ from minigluon.symbol.hybrid import JOINS, SPELT, adding, are_sums_of_columns, s
 
 __all__ = [
     "MANY",
-    "WALKS",
     "adam",
     "adamw",
     "add_bias",
     "bound",
     "each",
     "fit",
-    "in_one_walk",
+    "is_number",
     "loops",
     "momentum",
     "over_rows",
@@ -45,7 +44,6 @@ __all__ = [
 # --- Code: updates in one walk --------------------------------------------------------------------
 
 loops = Loops("steps")
-WALKS = {}  # step -> the step that does the same in one walk
 
 
 def walk(step):
@@ -54,10 +52,10 @@ def walk(step):
     def decorate(function):
         @wraps(step)
         def in_one_walk(*arrays, **settings):
-            numbers = all(type(n) in (int, float) or n is None for n in settings.values())
-            (function if numbers and all(map(fit, arrays)) else step)(*arrays, **settings)
+            fits = all(map(fit, arrays)) and all(map(is_number, settings.values()))
+            (function if fits and loops else step)(*arrays, **settings)
 
-        WALKS[step] = in_one_walk
+        quicker[step] = in_one_walk
         return function
 
     return decorate
@@ -70,7 +68,12 @@ def walkable(a):
 
 def fit(a):
     """Whether it pays to walk over an array once."""
-    return walkable(a) and a.size >= LONG
+    return a.size >= LONG and walkable(a)
+
+
+def is_number(x):
+    """Whether a setting is a plain number, or left out."""
+    return type(x) in (int, float) or x is None
 
 
 def bound(clip_gradient):
@@ -110,21 +113,6 @@ def adamw(
 def adam(w, g, mean, var, lr, **settings):
     """Adam's step."""
     adamw(w, g, mean, var, 0.0, lr, **settings)
-
-
-def in_one_walk(jobs):
-    """The same jobs, by steps that walk once where there are such, and a compiler."""
-    long = [i for i, (step, arrays, _) in enumerate(jobs) if step in WALKS and fit(arrays[0])]
-    if not (long and loops):
-        return jobs
-    jobs = list(jobs)
-    for i in long:
-        step, arrays, settings = jobs[i]
-        jobs[i] = WALKS[step], arrays, settings
-    return jobs
-
-
-quicker.append(in_one_walk)
 
 
 # --- Code: a layer's bias and relu ----------------------------------------------------------------
