@@ -1042,3 +1042,27 @@ def test_equal_calls_are_sketched_once(monkeypatch):
     )
     net.hybridize()
     assert [y.dtype for y in net(mx.nd.ones(2))] == [np.int8, np.float16, np.int8]
+
+
+def test_types_of_calls_that_answer_in_their_own():
+    a, b = S.var("a"), S.var("b")
+    half, single, double, whole, long = np.float16, np.float32, np.float64, np.int32, np.int64
+    rows = [  # a call, the types of a and b, those of the outputs in MXNet
+        (S.topk(a, ret_typ="both", dtype="int32"), double, None, [double, whole]),
+        (S.topk(a, ret_typ="value", dtype="int32"), double, None, [double]),
+        (S.topk(a, ret_typ="mask", dtype="int32"), double, None, [double]),
+        (S.topk(a, dtype="int32"), double, None, [whole]),
+        (S.BatchNorm(a, output_mean_var=True), half, None, [half, single, single]),
+        (S.LayerNorm(a, output_mean_var=True), half, None, [half] * 3),
+        (S.random.multinomial(a, get_prob=True), single, None, [whole, single]),
+        (S.amp_multicast(a, b, num_outputs=2), half, single, [single] * 2),
+        (S.amp_multicast(a, b, num_outputs=2, cast_narrow=True), half, single, [half] * 2),
+        (S.norm(a, out_dtype="float64"), single, None, [double]),
+        (S.norm(a), half, None, [half]),
+        (S.where(a, b, b), whole, double, [double]),
+        (S.contrib.index_array(a), half, None, [long]),
+        (S.contrib.quantize(a, b, b), single, single, [np.uint8, single, single]),
+    ]
+    for call, one, other, found in rows:
+        given = {"a": one} | ({} if other is None else {"b": other})
+        assert call.infer_type(**given)[1] == found, call.name

@@ -19,6 +19,7 @@ __all__ = [
     "CUTS",
     "FIRST",
     "Facts",
+    "INT64",
     "Inference",
     "KEEPS_AXES",
     "KEEPS_SIZE",
@@ -31,11 +32,13 @@ __all__ = [
     "Symbol",
     "bordered",
     "called",
+    "chosen",
     "complete",
     "decided",
     "dotted",
     "draws",
     "either",
+    "first_known",
     "fitting",
     "full_like",
     "given",
@@ -55,11 +58,14 @@ __all__ = [
     "rising",
     "sketched",
     "spread",
+    "summed",
     "told_as",
     "type_of_call",
     "types_of",
+    "types_of_call",
     "undrawn",
     "units",
+    "widest",
 ]
 
 
@@ -157,8 +163,9 @@ class Facts:
             for i, out in enumerate(self.outlined(node)):
                 self.learn(node, (node, i), out.shape)
                 self.types[node, i] = out.dtype
-        elif (kind := type_of_call(node, [self.types.get(a) for a in entries])) is not None:
-            self.types |= {(node, i): kind for i in range(len(node.outputs))}
+        else:
+            found = types_of_call(node, [self.types.get(a) for a in entries])
+            self.types |= {(node, i): kind for i, kind in enumerate(found) if kind is not None}
 
     # Rules and trials.
 
@@ -253,17 +260,61 @@ class Facts:
         return self.sketches[key]
 
 
-OWN_TYPES = {"shape_array": "int64", "size_array": "int64"}
+SINGLE_INSIDE = {"BatchNorm", "contrib_SyncBatchNorm"}  # statistics are no half precision numbers
+
+
+def first_known(types):
+    """The first type that is known; None if none is."""
+    return next((t for t in types if t is not None), None)
+
+
+def chosen(types, dtype, ret_typ, **_):
+    """The types of what `topk` returns."""
+    parts = {"both": [types[0], dtype], "value": types, "mask": types}
+    return parts.get(ret_typ, [dtype])
+
+
+def summed(types, **_):
+    """A batch in half precision has statistics in single precision."""
+    first = first_known(types)
+    return [first] + [np.dtype("float32") if first == np.float16 else first] * 2
+
+
+def widest(types, num_outputs, cast_narrow, **_):
+    """The type that all are cast to."""
+    known = sorted((t for t in types if t is not None), key=lambda t: t.itemsize)
+    return [known[0 if cast_narrow else -1] if known else None] * num_outputs
+
+
+INT64 = [np.dtype("int64")]
+OWN_TYPES = {  # name -> the types of a call's outputs, from those of its inputs and its settings
+    "shape_array": lambda types, **_: INT64,
+    "size_array": lambda types, **_: INT64,
+    "contrib_index_array": lambda types, **_: INT64,
+    "contrib_quantize": lambda types, out_type, **_: [out_type] + [first_known(types[1:])] * 2,
+    "norm": lambda types, out_dtype, **_: [out_dtype or types[0]],
+    "where": lambda types, **_: [first_known(types[1:])],
+    "sample_multinomial": lambda types, dtype, **_: [dtype, types[0]],
+    "topk": chosen,
+    "amp_multicast": widest,
+    **dict.fromkeys(SINGLE_INSIDE, summed),
+}
+
+
+def types_of_call(node, types):
+    """The types of a node's outputs, from those of its inputs; None for what is unknown."""
+    settings = {**node.op.defaults, **node.settings}
+    if node.op.name in OWN_TYPES:
+        found = OWN_TYPES[node.op.name](types, **settings)
+        return [t and real_dtype(t) for t in found][: len(node.outputs)]
+    if settings.get("dtype") is not None:
+        return [real_dtype(settings["dtype"])] * len(node.outputs)
+    return [first_known(types)] * len(node.outputs)
 
 
 def type_of_call(node, types):
-    """The type of a node's outputs, from those of its inputs; None if unknown."""
-    settings = {**node.op.defaults, **node.settings}
-    if node.op.name in OWN_TYPES:
-        return np.dtype(OWN_TYPES[node.op.name])
-    if settings.get("dtype") is not None:
-        return real_dtype(settings["dtype"])
-    return next((t for t in types if t is not None), None)
+    """The type of a node's first output, from those of its inputs; None if unknown."""
+    return types_of_call(node, types)[0]
 
 
 class Outline(np.ndarray):
@@ -621,8 +672,6 @@ class Inference(Facts):
 
 # --- Types ----------------------------------------------------------------------------------------
 
-SINGLE_INSIDE = {"BatchNorm", "contrib_SyncBatchNorm"}  # statistics are no half precision numbers
-
 
 def types_of(entries, given):
     """{edge: type or None} of a graph, `given` {name: type} of some variables."""
@@ -635,16 +684,16 @@ def types_of(entries, given):
             types[node, 0] = None if found is None else real_dtype(found)
             continue
         arrays = [a for a in node.inputs if type(a) is tuple]
-        first = next((types[a] for a in arrays if types[a] is not None), None)
-        out = type_of_call(node, [types[a] for a in arrays])
-        others = first if node.op.same_dtype else out
+        first = first_known([types[a] for a in arrays])
+        outs = types_of_call(node, [types[a] for a in arrays])
+        others = first if node.op.same_dtype else outs[0]
         if others == np.float16 and node.op.name in SINGLE_INSIDE:
             others = np.dtype("float32")
         for a in arrays:
             if types[a] is None:
                 types[a] = others
         for i in range(len(node.outputs)):
-            types[node, i] = out
+            types[node, i] = outs[i]
     return types
 
 
