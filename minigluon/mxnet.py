@@ -30,15 +30,19 @@ __all__ = [
     "THEIRS",
     "USAGE",
     "asked_by_program",
+    "bequeath",
     "contents",
     "fresh_main",
+    "heirs",
     "install",
     "lend",
     "load_ipython_extension",
     "main",
     "missing",
     "module_of",
+    "renounce",
     "run_script",
+    "stand_first",
     "uninstall",
     "unload_ipython_extension",
 ]
@@ -61,6 +65,7 @@ class Alias(MetaPathFinder, Loader):
         ours = OURS + fullname[len(THEIRS) :]
         if module_of(ours) is None:
             raise missing(ours)
+        stand_first()
         return ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec):
@@ -188,6 +193,29 @@ class Lender(MetaPathFinder):
                     module.__getattr__ = look.before
 
 
+def bequeath():
+    """Put the folder on this process's path, and where the processes that it starts look."""
+    renounce()
+    sys.path.insert(1, heirs())
+    known = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([heirs(), *([known] if known else [])])
+    os.environ["MINIGLUON_ALIAS"] = sys.prefix
+
+
+def renounce():
+    """Take the folder away again."""
+    sys.path[:] = [place for place in sys.path if place != heirs()]
+    places = os.environ.pop("PYTHONPATH", "").split(os.pathsep)
+    if left := [place for place in places if place not in ("", heirs())]:
+        os.environ["PYTHONPATH"] = os.pathsep.join(left)
+    os.environ.pop("MINIGLUON_ALIAS", None)
+
+
+def heirs():
+    """The folder that has `mxnet.py`."""
+    return os.path.join(os.path.abspath(sys.modules[OURS].__path__[0]), "heirs")
+
+
 # --- In place, and away again ---------------------------------------------------------------------
 
 FINDERS = Alias(), Missing(), Lender()
@@ -216,6 +244,13 @@ def lend():
     return gone
 
 
+def stand_first():
+    """Stand before all other finders: pytest's, which comes later, would load `test_utils` a second time as `mxnet.test_utils`."""
+    if sys.meta_path[:2] != [FINDERS[2], FINDERS[0]]:
+        others = [finder for finder in sys.meta_path if finder not in (FINDERS[2], FINDERS[0])]
+        sys.meta_path[:] = [FINDERS[2], FINDERS[0], *others]
+
+
 def install():
     """Let `import mxnet` bring this package; ImportError if MXNet itself is imported already."""
     there = sys.modules.get(THEIRS)
@@ -225,14 +260,14 @@ def install():
             "minigluon.mxnet first"
         )
     if FINDERS[0] not in sys.meta_path:
-        sys.meta_path.insert(0, FINDERS[0])
         sys.meta_path.append(FINDERS[1])
-        sys.meta_path.insert(0, FINDERS[2])
+        stand_first()
         FINDERS[2].begin()
         package = sys.modules[OURS]
         FINDERS[0].before, package.__version__ = package.__version__, libinfo.__version__
         FINDERS[0].lent = lend()
         LENIENT.append(True)
+        bequeath()
         for name in BESIDE:
             importlib.import_module(name)
 
@@ -245,6 +280,7 @@ def uninstall():
             delattr(np, name)
         FINDERS[2].end()
         LENIENT.remove(True)
+        renounce()
     for finder in FINDERS:
         if finder in sys.meta_path:
             sys.meta_path.remove(finder)

@@ -541,3 +541,53 @@ assert "math" not in minigluon.metric.__all__ and not hasattr(minigluon.test_uti
 def test_import_star_brings_what_modules_without_a_list_import():
     status, _, err = python("-m", "minigluon.mxnet", "-c", "import minigluon.mxnet\n" + STARS)
     assert status == 0, err
+
+
+CHILDREN = """
+import multiprocessing, os, subprocess, sys
+import mxnet as mx
+
+def work(queue):
+    import mxnet.gluon.nn as nn
+    queue.put((mx.__name__, nn.Dense(2).name, float(mx.nd.ones(3).sum().asscalar())))
+
+if __name__ == "__main__":
+    say = "import mxnet.gluon, mxnet; print(mxnet.__name__, mxnet.gluon.nn.__name__)"
+    for command in ([sys.executable, "-c", say], [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {say!r}])"]):
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert told == "minigluon minigluon.gluon.nn\\n", told
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=work, args=(queue,))
+    process.start()
+    name, layer, total = queue.get(timeout=100)
+    assert (name, total) == ("minigluon", 3.0) and layer.startswith("dense")
+    process.join()
+    assert process.exitcode == 0
+    away = {**os.environ, "MINIGLUON_ALIAS": "/another/python"}  # as a child under another Python sees it
+    told = subprocess.run([sys.executable, "-c", "import mxnet"], capture_output=True, text=True, env=away)
+    assert told.returncode == 1 and "ModuleNotFoundError" in told.stderr, told.stderr
+    import minigluon.mxnet
+    minigluon.mxnet.uninstall()
+    assert "MINIGLUON_ALIAS" not in os.environ and "heirs" not in os.environ.get("PYTHONPATH", "")
+    assert not any(place.endswith("heirs") for place in sys.path)
+"""
+
+
+def test_processes_that_a_program_starts_inherit_the_alias(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(CHILDREN)
+    status, _, err = python("-m", "minigluon.mxnet", str(program))
+    assert status == 0, err
+
+
+def test_tests_under_pytest_find_one_package(tmp_path):
+    (tmp_path / "test_theirs.py").write_text(
+        "import mxnet.test_utils\nimport sys\nfrom mxnet.test_utils import *\n\n\n"
+        "def test_one():\n"
+        "    assert same(np.ones(2), mx.nd.ones(2).asnumpy())\n"
+        "    assert sys.modules['mxnet.test_utils'] is sys.modules['minigluon.test_utils']\n"
+    )
+    options = "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)
+    status, out, err = python("-m", "minigluon.mxnet", "-m", "pytest", *options, str(tmp_path))
+    assert status == 0, out + err
