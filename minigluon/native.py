@@ -139,8 +139,8 @@ def blas_flags():
     return [] if z else ["-DBLAS_INT=int"]
 
 
-def native(op, least=0):
-    """Make a function the kernel of `op` for NumPy's arrays of single precision, as a decorator.
+def native(op, least=0, kind="f"):
+    """Make a function the kernel of `op` for NumPy's arrays of single precision, or another `kind`, as a decorator.
 
     A first array of fewer numbers than `least` goes NumPy's way: a call from Python into C takes some microseconds.
     A second function takes the place of the first.
@@ -151,7 +151,7 @@ def native(op, least=0):
             before = face.plain
             loop, numpys = getattr(face, "loop", (None, None))
             plain = numpys if before is loop else before
-            face.plain = preferred(plain, function, face, least)
+            face.plain = preferred(plain, function, face, least, kind)
             face.loop = face.plain, plain
             if face.kernel is before:
                 face.kernel = face.plain
@@ -160,13 +160,13 @@ def native(op, least=0):
     return decorate
 
 
-def preferred(plain, function, op, least):
+def preferred(plain, function, op, least, kind):
     """`function` for what it can do, `plain` for the rest."""
 
     @wraps(plain)
     def kernel(*arrays, **settings):
         x = arrays[0]
-        if type(x) is np.ndarray and x.size >= least and x.dtype.char == "f":
+        if type(x) is np.ndarray and x.size >= least and x.dtype.char == kind:
             own = arrays[: op.most]
             told = {**op.defaults, **dict(zip(op.settings, arrays[op.most :])), **settings}
             if (out := function(*own, **told)) is not NotImplemented:

@@ -8,6 +8,7 @@ from minigluon import autograd
 from minigluon.ops import choice_loops
 from minigluon.ops.csr import combined, csr_dot, csr_pick, csr_undot
 from minigluon.ops.detection import survivors
+from minigluon.ops.image import resized
 
 R = np.random.default_rng(0)
 pytestmark = pytest.mark.loops
@@ -239,3 +240,22 @@ def test_sums_of_equal_keys_are_those_of_numpy(far, by_numpy, called):
         assert a.dtype == b.dtype
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert called == ["add_rows"]
+
+
+@pytest.mark.parametrize("interp", [1, 3])
+@pytest.mark.parametrize("shape", [(30, 41, 3), (1, 1, 3), (2, 17, 9, 1), (3, 8, 8, 4)])
+@pytest.mark.parametrize("size", [(7, 5), (33, 64), (1, 1), (8, 9)])
+def test_bytes_in_another_size_are_those_of_numpy(shape, size, interp, by_numpy, called):
+    data = R.integers(0, 256, shape).astype("uint8")
+    run = lambda: resized(data, *size, interp)
+    found, wanted = run(), by_numpy(run)
+    assert found.dtype == np.uint8 and np.array_equal(found, wanted)
+    shrunk = interp == 3 and size[0] <= shape[-3] and size[1] <= shape[-2]
+    assert bool(called) != (shrunk or size == shape[-3:-1])
+
+
+def test_other_interpolations_of_bytes_go_numpys_way(called):
+    for interp in (0, 2, 4):
+        resized(R.integers(0, 256, (30, 41, 3)).astype("uint8"), 20, 60, interp)
+    resized(R.random((30, 41, 3)).astype("float32"), 20, 60, 1)
+    assert not called

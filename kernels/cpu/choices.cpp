@@ -13,6 +13,15 @@ static inline uint32_t ordered(float x, uint32_t ascend) {
     return ascend ? ~up : up;
 }
 
+// A row of pixels, n of `channels` bytes each, mixed from two old ones each with weights of 11 bits.
+static void mix_columns(size n, size channels, const int64_t *p, const int64_t *q, const int32_t *a, const int32_t *b,
+                        const uint8_t *x, int32_t *y) {
+    for (size j = 0; j < n; j++, y += channels) {
+        const uint8_t *left = x + p[j] * channels, *right = x + q[j] * channels;
+        for (size c = 0; c < channels; c++) y[c] = a[j] * left[c] + b[j] * right[c];
+    }
+}
+
 // The smaller number; of two of which one is NaN, that one.
 static inline float smaller(float a, float b) { return a < b || a != a ? a : b; }
 
@@ -81,6 +90,26 @@ void topk(size rows, size cols, size k, size ascend, const float *x, int64_t *in
         }
         std::partial_sort(found.begin(), found.begin() + k, found.begin() + count, std::greater<uint64_t>());
         for (size j = 0; j < k; j++) index[j] = (uint32_t)~found[j];
+    }
+}
+
+// A picture of bytes (…, width, channels) in the size (h, w): new row i is mixed from the old rows rp[i] and rq[i] with the
+// weights ra[i] and rb[i], in columns likewise. A row that was mixed across serves the next new row as well.
+void resize(size h, size w, size width, size channels, const int64_t *rp, const int64_t *rq, const int32_t *ra,
+            const int32_t *rb, const int64_t *cp, const int64_t *cq, const int32_t *ca, const int32_t *cb, const uint8_t *x,
+            uint8_t *y) {
+    const size n = w * channels;
+    std::vector<int32_t> upper(n), lower(n);
+    size above = -1, below = -1;
+    for (size i = 0; i < h; i++, y += n) {
+        if (rp[i] == below) upper.swap(lower), std::swap(above, below);
+        if (rp[i] != above) mix_columns(w, channels, cp, cq, ca, cb, x + (above = rp[i]) * width * channels, upper.data());
+        if (rq[i] != below) mix_columns(w, channels, cp, cq, ca, cb, x + (below = rq[i]) * width * channels, lower.data());
+        const int32_t *u = upper.data(), *l = lower.data(), a = ra[i], b = rb[i];
+        EACH(j, n) {
+            int32_t total = (((a * (u[j] >> 4)) >> 16) + ((b * (l[j] >> 4)) >> 16) + 2) >> 2;
+            y[j] = total < 0 ? 0 : total > 255 ? 255 : total;
+        }
     }
 }
 

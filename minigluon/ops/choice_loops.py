@@ -11,6 +11,7 @@ from minigluon.kernels import dense
 from minigluon.native import Loops, native, place
 from minigluon.ops.csr import combined, csr_dot, csr_pick, csr_undot, rows_undot
 from minigluon.ops.detection import survivors
+from minigluon.ops.image import bits, fixed_point
 from minigluon.ops.indexing import untake, whole
 from minigluon.ops.order_kernels import chosen
 from minigluon.ops.ordering import stable_order, topk
@@ -209,6 +210,22 @@ def _(data, like, indices, axis, mode):
 
 
 WIDE = 16  # numbers of a row from which a loop pays
+
+
+@native(fixed_point, kind="B")
+def _(data, rows, columns, kind):
+    if kind not in ("linear", "area") or not loops:
+        return NotImplemented
+    (H, W, channels), h, w = data.shape[-3:], rows[0].shape[1], columns[0].shape[1]
+    pictures = dense(data).reshape(-1, H, W, channels)
+    y = np.empty((len(pictures), h, w, channels), np.uint8)
+    given = [dense(a) for p, weights in (rows, columns) for a in (*p, *bits(weights))]
+
+    def run(i):
+        loops("resize", h, w, W, channels, *given, pictures[i], y[i])
+
+    spread(run, range(len(pictures)))
+    return y.reshape(*data.shape[:-3], h, w, channels)
 
 
 # --- Code: which boxes stay -----------------------------------------------------------------------
