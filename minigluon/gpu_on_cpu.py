@@ -371,10 +371,8 @@ def pointers(arrays):
 
 # --- Streams: as late as they may -----------------------------------------------------------------
 
-streams, waits = (
-    set(),
-    [],
-)  # with work that is not done yet; events that the default one must wait for
+# with work that is not done yet; events that the default one must wait for
+streams, waits = set(), []
 
 
 def arrive():

@@ -630,9 +630,8 @@ class CustomMetric(EvalMetric):
         for label, pred in zip(labels, preds):
             found = self._feval(as_numpy(label), as_numpy(pred))
             pair = found if isinstance(found, tuple) else (found, 1)
-            self._count(
-                *[n.item() if hasattr(n, "item") else n for n in pair]
-            )  # as Python prints it
+            # as Python prints it
+            self._count(*[n.item() if hasattr(n, "item") else n for n in pair])
 
     def get_config(self):
         """NotImplementedError: a function cannot be written down."""

@@ -229,11 +229,8 @@ LENT |= {
     "bool8": np.bool_,
 }
 LENT |= {"row_stack": np.vstack, "in1d": np.isin, "round_": np.round}
-BESIDE = (
-    "multiprocessing.pool",
-    "concurrent.futures",
-    "urllib.request",
-)  # MXNet's import loads them
+# MXNet's import loads them
+BESIDE = "multiprocessing.pool", "concurrent.futures", "urllib.request"
 
 
 def lend():

@@ -564,17 +564,15 @@ NUMBERED = {
     **REVERSIBLE,
     **{name: name for name in PLAIN},
 }
-SCALAR = {
-    f"_{name}_scalar": (own, False) for name, own in NUMBERED.items()
-}  # name -> operator, from the left
+# name -> operator, from the left
+SCALAR = {f"_{name}_scalar": (own, False) for name, own in NUMBERED.items()}
 SCALAR |= {f"_r{name}_scalar": (own, True) for name, own in REVERSIBLE.items()}
 INTERNAL = {"_copyto": "identity", "_split_v2": "split_v2", "_grad_add": "add"}
 INTERNAL |= {"_add": "add", "_sub": "subtract", "_adamw_update": "contrib_adamw_update"}
 INTERNAL |= {"_mp_adamw_update": "contrib_mp_adamw_update", "_CrossDeviceCopy": "identity"}
 INTERNAL |= {f"_{name.title()}": own for name, own in NUMBERED.items()}  # of two arrays: _Plus, …
-for old, (own, left) in [
-    *SCALAR.items()
-]:  # the names of the first years: _PlusScalar, _RMinusScalar, …
+# the names of the first years: _PlusScalar, _RMinusScalar, …
+for old, (own, left) in [*SCALAR.items()]:
     side, name = ("R", old[2:]) if left else ("", old[1:])
     SCALAR[f"_{side}{name.title().replace('_', '')}"] = own, left
 

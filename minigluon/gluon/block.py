@@ -296,9 +296,8 @@ class Block:
         if not isinstance(loaded, dict):
             raise ValueError(f"'{filename}' holds a list of arrays without names, no parameters")
         params = self._collect_params_with_prefix()
-        if not any(
-            "." in name for name in loaded
-        ):  # by names, as `collect_params().save` writes them
+        # by names, as `collect_params().save` writes them
+        if not any("." in name for name in loaded):
             params = named_as(loaded, self.collect_params(), self.prefix)
         ctx = [ctx] if isinstance(ctx, Context) else ctx
         if not allow_missing:

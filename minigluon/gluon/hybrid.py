@@ -157,9 +157,8 @@ def shapes_from_graph(block, args):
         ) from error
     found = {n.name: facts.shapes[n, 0] for n in nodes if n.op is None and n.name in parameters}
     if not all(map(complete, found.values())):
-        with suppress(
-            Exception
-        ):  # the body of a loop is a graph of its own, which outlines go through
+        # the body of a loop is a graph of its own, which outlines go through
+        with suppress(Exception):
             block.forward(*outlined(args))
     for name, shape in found.items():
         if complete(shape) or not complete(parameters[name].shape):

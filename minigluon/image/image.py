@@ -642,9 +642,8 @@ class ImageIter(DataIter):
         wide = (label_width,) if label_width > 1 else ()
         self.provide_label = [(label_name, (batch_size, *wide))]
         self.auglist = CreateAugmenter(self.data_shape, **kwargs) if aug_list is None else aug_list
-        self._rolled = (
-            None  # data, label and number of samples of a batch that waits for the next epoch
-        )
+        # data, label and number of samples of a batch that waits for the next epoch
+        self._rolled = None
         self.hard_reset()
 
     # The keys of a part.

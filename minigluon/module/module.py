@@ -396,9 +396,8 @@ class Module(BaseModule):
         """Take the optimizer's step; the gradients of all devices, and machines, are added first."""
         assert self.optimizer_initialized, "call init_optimizer first"
         many, in_store = len(self._execs), self._in_store
-        steps = [
-            [] for _ in self._execs
-        ]  # of a device, all at once: an optimizer may take them together
+        # of a device, all at once: an optimizer may take them together
+        steps = [[] for _ in self._execs]
         for i, name in enumerate(self._param_names):
             grads = [e.grad_dict.get(name) for e in self._execs]
             if grads[0] is None:

@@ -433,10 +433,8 @@ def histogram(a, bins=10, range=None):
         low, high = a.min().asscalar(), a.max().asscalar()
         low, high = (low - 0.5, high + 0.5) if low == high else (low, high)
         counts, edges = operators["_histogram"](a, bin_cnt=bins, range=(float(low), float(high)))
-        return [
-            counts.astype(edges.dtype),
-            edges,
-        ]  # as MXNet: whole numbers only where range is given
+        # as MXNet: whole numbers only where range is given
+        return [counts.astype(edges.dtype), edges]
     if len(range) != 2 or range[0] > range[1]:
         raise MXNetError(f"histogram: range={range!r} is no pair of a lower and an upper end")
     return operators["_histogram"](a, bin_cnt=bins, range=tuple(map(float, range)))

@@ -328,9 +328,8 @@ def _(c):
 @rule("Embedding")
 def _(c):
     last = c.whole(c.shapes[1][0] - 1)
-    index = c.add(
-        "Clip", c.cast(c.x(0), "int64"), c.whole(0), last
-    )  # as here; there -1 is the last
+    # as here; there -1 is the last
+    index = c.add("Clip", c.cast(c.x(0), "int64"), c.whole(0), last)
     c.add("Gather", c.x(1), index, axis=0, last=True)
 
 
@@ -423,9 +422,8 @@ def _(c):
         c.add("Identity", c.x(), outputs=parts)
     else:
         sizes = [1 if squeezed else shape[axis] for shape in shapes]
-        told = (
-            [c.ints(*sizes)] if len({*sizes}) > 1 else []
-        )  # else as many equal ones as there are outputs
+        # else as many equal ones as there are outputs
+        told = [c.ints(*sizes)] if len({*sizes}) > 1 else []
         c.add("Split", c.x(), *told, axis=axis, outputs=parts)
     for part, out in zip(parts, c.outputs if squeezed else []):
         c.add("Squeeze", part, c.ints(axis), outputs=[out])

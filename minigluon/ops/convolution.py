@@ -710,9 +710,8 @@ def forwards(data, weight, *settings, bias=None):
         return with_bias(winograd(data, weight, settings[3], sizes), bias)
     if is_five(data, weight, sizes, *settings):
         return with_bias(five(data, weight, settings[3], sizes), bias)
-    turns = len(data) * math.prod(sizes) >= len(
-        weight
-    )  # fewer numbers do not pay for turned filters
+    # fewer numbers do not pay for turned filters
+    turns = len(data) * math.prod(sizes) >= len(weight)
     if turns and is_simple(data, *settings):
         return with_bias(fast_product(data, weight, settings[0], settings[3]), bias)
     return product(data, weight, *settings, bias)

@@ -283,9 +283,8 @@ def contrib_box_encode(samples, matches, anchors, refs, means, stds, /):
     require(refs.ndim == 3 and refs.shape[2] == 4, "refs of shape (batch, m, 4)")
     chosen = (samples > 0.5)[..., None]
     which = matches.astype("int64").clip(0, refs.shape[1] - 1)[..., None]
-    with np.errstate(
-        divide="ignore", invalid="ignore"
-    ):  # boxes without area, which nobody asks for
+    # boxes without area, which nobody asks for
+    with np.errstate(divide="ignore", invalid="ignore"):
         target = (encoded(anchors, np.take_along_axis(refs, which, axis=1)) - means) / stds
     return np.where(chosen, target, 0), np.broadcast_to(chosen, target.shape).astype(refs.dtype)
 
@@ -647,9 +646,8 @@ def add_at_index(data, like, index, /):
     """Undo `at_index`: zeros in the shape of `like`, with `data` added where it came from."""
     out = np.zeros(like.size, data.dtype, like=data)  # a row: others may not lie in this order
     data = np.where(index < 0, 0, data)
-    np.add.at(
-        out, np.maximum(index, 0).reshape(-1), data.reshape(-1)
-    )  # rows: an eighth of the time
+    # rows: an eighth of the time
+    np.add.at(out, np.maximum(index, 0).reshape(-1), data.reshape(-1))
     return out.reshape(like.shape)
 
 
@@ -820,9 +818,8 @@ def decoded_anchors(loc_pred, anchor, variances, clip):
     """The boxes that the predictions (batch, 4n) make of the anchors: corners (batch, n, 4), a view."""
     x, y, w, h = loc_pred.reshape(len(loc_pred), -1, 4).transpose(2, 0, 1).copy()
     at, size = centers(anchor)
-    out = np.empty_like(
-        loc_pred, shape=(2, 2, *x.shape)
-    )  # low and high ends, of x and y: rows are long
+    # low and high ends, of x and y: rows are long
+    out = np.empty_like(loc_pred, shape=(2, 2, *x.shape))
     for i, (shift, scale) in enumerate(((x, w), (y, h))):
         middle, half = at[..., i] + shift * variances[i] * size[..., i], size[..., i] / 2
         half = np.exp(scale * variances[2 + i]) * half
@@ -965,9 +962,8 @@ def brightest(data, image, pixel, inside):
     image = np.where(there, image, 0)[:, None, None, None]
     plane = data.reshape(batch, channels, -1).swapaxes(1, 2).reshape(-1, channels)
     values = plane[image * (height * width) + pixel]
-    values = np.where(
-        inside[..., None] & (values == values), values, -np.inf
-    )  # NaN is never largest
+    # NaN is never largest
+    values = np.where(inside[..., None] & (values == values), values, -np.inf)
     best = np.take_along_axis(pixel, values.argmax(axis=3), axis=3)
     index = (image * channels + np.arange(channels, like=data)) * (height * width) + best
     good = inside.any(axis=3) & there[:, None, None]

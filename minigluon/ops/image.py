@@ -81,9 +81,8 @@ def cubic_weights(t, a=-0.75):
 def lanczos_weights(t):
     """Weights of 8 pixels; they sum to 1."""
     i = np.arange(8)[:, None]
-    y = (t + 3 - i).astype(float) * (
-        np.pi / 4
-    )  # sinc(d) is ±sin(πt) / πd: scaling takes sin(πt) out
+    # sinc(d) is ±sin(πt) / πd: scaling takes sin(πt) out
+    y = (t + 3 - i).astype(float) * (np.pi / 4)
     with np.errstate(divide="ignore", invalid="ignore"):
         w = ((-1) ** i * np.sin(y) / y**2).astype(t.dtype)
     w[abs(y) < 1e-6] = 1e30  # of a pixel at the very place: the others' are nothing to it

@@ -51,9 +51,8 @@ def product_shape(a, b, transpose_a, transpose_b):
     return rows + columns or (1,)
 
 
-FEW = (
-    4096  # numbers of a matrix up to which NumPy's method `dot` is sooner ready than `@`, by 0.6 µs
-)
+# numbers of a matrix up to which NumPy's method `dot` is sooner ready than `@`, by 0.6 µs
+FEW = 4096
 
 
 @operator(

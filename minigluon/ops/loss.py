@@ -39,9 +39,8 @@ __all__ = [
 
 # --- All cores, in the cache ----------------------------------------------------------------------
 
-BLOCK = (
-    1 << 19
-)  # numbers, about what two cores' caches hold; with smaller blocks threads wait more for each other
+# numbers, about what two cores' caches hold; with smaller blocks threads wait more for each other
+BLOCK = 1 << 19
 LARGE = 1 << 18  # numbers from which threads pay for their start
 
 

@@ -149,9 +149,8 @@ for op, function in NORMS.items():
     cuda(op)(partial(function, normalized))
 
 
-BLOCKS = (
-    264  # two on each of an H200's 132 multiprocessors: each adds to the sums that are left over
-)
+# two on each of an H200's 132 multiprocessors: each adds to the sums that are left over
+BLOCKS = 264
 
 
 def rows_back(data, inputs, axis, exclude, along, num_groups):

@@ -101,9 +101,8 @@ def require_sizes(size, **arrays):
 
 # --- A block at a time ----------------------------------------------------------------------------
 
-BLOCK = (
-    1 << 19
-)  # numbers in a block at most: with smaller ones threads wait for Python's lock more often
+# numbers in a block at most: with smaller ones threads wait for Python's lock more often
+BLOCK = 1 << 19
 SHARE = 1 << 17  # numbers that are worth a thread
 
 

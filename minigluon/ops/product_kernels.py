@@ -145,9 +145,8 @@ def channels_first(a):
     return a if a is NotImplemented else dense(a.transpose(0, 3, 1, 2))
 
 
-FEW = (
-    8  # filters of a group below which a thread makes one number, for a tile would be nearly empty
-)
+# filters of a group below which a thread makes one number, for a tile would be nearly empty
+FEW = 8
 
 
 def laid(x, weight, bias, layout, sizes, back=False, relu=False):

@@ -112,9 +112,8 @@ def shared(plan, n, itemsize):
     return forwards, backwards + gates * pitch * plan.hidden * itemsize
 
 
-WORK = (
-    1 << 21
-)  # multiplications of a block and step from which cuBLAS is the better half: an estimate
+# multiplications of a block and step from which cuBLAS is the better half: an estimate
+WORK = 1 << 21
 
 
 def units(plan, itemsize):

@@ -382,9 +382,8 @@ def size_of(plan, dropout):
 
 # --- Small products and two cores -----------------------------------------------------------------
 
-SMALL = (
-    10**6
-)  # multiplications: up to here OpenBLAS reads matrices where they lie, larger ones it copies first
+# multiplications: up to here OpenBLAS reads matrices where they lie, larger ones it copies first
+SMALL = 10**6
 
 
 def pieces(m, k, n):

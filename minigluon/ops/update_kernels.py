@@ -60,10 +60,8 @@ def update_together(jobs):
         return jobs
     kinds, left = {}, []
     for step, arrays, settings in jobs:
-        rates = (
-            settings["lr"],
-            settings.get("wd", 0.0),
-        )  # arrays, in the operators that preload them
+        # arrays, in the operators that preload them
+        rates = settings["lr"], settings.get("wd", 0.0)
         kind = kind_of(step, arrays) if all(type(r) in (int, float) for r in rates) else None
         if kind is None:
             left.append((step, arrays, settings))

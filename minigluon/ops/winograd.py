@@ -269,9 +269,8 @@ def gathered(shares, out):
 
 # --- Windows of five rows -------------------------------------------------------------------------
 
-FIVE = (
-    1 << 17
-)  # numbers of the columns of all points, for as many pictures as a core takes at a time
+# numbers of the columns of all points, for as many pictures as a core takes at a time
+FIVE = 1 << 17
 
 
 def rowwise(x, rows, pad=(0, 0)):

@@ -411,10 +411,8 @@ class Known:
         self.weight, self.states = [*weight], [*states]
         self.held = [*weight, *(s for state in states for s in parts_of(state))]
         self.look()
-        self.together, self.pieces = (
-            [],
-            [],
-        )  # numbers of parameters that live together, their memory
+        # numbers of parameters that live together, their memory
+        self.together, self.pieces = [], []
 
     def look(self):
         """Note where the numbers are."""
@@ -501,9 +499,8 @@ def moved(arrays):
 
 
 raw_of, node_of = attrgetter("_data"), attrgetter("_node")
-known = (
-    WeakKeyDictionary()
-)  # optimizer -> {number of its first parameter, first weight's id: Known}
+# optimizer -> {number of its first parameter, first weight's id: Known}
+known = WeakKeyDictionary()
 
 
 def free(weight):

@@ -245,9 +245,8 @@ def debug_str(self):
 
 def debug_lines(node, changed):
     """The lines of one call; `changed` are the variables that operators change by themselves."""
-    called, settings = (
-        (node.op.name, {}) if hasattr(node.op, "stored") else written_name(node)
-    )  # a loop's settings are programs
+    # a loop's settings are programs
+    called, settings = (node.op.name, {}) if hasattr(node.op, "stored") else written_name(node)
     lines = ["-" * 20, f"Op:{called}, Name={node.name}", "Inputs:"]
     for i, (source, k) in enumerate(a for a in node.inputs if type(a) is tuple):
         version = f" version={int(source in changed)}" if source.op is None else ""

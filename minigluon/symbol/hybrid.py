@@ -356,10 +356,8 @@ class Writer:
         self.name, self.inputs, self.outlines = identifier(name), inputs, outlines
         self.shown, self.outputs = {*outputs}, [*outputs, *saved]  # all that is returned
         self.kept = {*inputs, *self.outputs}  # what no call may write over, or let go
-        self.placing, self.places = (
-            placing,
-            {},
-        )  # output's number -> argument: memory to write it to
+        # output's number -> argument: memory to write it to
+        self.placing, self.places = placing, {}
         outputs = self.outputs
         self.scope, self.taken, self.names = {"__name__": __name__}, set(dir(builtins)), {}
         self.tried = Counter()  # a wish -> its last number

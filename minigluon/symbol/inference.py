@@ -507,10 +507,8 @@ SAME_SHAPE = {  # operators of several arrays, or of other modules, whose output
 
 KEEPS_SIZE = {"reshape", "flatten", "expand_dims", "squeeze"}  # as many numbers as before
 KEEPS_AXES = {"transpose", "swapaxes", "flip", "slice", "slice_axis"}  # as many axes as before
-CUTS = {
-    "slice",
-    "slice_axis",
-}  # what remains of an unknown size is unknown, as the end may lie outside
+# what remains of an unknown size is unknown, as the end may lie outside
+CUTS = {"slice", "slice_axis"}
 
 
 def keeps_shape(node):

@@ -186,11 +186,8 @@ class Caster:
 
     def __init__(self, kind, wants, params, offline):
         self.kind, self.wants, self.params, self.offline = kind, wants, params, offline
-        self.made, self.casts, self.types = (
-            {},
-            {},
-            {},
-        )  # old edge -> new; (new, type) -> new; new -> type
+        # old edge -> new; (new, type) -> new; new -> type
+        self.made, self.casts, self.types = {}, {}, {}
 
     def cast(self, entry, dtype):
         """An edge as numbers of a type: itself, or with one cast for all who ask; other types stay."""

@@ -97,10 +97,8 @@ class DataLoader:
         self._num_workers, self._thread_pool = max(0, num_workers), thread_pool
         self._prefetch = max(0, 2 * self._num_workers if prefetch is None else int(prefetch))
         self._batchify_fn = batchify_fn or default_batchify_fn
-        self._pin_memory, self._pin_device_id = (
-            pin_memory,
-            pin_device_id,
-        )  # loaders made from this one read them
+        # loaders made from this one read them
+        self._pin_memory, self._pin_device_id = pin_memory, pin_device_id
         self._timeout, self._crew, self._epochs = timeout, None, itertools.count()
         self.auto_reload = auto_reload
         self.clean()

@@ -42,9 +42,8 @@ class _PixelShuffle(HybridBlock):
         for i in range(1, k):  # … and f as f1, f2, …
             split = -4, self._factors[i - 1], math.prod(self._factors[i:])
             x = F.reshape(x, (*(0,) * (i + 1), *split, *sizes))
-        order = [
-            axis for i in range(k) for axis in (2 + k + i, 2 + i)
-        ]  # each size before its factor
+        # each size before its factor
+        order = [axis for i in range(k) for axis in (2 + k + i, 2 + i)]
         return F.reshape(F.transpose(x, (0, 1, *order)), (0, 0, *(-3,) * k))
 
     def __repr__(self):
