@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 from pathlib import Path
 from zlib import crc32
 
@@ -133,6 +134,15 @@ def test_augmenters():
     assert (image.HorizontalFlipAug(1.1)(given()).asnumpy() == BYTES[:, ::-1]).all()
     with pytest.raises(AssertionError):
         image.CreateAugmenter(shape, rand_resize=True)
+
+
+def test_a_random_order_is_that_of_a_list_shuffled_in_place():
+    steps = [mx.image.CastAug() for _ in range(4)]
+    aug, order = mx.image.RandomOrderAug(list(steps)), list(steps)
+    for shuffle in (lambda: random.shuffle(order), lambda: aug(mx.nd.zeros((2, 2, 3)))):
+        random.seed(5)
+        [shuffle() for _ in range(2)]
+    assert [*map(id, aug.ts)] == [*map(id, order)]  # so MXNet has it
 
 
 def test_symbol():

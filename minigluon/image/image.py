@@ -353,7 +353,8 @@ class RandomOrderAug(SequentialAug):
     """Augmenters in random order."""
 
     def __call__(self, src):
-        for t in random.sample(self.ts, len(self.ts)):
+        random.shuffle(self.ts)  # in place: with one seed the orders are MXNet's
+        for t in self.ts:
             src = t(src)
         return src
 
