@@ -383,10 +383,18 @@ class Conv3DTranspose(_Conv):
         )
 
 
+def pool_layout(layout, axes):
+    """`layout`, if a picture with so many axes can have it."""
+    known = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}[axes]
+    assert layout in known, f"Only {' and '.join(known)} layouts are valid for {axes}D Pooling"
+    return layout
+
+
 class _Pooling(HybridBlock):
-    """What all pooling layers share."""
+    """What all pooling layers share; `_axes` is the number of a subclass's axes, otherwise that of `pool_size`."""
 
     _node_names = {"pooling": "fwd"}
+    _axes = None
 
     def __init__(
         self,
@@ -400,8 +408,9 @@ class _Pooling(HybridBlock):
         count_include_pad=None,
         **kwargs,
     ):
+        axes = self._axes or len(pool_size)
+        pool_size, layout = repeated(pool_size, axes, "pool_size"), pool_layout(layout, axes)
         super().__init__(**kwargs)
-        axes = len(pool_size)
         strides = pool_size if strides is None else strides
         strides, padding = ((n,) * axes if isinstance(n, Number) else n for n in (strides, padding))
         self._kwargs = {"kernel": pool_size, "stride": strides, "pad": padding}
@@ -427,53 +436,46 @@ class _Pooling(HybridBlock):
         )
 
 
-def pool_layout(layout, axes):
-    """`layout`, if a picture with so many axes can have it."""
-    known = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}[axes]
-    assert layout in known, f"Only {' and '.join(known)} layouts are valid for {axes}D Pooling"
-    return layout
-
-
 class MaxPool1D(_Pooling):
     """The largest number of each window, 1-D; `strides` is `pool_size` if not given."""
+
+    _axes = 1
 
     def __init__(
         self, pool_size=2, strides=None, padding=0, layout="NCW", ceil_mode=False, **kwargs
     ):
-        pool_size = repeated(pool_size, 1, "pool_size")
-        super().__init__(
-            pool_size, strides, padding, ceil_mode, False, "max", pool_layout(layout, 1), **kwargs
-        )
+        super().__init__(pool_size, strides, padding, ceil_mode, False, "max", layout, **kwargs)
 
 
 class GlobalMaxPool1D(_Pooling):
     """The largest number of each channel, 1-D."""
 
     def __init__(self, layout="NCW", **kwargs):
-        super().__init__((1,), None, 0, True, True, "max", pool_layout(layout, 1), **kwargs)
+        super().__init__((1,), None, 0, True, True, "max", layout, **kwargs)
 
 
 class MaxPool2D(_Pooling):
     """The largest number of each window, 2-D; `strides` is `pool_size` if not given."""
 
+    _axes = 2
+
     def __init__(
         self, pool_size=(2, 2), strides=None, padding=0, layout="NCHW", ceil_mode=False, **kwargs
     ):
-        pool_size = repeated(pool_size, 2, "pool_size")
-        super().__init__(
-            pool_size, strides, padding, ceil_mode, False, "max", pool_layout(layout, 2), **kwargs
-        )
+        super().__init__(pool_size, strides, padding, ceil_mode, False, "max", layout, **kwargs)
 
 
 class GlobalMaxPool2D(_Pooling):
     """The largest number of each channel, 2-D."""
 
     def __init__(self, layout="NCHW", **kwargs):
-        super().__init__((1, 1), None, 0, True, True, "max", pool_layout(layout, 2), **kwargs)
+        super().__init__((1, 1), None, 0, True, True, "max", layout, **kwargs)
 
 
 class MaxPool3D(_Pooling):
     """The largest number of each window, 3-D; `strides` is `pool_size` if not given."""
+
+    _axes = 3
 
     def __init__(
         self,
@@ -484,21 +486,20 @@ class MaxPool3D(_Pooling):
         layout="NCDHW",
         **kwargs,
     ):
-        pool_size = repeated(pool_size, 3, "pool_size")
-        super().__init__(
-            pool_size, strides, padding, ceil_mode, False, "max", pool_layout(layout, 3), **kwargs
-        )
+        super().__init__(pool_size, strides, padding, ceil_mode, False, "max", layout, **kwargs)
 
 
 class GlobalMaxPool3D(_Pooling):
     """The largest number of each channel, 3-D."""
 
     def __init__(self, layout="NCDHW", **kwargs):
-        super().__init__((1, 1, 1), None, 0, True, True, "max", pool_layout(layout, 3), **kwargs)
+        super().__init__((1, 1, 1), None, 0, True, True, "max", layout, **kwargs)
 
 
 class AvgPool1D(_Pooling):
     """The mean of each window, 1-D; `strides` is `pool_size` if not given."""
+
+    _axes = 1
 
     def __init__(
         self,
@@ -510,29 +511,21 @@ class AvgPool1D(_Pooling):
         count_include_pad=True,
         **kwargs,
     ):
-        pool_size = repeated(pool_size, 1, "pool_size")
-        super().__init__(
-            pool_size,
-            strides,
-            padding,
-            ceil_mode,
-            False,
-            "avg",
-            pool_layout(layout, 1),
-            count_include_pad,
-            **kwargs,
-        )
+        given = pool_size, strides, padding, ceil_mode, False, "avg", layout, count_include_pad
+        super().__init__(*given, **kwargs)
 
 
 class GlobalAvgPool1D(_Pooling):
     """The mean of each channel, 1-D."""
 
     def __init__(self, layout="NCW", **kwargs):
-        super().__init__((1,), None, 0, True, True, "avg", pool_layout(layout, 1), **kwargs)
+        super().__init__((1,), None, 0, True, True, "avg", layout, **kwargs)
 
 
 class AvgPool2D(_Pooling):
     """The mean of each window, 2-D; `strides` is `pool_size` if not given."""
+
+    _axes = 2
 
     def __init__(
         self,
@@ -544,29 +537,21 @@ class AvgPool2D(_Pooling):
         count_include_pad=True,
         **kwargs,
     ):
-        pool_size = repeated(pool_size, 2, "pool_size")
-        super().__init__(
-            pool_size,
-            strides,
-            padding,
-            ceil_mode,
-            False,
-            "avg",
-            pool_layout(layout, 2),
-            count_include_pad,
-            **kwargs,
-        )
+        given = pool_size, strides, padding, ceil_mode, False, "avg", layout, count_include_pad
+        super().__init__(*given, **kwargs)
 
 
 class GlobalAvgPool2D(_Pooling):
     """The mean of each channel, 2-D."""
 
     def __init__(self, layout="NCHW", **kwargs):
-        super().__init__((1, 1), None, 0, True, True, "avg", pool_layout(layout, 2), **kwargs)
+        super().__init__((1, 1), None, 0, True, True, "avg", layout, **kwargs)
 
 
 class AvgPool3D(_Pooling):
     """The mean of each window, 3-D; `strides` is `pool_size` if not given."""
+
+    _axes = 3
 
     def __init__(
         self,
@@ -578,25 +563,15 @@ class AvgPool3D(_Pooling):
         count_include_pad=True,
         **kwargs,
     ):
-        pool_size = repeated(pool_size, 3, "pool_size")
-        super().__init__(
-            pool_size,
-            strides,
-            padding,
-            ceil_mode,
-            False,
-            "avg",
-            pool_layout(layout, 3),
-            count_include_pad,
-            **kwargs,
-        )
+        given = pool_size, strides, padding, ceil_mode, False, "avg", layout, count_include_pad
+        super().__init__(*given, **kwargs)
 
 
 class GlobalAvgPool3D(_Pooling):
     """The mean of each channel, 3-D."""
 
     def __init__(self, layout="NCDHW", **kwargs):
-        super().__init__((1, 1, 1), None, 0, True, True, "avg", pool_layout(layout, 3), **kwargs)
+        super().__init__((1, 1, 1), None, 0, True, True, "avg", layout, **kwargs)
 
 
 class ReflectionPad2D(HybridBlock):
