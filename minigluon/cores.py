@@ -6,6 +6,7 @@ import contextvars
 import ctypes
 import os
 import threading
+from contextlib import suppress
 from ctypes import addressof
 from functools import cache
 from pathlib import Path
@@ -34,9 +35,12 @@ __all__ = [
     "helpers",
     "latest",
     "matmul",
+    "nowhere",
     "openblas",
     "plain_matmul",
     "pool",
+    "processor",
+    "processor_number",
     "spread",
     "stacked",
 ]
@@ -106,6 +110,21 @@ alone = Alone()
 # --- Spreading ------------------------------------------------------------------------------------
 
 
+def nowhere():
+    """Where no one can tell."""
+    return -1
+
+
+def processor_number():
+    """The C library's function that tells which processor a thread runs on; None where there is none, or no way to choose."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    return getattr(ctypes.PyDLL(None), "sched_getcpu", None)
+
+
+processor = processor_number() or nowhere
+
+
 class Job:
     """A call for another thread."""
 
@@ -130,6 +149,7 @@ class Helpers:
 
     def __init__(self):
         self.jobs, self.threads = SimpleQueue(), []
+        self.apart = None  # the processor that they keep off, and how many they are
 
     def grow(self, count):
         """Have `count` threads at least."""
@@ -144,7 +164,19 @@ class Helpers:
         while True:
             self.jobs.get().run()  # a job with a name here would keep its arrays until the next one
 
+    def keep_apart(self):
+        """Keep the threads off the processor that the caller runs on, whichever it is now."""
+        here = processor(), len(self.threads)
+        if here == self.apart or here[0] < 0:
+            return
+        self.apart = here
+        with suppress(OSError):  # such as a processor that was taken away meanwhile
+            others = os.sched_getaffinity(0) - {here[0]}
+            for thread in self.threads if others else ():
+                os.sched_setaffinity(thread.native_id, others)
+
     def submit(self, function, *arguments):
+        self.keep_apart()
         job = Job(function, arguments)
         self.jobs.put(job)
         return job

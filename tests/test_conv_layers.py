@@ -555,3 +555,20 @@ def test_pixels_are_shuffled_by_one_transposition():
         assert [n["op"] for n in nodes] == ["Reshape"] * k + ["transpose", "Reshape"]
     nodes = json.loads(PixelShuffle3D(2)(mx.sym.var("x")).tojson())["nodes"]
     assert "transpose" not in [n["op"] for n in nodes]  # of more than six axes, which MXNet has not
+
+
+def test_few_places_of_one_picture_are_shared_out_by_their_multiplications(monkeypatch):
+    from minigluon.ops import convolution
+
+    rng, shares = np.random.default_rng(0), []
+    data = mx.nd.array(rng.standard_normal((1, 512, 7, 7)))
+    weight, bias = (mx.nd.array(rng.standard_normal(s)) for s in ((512, 512, 1, 1), (512,)))
+    plain = convolution.spread
+    monkeypatch.setattr(
+        convolution, "spread", lambda f, parts: shares.append(len(parts)) or plain(f, parts)
+    )
+    y = mx.nd.Convolution(data, weight, bias, kernel=(1, 1), num_filter=512).asnumpy()
+    raw = data.asnumpy().reshape(512, 49), weight.asnumpy().reshape(512, 512)
+    wanted = raw[1] @ raw[0] + bias.asnumpy()[:, None]
+    np.testing.assert_allclose(y.reshape(512, 49), wanted, rtol=1e-4, atol=1e-3)
+    assert shares == [len(convolution.slices(512))]

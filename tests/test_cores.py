@@ -147,3 +147,22 @@ def test_two_terms_are_the_same_whoever_had_work_before(monkeypatch):
         cores.axpby(-0.1, x, 1, found[-1])
     np.testing.assert_array_equal(*found)
     assert cores.alone.depth == 0
+
+
+def test_helpers_keep_off_the_processor_of_the_caller(monkeypatch):
+    if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor, or no way to choose one")
+    all_of_them, pool = os.sched_getaffinity(0), cores.Helpers().grow(1)
+    for here in sorted(all_of_them)[:2]:
+        monkeypatch.setattr(cores, "processor", lambda here=here: here)
+        assert pool.submit(lambda: None).exception() is None
+        assert os.sched_getaffinity(pool.threads[0].native_id) == all_of_them - {here}
+        assert os.sched_getaffinity(0) == all_of_them
+    monkeypatch.setattr(cores, "processor", cores.nowhere)
+    pool.submit(lambda: None).exception()
+    assert here not in os.sched_getaffinity(pool.threads[0].native_id)  # it stays where it is
+
+
+def test_where_a_thread_runs_is_one_of_the_processors():
+    if hasattr(os, "sched_getaffinity"):
+        assert cores.processor() in {*os.sched_getaffinity(0), -1}

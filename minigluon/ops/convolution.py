@@ -32,6 +32,7 @@ __all__ = [
     "FEW_PLACES",
     "HALVES",
     "HEAVY",
+    "LABOUR",
     "LAYOUTS",
     "SHORT",
     "SMALL",
@@ -144,6 +145,7 @@ def back(data, layout):
 
 CACHE = 1 << 19  # numbers of columns, 2 MB: more fall out of the cache, fewer make more calls
 SMALL = 1 << 17  # numbers of columns of the whole batch from which threads pay for their start
+LABOUR = 1 << 23  # multiplications from which they do as well
 
 
 def batches(data, numbers):
@@ -238,7 +240,8 @@ def product(data, weight, kernel, stride, dilate, pad, groups, bias=None):
         return with_bias(by_rows(data, weight, *settings, sizes), bias)
     y = np.empty_like(data, shape=(n, groups, f // groups, count))
     numbers = w[0].shape[1] * groups * count
-    if n == 1 and type(data) is np.ndarray and numbers >= SMALL:
+    much = numbers >= SMALL or numbers * (f // groups) >= LABOUR
+    if n == 1 and type(data) is np.ndarray and much:
         return with_bias(striped(data, w, settings, y, sizes).reshape(n, f, *sizes), bias)
 
     turned = math.prod(data.shape[1:]) + f * count
