@@ -262,8 +262,11 @@ def test_hooks_on_operators(trained):
 def test_optimize_for(trained):
     trained.optimize_for(mx.nd.ones((1, 5)))
     assert trained._active
-    with pytest.raises(ValueError, match="backend 'TensorRT' cannot be found"):
-        trained.optimize_for(mx.nd.ones((1, 5)), backend="TensorRT")
+    before = trained(mx.nd.ones((1, 5))).asnumpy()
+    trained.optimize_for(mx.nd.ones((1, 5)), backend="MKLDNN", static_alloc=True)  # as for symbols
+    assert np.array_equal(trained(mx.nd.ones((1, 5))).asnumpy(), before)
+    with pytest.raises(TypeError, match="backend is a name"):
+        trained.optimize_for(mx.nd.ones((1, 5)), backend=3)
 
 
 # --- Trees of blocks ------------------------------------------------------------------------------

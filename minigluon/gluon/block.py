@@ -612,9 +612,9 @@ class HybridBlock(Block):
         super().register_op_hook(callback, monitor_all)
 
     def optimize_for(self, x, *args, backend=None, clear=False, **kwargs):
-        """Hybridize, and run once on these inputs; there is one backend, so `backend` must be None."""
-        if backend is not None:
-            raise ValueError(f"backend {backend!r} cannot be found: there is only one, None")
+        """Hybridize, and run once on these inputs; for a backend, by its name, the network is what it was."""
+        if not isinstance(backend, str | None):
+            raise TypeError(f"optimize_for: backend is a name, not {backend!r}")
         self.hybridize(True, **kwargs)
         self(x, *args)
 
