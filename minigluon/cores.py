@@ -27,8 +27,10 @@ __all__ = [
     "alone",
     "axpby",
     "blas",
+    "busy",
     "byte",
     "control",
+    "core_matmul",
     "elsewhere",
     "fits",
     "forget_threads",
@@ -36,13 +38,18 @@ __all__ = [
     "latest",
     "matmul",
     "nowhere",
+    "on_a_core",
     "openblas",
     "plain_matmul",
     "pool",
     "processor",
     "processor_number",
+    "prompt",
+    "prompt_matmul",
     "spread",
+    "spread_matmul",
     "stacked",
+    "together",
 ]
 
 
@@ -183,7 +190,7 @@ class Helpers:
 
 
 pool = Helpers()
-latest = -1.0  # when threads of the pool last had work, in seconds
+latest = -1.0  # when threads other than OpenBLAS's last had work, in seconds
 
 
 def forget_threads():
@@ -196,6 +203,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=forget_threads)
 
 
+def busy():
+    """Take note that other threads than OpenBLAS's have work."""
+    global latest
+    latest = monotonic()
+
+
 def helpers(count):
     """The threads that help, `count` of them or more."""
     return pool if len(pool.threads) >= count else pool.grow(count)
@@ -206,12 +219,11 @@ def spread(function, items):
 
     Items must not depend on each other. The first error is raised when all threads have stopped.
     """
-    global latest
     items = list(items)
     count = min(alone.threads, len(items))
     if count < 2:
         return [function(item) for item in items]
-    latest = monotonic()
+    busy()
     numbers, found, ended = iter(range(len(items))), [None] * len(items), SimpleQueue()
 
     def work():
@@ -251,11 +263,42 @@ def plain_matmul(a, b, out=None):
 
 
 elsewhere = [plain_matmul]  # the last one multiplies arrays that are not NumPy's
+on_a_core = [plain_matmul]  # the last one multiplies NumPy's arrays on the core that asks
 
 
 def stacked(a, b, out=None):
     """`a @ b` of stacks of matrices, into `out` if it is given."""
     return (plain_matmul if type(a) is np.ndarray else elsewhere[-1])(a, b, out)
+
+
+def core_matmul(a, b, out=None):
+    """`a @ b` of matrices, or stacks of them, on the core that asks, where others have work too; into `out` if it is given."""
+    return (on_a_core if type(a) is np.ndarray else elsewhere)[-1](a, b, out)
+
+
+def spread_matmul(a, b, out=None):
+    """`a @ b` of two of NumPy's matrices, spread."""
+    m, k, n = *a.shape, b.shape[1]
+    if m * k * n < MANY or alone.threads == 1:
+        with alone:
+            return core_matmul(a, b, out)
+    out = np.empty((m, n), np.result_type(a, b)) if out is None else out
+    step = -(-max(m, n) // alone.threads)
+    parts = [slice(i, i + step) for i in range(0, max(m, n), step)]
+    if m >= n:
+        spread(lambda at: core_matmul(a[at], b, out[at]), parts)
+    else:
+        spread(lambda at: core_matmul(a, b[:, at], out[:, at]), parts)
+    return out
+
+
+together = [spread_matmul]  # the last one multiplies NumPy's matrices on all cores
+prompt = [plain_matmul]  # so does the last one of these, which may hold the cores for a while
+
+
+def prompt_matmul(a, b, out=None):
+    """`a @ b` of two matrices, by threads that wait awake, OpenBLAS's or better ones; into `out` if it is given."""
+    return (prompt if type(a) is np.ndarray else elsewhere)[-1](a, b, out)
 
 
 def matmul(a, b, out=None):
@@ -266,20 +309,7 @@ def matmul(a, b, out=None):
     if work <= FEW or a.dtype.char not in "fd":
         found = a.dot(b) if out is None else np.matmul(a, b, out=out)
         return found.astype(a.dtype, copy=False) if a.dtype.kind == "V" else found  # bfloat16
-    if work < MANY:
-        with alone:
-            return np.matmul(a, b, out=out)
-    if (count := alone.threads) == 1:
-        return np.matmul(a, b, out=out)
-    m, n = len(a), b.shape[1]
-    out = np.empty((m, n), np.result_type(a, b)) if out is None else out
-    step = -(-max(m, n) // count)
-    parts = [slice(i, i + step) for i in range(0, max(m, n), step)]
-    if m >= n:
-        spread(lambda at: np.matmul(a[at], b, out=out[at]), parts)
-    else:
-        spread(lambda at: np.matmul(a, b[:, at], out=out[:, at]), parts)
-    return out
+    return together[-1](a, b, out)
 
 
 # --- Two terms in one pass ------------------------------------------------------------------------

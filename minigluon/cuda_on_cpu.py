@@ -72,13 +72,19 @@ def available():
 
 
 def inline_headers(code, folder):
-    """`code` with each `#include "file"` of `folder` replaced by that file."""
+    """`code` with each `#include "file"` of `folder` replaced by that file, the first time; later ones go, as `#pragma once` asks."""
+    seen = set()
 
     def body(match):
         path = Path(folder) / match[1]
-        return inline_headers(path.read_text(), folder) if path.exists() else match[0]
+        if not path.exists():
+            return match[0]
+        text = "" if path in seen else path.read_text().replace("#pragma once", "")
+        seen.add(path)
+        return include.sub(body, text)
 
-    return re.sub(r'^[ \t]*#include\s+"([^"]+)".*$', body, code, flags=re.M)
+    include = re.compile(r'^[ \t]*#include\s+"([^"]+)".*$', flags=re.M)
+    return include.sub(body, code)
 
 
 def source(name):

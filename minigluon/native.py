@@ -17,6 +17,7 @@ from minigluon.cores import byte, openblas
 
 __all__ = [
     "FLAGS",
+    "IN_PLACE",
     "Loops",
     "as_c",
     "blas_flags",
@@ -65,9 +66,7 @@ def compiled(file):
     if compiler is None:
         return None
     folder = cpu.kernels_folder() / "cpu"
-    text = cpu.inline_headers((folder / f"{file}.cpp").read_text(), folder).replace(
-        "#pragma once", ""
-    )
+    text = cpu.inline_headers((folder / f"{file}.cpp").read_text(), folder)
     flags, status = [*FLAGS, *blas_flags()], os.stat(compiler)
     name = cpu.digest(text, *flags, compiler, status.st_size, status.st_mtime_ns, processor())
     try:
@@ -133,10 +132,21 @@ def gemm():
     return None if found is None else ctypes.cast(found, ctypes.c_void_p)
 
 
+IN_PLACE = {
+    "SkylakeX",
+    "Cooperlake",
+    "SapphireRapids",
+}  # kernels of OpenBLAS that read small matrices where they lie
+
+
 def blas_flags():
-    """What tells a loop how wide OpenBLAS's numbers are."""
-    _, _, z = openblas() or (None, "", "64_")
-    return [] if z else ["-DBLAS_INT=int"]
+    """What tells a loop how wide OpenBLAS's numbers are, and up to how many multiplications it copies nothing."""
+    library, a, z = openblas() or (None, "", "64_")
+    name = getattr(library, f"{a}openblas_get_corename{z}", bytes)
+    if library is not None:
+        name.restype = ctypes.c_char_p
+    in_place = name().decode() in IN_PLACE
+    return ([] if z else ["-DBLAS_INT=int"]) + ["-DIN_PLACE=1000000"] * in_place
 
 
 def native(op, least=0, kind="f"):

@@ -2,54 +2,10 @@
 // What is kept is C-contiguous, as in chapter 96d: gates (T, N, G H); h, c (T + 1, N, H); un (T, N, H). What comes and goes,
 // x (T, N, I), out (T, N, H) and their gradients, may be parts of larger arrays: `step` and `row` are the distances of steps
 // and of samples.
-#include "loops.h"
-
-// OpenBLAS's product C = A B + beta C of row-major matrices, as NumPy brings it along.
-#ifndef BLAS_INT
-#define BLAS_INT int64_t
-#endif
-typedef void (*gemm_t)(int, int, int, BLAS_INT, BLAS_INT, BLAS_INT, float, const float *, BLAS_INT, const float *, BLAS_INT,
-                       float, float *, BLAS_INT);
-enum { ROWS = 101, AS_IT_IS = 111, TURNED = 112 };
+#include "product.h"
 
 enum Mode { RELU, TANH, LSTM, GRU };
 static constexpr int GATES[] = {1, 1, 4, 3};
-
-static constexpr size SMALL = 1000000;   // multiplications up to which OpenBLAS reads matrices where they lie
-static constexpr size CACHED = 1 << 18;  // numbers that a core's cache holds
-static constexpr size SIDE = 64;         // rows and columns of a block: measured; OpenBLAS takes 64 columns at once
-
-static size least(size a, size b) { return a < b ? a : b; }
-static size most(size a, size b) { return a > b ? a : b; }
-
-// n in equal pieces of at most `limit`.
-static size even(size n, size limit) {
-    size pieces = (n + limit - 1) / limit;
-    return (n + pieces - 1) / pieces;
-}
-
-// C (m, n) = A (m, k) B (k, n) + beta C, in blocks so small that OpenBLAS does not copy them first; with `way` TURNED A is
-// given as (k, m). A matrix B that no cache holds would be read again for each block of rows: then copying pays.
-static void product(gemm_t gemm, int way, size m, size k, size n, const float *a, size lda, const float *b, size ldb, float beta,
-                    float *c, size ldc) {
-    if (m > SIDE && k * n > CACHED) return gemm(ROWS, way, AS_IT_IS, m, n, k, 1, a, lda, b, ldb, beta, c, ldc);
-    const size rows = least(m, SIDE), depth = even(k, SMALL / (SIDE * rows)), room = SMALL / (rows * depth) / SIDE * SIDE;
-    const size columns = (even(n, room) + SIDE - 1) / SIDE * SIDE;  // at most `room`
-    for (size p = 0; p < k; p += depth)
-        for (size i = 0; i < m; i += rows)
-            for (size j = 0; j < n; j += columns)
-                gemm(ROWS, way, AS_IT_IS, least(rows, m - i), least(columns, n - j), least(depth, k - p), 1,
-                     a + (way == TURNED ? p * lda + i : i * lda + p), lda, b + p * ldb + j, ldb, p ? 1 : beta, c + i * ldc + j, ldc);
-}
-
-// B (n, m), the transpose of A (m, n), in squares that stay in the cache.
-static void transpose(size m, size n, const float *a, float *b) {
-    const size side = 16;
-    for (size i = 0; i < m; i += side)
-        for (size j = 0; j < n; j += side)
-            for (size v = j; v < least(j + side, n); v++)
-                for (size u = i; u < least(i + side, m); u++) b[v * m + u] = a[u * n + v];
-}
 
 // Steps whose inputs are multiplied together: so many that a product has some 16 rows, or all, where the weights would push each
 // other out of the cache at every step. Inputs that do not lie in a row, step after step, are multiplied in each.
@@ -89,14 +45,14 @@ static void sweep(gemm_t gemm, size T, size N, size I, size H, const float *x, s
                   size out_step, size out_row, const int32_t *ends, float *work) {
     const size G = GATES[mode] * H, many = together(T, N, G * (I + H), x_step, x_row);
     float *state = work, *inputs = state + G * H, *b = inputs + G * I, *share = b + G;
-    transpose(G, H, w_h, state);
-    if (x) transpose(G, I, w_x, inputs);
+    transpose(G, H, w_h, H, state, G);
+    if (x) transpose(G, I, w_x, I, inputs, G);
     EACH(j, G) b[j] = b_x[j] + (mode == GRU && j >= 2 * H ? 0 : b_h[j]);  // a GRU's n: the state's bias goes with its share
     for (size t = 0; t < T; t++) {
         float *a = gates + t * N * G, *old = h + t * N * H, *now = old + N * H, *u = mode == GRU ? share : a;
         if (x && t % many == 0)
-            product(gemm, AS_IT_IS, least(many, T - t) * N, I, G, x + t * x_step, x_row, inputs, G, 0, a, G);
-        product(gemm, AS_IT_IS, N, H, G, old, H, state, G, mode == GRU ? 0 : 1, u, G);
+            product(gemm, least(many, T - t) * N, I, G, {x + t * x_step, x_row}, {inputs, G}, 0, a, G);
+        product(gemm, N, H, G, {old, H}, {state, G}, mode == GRU ? 0 : 1, u, G);
         for (size n = 0; n < N; n++) {
             float *old_c = c + (t * N + n) * H, *new_c = old_c + N * H, *y = out + t * out_step + n * out_row;
             if (ends && t >= ends[n]) {
@@ -146,13 +102,13 @@ static void add_rows(size rows, size width, const float *d, float *part, float *
 // W (G, K) = the sum over steps of D' X, of D (T N, G) and X (T, N, K): as many steps at once as suit a product.
 static void weight_gradient(gemm_t gemm, size T, size N, size G, size K, const float *d, const float *x, size step, size row,
                             float *work, float *w) {
-    if (step == N * row) return product(gemm, TURNED, G, T * N, K, d, G, x, row, 0, w, K);
+    if (step == N * row) return product(gemm, G, T * N, K, {d, G, true}, {x, row}, 0, w, K);
     const size many = most(1, 256 / N);
     for (size t = 0; t < T; t += many) {
         const size steps = least(many, T - t);
         for (size s = 0; s < steps; s++)
             for (size n = 0; n < N; n++) memcpy(work + (s * N + n) * K, x + (t + s) * step + n * row, K * sizeof(float));
-        product(gemm, TURNED, G, steps * N, K, d + t * N * G, G, work, K, t ? 1 : 0, w, K);
+        product(gemm, G, steps * N, K, {d + t * N * G, G, true}, {work, K}, t ? 1 : 0, w, K);
     }
 }
 
@@ -177,9 +133,9 @@ static void sweep_back(gemm_t gemm, size T, size N, size I, size H, const float 
                 back<mode>(H, gates + (t * N + n) * G, un + at, h + at, h + next, c + at, c + next, g + t * g_step + n * g_row,
                            dh + n * H, dc + n * H, d_t + n * G, du_t + n * G);
         }
-        product(gemm, AS_IT_IS, N, G, H, du_t, G, w_h, H, 1, dh, H);
+        product(gemm, N, G, H, {du_t, G}, {w_h, H}, 1, dh, H);
         if (dx && t % many == 0)
-            product(gemm, AS_IT_IS, least(many, T - t) * N, G, I, d_t, G, w_x, I, 0, dx + t * dx_step, dx_row);
+            product(gemm, least(many, T - t) * N, G, I, {d_t, G}, {w_x, I}, 0, dx + t * dx_step, dx_row);
         add_rows(N, G, d_t, work, db_x);
         if (mode == GRU) add_rows(N, G, du_t, work, db_h);
     }

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from minigluon.base import MXNetError
-from minigluon.cores import alone, spread, stacked
+from minigluon.cores import alone, core_matmul, spread
 from minigluon.op import operator
 from minigluon.ops.pieces import overlaid, places, seen_through
 from minigluon.ops.reduce import broadcast_along, sum
@@ -250,9 +250,9 @@ def product(data, weight, kernel, stride, dilate, pad, groups, bias=None):
     def fill(part):
         if across_batch:
             c = columns(crosswise(data[part]), *one_more(*settings), 1)[0, 0]
-            y[part, 0] = lengthwise(w[0] @ c, part.stop - part.start)
+            y[part, 0] = lengthwise(core_matmul(w[0], c), part.stop - part.start)
         else:
-            stacked(w, columns(data[part], *settings, groups), y[part])
+            core_matmul(w, columns(data[part], *settings, groups), y[part])
         if bias is not None:
             y[part] += bias.reshape(groups, -1, 1)
 
@@ -275,10 +275,10 @@ def adjoint(data, weight, sizes, kernel, stride, dilate, pad, groups):
     def fill(part):
         m = part.stop - part.start
         if across_batch:
-            c = w @ crosswise(g[part, 0]).reshape(f, count * m)
+            c = core_matmul(w, crosswise(g[part, 0]).reshape(f, count * m))
             x[part] = np.moveaxis(overlaid(c, (*sizes, m), *one_more(*settings))[0], -1, 0)
         else:
-            x[part] = overlaid((w @ g[part]).reshape(m, rows, count), sizes, *settings)
+            x[part] = overlaid(core_matmul(w, g[part]).reshape(m, rows, count), sizes, *settings)
 
     shared_out(fill, batches(data, rows * count), rows * count)
     return x
@@ -303,9 +303,9 @@ def correlation(data, inputs, kernel, stride, dilate, pad, groups):
     def share(part):
         if across_batch:
             c = columns(crosswise(inputs[part]), *one_more(*settings), 1)[0, 0]
-            return crosswise(g[part, 0]).reshape(f, -1) @ c.T
+            return core_matmul(crosswise(g[part, 0]).reshape(f, -1), c.T)
         c = columns(inputs[part], *settings, groups)
-        return stacked(g[part], c.swapaxes(2, 3)).sum(0)
+        return core_matmul(g[part], c.swapaxes(2, 3)).sum(0)
 
     return added_up(shared_out(share, batches(data, numbers), numbers), shape)
 
@@ -348,7 +348,7 @@ def heavy_product(data, w, settings):
     y = np.empty((n, len(w), c.shape[1] // n), data.dtype)
 
     def fill(part):
-        y[:, part] = lengthwise(w[part] @ c, n)
+        y[:, part] = lengthwise(core_matmul(w[part], c), n)
 
     spread(fill, slices(len(w)))
     return y
@@ -361,7 +361,7 @@ def heavy_adjoint(data, w, sizes, settings):
     x = np.empty((n, w.shape[1] // window, *sizes), data.dtype)
 
     def fill(part):
-        c = w[:, part.start * window : part.stop * window].T @ g
+        c = core_matmul(w[:, part.start * window : part.stop * window].T, g)
         x[:, part] = np.moveaxis(overlaid(c[None], (*sizes, n), *one_more(*settings))[0], -1, 0)
 
     spread(fill, slices(x.shape[1]))
@@ -374,7 +374,7 @@ def heavy_correlation(data, inputs, settings, shape):
     g = crosswise(data).reshape(data.shape[1], -1)
     out = np.empty(shape, data.dtype)
     flat = out.reshape(len(g), len(c))
-    spread(lambda part: np.matmul(g[part], c.T, out=flat[part]), slices(len(g)))
+    spread(lambda part: core_matmul(g[part], c.T, flat[part]), slices(len(g)))
     return out
 
 
@@ -393,7 +393,7 @@ def striped(data, w, settings, y, sizes):
         )
     elif y.shape[-1] < FEW_PLACES:
         seen = columns(data, *settings, 1)
-        spread(lambda part: stacked(w[:, part], seen, y[:, :, part]), slices(w.shape[1]))
+        spread(lambda part: core_matmul(w[:, part], seen, y[:, :, part]), slices(w.shape[1]))
     else:
         step = max(1, min(-(-sizes[0] // alone.threads), CACHE // (w.shape[2] * row)))
         view = math.prod(settings[0]) == 1  # a window of one number copies nothing
@@ -403,7 +403,7 @@ def striped(data, w, settings, y, sizes):
             rows = slice(start, start + step)
             at = slice(rows.start * row, rows.stop * row)
             c = seen[..., at] if view else seen[..., rows, *(slice(None),) * (len(sizes) - 1)]
-            stacked(w, c.reshape(1, 1, w.shape[2], -1), y[..., at])
+            core_matmul(w, c.reshape(1, 1, w.shape[2], -1), y[..., at])
 
         spread(fill, range(0, sizes[0], step))
     return y
@@ -412,7 +412,7 @@ def striped(data, w, settings, y, sizes):
 def some_groups(pictures, w, settings, y):
     """The products of some groups, whose channels are `pictures`, into y."""
     channels = pictures.reshape(1, -1, *pictures.shape[3:])
-    stacked(w, columns(channels, *settings, len(w)), y)
+    core_matmul(w, columns(channels, *settings, len(w)), y)
 
 
 # --- A filter a channel ---------------------------------------------------------------------------
@@ -609,9 +609,9 @@ def fast_product(data, weight, kernel, pad):
     def fill(some):
         part = np.empty((f, rows * w), data.dtype)
         for out, seen in zip(y[some].reshape(-1, f, rows * w), sidelong(data[some], kernel, pad)):
-            np.matmul(parts[0], seen[:, : rows * w], out=out)
+            core_matmul(parts[0], seen[:, : rows * w], out)
             for a in range(1, kernel[0]):
-                out += np.matmul(parts[a], seen[:, a * w : (a + rows) * w], out=part)
+                out += core_matmul(parts[a], seen[:, a * w : (a + rows) * w], part)
 
     numbers = parts[0].shape[1] * rows * w
     shared_out(fill, slices(n), numbers)
@@ -630,7 +630,7 @@ def fast_correlation(data, inputs, kernel, pad):
             data[some].reshape(-1, f, rows * w), sidelong(inputs[some], kernel, pad)
         ):
             for a in range(kernel[0]):
-                total[a] += np.matmul(g, seen[:, a * w : (a + rows) * w].T, out=part)
+                total[a] += core_matmul(g, seen[:, a * w : (a + rows) * w].T, part)
         return total
 
     numbers = c * kernel[1] * rows * w

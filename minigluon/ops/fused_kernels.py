@@ -99,7 +99,7 @@ class FusedWriter(Writer):
         (name, _, call), like = text.partition(" = "), self.names[self.inputs[0]]
         return f"{name} = {self.bound('brought', brought)}(lambda: {call}, {like})"
 
-    def product(self):
+    def product(self, node):
         """The name of the function that multiplies, whatever the size."""
         return self.bound("matmul", matmul)
 

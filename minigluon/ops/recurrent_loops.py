@@ -75,7 +75,7 @@ def in_rows(a):
 
 
 NOWHERE = None, 0, 0  # no array
-CACHED = 1 << 18  # numbers that a core's cache holds, as in rnn.cpp
+CACHED = 1 << 18  # numbers that a core's cache holds, as in product.h
 
 
 def by_all_cores(plan, a):

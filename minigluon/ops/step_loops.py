@@ -11,7 +11,8 @@ from minigluon.cores import LONG, spread
 from minigluon.native import Loops, native
 from minigluon.ops.activations import ALPHA, LAMBDA, LeakyReLU, gelu_slope
 from minigluon.ops.elementwise import above, hypot, modulo, passed, positive, round, smooth_l1
-from minigluon.ops.optimizer import adam_step, adamw_step, momentum_step, quicker
+from minigluon.ops.optimizer import adam_step, adamw_step, momentum_step, quicker, sgd_step
+from minigluon.ops.product_loops import share, threads
 from minigluon.ops.reduce import axes, column_sums
 from minigluon.ops.row_loops import parts
 from minigluon.ops.special import erf
@@ -23,6 +24,7 @@ __all__ = [
     "adamw",
     "add_bias",
     "bound",
+    "descent",
     "each",
     "fit",
     "is_number",
@@ -81,11 +83,18 @@ def bound(clip_gradient):
     return inf if clip_gradient is None or clip_gradient < 0 else float(clip_gradient)
 
 
+@walk(sgd_step)
+def descent(w, g, lr, wd=0.0, rescale_grad=1.0, clip_gradient=-1.0):
+    """Gradient descent."""
+    rates = map(float, (lr, wd, rescale_grad, bound(clip_gradient)))
+    loops("descend", share(), threads(), w.size, w, g, *rates)
+
+
 @walk(momentum_step)
 def momentum(w, g, mom, lr, momentum=0.0, wd=0.0, rescale_grad=1.0, clip_gradient=-1.0):
     """Gradient descent with momentum."""
     rates = lr, momentum, wd, rescale_grad, bound(clip_gradient)
-    loops("momentum", w.size, w, g, mom, *map(float, rates))
+    loops("momentum", share(), threads(), w.size, w, g, mom, *map(float, rates))
 
 
 @walk(adamw_step)
@@ -106,7 +115,7 @@ def adamw(
     """Adam's step from `1 - decay` times the weight."""
     rates = 1 - decay, lr, beta1, 1 - beta1, beta2, 1 - beta2
     more = epsilon, wd, rescale_grad, bound(clip_gradient)
-    loops("adam", w.size, w, g, mean, var, *map(float, rates + more))
+    loops("adam", share(), threads(), w.size, w, g, mean, var, *map(float, rates + more))
 
 
 @walk(adam_step)

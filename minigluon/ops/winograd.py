@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from minigluon.cores import alone, spread
+from minigluon.cores import alone, core_matmul, spread
 
 __all__ = [
     "BAND",
@@ -178,7 +178,7 @@ def filtered(v, u, out, across):
     m, f, height, _ = out.shape
     total, t = across[-1][0].stop, FOUR.count(height)
     products = np.empty((*v.shape[:3], f), v.dtype)
-    np.matmul(v.swapaxes(1, 2), u, out=products.swapaxes(1, 2))
+    core_matmul(v.swapaxes(1, 2), u, products.swapaxes(1, 2))
     q = np.matmul(FOUR.AT, products.reshape(6, t, -1).swapaxes(0, 1))
     q = q.reshape(4 * t, m, total, f)[:height].transpose(1, 0, 3, 2)
     for rows, _, write, _, A in across:
@@ -232,7 +232,7 @@ def spectral_share(v, g, across):
     products = np.empty((6, t, p[0].size), g.dtype)
     np.matmul(FOUR.AT.T, p.reshape(t, 4, -1), out=products.swapaxes(0, 1))
     products = products.reshape(6, -1, 6, f).transpose(0, 2, 3, 1)
-    return np.matmul(products, v.swapaxes(1, 2))
+    return core_matmul(products, v.swapaxes(1, 2))
 
 
 def winograd_weight(g, x, pad):
@@ -317,7 +317,7 @@ def five(x, w, pad, sizes):
         out, m = np.empty((tiles, 4, f * long), x.dtype), np.empty((8, f, long), x.dtype)
         into = np.empty((8, c * window, long), x.dtype)
         for t in range(tiles):
-            np.matmul(u, five_columns(seen, t, window, into), out=m)
+            core_matmul(u, five_columns(seen, t, window, into), m)
             np.matmul(ROWS5.AT, m.reshape(8, -1), out=out[t])
         y[part] = out.reshape(4 * tiles, f, sizes[1], -1)[: sizes[0]].transpose(3, 1, 0, 2)
 
@@ -337,7 +337,7 @@ def five_data(g, w, pad, sizes):
         out = np.zeros((4 * tiles + 4, c * wide * m), g.dtype)
         seen, v = np.empty((8, c * window, width * m), g.dtype), np.empty((8, c, wide * m), g.dtype)
         for t in range(tiles):
-            np.matmul(u, np.matmul(ROWS5.AT.T, back[t]).reshape(8, f, -1), out=seen)
+            core_matmul(u, np.matmul(ROWS5.AT.T, back[t]).reshape(8, f, -1), seen)
             v[:, :, width * m :] = 0
             for j, column in enumerate(seen.reshape(8, c, window, -1).transpose(2, 0, 1, 3)):
                 if j == 0:
@@ -364,7 +364,7 @@ def five_weight(g, x, pad, window):
         for t in range(tiles):
             np.matmul(ROWS5.AT.T, back[4 * t : 4 * t + 4].reshape(4, -1), out=m)
             into = five_columns(seen, t, window, into)
-            total += np.matmul(m.reshape(8, f, long), into.swapaxes(1, 2))
+            total += core_matmul(m.reshape(8, f, long), into.swapaxes(1, 2))
         return total
 
     u = functools.reduce(np.add, spread(share, portions(n, c, window, width)))

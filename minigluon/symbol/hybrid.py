@@ -21,7 +21,7 @@ import numpy as np
 from minigluon import executor
 from minigluon.autograd import state
 from minigluon.base import MXNetError
-from minigluon.cores import alone, matmul
+from minigluon.cores import alone, core_matmul, matmul, prompt_matmul
 from minigluon.ndarray.ndarray import held
 from minigluon.op import operator, operators
 from minigluon.ops.reduce import axes, column_sums
@@ -36,6 +36,7 @@ __all__ = [
     "FIRST_DRAWN",
     "FUSED",
     "JOINS",
+    "LARGE",
     "LOOPS",
     "MMAP_THRESHOLD",
     "MOVES",
@@ -448,9 +449,14 @@ class Writer:
         types = {self.outlines.types.get(a) for a in [*node.inputs, (node, 0)] if type(a) is tuple}
         return len(types) == 1 and getattr(types.pop(), "kind", "") == "f"
 
-    def product(self):
-        """The name of the function that multiplies two matrices."""
-        return self.bound("matmul", np.matmul if self.small or self.alone else matmul)
+    def product(self, node):
+        """The name of the function that multiplies two matrices in a call."""
+        entries = *node.inputs[:2], (node, 0)
+        work = math.prod(math.prod(self.outlines.shapes[e]) for e in entries) ** 0.5
+        if work <= LARGE and self.small:
+            return self.bound("matmul", np.matmul)
+        function = core_matmul if self.alone else prompt_matmul if self.small else matmul
+        return self.bound("matmul", function)
 
     alone = False  # whether the program has one thread, and others run beside it
 
@@ -639,7 +645,7 @@ def spelt_dense(writer, node):
     """A layer: its product, to which the bias is added in place."""
     data, weight, *bias = node.inputs
     data = writer.matrix(data, node.settings.get("flatten", True))
-    product, weight, turned = writer.product(), writer.value(weight), writer.turned(node)
+    product, weight, turned = writer.product(node), writer.value(weight), writer.turned(node)
     text = f"{product}({weight}, {data}.T)" if turned else f"{product}({data}, {weight}.T)"
     if bias and bias[0] is not None:
         text = adding[-1](writer, node, text, writer.value(bias[0]), turned)
@@ -663,7 +669,7 @@ def plus(y, bias):
 def spelt_data(writer, node):
     """The gradient of a layer's data."""
     data, weight, _ = node.inputs
-    data, weight, product = writer.matrix(data, False), writer.value(weight), writer.product()
+    data, weight, product = writer.matrix(data, False), writer.value(weight), writer.product(node)
     if writer.turned(node):
         return f"{product}({weight}.T, {data}.T).T"
     return writer.shaped(f"{product}({data}, {weight})", node)
@@ -673,7 +679,7 @@ def spelt_weight(writer, node):
     """The gradient of a layer's weight."""
     data, inputs = node.inputs
     inputs = writer.matrix(inputs, node.settings.get("flatten", True))
-    return f"{writer.product()}({writer.matrix(data, False)}.T, {inputs}{writer.place(node)})"
+    return f"{writer.product(node)}({writer.matrix(data, False)}.T, {inputs}{writer.place(node)})"
 
 
 def spelt_sum(writer, node):
@@ -740,6 +746,7 @@ SPELT = {
 
 
 SMALL = 1 << 18  # numbers: operators share the work on arrays from this size
+LARGE = 1 << 20  # multiplications from which a core has better ways than NumPy's
 # and from fewer:
 SHARING = ("Convolution", "normalized_convolution", "Deconvolution", "Pooling", "RNN")
 PRODUCTS = ("FullyConnected", "dense_data", "dense_weight", "sum", "greater")

@@ -1,0 +1,80 @@
+// Products by OpenBLAS, in blocks so small that it reads the matrices where they lie.
+#pragma once
+#include "loops.h"
+
+// OpenBLAS's product C = A B + beta C of row-major matrices, as NumPy brings it along.
+#ifndef BLAS_INT
+#define BLAS_INT int64_t
+#endif
+typedef void (*gemm_t)(int, int, int, BLAS_INT, BLAS_INT, BLAS_INT, float, const float *, BLAS_INT, const float *, BLAS_INT,
+                       float, float *, BLAS_INT);
+enum { ROWS = 101, AS_IT_IS = 111, TURNED = 112 };
+
+// Multiplications up to which OpenBLAS reads matrices where they lie; 0 where it always copies them first.
+#ifndef IN_PLACE
+#define IN_PLACE 0
+#endif
+
+static constexpr size CACHED = 1 << 18;  // numbers that a core's cache holds
+static constexpr size DEPTH = 400;       // summed numbers of a block, at most: measured, as the blocks' sides below
+
+static inline size least(size a, size b) { return a < b ? a : b; }
+static inline size most(size a, size b) { return a > b ? a : b; }
+
+// n in equal pieces of at most `limit`.
+static inline size even(size n, size limit) {
+    size pieces = (n + limit - 1) / limit;
+    return (n + pieces - 1) / pieces;
+}
+
+// n in equal pieces of at most `limit`, which is a multiple of `unit`, and so are they.
+static inline size even(size n, size limit, size unit) { return (even(n, limit) + unit - 1) / unit * unit; }
+
+// A matrix whose rows are `step` numbers apart; or one given by its columns, if it is turned.
+struct Matrix {
+    const float *numbers;
+    size step;
+    bool turned = false;
+    const float *at(size i, size j) const { return numbers + (turned ? j * step + i : i * step + j); }
+    int way() const { return turned ? TURNED : AS_IT_IS; }
+};
+
+// C (m, n) = A (m, k) B (k, n) + beta C as OpenBLAS does it, which copies A and B; the rows of C are `step` numbers apart.
+static void copied(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float beta, float *c, size step) {
+    gemm(ROWS, a.way(), b.way(), m, n, k, 1, a.numbers, a.step, b.numbers, b.step, beta, c, step);
+}
+
+// Whether blocks are quicker. Where each block of rows would read a B anew that no cache holds, copies are cheaper.
+static bool by_blocks(size m, size k, size n, Matrix a, Matrix b) {
+    return IN_PLACE && !(a.turned && b.turned) && (least(m, n) <= 256 || k * n <= CACHED);
+}
+
+// The same in blocks, as large as they may be. With a matrix turned, OpenBLAS multiplies rows by rows, or columns by columns,
+// and wants narrow blocks; else it wants long rows of C.
+static void product(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float beta, float *c, size step) {
+    if (!by_blocks(m, k, n, a, b)) return copied(gemm, m, k, n, a, b, beta, c, step);
+    const size unit = a.turned || b.turned ? 32 : 64, rows = least(m, a.turned ? 64 : 32), depth = even(k, DEPTH);
+    const size columns = b.turned ? unit : even(n, most(IN_PLACE / (rows * depth * unit), 1) * unit, unit);
+    const size panel = b.turned ? columns : most(CACHED / 2 / (depth * columns), 1) * columns;  // columns that stay in the cache
+    for (size at = 0; at < n; at += panel)
+        for (size p = 0; p < k; p += depth)
+            for (size i = 0; i < m; i += rows)
+                for (size j = at; j < least(n, at + panel); j += columns)
+                    gemm(ROWS, a.way(), b.way(), least(rows, m - i), least(columns, n - j), least(depth, k - p), 1, a.at(i, p),
+                         a.step, b.at(p, j), b.step, p ? 1 : beta, c + i * step + j, step);
+}
+
+// B (n, m), the transpose of A (m, n), in squares that the compiler turns in registers; rows are `step` and `to` numbers apart.
+static void transpose(size m, size n, const float *a, size step, float *b, size to) {
+    constexpr size side = 16;
+    for (size i = 0; i < m; i += side)
+        for (size j = 0; j < n; j += side)
+            if (i + side <= m && j + side <= n) {
+                float square[side][side];
+                for (size u = 0; u < side; u++)
+                    for (size v = 0; v < side; v++) square[v][u] = a[(i + u) * step + j + v];
+                for (size v = 0; v < side; v++) memcpy(b + (j + v) * to + i, square[v], sizeof square[v]);
+            } else
+                for (size v = j; v < least(j + side, n); v++)
+                    for (size u = i; u < least(i + side, m); u++) b[v * to + u] = a[u * step + v];
+}

@@ -1,0 +1,135 @@
+// Products of matrices, and of stacks of them, on one core: chapter 96h_product_loops.
+#include <cstdlib>
+#include "product.h"
+#include "helpers.h"
+
+extern "C" {  // of Python itself, which is there when this is loaded
+void *PyCapsule_GetPointer(void *, const char *);
+void *PyEval_SaveThread();
+void PyEval_RestoreThread(void *);
+}
+
+// How an array describes itself to C: https://numpy.org/doc/stable/reference/arrays.interface.html
+struct Array {
+    int two, axes;
+    char kind;
+    int itemsize, flags;
+    intptr_t *shape, *strides;
+    char *data;
+};
+enum { ALIGNED = 0x100, NATIVE = 0x200, WRITABLE = 0x400, MOST = 8 };
+
+static const Array &told(void *capsule) { return *(const Array *)PyCapsule_GetPointer(capsule, nullptr); }
+
+// Of the last axis, or the one before, and so on.
+static size length(const Array &x, int back) { return back <= x.axes ? x.shape[x.axes - back] : 1; }
+static size stride(const Array &x, int back) { return back <= x.axes && length(x, back) > 1 ? x.strides[x.axes - back] : 0; }
+
+static bool floats(const Array &x) {
+    return x.axes >= 2 && x.axes <= MOST && x.kind == 'f' && x.itemsize == 4 && (x.flags & ALIGNED) && (x.flags & NATIVE);
+}
+
+// Whether BLAS takes such matrices: the numbers of each row lie side by side, or those of each column.
+static bool lies(const Array &x, Matrix &matrix) {
+    const size rows = length(x, 2), columns = length(x, 1), down = stride(x, 2), across = stride(x, 1);
+    const bool straight = across == 4 && down >= 4 * columns && down % 4 == 0;
+    matrix = Matrix{(const float *)x.data, (straight ? down : across) / 4, !straight};
+    return straight || (down == 4 && across >= 4 * rows && across % 4 == 0);
+}
+
+// Whether the memory of two arrays may overlap.
+static bool meet(const Array &x, const Array &y) {
+    auto end = [](const Array &z, bool last) {
+        char *at = z.data + (last ? z.itemsize : 0);
+        for (int i = 1; i <= z.axes; i++)
+            if ((stride(z, i) > 0) == last) at += (length(z, i) - 1) * stride(z, i);
+        return at;
+    };
+    return end(x, false) < end(y, true) && end(y, false) < end(x, true);
+}
+
+// Whether axes of a stack fit: those of the result, or 1, which meets all of them.
+static bool fits(const Array &x, const Array &result) {
+    for (int i = 3; i <= most(x.axes, result.axes); i++)
+        if (length(x, i) != 1 && length(x, i) != length(result, i)) return false;
+    return true;
+}
+
+static constexpr size PAGE = 1024;  // numbers: rows so far apart, or a multiple of it, push each other out of the cache
+
+// Whether it pays to turn a B that is given by its columns: k n steps, which save a twentieth of m k n, or a fifth of them.
+static bool turning(size m, size k, size n, size step) { return k * n <= 2 * CACHED && m >= (step % PAGE ? 256 : 64); }
+
+// Whether OpenBLAS's way is better than blocks, even if matrices are turned first: they are large, or lie a page apart.
+static bool whole(size m, size k, size n, Matrix a, Matrix b) {
+    if (!b.turned || a.turned) return !by_blocks(m, k, n, a, b);
+    return !turning(m, k, n, b.step) && (!by_blocks(m, k, n, a, b) || (m > 64 && b.step % PAGE == 0));
+}
+
+// C = A B on this core.
+static void one(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float *c, size step) {
+    const size apart = n % PAGE ? n : n + 16;
+    const bool turn = b.turned && !a.turned && turning(m, k, n, b.step);
+    float *turned = turn ? (float *)malloc(k * apart * sizeof(float)) : nullptr;
+    if (turned) {
+        transpose(n, k, b.numbers, b.step, turned, apart);
+        b = {turned, apart};
+    }
+    if (whole(m, k, n, a, b))
+        copied(gemm, m, k, n, a, b, 0, c, step);
+    else
+        product(gemm, m, k, n, a, b, 0, c, step);
+    free(turned);
+}
+
+// C = A B on several cores: each piece is a stretch of C's rows, or of its columns.
+static void cut(share_t share, int threads, gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float *c, size step) {
+    const size sides = most(m, n), each = even(sides, threads), few = b.turned && m >= n ? 256 : 64;  // rows that pay for turning B
+    const size piece = even(sides, most(even(sides, 4 * threads), least(each, few)), 64);
+    shared(share, (sides + piece - 1) / piece, threads, [=](size i) {
+        const size at = i * piece, stretch = least(piece, sides - at);
+        if (m >= n)
+            one(gemm, stretch, k, n, {a.at(at, 0), a.step, a.turned}, b, c + at * step, step);
+        else
+            one(gemm, m, k, stretch, a, {b.at(0, at), b.step, b.turned}, c + at, step);
+    });
+}
+
+// One product of a stack after the other: `at` counts through it.
+static void stack(gemm_t gemm, size m, size k, size n, const Array &x, const Array &y, const Array &z, Matrix a, Matrix b, size step) {
+    size at[MOST] = {};
+    for (int axis = 0; axis <= z.axes;) {
+        char *places[] = {x.data, y.data, z.data};
+        for (int i = 3; i <= z.axes; i++)
+            places[0] += at[i - 1] * stride(x, i), places[1] += at[i - 1] * stride(y, i), places[2] += at[i - 1] * stride(z, i);
+        one(gemm, m, k, n, {(float *)places[0], a.step, a.turned}, {(float *)places[1], b.step, b.turned}, (float *)places[2], step);
+        for (axis = 3; axis <= z.axes && ++at[axis - 1] == length(z, axis); axis++) at[axis - 1] = 0;
+    }
+}
+
+extern "C" {
+// C = A B on `threads` cores, a stack on one, if it pays: products of more than `few` multiplications each. Arrays describe
+// themselves, in capsules. The result tells whether it has been done; what does not suit is left as it was. Called with
+// Python's lock, which is free meanwhile.
+int product(void *gemm, void *share, size few, size threads, void *a, void *b, void *c) {
+    const Array &x = told(a), &y = told(b), &z = told(c);
+    const size m = length(x, 2), k = length(x, 1), n = length(y, 1);
+    if (!IN_PLACE || least(m, least(k, n)) < 2 || m * k * n <= few) return 0;
+    if (k != length(y, 2) || length(z, 2) != m || length(z, 1) != n || !fits(x, z) || !fits(y, z)) return 0;
+    if (!floats(x) || !floats(y) || !floats(z) || !(z.flags & WRITABLE)) return 0;
+    Matrix left, right, into;
+    if (!lies(x, left) || !lies(y, right) || !lies(z, into) || into.turned || meet(x, y) || meet(x, z) || meet(y, z)) return 0;
+    for (int i = 3; i <= z.axes; i++)
+        if (length(z, i) == 0) return 0;
+    if (threads > 1 && whole(m, k, n, left, right)) return 0;  // OpenBLAS would start threads of its own in each of ours
+    void *state = PyEval_SaveThread();
+    if (z.axes > 2)
+        stack((gemm_t)gemm, m, k, n, x, y, z, left, right, into.step);
+    else if (threads > 1)
+        cut((share_t)share, threads, (gemm_t)gemm, m, k, n, left, right, (float *)z.data, into.step);
+    else
+        one((gemm_t)gemm, m, k, n, left, right, (float *)z.data, into.step);
+    PyEval_RestoreThread(state);
+    return 1;
+}
+}

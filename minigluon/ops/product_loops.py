@@ -1,0 +1,79 @@
+"""A library that multiplies matrices copies them first. Cut a product into blocks that fit into the cache, and there is nothing to copy for."""
+
+# Written from chapters/96h_product_loops.ipynb: edit the chapter, then run `minigluon export`.
+
+import ctypes
+from functools import cache
+
+import numpy as np
+
+from minigluon.cores import alone, busy, on_a_core, plain_matmul, prompt, spread_matmul, together
+from minigluon.native import Loops, compiled, gemm
+
+__all__ = ["LEAST", "blocked", "in_blocks", "loops", "product", "room", "share", "threads"]
+
+
+# --- Code: on one core ----------------------------------------------------------------------------
+
+loops = Loops("products")
+LEAST = 1_000_000  # multiplications up to which OpenBLAS itself copies nothing
+
+
+@cache
+def product():
+    """The function of products.cpp, called with Python's lock."""
+    function = ctypes.PyDLL(compiled("products")._name).product
+    function.argtypes = [*[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, *[ctypes.py_object] * 3]
+    return function
+
+
+@cache
+def share():
+    """The place of the function by which loops share their pieces among threads."""
+    return ctypes.cast(compiled("helpers").share, ctypes.c_void_p)
+
+
+def blocked(a, b, out=None, threads=1):
+    """`a @ b` of NumPy's matrices on so many cores, or of stacks of them on one, into `out` if it is given; None if they do not suit."""
+    if min(a.ndim, b.ndim) < 2 or a.shape[-2] * a.shape[-1] * b.shape[-1] <= LEAST:
+        return None
+    if not (a.dtype.char == b.dtype.char == "f" and loops):
+        return None
+    into = room(a, b) if out is None else out
+    arrays = a.__array_struct__, b.__array_struct__, into.__array_struct__
+    return into if product()(gemm(), share(), LEAST, threads, *arrays) else None
+
+
+def room(a, b):
+    """Memory for `a @ b`."""
+    if a.ndim == b.ndim == 2:
+        return np.empty((len(a), b.shape[1]), a.dtype)
+    stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return np.empty((*stack, a.shape[-2], b.shape[-1]), a.dtype)
+
+
+def in_blocks(otherwise, count=lambda: 1):
+    """A product in blocks where they suit, on `count()` cores, `otherwise` where they do not."""
+
+    def multiply(a, b, out=None):
+        found = blocked(a, b, out, count())
+        return otherwise(a, b, out) if found is None else found
+
+    return multiply
+
+
+on_a_core.append(in_blocks(plain_matmul))
+
+
+# --- Code: on all cores ---------------------------------------------------------------------------
+
+
+def threads():
+    """How many threads a loop may have: one where others work already, else as many as OpenBLAS."""
+    if (count := alone.threads) > 1:
+        busy()
+    return count
+
+
+together.append(in_blocks(spread_matmul, threads))
+prompt.append(in_blocks(plain_matmul, threads))
