@@ -896,3 +896,26 @@ def test_numbers_set_at_places_are_written_into_out():
     assert y is x and x.asnumpy().tolist() == [[0, 9], [8, 0], [0, 0]]
     with pytest.raises(mx.MXNetError, match="shape="):
         mx.nd._internal._scatter_set_nd(x, nd.array([9, 8]), places, shape=(4, 2))
+
+
+def test_a_lazy_step_writes_where_the_rows_lie_and_into_nobody_elses_numbers():
+    w = mx.nd.array(np.arange(1.0, 13).reshape(4, 3)).tostype("row_sparse")
+    g = mx.nd.sparse.row_sparse_array((np.ones((2, 3)), [0, 2]), shape=(4, 3))
+    update = mx.optimizer.get_updater(mx.optimizer.SGD(learning_rate=1.0, momentum=0.5))
+    update(0, g, w)
+    lies = w._data.values
+    address = lies.ctypes.data
+    del lies
+    update(0, g, w)
+    assert w._data.values.ctypes.data == address  # the table is not built anew
+    other, third = mx.nd.zeros((4, 3), stype="row_sparse"), mx.nd.zeros((4, 3), stype="row_sparse")
+    other[:] = w
+    w.copyto(third)
+    numbers, before = w.data, w.asnumpy()
+    update(0, g, w)
+    assert before[0, 0] - w.asnumpy()[0, 0] == 1.75
+    for a in (other, third):
+        assert np.array_equal(a.asnumpy(), before)
+    assert np.array_equal(numbers.asnumpy(), before)
+    update(0, g, other)  # which has its own rows, too
+    assert w.asnumpy()[0, 0] == before[0, 0] - 1.75

@@ -4,6 +4,7 @@
 
 import os
 from inspect import Parameter, Signature, signature
+from sys import getrefcount
 
 import numpy as np
 
@@ -55,6 +56,7 @@ __all__ = [
     "nadam_step",
     "nesterov_step",
     "norm",
+    "places_of",
     "plain",
     "prepared",
     "put_rows",
@@ -139,17 +141,32 @@ def taken(a, rows):
     if not isinstance(a, Rows):
         return a[rows]
     part = np.zeros_like(a.values, shape=(len(rows), *a.shape[1:]))
-    at = np.searchsorted(a.indices, rows)
-    there = at < len(a.indices)
-    there[there] = a.indices[at[there]] == rows[there]
+    at, there = places_of(a, rows)
     part[there] = a.values[at[there]]
     return part
 
 
+def places_of(a, rows):
+    """Where a row-sparse array stores some rows, or would, and which of them it does store."""
+    at = np.searchsorted(a.indices, rows)
+    there = at < len(a.indices)
+    there[there] = a.indices[at[there]] == rows[there]
+    return at, there
+
+
 def put_rows(a, rows, part):
-    """Write rows back; in a row-sparse array they are stored from now on."""
+    """Write rows back; in a row-sparse array they are stored from now on.
+
+    Its numbers are written in place if it alone holds them; others see the old ones.
+    """
     if not isinstance(a, Rows):
         a[rows] = part
+        return
+    at, there = places_of(a, rows)
+    if there.all():
+        if getrefcount(a.values) > 2 or not a.values.flags.owndata:  # `a` and the question are two
+            a.values = a.values.copy()
+        a.values[at] = part
         return
     others = ~np.isin(a.indices, rows)
     places = np.concatenate([a.indices[others], rows])

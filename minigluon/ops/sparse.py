@@ -22,7 +22,7 @@ from minigluon.ndarray.sparse import (
     zeros,
 )
 from minigluon.op import interpreters, operators
-from minigluon.ops.csr import CSR, Rows, Sparse, csr_dot, csr_undot, rows_of, rows_undot
+from minigluon.ops.csr import CSR, Rows, Sparse, ascending, csr_dot, csr_undot, rows_of, rows_undot
 from minigluon.ops.elementwise import add
 from minigluon.ops.indexing import whole
 from minigluon.ops.shape import reshape, transpose
@@ -270,8 +270,9 @@ def looked_up(a, rows):
     """The rows of a raw row-sparse array that `rows` names, dense."""
     if not len(a.indices):
         return np.zeros_like(a.values, shape=(len(rows), *a.shape[1:]))
-    order = np.argsort(a.indices)
-    at = order[np.searchsorted(a.indices, rows, sorter=order).clip(max=len(order) - 1)]
+    order = None if ascending(a) else np.argsort(a.indices)
+    at = np.searchsorted(a.indices, rows, sorter=order).clip(max=len(a.indices) - 1)
+    at = at if order is None else order[at]
     there = (a.indices[at] == rows).reshape(-1, *(1,) * (a.ndim - 1))
     return a.values[at] * there
 
