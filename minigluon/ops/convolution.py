@@ -322,6 +322,80 @@ def added_up(shares, shape):
     return out
 
 
+# --- Without most of the copies -------------------------------------------------------------------
+
+
+def is_simple(data, kernel, stride, dilate, pad, groups):
+    """Whether the fast products apply: NumPy's floats, one group, a 2-D window that keeps the width."""
+    return (
+        type(data) is np.ndarray
+        and data.dtype.char in "fd"
+        and len(kernel) == 2
+        and groups == max(stride) == max(dilate) == 1
+        and max(kernel) > 1
+        and 2 * pad[1] == kernel[1] - 1
+        and kernel[0] > pad[0]
+        and data.shape[2] * data.shape[3] >= 64
+        and data.shape[1] >= 16
+    )
+
+
+def sidelong(data, kernel, pad):
+    """Each picture in turn, as (c * l, rows * width): moved sideways once a column of the window."""
+    n, c, h, w = data.shape
+    out = np.zeros((c, kernel[1], h + 2 * pad[0], w), data.dtype)
+    inner = out[:, :, pad[0] : pad[0] + h]
+    flat = out.reshape(c, kernel[1], -1)[:, :, pad[0] * w : (pad[0] + h) * w]
+    for picture in np.ascontiguousarray(data).reshape(n, c, h * w):
+        for j in range(kernel[1]):
+            left, right = max(pad[1] - j, 0), max(j - pad[1], 0)
+            # long runs copy faster than rows; what they carry round the edge is wiped out
+            flat[:, j, left : h * w - right] = picture[:, right : h * w - left]
+            inner[:, j, :, :left] = 0
+            inner[:, j, :, w - right :] = 0
+        yield out.reshape(c * kernel[1], (h + 2 * pad[0]) * w)
+
+
+def fast_product(data, weight, kernel, pad):
+    """`product`, a picture and a row of the window at a time."""
+    n, _, h, w = data.shape
+    f, rows = weight.shape[0], h + 2 * pad[0] - kernel[0] + 1
+    y = np.empty((n, f, rows, w), data.dtype)
+    parts = [np.ascontiguousarray(weight[:, :, a]).reshape(f, -1) for a in range(kernel[0])]
+
+    def fill(some):
+        part = np.empty((f, rows * w), data.dtype)
+        for out, seen in zip(y[some].reshape(-1, f, rows * w), sidelong(data[some], kernel, pad)):
+            core_matmul(parts[0], seen[:, : rows * w], out)
+            for a in range(1, kernel[0]):
+                out += core_matmul(parts[a], seen[:, a * w : (a + rows) * w], part)
+
+    numbers = parts[0].shape[1] * rows * w
+    shared_out(fill, slices(n), numbers)
+    return y
+
+
+def fast_correlation(data, inputs, kernel, pad):
+    """`correlation`, a picture and a row of the window at a time."""
+    n, f, rows, w = data.shape
+    c = inputs.shape[1]
+
+    def share(some):
+        total = np.zeros((kernel[0], f, c * kernel[1]), data.dtype)
+        part = np.empty_like(total[0])
+        for g, seen in zip(
+            data[some].reshape(-1, f, rows * w), sidelong(inputs[some], kernel, pad)
+        ):
+            for a in range(kernel[0]):
+                total[a] += core_matmul(g, seen[:, a * w : (a + rows) * w].T, part)
+        return total
+
+    numbers = c * kernel[1] * rows * w
+    total = functools.reduce(np.add, shared_out(share, slices(n), numbers))
+    total = total.reshape(kernel[0], f, c, kernel[1])
+    return np.ascontiguousarray(total.transpose(1, 2, 0, 3))
+
+
 # --- Heavy weights --------------------------------------------------------------------------------
 
 HEAVY = 1 << 18  # weights that do not fit into a core's cache
@@ -413,6 +487,58 @@ def some_groups(pictures, w, settings, y):
     """The products of some groups, whose channels are `pictures`, into y."""
     channels = pictures.reshape(1, -1, *pictures.shape[3:])
     core_matmul(w, columns(channels, *settings, len(w)), y)
+
+
+# --- Windows larger than the picture --------------------------------------------------------------
+
+
+def live_taps(sizes, kernel, stride, dilate, pad):
+    """A slice of the window for each axis, and kernel and pad of the smaller window; None unless it is a quarter or less."""
+    outs, slices_, smaller = places(sizes, kernel, stride, dilate, pad), [], []
+    for n, o, k, s, d, p in zip(sizes, outs, kernel, stride, dilate, pad):
+        seen = [i for i in range(k) if i * d - p < n and (o - 1) * s + i * d - p >= 0]
+        first = min(seen[0], p // d) if seen else 0
+        last = seen[-1] if seen else k - 1
+        slices_.append(slice(first, last + 1))
+        smaller.append((last + 1 - first, p - first * d))
+    small, border = zip(*smaller)
+    if 4 * math.prod(small) > math.prod(kernel):
+        return None
+    if places(sizes, small, stride, dilate, border) != outs:
+        return None
+    return (..., *slices_), small, border
+
+
+def smaller(settings, live):
+    """The settings of a convolution whose window is cut down."""
+    return live[1], *settings[1:3], live[2], *settings[4:]
+
+
+def cut(weight, key):
+    """A part of all windows, in memory of its own; the cores share the filters."""
+    part = weight[key]
+    if type(weight) is not np.ndarray or weight.size < HEAVY:
+        return part.copy()
+    out = np.empty(part.shape, part.dtype)
+    spread(lambda at: np.copyto(out[at], part[at]), slices(len(part)))
+    return out
+
+
+def pasted(part, kernel, key):
+    """Undo `cut`: zeros around it."""
+    shape = *part.shape[:2], *kernel
+    if type(part) is not np.ndarray:
+        out = np.zeros_like(part, shape=shape)
+        out[key] = part
+        return out
+    out = np.empty(shape, part.dtype)
+
+    def fill(at):
+        out[at] = 0
+        out[at][key] = part[at]
+
+    spread(fill, slices(len(part)))
+    return out
 
 
 # --- A filter a channel ---------------------------------------------------------------------------
@@ -545,100 +671,6 @@ def is_by_rows(data, weight, kernel, dilate, groups):
     )
 
 
-# --- Windows larger than the picture --------------------------------------------------------------
-
-
-def live_taps(sizes, kernel, stride, dilate, pad):
-    """A slice of the window for each axis, and kernel and pad of the smaller window; None unless it is a quarter or less."""
-    outs, slices_, smaller = places(sizes, kernel, stride, dilate, pad), [], []
-    for n, o, k, s, d, p in zip(sizes, outs, kernel, stride, dilate, pad):
-        seen = [i for i in range(k) if i * d - p < n and (o - 1) * s + i * d - p >= 0]
-        first = min(seen[0], p // d) if seen else 0
-        last = seen[-1] if seen else k - 1
-        slices_.append(slice(first, last + 1))
-        smaller.append((last + 1 - first, p - first * d))
-    small, border = zip(*smaller)
-    if 4 * math.prod(small) > math.prod(kernel):
-        return None
-    if places(sizes, small, stride, dilate, border) != outs:
-        return None
-    return (..., *slices_), small, border
-
-
-# --- Without most of the copies -------------------------------------------------------------------
-
-
-def is_simple(data, kernel, stride, dilate, pad, groups):
-    """Whether the fast products apply: NumPy's floats, one group, a 2-D window that keeps the width."""
-    return (
-        type(data) is np.ndarray
-        and data.dtype.char in "fd"
-        and len(kernel) == 2
-        and groups == max(stride) == max(dilate) == 1
-        and max(kernel) > 1
-        and 2 * pad[1] == kernel[1] - 1
-        and kernel[0] > pad[0]
-        and data.shape[2] * data.shape[3] >= 64
-        and data.shape[1] >= 16
-    )
-
-
-def sidelong(data, kernel, pad):
-    """Each picture in turn, as (c * l, rows * width): moved sideways once a column of the window."""
-    n, c, h, w = data.shape
-    out = np.zeros((c, kernel[1], h + 2 * pad[0], w), data.dtype)
-    inner = out[:, :, pad[0] : pad[0] + h]
-    flat = out.reshape(c, kernel[1], -1)[:, :, pad[0] * w : (pad[0] + h) * w]
-    for picture in np.ascontiguousarray(data).reshape(n, c, h * w):
-        for j in range(kernel[1]):
-            left, right = max(pad[1] - j, 0), max(j - pad[1], 0)
-            # long runs copy faster than rows; what they carry round the edge is wiped out
-            flat[:, j, left : h * w - right] = picture[:, right : h * w - left]
-            inner[:, j, :, :left] = 0
-            inner[:, j, :, w - right :] = 0
-        yield out.reshape(c * kernel[1], (h + 2 * pad[0]) * w)
-
-
-def fast_product(data, weight, kernel, pad):
-    """`product`, a picture and a row of the window at a time."""
-    n, _, h, w = data.shape
-    f, rows = weight.shape[0], h + 2 * pad[0] - kernel[0] + 1
-    y = np.empty((n, f, rows, w), data.dtype)
-    parts = [np.ascontiguousarray(weight[:, :, a]).reshape(f, -1) for a in range(kernel[0])]
-
-    def fill(some):
-        part = np.empty((f, rows * w), data.dtype)
-        for out, seen in zip(y[some].reshape(-1, f, rows * w), sidelong(data[some], kernel, pad)):
-            core_matmul(parts[0], seen[:, : rows * w], out)
-            for a in range(1, kernel[0]):
-                out += core_matmul(parts[a], seen[:, a * w : (a + rows) * w], part)
-
-    numbers = parts[0].shape[1] * rows * w
-    shared_out(fill, slices(n), numbers)
-    return y
-
-
-def fast_correlation(data, inputs, kernel, pad):
-    """`correlation`, a picture and a row of the window at a time."""
-    n, f, rows, w = data.shape
-    c = inputs.shape[1]
-
-    def share(some):
-        total = np.zeros((kernel[0], f, c * kernel[1]), data.dtype)
-        part = np.empty_like(total[0])
-        for g, seen in zip(
-            data[some].reshape(-1, f, rows * w), sidelong(inputs[some], kernel, pad)
-        ):
-            for a in range(kernel[0]):
-                total[a] += core_matmul(g, seen[:, a * w : (a + rows) * w].T, part)
-        return total
-
-    numbers = c * kernel[1] * rows * w
-    total = functools.reduce(np.add, shared_out(share, slices(n), numbers))
-    total = total.reshape(kernel[0], f, c, kernel[1])
-    return np.ascontiguousarray(total.transpose(1, 2, 0, 3))
-
-
 # --- The way that suits ---------------------------------------------------------------------------
 
 
@@ -664,38 +696,6 @@ def is_five(data, weight, sizes, kernel, stride, dilate, pad, groups):
         and groups == max(stride) == max(dilate) == 1
         and pays_five(data, weight, sizes)
     )
-
-
-def smaller(settings, live):
-    """The settings of a convolution whose window is cut down."""
-    return live[1], *settings[1:3], live[2], *settings[4:]
-
-
-def cut(weight, key):
-    """A part of all windows, in memory of its own; the cores share the filters."""
-    part = weight[key]
-    if type(weight) is not np.ndarray or weight.size < HEAVY:
-        return part.copy()
-    out = np.empty(part.shape, part.dtype)
-    spread(lambda at: np.copyto(out[at], part[at]), slices(len(part)))
-    return out
-
-
-def pasted(part, kernel, key):
-    """Undo `cut`: zeros around it."""
-    shape = *part.shape[:2], *kernel
-    if type(part) is not np.ndarray:
-        out = np.zeros_like(part, shape=shape)
-        out[key] = part
-        return out
-    out = np.empty(shape, part.dtype)
-
-    def fill(at):
-        out[at] = 0
-        out[at][key] = part[at]
-
-    spread(fill, slices(len(part)))
-    return out
 
 
 HALVES = "float16", "bfloat16"  # which NumPy multiplies number by number
