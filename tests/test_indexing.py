@@ -266,3 +266,16 @@ def test_numbers_are_added_at_every_kind_of_key(monkeypatch, dtype, much):
         np.testing.assert_array_equal(turned, wanted)
     with pytest.raises(IndexError):
         indexing.add_at(got, np.full(99, 6), np.ones((99, 7), dtype))
+
+
+def test_numbers_have_no_axes_where_zero_is_a_size():
+    x = mx.nd.arange(6).reshape((2, 3))
+    x.attach_grad()
+    with mx.util.np_shape():  # MXNet's sums keep their axis of 1 even here
+        assert x[1, 2].shape == x[0][1].shape == next(iter(mx.nd.ones(2))).shape == ()
+        assert x[0:1, 0].shape == x.sum().shape == (1,) and x[1, 2].asscalar() == 5
+        with mx.autograd.record():
+            y = x[1, 2] * x[0, 1] + x[0][1]
+        y.backward()
+        assert y.shape == () and x.grad.asnumpy().tolist() == [[0, 6, 0], [0, 0, 1]]
+    assert x[1, 2].shape == x[0][1].shape == (1,)

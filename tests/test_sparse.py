@@ -919,3 +919,14 @@ def test_a_lazy_step_writes_where_the_rows_lie_and_into_nobody_elses_numbers():
     assert np.array_equal(numbers.asnumpy(), before)
     update(0, g, other)  # which has its own rows, too
     assert w.asnumpy()[0, 0] == before[0, 0] - 1.75
+
+
+def test_ftrl_moves_all_rows_of_a_dense_weight():
+    # MXNet's operator is lazy with row-sparse weights alone: rows without a gradient fall to 0, where z is small
+    grad = nd.array([[1, 2], [0, 0]]).tostype("row_sparse")
+    for kind, left in (("default", [0, 0]), ("row_sparse", [1, 1])):
+        w, z, n = (a.tostype(kind) for a in (nd.ones((2, 2)), nd.zeros((2, 2)), nd.zeros((2, 2))))
+        nd.ftrl_update(w, grad, z, n, out=w, lr=0.1)
+        found = w.asnumpy()
+        assert found[1].tolist() == left
+        np.testing.assert_allclose(found[0], [0.4495, 0.5996667], rtol=1e-5)

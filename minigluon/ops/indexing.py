@@ -10,7 +10,14 @@ import numpy as np
 from minigluon.autograd import state, writable, zeros_like
 from minigluon.context import put
 from minigluon.cores import spread
-from minigluon.ndarray.ndarray import ArgumentError, NDArray, held, host_array, real_dtype
+from minigluon.ndarray.ndarray import (
+    ArgumentError,
+    NDArray,
+    held,
+    host_array,
+    real_dtype,
+    zero_is_a_size,
+)
 from minigluon.op import BadIndex, BadValue, Operand, operator, summary
 from minigluon.ops.reduce import at_least_1d, one_axis
 
@@ -74,7 +81,9 @@ def gather(data, /, key):
     y = data[key]
     if isinstance(y, np.generic):  # NumPy gives a copy for x[2], and a view for x[2, ...]
         y = data[(*key, ...) if type(key) is tuple else (key, ...)]
-    return at_least_1d(y if y.flags.c_contiguous else y.copy())
+    y = y if y.flags.c_contiguous else y.copy()
+    # as in MXNet, whose indices, but not its sums, give () where 0 is a size
+    return y if y.ndim or zero_is_a_size[-1]() else y.reshape(1)
 
 
 @operator(vjp=(lambda g, y, x, like, key: gather(g, key=key), None))

@@ -699,12 +699,14 @@ NORMS.add(lars_step)
 def exposed(name, step, arrays, exact=False, lazy=False, aliases=()):
     """Register a step as an operator on `arrays` that returns the new weight and changes the states.
 
-    `exact`: for float16 weights with a float32 copy; `lazy`: for row-sparse gradients, too.
+    `exact`: for float16 weights with a float32 copy; `lazy`: for row-sparse gradients, too, and "rows" if
+    a dense weight moves in all rows nevertheless.
     """
 
     def kernel(*given, **named):
         raw, named = given[: len(arrays)], dict(zip(names, given[len(arrays) :])) | named
         lazy_update = named.pop("lazy_update", True)
+        lazy_update &= lazy != "rows" or isinstance(raw[0], Rows)
         if exact:
             return stepped32(step, *raw, **named)
         return stepped(step, *raw, lazy=lazy_update, **named)
@@ -731,7 +733,7 @@ exposed("signum_update", sign_momentum_step, "weight grad mom")
 exposed("adam_update", adam_step, "weight grad mean var", lazy=True)
 exposed("rmsprop_update", rmsprop_step, "weight grad n")
 exposed("rmspropalex_update", rmsprop_centered_step, "weight grad n g delta")
-exposed("ftrl_update", ftrl_step, "weight grad z n", lazy=True)
+exposed("ftrl_update", ftrl_step, "weight grad z n", lazy="rows")
 exposed("ftml_update", ftml_step, "weight grad d v z")
 exposed("adagrad_update", adagrad_step, "weight grad history", lazy=True)
 exposed("contrib_group_adagrad_update", group_step, "weight grad history", lazy=True)
