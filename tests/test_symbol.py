@@ -223,6 +223,14 @@ def test_simple_bind_gives_gradients():
         (x * y).simple_bind(mx.cpu())
 
 
+def test_a_graph_is_composed_by_position_or_by_name():
+    graph = S.var("a") + 2 * S.var("b")
+    assert graph(S.var("x"), S.var("y")).list_arguments() == ["x", "y"]
+    assert graph(b=S.var("y")).list_arguments() == ["a", "y"]
+    with pytest.raises(TypeError, match="by position or by name"):
+        graph(S.var("x"), b=S.var("y"))
+
+
 def test_binding_leaves_the_owners_recording_alone():
     a = mx.nd.array([1.0, 2.0])
     a.attach_grad()

@@ -226,6 +226,8 @@ class Symbol(Operand):
 
         `name` is that of the node of its output.
         """
+        if args and kwargs:
+            raise TypeError("Symbols come by position or by name, not in both ways in one call")
         variables = {node.name: node for node in in_order(self._entries) if node.op is None}
         given = {**dict(zip(variables, args)), **kwargs}
         if len(args) > len(variables) or not given.keys() <= variables.keys():
