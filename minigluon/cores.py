@@ -37,6 +37,7 @@ __all__ = [
     "helpers",
     "latest",
     "matmul",
+    "neighbours",
     "nowhere",
     "on_a_core",
     "openblas",
@@ -209,6 +210,9 @@ def busy():
     latest = monotonic()
 
 
+neighbours = []  # what to call before the pool gets work, so that threads which only wait let go of the cores
+
+
 def helpers(count):
     """The threads that help, `count` of them or more."""
     return pool if len(pool.threads) >= count else pool.grow(count)
@@ -224,6 +228,8 @@ def spread(function, items):
     if count < 2:
         return [function(item) for item in items]
     busy()
+    for make_room in neighbours:
+        make_room()
     numbers, found, ended = iter(range(len(items))), [None] * len(items), SimpleQueue()
 
     def work():

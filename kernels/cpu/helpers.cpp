@@ -14,7 +14,7 @@ static inline void rest() {
 }
 
 class Helpers {
-    static constexpr int MOST = 255;                             // helpers
+    static constexpr int MOST = 255;                                // helpers
     static constexpr auto AWAKE = std::chrono::microseconds(2000);  // how long a helper looks for the next job before it sleeps
 
     // The job in one number, so that who takes a piece by an exchange knows that it is of this job: how often there was one,
@@ -28,7 +28,9 @@ class Helpers {
     void *job = nullptr;
     std::atomic<size> done{0};
     std::atomic<int> asleep{0};
-    int count = 0;
+    std::atomic<bool> wanted{false};  // whether it is worth while to look for the next job
+    pthread_t born[MOST];
+    int count = 0, apart = -1;  // and the processor that they keep off
     std::atomic_flag busy = ATOMIC_FLAG_INIT;
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     pthread_cond_t begun = PTHREAD_COND_INITIALIZER;
@@ -51,7 +53,7 @@ class Helpers {
             }
             const auto until = std::chrono::steady_clock::now() + AWAKE;
             const uint64_t seen = ticket.load();
-            while (ticket.load(std::memory_order_relaxed) == seen && std::chrono::steady_clock::now() < until) {
+            while (ticket.load() == seen && wanted.load() && std::chrono::steady_clock::now() < until) {
                 for (int i = 0; i < 32 && ticket.load(std::memory_order_relaxed) == seen; i++) rest();
                 sched_yield();  // to any other thread that has work
             }
@@ -78,15 +80,29 @@ class Helpers {
 
     void grow(int wanted) {
         while (count < wanted && count < MOST) {
-            pthread_t thread;
             Birth *birth = new Birth{this, count + 1};
-            if (pthread_create(&thread, nullptr, live, birth)) return delete birth;  // there are as many as there may be
-            pthread_detach(thread);
-            count++;
+            if (pthread_create(&born[count], nullptr, live, birth)) return delete birth;  // there are as many as there may be
+            pthread_detach(born[count++]);
+            apart = -1;
         }
     }
 
+    // Who wakes a thread often finds it on its own processor, where it has to wait: keep the helpers off the caller's.
+    void keep_apart() {
+#ifdef __linux__
+        const int here = sched_getcpu();
+        cpu_set_t others;
+        if (here == apart || here < 0 || sched_getaffinity(0, sizeof others, &others)) return;
+        apart = here;
+        CPU_CLR(here, &others);
+        for (int i = 0; i < count && CPU_COUNT(&others); i++) pthread_setaffinity_np(born[i], sizeof others, &others);
+#endif
+    }
+
    public:
+    // Others want the cores: there is nothing to look for until the next job.
+    void sleep() { wanted.store(false); }
+
     // run(job, i) for all i below n, by at most `most` threads; alone, where the helpers have a job already.
     void share(void (*run)(void *, size), void *job, size n, int most) {
         if (most < 2 || n < 2 || n > 0xffff || busy.test_and_set(std::memory_order_acquire)) {
@@ -95,8 +111,9 @@ class Helpers {
         }
         most = most > MOST ? MOST : most;
         grow(most - 1);
+        keep_apart();
         this->run = run, this->job = job;
-        done.store(0);
+        done.store(0), wanted.store(true);
         ticket.store(((ticket.load() >> 40) + 1) << 40 | uint64_t(most) << 32 | uint64_t(n) << 16);
         if (asleep.load()) {
             pthread_mutex_lock(&lock);
@@ -119,4 +136,7 @@ static Helpers *helpers() {
     return found;
 }
 
-extern "C" void share(void (*run)(void *, size), void *job, size n, int most) { helpers()->share(run, job, n, most); }
+extern "C" {
+void share(void (*run)(void *, size), void *job, size n, int most) { helpers()->share(run, job, n, most); }
+void go_to_sleep() { helpers()->sleep(); }
+}

@@ -16,7 +16,7 @@ enum { ROWS = 101, AS_IT_IS = 111, TURNED = 112 };
 #endif
 
 static constexpr size CACHED = 1 << 18;  // numbers that a core's cache holds
-static constexpr size DEPTH = 400;       // summed numbers of a block, at most: measured, as the blocks' sides below
+static constexpr size DEPTH = 400;       // summed numbers of rows by rows, at most: measured, as the blocks' sides below
 
 static inline size least(size a, size b) { return a < b ? a : b; }
 static inline size most(size a, size b) { return a > b ? a : b; }
@@ -53,7 +53,7 @@ static bool by_blocks(size m, size k, size n, Matrix a, Matrix b) {
 // and wants narrow blocks; else it wants long rows of C.
 static void product(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float beta, float *c, size step) {
     if (!by_blocks(m, k, n, a, b)) return copied(gemm, m, k, n, a, b, beta, c, step);
-    const size unit = a.turned || b.turned ? 32 : 64, rows = least(m, a.turned ? 64 : 32), depth = even(k, DEPTH);
+    const size unit = a.turned || b.turned ? 32 : 64, rows = least(m, a.turned ? 64 : 32), depth = even(k, b.turned ? DEPTH : IN_PLACE / (rows * unit));
     const size columns = b.turned ? unit : even(n, most(IN_PLACE / (rows * depth * unit), 1) * unit, unit);
     const size panel = b.turned ? columns : most(CACHED / 2 / (depth * columns), 1) * columns;  // columns that stay in the cache
     for (size at = 0; at < n; at += panel)

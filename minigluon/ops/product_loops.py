@@ -7,7 +7,16 @@ from functools import cache
 
 import numpy as np
 
-from minigluon.cores import alone, busy, on_a_core, plain_matmul, prompt, spread_matmul, together
+from minigluon.cores import (
+    alone,
+    busy,
+    neighbours,
+    on_a_core,
+    plain_matmul,
+    prompt,
+    spread_matmul,
+    together,
+)
 from minigluon.native import Loops, compiled, gemm
 
 __all__ = ["LEAST", "blocked", "in_blocks", "loops", "product", "room", "share", "threads"]
@@ -30,7 +39,9 @@ def product():
 @cache
 def share():
     """The place of the function by which loops share their pieces among threads."""
-    return ctypes.cast(compiled("helpers").share, ctypes.c_void_p)
+    library = ctypes.PyDLL(compiled("helpers")._name)
+    neighbours.append(library.go_to_sleep)
+    return ctypes.cast(library.share, ctypes.c_void_p)
 
 
 def blocked(a, b, out=None, threads=1):
