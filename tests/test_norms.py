@@ -1,5 +1,7 @@
 """Reductions beyond their rows: zeros, NaN, types, and what is finite where MXNet divides by 0."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -101,3 +103,29 @@ def test_softmax_of_many_rows_is_that_of_few(shape, temperature):
             last = slice(-1, None), *[slice(-3, None)] * (len(shape) - 2)
             few = f(nd.array(a[last]), temperature=temperature).asnumpy()
             np.testing.assert_allclose(many[last], few, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "shape",
+    [(100, 200), (64, 32, 7, 7), (20_011,), (3, 9, 1000), (9000, 3), (1, 20_000), (7, 5000)],
+)
+def test_large_sums_and_means_along_all_choices_of_axes(shape, dtype):
+    x = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    choices = [c for k in range(len(shape) + 1) for c in combinations(range(len(shape)), k)]
+    for axis in [None, *choices[1:], choices[-1][::-1]]:
+        for keepdims in (False, True):
+            for op, wanted in ((nd.sum, np.sum), (nd.mean, np.mean)):
+                y = op(nd.array(x, dtype=dtype), axis=axis, keepdims=keepdims).asnumpy()
+                right = np.atleast_1d(wanted(x, axis=axis, keepdims=keepdims, dtype="float64"))
+                assert y.shape == right.shape and y.dtype == dtype
+                near = 1e-12 if dtype == "float64" else 3e-6
+                np.testing.assert_allclose(y, right, rtol=near, atol=near * 400)
+
+
+def test_sums_of_millions_are_as_exact_as_numpys():
+    x = np.random.default_rng(0).random((1300, 1000)).astype("float32")
+    right = x.sum(dtype="float64")
+    assert abs(nd.sum(nd.array(x)).asscalar() - right) < 1e-6 * right
+    x[700, 3] = np.nan
+    assert np.isnan(nd.sum(nd.array(x), axis=1).asnumpy()).sum() == 1
