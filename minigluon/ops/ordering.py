@@ -115,6 +115,8 @@ def argsort(data, /, axis=-1, is_ascend=True, dtype="float32"):
     Equal numbers keep their order. The indices are of `dtype`.
     """
     data, axis = laid_out(data, axis)
+    if data.size < LONG and is_ascend and type(data) is np.ndarray:  # half a µs sooner
+        return data.argsort(axis, kind="stable").astype(dtype)
     if axis == data.ndim - 1:
         return in_rows(stable_order.kernel, data, -1, is_ascend).astype(dtype)
     return stable_order.kernel(data, axis, is_ascend).astype(dtype)
