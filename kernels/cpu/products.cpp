@@ -84,8 +84,9 @@ static void one(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float *
 
 // C = A B on several cores: each piece is a stretch of C's rows, or of its columns.
 static void cut(share_t share, int threads, gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float *c, size step) {
-    const size sides = most(m, n), each = even(sides, threads), few = b.turned && m >= n ? 256 : 64;  // rows that pay for turning B
-    const size piece = even(sides, most(even(sides, 4 * threads), least(each, few)), 64);
+    const size sides = most(m, n), each = even(sides, threads), again = m >= n ? k * n : m * k;  // numbers that each piece reads
+    const size few = again > CACHED ? each : b.turned && m >= n ? 256 : 64;  // rows that pay for reading them, or for turning B
+    const size piece = even(sides, most(even(sides, 4 * threads), least(each, few)), m >= n ? 16 : 64);
     shared(share, (sides + piece - 1) / piece, threads, [=](size i) {
         const size at = i * piece, stretch = least(piece, sides - at);
         if (m >= n)

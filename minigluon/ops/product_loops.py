@@ -19,13 +19,14 @@ from minigluon.cores import (
 )
 from minigluon.native import Loops, compiled, gemm
 
-__all__ = ["LEAST", "blocked", "in_blocks", "loops", "product", "room", "share", "threads"]
+__all__ = ["LEAST", "SHORT", "blocked", "in_blocks", "loops", "product", "room", "share", "threads"]
 
 
 # --- Code: on one core ----------------------------------------------------------------------------
 
 loops = Loops("products")
 LEAST = 1_000_000  # multiplications up to which OpenBLAS itself copies nothing
+SHORT = 1 << 26  # multiplications up to which helpers pay that need not be woken
 
 
 @cache
@@ -46,7 +47,10 @@ def share():
 
 def blocked(a, b, out=None, threads=1):
     """`a @ b` of NumPy's matrices on so many cores, or of stacks of them on one, into `out` if it is given; None if they do not suit."""
-    if min(a.ndim, b.ndim) < 2 or a.shape[-2] * a.shape[-1] * b.shape[-1] <= LEAST:
+    if min(a.ndim, b.ndim) < 2:
+        return None
+    work = a.shape[-2] * a.shape[-1] * b.shape[-1]
+    if work <= LEAST or (work > SHORT and threads > 1):
         return None
     if not (a.dtype.char == b.dtype.char == "f" and loops):
         return None
