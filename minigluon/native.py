@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import shutil
+import sys
 import warnings
 from ctypes import addressof
 from functools import cache, wraps
@@ -40,6 +41,7 @@ __all__ = [
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-fno-exceptions", "-fno-rtti"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast"]
 FLAGS += ["-fopenmp-simd"]  # sums in the order of vectors, where a text says so; no threads
+FLAGS += ["-Wl,-undefined,dynamic_lookup"] * (sys.platform == "darwin")  # Python's own names
 
 
 class Loops:

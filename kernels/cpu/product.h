@@ -53,7 +53,8 @@ static bool by_blocks(size m, size k, size n, Matrix a, Matrix b) {
 // and wants narrow blocks; else it wants long rows of C.
 static void product(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float beta, float *c, size step) {
     if (!by_blocks(m, k, n, a, b)) return copied(gemm, m, k, n, a, b, beta, c, step);
-    const size unit = a.turned || b.turned ? 32 : 64, rows = least(m, a.turned ? 64 : 32), depth = even(k, b.turned ? DEPTH : IN_PLACE / (rows * unit));
+    const size unit = a.turned || b.turned ? 32 : 64, rows = least(m, a.turned ? 64 : 32);
+    const size depth = even(k, b.turned ? DEPTH : most(IN_PLACE / (rows * unit), 1));
     const size columns = b.turned ? unit : even(n, most(IN_PLACE / (rows * depth * unit), 1) * unit, unit);
     const size panel = b.turned ? columns : most(CACHED / 2 / (depth * columns), 1) * columns;  // columns that stay in the cache
     for (size at = 0; at < n; at += panel)
