@@ -61,7 +61,7 @@ NAMES = [(a, z) for a in ("scipy_", "") for z in ("64_", "")]
 
 @cache
 def openblas():
-    """NumPy's OpenBLAS, with what stands before and after the names of its functions; None for another library."""
+    """NumPy's OpenBLAS, and what stands before and after its functions' names; None for another library."""
     home = Path(np.__file__).parent
     for folder in (home.parent / "numpy.libs", home / ".dylibs"):
         for file in sorted(folder.glob("*openblas*")):
@@ -73,7 +73,7 @@ def openblas():
 
 
 def control():
-    """OpenBLAS's functions that tell and set its number of threads; None where NumPy has another library."""
+    """OpenBLAS's functions that tell and set its number of threads; None for another library."""
     if (found := openblas()) is None:
         return None
     library, a, z = found
@@ -124,7 +124,7 @@ def nowhere():
 
 
 def processor_number():
-    """The C library's function that tells which processor a thread runs on; None where there is none, or no way to choose."""
+    """The C library's function that tells a thread its processor; None without it, or a way to choose."""
     if not hasattr(os, "sched_setaffinity"):
         return None
     return getattr(ctypes.PyDLL(None), "sched_getcpu", None)
@@ -278,7 +278,7 @@ def stacked(a, b, out=None):
 
 
 def core_matmul(a, b, out=None):
-    """`a @ b` of matrices, or stacks of them, on the core that asks, where others have work too; into `out` if it is given."""
+    """`a @ b` of matrices, or stacks of them, on the core that asks; into `out` if it is given."""
     return (on_a_core if type(a) is np.ndarray else elsewhere)[-1](a, b, out)
 
 
@@ -303,12 +303,12 @@ prompt = [plain_matmul]  # so does the last one of these, which may hold the cor
 
 
 def prompt_matmul(a, b, out=None):
-    """`a @ b` of two matrices, by threads that wait awake, OpenBLAS's or better ones; into `out` if it is given."""
+    """`a @ b` of two matrices, by threads that wait awake; into `out` if it is given."""
     return (prompt if type(a) is np.ndarray else elsewhere)[-1](a, b, out)
 
 
 def matmul(a, b, out=None):
-    """`a @ b` of two matrices, on all cores, but not on OpenBLAS's threads; into `out` if it is given."""
+    """`a @ b` of two matrices, on all cores without OpenBLAS's threads; into `out` if it is given."""
     if type(a) is not np.ndarray:
         return elsewhere[-1](a, b, out)
     work = a.size * b.shape[1]

@@ -26,7 +26,7 @@ __all__ = ["LEAST", "SHORT", "blocked", "in_blocks", "loops", "product", "room",
 
 loops = Loops("products")
 LEAST = 1_000_000  # multiplications up to which OpenBLAS itself copies nothing
-SHORT = 1 << 26  # multiplications up to which helpers pay that need not be woken
+SHORT = 1 << 26  # multiplications up to which it pays that helpers wait awake
 
 
 @cache
@@ -39,14 +39,17 @@ def product():
 
 @cache
 def share():
-    """The place of the function by which loops share their pieces among threads."""
+    """The place of the function by which loops share pieces among threads."""
     library = ctypes.PyDLL(compiled("helpers")._name)
     neighbours.append(library.go_to_sleep)
     return ctypes.cast(library.share, ctypes.c_void_p)
 
 
 def blocked(a, b, out=None, threads=1):
-    """`a @ b` of NumPy's matrices on so many cores, or of stacks of them on one, into `out` if it is given; None if they do not suit."""
+    """`a @ b` of NumPy's matrices on so many cores, or of stacks of them on one; None if they do not suit.
+
+    The result goes into `out` if it is given.
+    """
     if min(a.ndim, b.ndim) < 2:
         return None
     work = a.shape[-2] * a.shape[-1] * b.shape[-1]
@@ -84,7 +87,7 @@ on_a_core.append(in_blocks(plain_matmul))
 
 
 def threads():
-    """How many threads a loop may have: one where others work already, else as many as OpenBLAS."""
+    """How many threads a loop may have: one where others work already, else OpenBLAS's number."""
     if (count := alone.threads) > 1:
         busy()
     return count
