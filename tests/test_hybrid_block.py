@@ -840,3 +840,76 @@ def test_layers_of_channels_last_and_chains_are_merged_or_left():
     np.testing.assert_allclose(net(x).asnumpy(), plain, rtol=1e-4, atol=1e-4)
     assert listing_of(net).count("normalized_convolution(") == 2
     assert listing_of(net).count("BatchNorm(") == 2
+
+
+MIXTURES = [
+    lambda F, x, y: x + y,
+    lambda F, x, y: F.dot(x, y),
+    lambda F, x, y: F.concat(x, y, dim=0),
+    lambda F, x, y: F.exp(x) * F.sin(x) + F.tanh(y) * 2,
+    lambda F, x, y: F.cast(x, "float16") * y,
+]
+
+
+@pytest.mark.parametrize("recording", [False, True])
+@pytest.mark.parametrize("f", MIXTURES)
+@pytest.mark.parametrize(
+    "types", [("float32", "float64"), ("float64", "float32"), ("int32", "float32")]
+)
+def test_programs_promote_no_types_either(f, types, recording):
+    class Both(gluon.HybridBlock):
+        def hybrid_forward(self, F, x, y):
+            return f(F, x, y)
+
+    x, y = (mx.nd.ones((2, 2), dtype=t) for t in types)
+    x.attach_grad()
+    net = Both()
+    for active in (False, True):
+        net.hybridize(active)
+        with (
+            autograd.record() if recording else autograd.pause(),
+            pytest.raises(MXNetError, match="different types"),
+        ):
+            net(x, y)
+    assert net(x.astype("float16"), y.astype("float16")).dtype == np.float16
+
+
+def test_a_program_refuses_data_of_another_type_than_its_parameters():
+    net = nn.HybridSequential()
+    net.add(nn.Dense(3, activation="relu"), nn.Dense(2))
+    net.initialize()
+    net.hybridize()
+    net(mx.nd.ones((2, 4)))
+    with pytest.raises(MXNetError, match=r"float64\[2, 4\].*float32.*different types"):
+        net(mx.nd.ones((2, 4), dtype="float64"))
+    net.cast("float64")
+    assert net(mx.nd.ones((2, 4), dtype="float64")).dtype == np.float64
+
+
+def test_networks_without_parameters_come_back_from_their_files(tmp_path):
+    net = nn.HybridSequential()
+    net.add(nn.MaxPool1D(2), nn.Flatten())
+    net.hybridize()
+    x = mx.nd.array(np.random.default_rng(0).normal(size=(2, 3, 8)))
+    want = net(x).asnumpy()
+    net.export(str(tmp_path / "net"))
+    graph, params = (str(tmp_path / f"net-{end}") for end in ("symbol.json", "0000.params"))
+    back = SymbolBlock.imports(graph, ["data"], params)
+    np.testing.assert_array_equal(back(x).asnumpy(), want)
+    mx.nd.save(params, [x])
+    with pytest.raises(ValueError, match="without names"):
+        SymbolBlock.imports(graph, ["data"], params)
+
+
+def test_files_of_graphs_hold_names_as_they_are(tmp_path):
+    net = nn.HybridSequential(prefix="größe_")
+    with net.name_scope():
+        net.add(nn.Dense(2, in_units=3))
+    net.initialize()
+    net.hybridize()
+    want = net(mx.nd.ones((1, 3))).asnumpy()
+    net.export(str(tmp_path / "net"))
+    graph = tmp_path / "net-symbol.json"
+    assert "größe_dense0_weight" in graph.read_text(encoding="utf-8")
+    back = SymbolBlock.imports(str(graph), ["data"], str(tmp_path / "net-0000.params"))
+    np.testing.assert_array_equal(back(mx.nd.ones((1, 3))).asnumpy(), want)

@@ -313,6 +313,22 @@ BROKEN = {
     "nodes": lambda g: g.update(nodes=3),
     "inputs": lambda g: g["nodes"][1].update(inputs="all"),
     "attrs": lambda g: g["nodes"][1].update(attrs=[1]),
+    **{
+        f"{key}={value}": lambda g, key=key, value=value: g["nodes"][0].update(attrs={key: value})
+        for key, values in {
+            "__shape__": ["(1", "", "1.5", "x", "(1, 'a')", "f()", {"a": 1}],
+            "__dtype__": ["", "13", "-1", "9" * 9, "real", "(1,)", "²"],
+        }.items()
+        for value in values
+    },
+    "limit": lambda g: g["nodes"].__setitem__(
+        1,
+        {"op": "Pooling", "name": "p", "attrs": {"kernel": "(0, 2)"}, "inputs": [[0, 0, 0]]},
+    ),
+    "choice": lambda g: g["nodes"].__setitem__(
+        1,
+        {"op": "Activation", "name": "p", "attrs": {"act_type": "rule"}, "inputs": [[0, 0, 0]]},
+    ),
 }
 
 
@@ -1069,8 +1085,28 @@ def test_types_of_calls_that_answer_in_their_own():
         (S.norm(a), half, None, [half]),
         (S.where(a, b, b), whole, double, [double]),
         (S.contrib.index_array(a), half, None, [long]),
+        (S.Embedding(a, b, input_dim=2, output_dim=3), single, double, [double]),
+        (S.take(a, b), half, long, [half]),
         (S.contrib.quantize(a, b, b), single, single, [np.uint8, single, single]),
     ]
     for call, one, other, found in rows:
         given = {"a": one} | ({} if other is None else {"b": other})
         assert call.infer_type(**given)[1] == found, call.name
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda a, b: a + b, S.dot, lambda a, b: S.concat(a, b, dim=0), lambda a, b: (a > b) * a],
+)
+def test_types_that_contradict_each_other_are_refused(call):
+    s = call(S.var("a"), S.var("b"))
+    types = {"a": "float32", "b": "float64"}
+    for infer in (s.infer_type, s.infer_type_partial):
+        with pytest.raises(MXNetError, match="a: float32, b: float64"):
+            infer(**types)
+    with pytest.raises(MXNetError, match="different types"):
+        s.simple_bind(mx.cpu(), type_dict=types, a=(2, 2), b=(2, 2))
+    half = S.var("w", dtype="float16")
+    with pytest.raises(MXNetError, match="different types"):
+        call(S.var("a"), half).infer_type(a="float32")
+    assert S.where(S.var("c"), S.var("a"), half).infer_type(c="int32")[1] == [np.float16]

@@ -39,6 +39,7 @@ __all__ = [
     "graph_for",
     "graph_of",
     "learn",
+    "named",
     "rebuilt",
     "shapes_from_graph",
     "shortened",
@@ -318,7 +319,7 @@ class SymbolBlock(HybridBlock):
         names = [input_names] if isinstance(input_names, str) else list(input_names)
         block = SymbolBlock(sym.load(symbol_file), [sym.var(n) for n in names])
         if param_file is not None:
-            fill(block, load(param_file), param_file, ctx, allow_missing, ignore_extra)
+            fill(block, named(param_file), param_file, ctx, allow_missing, ignore_extra)
         return block
 
     def __init__(self, outputs, inputs, params=None):
@@ -403,6 +404,14 @@ def told(node):
     """What a variable's attributes say about the parameter."""
     shape = ast.literal_eval(node.attrs["__shape__"]) if "__shape__" in node.attrs else None
     return {"shape": shape, "allow_deferred_init": True}
+
+
+def named(fname):
+    """The arrays of a file by their names, of which an empty file has none."""
+    arrays = load(fname) or {}
+    if not isinstance(arrays, dict):
+        raise ValueError(f"'{fname}' holds a list of arrays without names, no parameters")
+    return arrays
 
 
 def fill(block, arrays, source, ctx=None, allow_missing=False, ignore_extra=False):

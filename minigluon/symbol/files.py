@@ -10,7 +10,18 @@ from minigluon import ops
 from minigluon.base import MXNetError
 from minigluon.ndarray.utils import replace_file
 from minigluon.op import operators
-from minigluon.symbol.symbol import INFIX, Node, Symbol, in_order, parsed, states_of, text
+from minigluon.symbol.symbol import (
+    INFIX,
+    TYPE_CODES,
+    Node,
+    Symbol,
+    in_order,
+    parsed,
+    require_choices,
+    require_limits,
+    states_of,
+    text,
+)
 
 __all__ = [
     "BETWEEN",
@@ -36,6 +47,7 @@ __all__ = [
     "named_after",
     "read_call",
     "read_node",
+    "read_variable",
     "save",
     "spelled",
     "split_read",
@@ -208,6 +220,7 @@ def tojson(self, remove_amp_cast=True):
             "attrs": {"mxnet_version": ["int", VERSION]},
         },
         indent=2,
+        ensure_ascii=False,  # MXNet reads no \u escapes
     )
 
 
@@ -345,7 +358,7 @@ def read_node(record, number, nodes):
         texts |= {k: str(v) for k, v in record.get(key, {}).items()}
     inputs = [entry_of(found, nodes, where) for found in listed(record, "inputs", where)]
     if record["op"] == "null":
-        return Node(record["name"], attrs=texts)
+        return read_variable(record["name"], texts)
     if record.get("subgraphs") and record["op"] not in READERS:
         for reads in ("control_flow", "joined"):  # loops; products and what follows them
             importlib.import_module(f"minigluon.symbol.{reads}")
@@ -353,6 +366,20 @@ def read_node(record, number, nodes):
         graphs = [load_json(json.dumps(g)) for g in listed(record, "subgraphs", where)]
         return READERS[record["op"]](record["name"], inputs, texts, graphs)
     return read_call(record["op"], record["name"], inputs, texts)
+
+
+def read_variable(name, texts):
+    """The node of a variable; MXNetError if its shape or its type is none."""
+    where, shape = f"load_json: node {name!r}:", parsed(texts.get("__shape__", "()"))
+    sizes = shape if isinstance(shape, list | tuple) else [shape]
+    if not all(type(n) is int for n in sizes):
+        raise MXNetError(f"{where} __shape__ is {texts['__shape__']!r}, which is no shape")
+    kind = texts.get("__dtype__", "0")
+    if not (
+        kind in TYPE_CODES or (kind.isdecimal() and len(kind) < 3 and int(kind) < len(TYPE_CODES))
+    ):
+        raise MXNetError(f"{where} __dtype__ is {kind!r}, which is no type")
+    return Node(name, attrs=texts)
 
 
 def read_call(called, name, inputs, texts):
@@ -396,8 +423,10 @@ def read_call(called, name, inputs, texts):
     if missing:
         raise MXNetError(f"load_json: node {name!r}: {op.name} needs {', '.join(missing)}")
     try:
+        require_choices(op, settings)
+        require_limits(op, settings, None)
         return Node(name, op, inputs, settings, attrs, own if called in READ else called)
-    except (TypeError, ValueError) as error:
+    except (MXNetError, TypeError, ValueError) as error:
         raise MXNetError(f"load_json: node {name!r}: {error}") from None
 
 

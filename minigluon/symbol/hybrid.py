@@ -22,11 +22,11 @@ from minigluon import executor
 from minigluon.autograd import state
 from minigluon.base import MXNetError
 from minigluon.cores import alone, core_matmul, matmul, prompt_matmul
-from minigluon.ndarray.ndarray import held
+from minigluon.ndarray.ndarray import held, require_same_dtype
 from minigluon.op import operator, operators
 from minigluon.ops.reduce import axes, column_sums
 from minigluon.symbol import parts
-from minigluon.symbol.inference import Facts, draws, open_shape, undrawn, units
+from minigluon.symbol.inference import Facts, Outline, draws, open_shape, undrawn, units
 from minigluon.symbol.symbol import Node, Symbol
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "name_of",
     "needed",
     "on_slices",
+    "outlined",
     "plus",
     "pool",
     "redrawn",
@@ -1128,7 +1129,7 @@ class Written:
         for entry, a in zip(self.inputs, arrays):
             outlines.put(entry, a._data.shape, a._data.dtype)
         outputs = expanded(self.closed(arrays), self.inputs, outlines)
-        graph = self.name, self.inputs, outputs, outlines
+        graph = self.name, self.inputs, outlined(outputs, {*self.inputs}, outlines), outlines
         if wanted:
             op = as_operator(*graph, wanted, self.batch)
         else:
@@ -1139,14 +1140,23 @@ class Written:
         return op
 
 
+def outlined(entries, given, outlines):
+    """The graph with equal calls as one, all of them outlined; MXNetError for one on arrays of different types."""
+    entries = unique(entries, {}, given)
+    for node in calls(entries, given):
+        outlines.visit(node)
+        if node.op.same_dtype:
+            known = [a for a in node.inputs if type(a) is tuple and a in outlines.types]
+            raw = [Outline(outlines.shapes[a], outlines.types[a]) for a in known]
+            require_same_dtype(node.op, raw, node.settings)
+    return entries
+
+
 keepers = []  # functions of an operator and its `Written`, a static one
 
 
 def without_gradient(name, inputs, outputs, outlines, batch=()):
     """The operator that only runs a graph forwards."""
-    outputs = unique(outputs, {}, {*inputs})
-    for node in calls(outputs, {*inputs}):
-        outlines.visit(node)
     graph = Pair(name, inputs, outputs, [], [], [])
     found = in_parts(graph, outlines, batch)
     kernel, _ = found or in_fewer_calls(graph, outlines)

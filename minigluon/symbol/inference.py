@@ -17,8 +17,11 @@ from minigluon.symbol.symbol import INFIX, TYPE_CODES, Symbol, in_order
 
 __all__ = [
     "CUTS",
+    "EMBEDDINGS",
     "FIRST",
+    "FIXED",
     "Facts",
+    "INDEXED",
     "INT64",
     "Inference",
     "KEEPS_AXES",
@@ -28,6 +31,7 @@ __all__ = [
     "RULES",
     "SAME_SHAPE",
     "SECOND",
+    "SINGLE",
     "SINGLE_INSIDE",
     "Symbol",
     "bordered",
@@ -55,6 +59,7 @@ __all__ = [
     "multiplied",
     "open_shape",
     "reduced",
+    "require_one_type",
     "rising",
     "sketched",
     "spread",
@@ -286,11 +291,18 @@ def widest(types, num_outputs, cast_narrow, **_):
     return [known[0 if cast_narrow else -1] if known else None] * num_outputs
 
 
-INT64 = [np.dtype("int64")]
+INT64, SINGLE = [np.dtype("int64")], [np.dtype("float32")]
+FIXED = {  # name -> the types of a call's outputs, whatever its inputs have
+    **dict.fromkeys(["shape_array", "size_array", "contrib_index_array", "contrib_getnnz"], INT64),
+    **dict.fromkeys(["image_to_tensor", "all_finite", "multi_all_finite", "multi_sum_sq"], SINGLE),
+    "contrib_allclose": [np.dtype("uint8")],
+    "contrib_calibrate_entropy": SINGLE * 2,
+}
+INDEXED = ["take", "pick", "batch_take", "gather_nd"]  # the indices have types of their own
+EMBEDDINGS = ["Embedding", "contrib_SparseEmbedding"]
 OWN_TYPES = {  # name -> the types of a call's outputs, from those of its inputs and its settings
-    "shape_array": lambda types, **_: INT64,
-    "size_array": lambda types, **_: INT64,
-    "contrib_index_array": lambda types, **_: INT64,
+    **dict.fromkeys(INDEXED, lambda types, **_: types[:1]),
+    **dict.fromkeys(EMBEDDINGS, lambda types, dtype, **_: [first_known(types[1:]) or dtype]),
     "contrib_quantize": lambda types, out_type, **_: [out_type] + [first_known(types[1:])] * 2,
     "norm": lambda types, out_dtype, **_: [out_dtype or types[0]],
     "where": lambda types, **_: [first_known(types[1:])],
@@ -303,6 +315,8 @@ OWN_TYPES = {  # name -> the types of a call's outputs, from those of its inputs
 
 def types_of_call(node, types):
     """The types of a node's outputs, from those of its inputs; None for what is unknown."""
+    if node.op.name in FIXED:
+        return FIXED[node.op.name]
     settings = {**node.op.defaults, **node.settings}
     if node.op.name in OWN_TYPES:
         found = OWN_TYPES[node.op.name](types, **settings)
@@ -673,7 +687,7 @@ class Inference(Facts):
 
 def types_of(entries, given):
     """{edge: type or None} of a graph, `given` {name: type} of some variables."""
-    nodes, types = in_order(entries), {}
+    nodes, types, guesses = in_order(entries), {}, set()
     for node in nodes:
         if node.op is None:
             code = node.attrs.get("__dtype__")
@@ -682,6 +696,10 @@ def types_of(entries, given):
             types[node, 0] = None if found is None else real_dtype(found)
             continue
         arrays = [a for a in node.inputs if type(a) is tuple]
+        if not node.op.same_dtype or guesses & {*arrays}:
+            guesses |= {(node, i) for i in range(len(node.outputs))}
+        else:
+            require_one_type(node, arrays, types)
         first = first_known([types[a] for a in arrays])
         outs = types_of_call(node, [types[a] for a in arrays])
         others = first if node.op.same_dtype else outs[0]
@@ -693,6 +711,16 @@ def types_of(entries, given):
         for i in range(len(node.outputs)):
             types[node, i] = outs[i]
     return types
+
+
+def require_one_type(node, arrays, types):
+    """MXNetError if the edges `arrays` that go into a call have different types."""
+    known = {a[0].name: types[a] for a in arrays if types[a] is not None}
+    if len({*known.values()}) > 1:
+        told = ", ".join(f"{name}: {kind}" for name, kind in known.items())
+        raise MXNetError(
+            f"Error in operator {node.name}: {node.op.name} of different types, {told}; convert one with astype"
+        )
 
 
 # --- The methods of a Symbol ----------------------------------------------------------------------
