@@ -3,6 +3,7 @@
 # Written from chapters/21_graphs.ipynb: edit the chapter, then run `minigluon export`.
 
 import math
+from itertools import zip_longest
 
 import numpy as np
 
@@ -31,6 +32,7 @@ __all__ = [
     "STORAGES",
     "Symbol",
     "UNCERTAIN",
+    "asks",
     "bind",
     "by_name",
     "closed",
@@ -41,10 +43,10 @@ __all__ = [
     "get_backend_symbol",
     "group_of",
     "heard",
-    "inert",
     "moved_to",
     "optimize_for",
     "overheard",
+    "passes",
     "renewed",
     "requests",
     "require_shapes",
@@ -193,13 +195,31 @@ def filled(node, shape):
     return Node(node.name, node.op, (), settings, node.attrs, node.called)
 
 
-def inert(y):
-    """Whether an array was made by an operator without gradients, which asks nothing of a head."""
-    node = y._node
-    node = node.parents[0] if type(node) is autograd.Output else node
-    if type(node) is not autograd.Node:
-        return False
-    return node.op.rules is None or (type(node.op.rules) is tuple and not any(node.op.rules))
+def asks(y):
+    """Whether a gradient that is wanted depends on the gradient of `y`.
+
+    It does not behind a loss, whose gradient begins there, nor behind operators that have none.
+    """
+    stack, seen = [y._node], set()
+    while stack:
+        node = stack.pop()
+        if type(node) is autograd.Leaf:
+            return True
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        rules = node.op.rules if type(node) is autograd.Node else True
+        if rules is None or (rules is not True and not passes(node)):
+            continue
+        passed = rules if type(rules) is tuple else [True] * len(node.parents)
+        stack += [parent for parent, rule in zip(node.parents, passed) if rule is not None]
+    return False
+
+
+def passes(node):
+    """Whether the gradients of a recorded call depend on that of its output: `asks` of its operator, where that says it."""
+    told = getattr(node.op, "asks", not node.op.starts)
+    return told(**node.settings) if callable(told) else told
 
 
 def renewed(held, found):
@@ -275,9 +295,10 @@ class Executor:
         return self._outputs
 
     def backward(self, out_grads=None, is_train=True):
-        """Write the gradients of the last `forward`; heads are ones by default.
+        """Write the gradients of the last `forward`, from those of the outputs; a loss needs none.
 
-        Runs `forward` on the present arguments if there was none since the last `backward`.
+        Runs `forward` on the present arguments if there was none since the last `backward`. MXNetError for
+        an output whose gradient is needed and not given.
         """
         if isinstance(out_grads, dict):
             out_grads = [out_grads[name] for name in self._symbol.list_outputs()]
@@ -288,10 +309,20 @@ class Executor:
                 raise TypeError(f"backward: out_grads are NDArrays, not {type(g).__name__}")
         if self._mode is None or (self._played() and not self._draws()):
             self.forward(True if self._mode is None else self._mode)
-        heads = [*zip(self._outputs, out_grads or [None] * len(self._outputs))]
-        heads = [(y, None if inert(y) else g) for y, g in heads if y._node is not None]
+        heads = [*zip_longest(self._outputs, (out_grads or ())[: len(self._outputs)])]
+        heads = [(y, g if asks(y) else None) for y, g in heads if y._node is not None]
+        for y, g in heads:
+            if g is None and asks(y):
+                raise MXNetError(
+                    f"backward: output {self._name_of(y)!r} is no loss, so head_gradient is required "
+                    "when calling backward: pass the gradient of every output in out_grads"
+                )
         if heads:  # else nothing was bound that wants a gradient
             autograd.backward(*zip(*heads), train_mode=is_train)
+
+    def _name_of(self, y):
+        """The name of an output."""
+        return next(n for n, o in self.output_dict.items() if o is y)
 
     def _played(self):
         """Whether a backward pass has used the record of the last `forward` up."""

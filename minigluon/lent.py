@@ -3,6 +3,7 @@
 # Written from chapters/98_mxnet.ipynb: edit the chapter, then run `minigluon export`.
 
 import ctypes
+import functools
 import os
 from multiprocessing import reduction
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from minigluon.base import MXNetError
 from minigluon.ndarray.ndarray import NDArray
+from minigluon.numpy.multiarray import CASTINGS, check_options
 from minigluon.symbol.symbol import Symbol
 
 __all__ = [
@@ -79,16 +81,19 @@ __all__ = [
     "long_whole",
     "many",
     "multiple_callbacks",
+    "np_ufunc_legal_option",
     "numbers_for_c",
     "pickler",
     "pointer",
     "real",
     "regroup",
+    "set_module",
     "unsigned",
     "update_params",
     "update_params_on_kvstore",
     "whole",
     "with_metaclass",
+    "wrap_np_ufunc",
 ]
 
 
@@ -273,6 +278,41 @@ def with_metaclass(meta, *bases):
     return meta("temporary_class", bases, {})
 
 
+def set_module(module):
+    """A decorator that says in which module a function is to be looked for."""
+
+    def note(function):
+        if module is not None:
+            function.__module__ = module
+        return function
+
+    return note
+
+
+def np_ufunc_legal_option(key, value):
+    """Whether NumPy's functions of numbers would take a value for an option."""
+    types = ["int8", "uint8", "int32", "int64", "float16", "float32", "float64"]
+    kinds = {
+        "where": lambda: True,
+        "casting": lambda: value in CASTINGS,
+        "order": lambda: isinstance(value, str),
+        "dtype": lambda: value in [*types, *(getattr(np, name) for name in types)],
+        "subok": lambda: isinstance(value, bool),
+    }
+    return key in kinds and kinds[key]()
+
+
+def wrap_np_ufunc(function):
+    """A function of arrays that refuses all that NumPy's take beside them and `out`, but for the defaults."""
+
+    @functools.wraps(function)
+    def checked(*arrays, out=None, **options):
+        check_options(function.__name__, options)
+        return function(*arrays, out=out)
+
+    return checked
+
+
 class classproperty:  # noqa: N801
     """A property of a class, read through a function of the class."""
 
@@ -358,6 +398,9 @@ TABLE = {
     },
     "gluon.parameter": USUAL | TEXTS | {"shape_is_known": "gluon.utils:shape_is_known", "context": "context"},
     "gluon.utils": USUAL | TEXTS,
+    "util": {n: f"lent:{n}" for n in ("set_module", "np_ufunc_legal_option")} | {
+        f"wrap_np_{n}_func": "lent:wrap_np_ufunc" for n in ("unary", "binary")
+    },
     "gluon.trainer": {f"_{name}": f"gluon.trainer:{name}" for name in ("create_kvstore", "create_sparse_kvstore")},
     "gluon.model_zoo.model_store": {"_model_sha1": "gluon.model_zoo.model_store:SHA1"},
     "gluon.data.dataloader": POOLED | {"_as_in_context": "gluon.data.dataloader:as_in_context", "ForkingPickler": "lent:pickler"},

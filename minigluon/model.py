@@ -120,6 +120,16 @@ class FeedForward:
 
     # --- Chains of modules ------------------------------------------------------------------------
 
+    def _tell_epoch(self, logger):
+        """What is logged after an epoch: its time, and before it whether the data begin anew."""
+
+        def tell(epoch, metric, seconds):
+            if self.epoch_size is None:
+                logger.info("Epoch[%d] Resetting Data Iterator", epoch)
+            logger.info("Epoch[%d] Time cost=%.3f", epoch, seconds)
+
+        return tell
+
     def fit(
         self,
         X,
@@ -136,13 +146,17 @@ class FeedForward:
         eval_batch_end_callback=None,
     ):
         """Train on X and y, or on an iterator; `eval_data` is an iterator or a pair of arrays."""
+        from minigluon.callback import LogValidationMetricsCallback
+
         train = self._iterator(X, y, True)
         if isinstance(eval_data, list | tuple):
             eval_data = self._iterator(*eval_data, False)
         if self.epoch_size is not None:
             train = ResizeIter(train, self.epoch_size, reset_internal=False)
         module = self._module(train.provide_data, train.provide_label)
-        module.logger = logger or logging
+        module.logger, module._tell_epoch = logger or logging, self._tell_epoch(logger or logging)
+        module._tell_score = lambda *_: None  # its callback does
+        module.logger.info("Start training with %s", module._context)
         module.fit(
             train,
             eval_data,
@@ -152,7 +166,7 @@ class FeedForward:
             kvstore,
             self.optimizer,
             self.kwargs,
-            eval_end_callback,
+            eval_end_callback or LogValidationMetricsCallback(),
             eval_batch_end_callback,
             self.initializer,
             self.arg_params,

@@ -265,6 +265,7 @@ def forward_operator(described, settings):
     kernel.__name__ = kernel.__qualname__ = "Custom"
     op = operator(kernel, vjp=rule, same_dtype=False, listed=False)
     op.starts = True  # it may be a loss: nobody but its author knows
+    op.asks = described.prop.need_top_grad_
     op.arrays = op.required = described.arguments + described.states
     op.most, op.outputs = len(op.arrays), described.outputs
     op.settings, op.known = list(settings), frozenset(settings)

@@ -32,6 +32,7 @@ __all__ = [
     "recorder",
     "resume",
     "set_config",
+    "set_kvstore_handle",
     "set_state",
     "summed",
 ]
@@ -207,6 +208,10 @@ def profiler_set_config(mode="symbolic", filename="profile.json"):
 
 
 profiler_set_state, dump_profile = set_state, dump  # older names, too
+
+
+def set_kvstore_handle(handle):
+    """Say which store's server is meant by `profile_process="server"`: stores here have no server to profile."""
 
 
 class Domain:

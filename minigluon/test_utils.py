@@ -16,7 +16,7 @@ from functools import wraps
 
 import numpy as np
 
-from minigluon import autograd, util
+from minigluon import autograd, im2rec, util
 from minigluon.context import Context, current_context, num_gpus
 from minigluon.gluon import utils
 from minigluon.gluon.data.vision.datasets import MNIST, ROOTS, fetched, unpacked
@@ -77,11 +77,14 @@ __all__ = [
     "gen_buckets_probs_with_ppf",
     "get_atol",
     "get_bz2_data",
+    "get_cifar10",
     "get_etol",
     "get_identity_mat",
     "get_identity_mat_batch",
+    "get_im2rec_path",
     "get_mnist",
     "get_mnist_iterator",
+    "get_mnist_pkl",
     "get_mnist_ubyte",
     "get_rtol",
     "get_tolerance",
@@ -919,7 +922,7 @@ def check_numeric_gradient(
     weighted = sym * var("__random_proj")  # added in double precision, by numeric_grad
     exe = bound(weighted, {**args, "__random_proj": p}, states, ctx, dtype)
     exe.forward(is_train=True)
-    exe.backward()
+    exe.backward([y.ones_like() for y in exe.outputs])
     symbolic = {n: exe.grad_dict[n].asnumpy() for n in nodes}
     numeric = numeric_grad(
         exe, {n: args[n].copy() for n in nodes}, states, step, use_forward_train, dtype
@@ -1154,6 +1157,33 @@ def get_mnist_ubyte(path="data"):
             with open(part, "wb") as file:
                 file.write(unpacked(source))
             utils.replace_file(part, name)
+
+
+def get_mnist_pkl():
+    """Fetch handwritten digits, pickled, into the folder `data`, if they are not there."""
+    if not os.path.exists(os.path.join("data", "mnist.pkl.gz")):
+        os.makedirs("data", exist_ok=True)
+        utils.download(utils._get_repo_file_url("mxnet/data", "mnist.pkl.gz"), "data")
+
+
+def get_cifar10():
+    """Fetch records of small pictures of ten kinds into `data/cifar`, if they are not there."""
+    names = [f"{part}.{kind}" for part in ("train", "test") for kind in ("rec", "lst")]
+    if not all(os.path.exists(os.path.join("data", "cifar", name)) for name in names):
+        os.makedirs("data", exist_ok=True)
+        packed = utils.download(utils._get_repo_file_url("mxnet/data", "cifar10.zip"), "data")
+        with zipfile.ZipFile(packed) as file:
+            file.extractall("data")
+
+
+def get_im2rec_path(home_env="MXNET_HOME"):
+    """The program that makes record files of pictures: this package's, or that of the MXNet in the folder that a variable names."""
+    if home_env not in os.environ:
+        return im2rec.__file__
+    path = os.path.join(os.environ[home_env], "tools", "im2rec.py")
+    if not os.path.isfile(path):
+        raise OSError(f"Could not find path to tools/im2rec.py: {home_env} says {path}")
+    return path
 
 
 def get_mnist_iterator(batch_size, input_shape, num_parts=1, part_index=0, path="data"):

@@ -210,7 +210,7 @@ def test_simple_bind_gives_gradients():
     exe = (x * x * y).simple_bind(mx.cpu(), x=(2,), y=(2,), grad_req={"x": "write", "y": "add"})
     for times in (1, 2):
         exe.forward(is_train=True, x=mx.nd.array([2, 3]), y=mx.nd.array([5, 7]))
-        exe.backward()
+        exe.backward(mx.nd.ones(2))
         assert exe.grad_dict["x"].asnumpy().tolist() == [20, 42]
         assert exe.grad_dict["y"].asnumpy().tolist() == [4 * times, 9 * times]
     assert exe.output_dict["_mul1_output"].asnumpy().tolist() == [20, 63]
@@ -221,6 +221,57 @@ def test_simple_bind_gives_gradients():
         exe.forward(q=1)
     with pytest.raises(MXNetError, match="give the shapes of x, y"):
         (x * y).simple_bind(mx.cpu())
+
+
+NO_LOSSES = {
+    "product": lambda d, w: d * w,
+    "variable": lambda d, w: d,
+    "sum": lambda d, w: S.sum(d * w),
+    "one of two": lambda d, w: S.Group([S.MakeLoss(d * w), d + w]),
+    "values": lambda d, w: S.topk(d, ret_typ="value"),
+    "half": lambda d, w: S.SliceChannel(d * w, num_outputs=2)[1],
+    "pull": lambda d, w: S.IdentityAttachKLSparseReg(S.sigmoid(d)),
+}
+LOSSES = {
+    "MakeLoss": lambda d, w: S.MakeLoss(d * w),
+    "behind": lambda d, w: S.sum(S.reshape(S.make_loss(d * w), shape=(4,))),
+    "BlockGrad": lambda d, w: S.Group([S.MakeLoss(d), S.BlockGrad(d * w)]),
+    "indices": lambda d, w: S.topk(d * w),
+    "classes": lambda d, w: S.one_hot(S.argmax(d * w, axis=1), depth=2),
+    "LinearRegressionOutput": lambda d, w: S.LinearRegressionOutput(d, w),
+    "comparison": lambda d, w: S.broadcast_greater(d, w),
+}
+
+
+@pytest.mark.parametrize("name", NO_LOSSES | LOSSES)
+def test_only_losses_go_back_without_a_head_gradient(name):
+    graph = (NO_LOSSES | LOSSES)[name](S.var("d"), S.var("w"))
+    names = graph.list_arguments()
+    exe = graph.simple_bind(mx.cpu(), **dict.fromkeys(names, (2, 2)))
+    exe.forward(is_train=True, **{n: mx.nd.ones((2, 2)) for n in names})
+    if name in LOSSES:
+        exe.backward()
+    else:
+        with pytest.raises(MXNetError, match="head_gradient is required"):
+            exe.backward()
+        assert all((g.asnumpy() == 0).all() for g in exe.grad_dict.values())
+        frozen = graph.simple_bind(mx.cpu(), grad_req="null", **dict.fromkeys(names, (2, 2)))
+        frozen.forward(is_train=True)
+        frozen.backward()
+
+
+def test_gradients_of_the_first_outputs_are_enough_before_losses():
+    d, w = S.var("d"), S.var("w")
+    for graph in (S.Group([d * w, S.MakeLoss(d)]), S.Group([S.MakeLoss(d), d * w])):
+        exe = graph.simple_bind(mx.cpu(), d=(2,), w=(2,))
+        exe.forward(is_train=True, d=mx.nd.ones(2), w=mx.nd.ones(2))
+        if graph[0].name.startswith("makeloss"):
+            with pytest.raises(MXNetError, match="head_gradient is required"):
+                exe.backward([mx.nd.ones(2)])
+            exe.backward([mx.nd.ones(2)] * 3)
+        else:
+            exe.backward([mx.nd.ones(2)])
+        assert exe.grad_dict["d"].asnumpy().tolist() == [2, 2]
 
 
 def test_a_graph_is_composed_by_position_or_by_name():
@@ -239,7 +290,7 @@ def test_binding_leaves_the_owners_recording_alone():
     with autograd.record():
         b = a * a
     exe.forward(is_train=True)
-    exe.backward()
+    exe.backward(mx.nd.ones(2))
     b.backward()
     assert (grad.asnumpy().tolist(), a.grad.asnumpy().tolist()) == ([3, 3], [2, 4])
 

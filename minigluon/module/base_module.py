@@ -225,9 +225,7 @@ class BaseModule:
             self._epoch(
                 train_data, epoch, eval_metric, batch_end_callback, monitor, sparse_row_id_fn
             )
-            for name, value in eval_metric.get_global_name_value():
-                self.logger.info("Epoch[%d] Train-%s=%f", epoch, name, value)
-            self.logger.info("Epoch[%d] Time cost=%.3f", epoch, time.time() - begin)
+            self._tell_epoch(epoch, eval_metric, time.time() - begin)
             learnt, states = self.get_params()
             self.set_params(learnt, states)  # the same on every device
             for callback in as_list(epoch_end_callback):
@@ -238,6 +236,16 @@ class BaseModule:
                     eval_data, measure, eval_batch_end_callback, eval_end_callback, epoch
                 )
             train_data.reset()
+
+    def _tell_epoch(self, epoch, metric, seconds):
+        """Log what an epoch has brought."""
+        for name, value in metric.get_global_name_value():
+            self.logger.info("Epoch[%d] Train-%s=%f", epoch, name, value)
+        self.logger.info("Epoch[%d] Time cost=%.3f", epoch, seconds)
+
+    def _tell_score(self, epoch, name, value):
+        """Log what a metric has measured on held-out data."""
+        self.logger.info("Epoch[%d] Validation-%s=%f", epoch, name, value)
 
     def _epoch(self, train_data, epoch, eval_metric, callbacks, monitor, sparse_row_id_fn):
         """One pass over the data."""
@@ -261,7 +269,7 @@ class BaseModule:
             "score_end_callback": score_end_callback,
         }
         for name, value in self.score(eval_data, metric, epoch=epoch, **callbacks):
-            self.logger.info("Epoch[%d] Validation-%s=%f", epoch, name, value)
+            self._tell_score(epoch, name, value)
 
 
 def left_open(name):

@@ -98,6 +98,8 @@ class Module(BaseModule):
         self._in_store = False  # whether the store takes the optimizer's steps
         self._data_shapes = self._label_shapes = self._preload_opt_states = None
         self._given = None  # parameters that came before memory
+        # the parameters on the CPU, and whether those of the devices have moved since
+        self._host = {"params": None, "moved": True}
 
     data_names = property(lambda self: self._data_names, doc="Names of the data.")
     label_names = property(lambda self: self._label_names, doc="Names of the labels.")
@@ -151,7 +153,7 @@ class Module(BaseModule):
             assert shared_module.binded and shared_module.params_initialized, (
                 "the module whose parameters are shared must be bound and initialized"
             )
-            old = shared_module._execs
+            old, self._host = shared_module._execs, shared_module._host
             self.params_initialized = True
         self._execs = self._bound(*found, old)
         self.binded = True
@@ -288,7 +290,9 @@ class Module(BaseModule):
                 elif initializer is not None:
                     initializer(InitDesc(name, attributes.get(name)), arrays[name])
         self._copy_to_other_devices()
-        self.params_initialized = True
+        self.params_initialized, self._host["moved"] = True, True
+        if self._host["params"] is not None:
+            self.get_params()
 
     def _copy_to_other_devices(self):
         """Make the parameters of all devices, and of a store that updates them, those of the first."""
@@ -320,10 +324,23 @@ class Module(BaseModule):
         self.init_params(None, learnt, states, force_init=True, allow_extra=True)
 
     def get_params(self):
-        """Copies of the parameters and of the states on the CPU, two dictionaries."""
+        """The parameters and the states on the CPU, two dictionaries: always the same arrays, written after a step.
+
+        What is written into them reaches the network through `set_params` alone.
+        """
         if self._given is not None:
             return self._given
         assert self.binded and self.params_initialized, "call bind and init_params first"
+        if self._host["moved"]:
+            found, held = self._fetched(), self._host["params"]
+            for old, new in zip(held or (), found):
+                for name, a in new.items():
+                    a.copyto(old[name])
+            self._host |= {"params": held or found, "moved": False}
+        return self._host["params"]
+
+    def _fetched(self):
+        """Copies of the parameters and of the states on the CPU."""
         apart = self.optimizer_initialized and self._kvstore is None  # each device learns by itself
         execs = self._execs if apart else self._execs[:1]
         learnt = {n: mean_of([e.arg_dict[n] for e in execs]) for n in self._param_names}
@@ -373,7 +390,7 @@ class Module(BaseModule):
                 kvstore.init(i, self._execs[0].arg_dict[name])
                 outs = [e.arg_dict[name] for e in self._execs]
                 kvstore.pull(i, outs, ignore_sparse=False)
-        self.optimizer_initialized = True
+        self.optimizer_initialized, self._host["moved"] = True, True
         if self._preload_opt_states is not None:
             self.load_optimizer_states(self._preload_opt_states)
             self._preload_opt_states = None
@@ -395,7 +412,7 @@ class Module(BaseModule):
     def update(self):
         """Take the optimizer's step; the gradients of all devices, and machines, are added first."""
         assert self.optimizer_initialized, "call init_optimizer first"
-        many, in_store = len(self._execs), self._in_store
+        many, in_store, self._host["moved"] = len(self._execs), self._in_store, True
         # of a device, all at once: an optimizer may take them together
         steps = [[] for _ in self._execs]
         for i, name in enumerate(self._param_names):

@@ -271,6 +271,7 @@ __all__ = [
     "round",
     "round_",
     "row_stack",
+    "same_numbers",
     "setitem",
     "shape",
     "shares_memory",
@@ -851,7 +852,12 @@ abs = absolute = fabs = unary(operators["abs"], onp.abs)  # noqa: A001
 negative, sign = unary(operators["negative"], onp.negative), unary(operators["sign"], onp.sign)
 floor, ceil = unary(operators["floor"], onp.floor), unary(operators["ceil"], onp.ceil)
 trunc = fix = unary(operators["trunc"], onp.trunc)
-copy = unary(operators["identity"], onp.copy)
+same_numbers = unary(operators["identity"], onp.copy)
+
+
+def copy(a, out=None, **options):
+    """Another array with the same numbers."""
+    return same_numbers(a, out, **options)
 
 
 def truth(test, name):

@@ -619,8 +619,10 @@ def abs(data, /):
 
 @operator(vjp=(None,))
 def sign(data, /):
-    """-1, 0 or 1."""
-    return np.sign(data)
+    """-1, 0 or 1; 0 for what is not a number."""
+    y = np.sign(data, out=np.empty_like(data))
+    y[y != y] = 0
+    return y
 
 
 @operator(vjp=(lambda g, y, x, a_min, a_max: g * greater_equal(x, a_min) * lesser_equal(x, a_max),))

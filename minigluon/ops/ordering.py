@@ -240,6 +240,7 @@ Operand.sort, Operand.argsort, Operand.topk = sort, argsort, topk
 
 
 topk.choices["ret_typ"] = RET_TYPES
+topk.asks = lambda ret_typ="indices", **_: ret_typ in ("value", "both")
 
 
 # --- Places ---------------------------------------------------------------------------------------

@@ -157,10 +157,10 @@ def divisor(valid, normalization, multi_output):
 
 @operator(same_dtype=False)
 def regression_gradient(data, label, /, grad_scale=1.0, absolute=False):
-    """Prediction `data` minus `label`, or its sign, times `grad_scale`, over the labels a sample."""
+    """Prediction `data` minus `label`, or its sign (-1 for 0, as in MXNet), times `grad_scale`, over the labels a sample."""
     out = data - label.astype(data.dtype).reshape(data.shape)
     if absolute:
-        out = np.sign(out)
+        out = np.where(out > 0, out.dtype.type(1), out.dtype.type(-1))
     return out * (grad_scale * label.shape[0] / max(label.size, 1))
 
 
@@ -276,6 +276,7 @@ def _(data, moving_avg=None, **_):
 
 IdentityAttachKLSparseReg.states = {"moving_avg": '["zero", {}]'}
 IdentityAttachKLSparseReg.starts = True  # the pull is there even if nothing else is
+IdentityAttachKLSparseReg.asks = True  # and adds to what comes
 
 
 @operator(vjp=(lambda h, y, *_, **__: h, None, None), same_dtype=False)

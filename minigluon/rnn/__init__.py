@@ -3,7 +3,12 @@
 # Written from chapters/89b_symbolic_cells.ipynb: edit the chapter, then run `minigluon export`.
 
 from minigluon.rnn.io import BucketSentenceIter, encode_sentences
-from minigluon.rnn.rnn import do_rnn_checkpoint, load_rnn_checkpoint, save_rnn_checkpoint
+from minigluon.rnn.rnn import (
+    do_rnn_checkpoint,
+    load_rnn_checkpoint,
+    rnn_unroll,
+    save_rnn_checkpoint,
+)
 from minigluon.rnn.rnn_cell import (
     BaseConvRNNCell,
     BaseRNNCell,
@@ -44,5 +49,6 @@ __all__ = [
     "do_rnn_checkpoint",
     "encode_sentences",
     "load_rnn_checkpoint",
+    "rnn_unroll",
     "save_rnn_checkpoint",
 ]

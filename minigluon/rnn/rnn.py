@@ -2,9 +2,12 @@
 
 # Written from chapters/89b_symbolic_cells.ipynb: edit the chapter, then run `minigluon export`.
 
+import warnings
+
+from minigluon import symbol as sym
 from minigluon.model import load_checkpoint, save_checkpoint
 
-__all__ = ["do_rnn_checkpoint", "each", "load_rnn_checkpoint", "save_rnn_checkpoint"]
+__all__ = ["do_rnn_checkpoint", "each", "load_rnn_checkpoint", "rnn_unroll", "save_rnn_checkpoint"]
 
 
 # --- Recurrent networks as graphs -----------------------------------------------------------------
@@ -13,6 +16,14 @@ __all__ = ["do_rnn_checkpoint", "each", "load_rnn_checkpoint", "save_rnn_checkpo
 def each(cells):
     """A cell, or a list of them, as a list."""
     return cells if isinstance(cells, list | tuple) else [cells]
+
+
+def rnn_unroll(cell, length, inputs=None, begin_state=None, input_prefix="", layout="NTC"):
+    """`cell.unroll`, with inputs that are made here if there are none, under names that begin with `input_prefix`. Deprecated."""
+    warnings.warn("rnn_unroll is deprecated. Please call cell.unroll directly.", stacklevel=2)
+    if inputs is None:
+        inputs = [sym.var(f"{input_prefix}t{i}_data") for i in range(length)]
+    return cell.unroll(length, inputs, begin_state, layout)
 
 
 def save_rnn_checkpoint(cells, prefix, epoch, symbol, arg_params, aux_params):

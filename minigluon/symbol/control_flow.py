@@ -96,6 +96,10 @@ class Body:
         if node in made:
             new, first = made[node]
             return (new, i if first is None else first)
+        if node.op is None:  # variables of one name are one, whichever branch has looked them up
+            same = (e for (n, _), e in free.items() if n.op is None and n.name == node.name)
+            if (known := next(same, None)) is not None:
+                return known
         if (node, i) not in free:
             name = node.name if node.op is None else f"{self.name}_free{len(free)}"
             free[node, i] = (Node(name, attrs=dict(node.attrs)), 0)
