@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 LOOPS = ["96h_loops", "96h_product_loops", "96i_row_loops", "96j_step_loops"]
-LOOPS += ["96k_window_loops", "96l_choice_loops"]
+LOOPS += ["96k_window_loops", "96l_choice_loops", "96m_convolution_loops"]
 
 
 def pytest_itemcollected(item):

@@ -560,6 +560,7 @@ def test_pixels_are_shuffled_by_one_transposition():
 def test_few_places_of_one_picture_are_shared_out_by_their_multiplications(monkeypatch):
     from minigluon.ops import convolution
 
+    monkeypatch.setenv("MINIGLUON_NATIVE", "0")
     rng, shares = np.random.default_rng(0), []
     data = mx.nd.array(rng.standard_normal((1, 512, 7, 7)))
     weight, bias = (mx.nd.array(rng.standard_normal(s)) for s in ((512, 512, 1, 1), (512,)))

@@ -212,7 +212,7 @@ def test_what_is_not_for_loops_goes_the_way_of_numpy(called):
         mx.nd.Pooling(x.astype("float16"), kernel=(2, 2), pool_type=pool_type)
         mx.nd.Pooling(x.reshape((2, 4, 81)), kernel=2, pool_type=pool_type)
         mx.nd.Pooling(x, kernel=(2, 2), layout="NHWC", pool_type=pool_type)
-    assert not called
+    assert {*called} == {"convolve"}  # the loops of chapter 96m, which take groups
 
 
 REFUSED = {

@@ -54,6 +54,7 @@ __all__ = [
     "check_bias",
     "check_weights",
     "columns",
+    "compiled",
     "conv_data",
     "conv_weight",
     "correlation",
@@ -87,6 +88,7 @@ __all__ = [
     "one_more",
     "pasted",
     "product",
+    "quickly",
     "saves",
     "seen_from",
     "shared",
@@ -699,6 +701,12 @@ def is_five(data, weight, sizes, kernel, stride, dilate, pad, groups):
 
 
 HALVES = "float16", "bfloat16"  # which NumPy multiplies number by number
+compiled = {}  # name of a way below: a function of the same arguments that may know a quicker one, or returns None
+
+
+def quickly(name, *arguments):
+    """The result of a compiled loop; None if there is none for these arguments."""
+    return compiled[name](*arguments) if name in compiled else None
 
 
 def forwards(data, weight, *settings, bias=None):
@@ -708,6 +716,8 @@ def forwards(data, weight, *settings, bias=None):
         return with_bias(y, bias)
     if live := live_taps(data.shape[2:], *settings[:4]):
         weight, settings = cut(weight, live[0]), smaller(settings, live)
+    if (y := quickly("forwards", data, weight, *settings, bias)) is not None:
+        return y
     sizes = places(data.shape[2:], *settings[:4])
     if saves(data, weight, sizes, *settings):
         return with_bias(winograd(data, weight, settings[3], sizes), bias)
@@ -727,6 +737,8 @@ def backwards(data, weight, sizes, *settings):
         return y.astype(data.dtype)
     if live := live_taps(sizes, *settings[:4]):
         weight, settings = cut(weight, live[0]), smaller(settings, live)
+    if (x := quickly("backwards", data, weight, tuple(sizes), *settings)) is not None:
+        return x
     kernel, pad, sizes = settings[0], settings[3], tuple(sizes)
     if saves(data, weight, sizes, *settings) and places(sizes, *settings[:4]) == data.shape[2:]:
         return winograd(data, weight, tuple(2 - p for p in pad), sizes, turned=True)
@@ -746,6 +758,8 @@ def across(data, inputs, *settings):
         return across(*(a.astype("float32") for a in (data, inputs)), *settings).astype(data.dtype)
     if live := live_taps(inputs.shape[2:], *settings[:4]):
         return pasted(across(data, inputs, *smaller(settings, live)), settings[0], live[0])
+    if (w := quickly("across", data, inputs, *settings)) is not None:
+        return w
     if saves(inputs, np.empty((data.shape[1], inputs.shape[1], 0)), data.shape[2:], *settings):
         return winograd_weight(data, inputs, settings[3])
     if is_five(inputs, np.empty((data.shape[1], inputs.shape[1], 0)), data.shape[2:], *settings):

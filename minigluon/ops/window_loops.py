@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from minigluon.autograd import state
-from minigluon.cores import alone, spread
 from minigluon.kernels import dense
 from minigluon.native import Loops, native
+from minigluon.ops import product_loops as helpers
 from minigluon.ops.convolution import Convolution, conv_data, conv_weight, geometry, is_last
 from minigluon.ops.normalization import (
     LONG,
@@ -34,6 +34,7 @@ __all__ = [
     "MANY",
     "MANY_PLACED",
     "channels_of",
+    "cores",
     "fits_all",
     "frame_of",
     "loops",
@@ -54,9 +55,12 @@ def walk(name, shape, frame, *arrays):
     """Call a loop on all channels of pictures of a `shape`, whose windows are told by kernel, stride, pad and results."""
     kernel, stride, pad, outs = frame
     numbers = np.array([*shape, *outs, *kernel, *stride, *pad], "int64")
-    step = -(-shape[1] // (alone.threads if math.prod(shape) >= ENOUGH else 1))
-    ends = [(i, min(i + step, shape[1])) for i in range(0, shape[1], step)]
-    spread(lambda part: loops(name, numbers, *part, *arrays), ends)
+    loops(name, helpers.share(), cores(math.prod(shape)), numbers, *arrays)
+
+
+def cores(size):
+    """How many threads share so many numbers."""
+    return helpers.threads() if size >= ENOUGH else 1
 
 
 def frame_of(like, kernel, stride, dilate, pad, layout, num_group, **_):
@@ -195,10 +199,7 @@ def channels_of(x, axis, **vectors):
 
 def walk_channels(name, sizes, *arrays):
     """Call a loop on all channels, on all cores if there is enough to do."""
-    c = sizes[1]
-    step = -(-c // (alone.threads if math.prod(sizes) >= ENOUGH else 1))
-    ends = [(i, min(i + step, c)) for i in range(0, c, step)]
-    spread(lambda part: loops(name, *sizes, *part, *arrays), ends)
+    loops(name, helpers.share(), cores(math.prod(sizes)), *sizes, *arrays)
 
 
 @native(BatchNorm)
