@@ -53,8 +53,20 @@ def numpy_programs():
 
 def minigluon_programs():
     import minigluon as mx
-    from minigluon import autograd, gluon
 
+    return gluon_programs(mx, lambda: None)
+
+
+def mxnet_programs():
+    np.bool = bool  # this release of MXNet still asks for it
+    import mxnet as mx
+
+    return gluon_programs(mx, mx.nd.waitall)
+
+
+def gluon_programs(mx, wait):
+    """The programs of either; `wait` until all is computed."""
+    autograd, gluon = mx.autograd, mx.gluon
     a, b = mx.nd.array(A), mx.nd.array(B)
     b.attach_grad()
 
@@ -68,6 +80,7 @@ def minigluon_programs():
             for _ in range(CHAIN):
                 y = y * b
         y.backward()
+        wait()
 
     net = gluon.nn.HybridSequential()
     net.add(gluon.nn.Dense(128, activation="relu"), gluon.nn.Dense(10))
@@ -84,44 +97,7 @@ def minigluon_programs():
             value = loss(net(x), labels)
         value.backward()
         trainer.step(64)
-
-    return {"add": lambda: a + b, "recorded add": recorded, "chain": chain, "step": step}
-
-
-def mxnet_programs():
-    np.bool = bool  # this release of MXNet still asks for it
-    import mxnet as mx
-    from mxnet import autograd, gluon
-
-    a, b = mx.nd.array(A), mx.nd.array(B)
-    b.attach_grad()
-
-    def recorded():
-        autograd.set_recording(True)
-        return lambda: a + b
-
-    def chain():
-        with autograd.record():
-            y = a
-            for _ in range(CHAIN):
-                y = y * b
-        y.backward()
-        mx.nd.waitall()
-
-    net = gluon.nn.HybridSequential()
-    net.add(gluon.nn.Dense(128, activation="relu"), gluon.nn.Dense(10))
-    net.initialize()
-    x, labels = mx.nd.array(X), mx.nd.array(LABELS)
-    net(x)
-    loss = gluon.loss.SoftmaxCrossEntropyLoss()
-    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01})
-
-    def step():
-        with autograd.record():
-            value = loss(net(x), labels)
-        value.backward()
-        trainer.step(64)
-        mx.nd.waitall()
+        wait()
 
     return {"add": lambda: a + b, "recorded add": recorded, "chain": chain, "step": step}
 

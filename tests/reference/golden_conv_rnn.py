@@ -1,9 +1,11 @@
 """Ask MXNet 1.9.1 for convolutional cells: `MXNET_PYTHON tests/reference/golden_conv_rnn.py` writes golden_conv_rnn.npz."""
 
+import sys
 from pathlib import Path
 
-import numpy as np
-import numpy.ma  # before np.bool is bent
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.reference.golden_rnn import derived, numbers, write
 
 FILE = Path(__file__).with_name("golden_conv_rnn.npz")
 SHAPES = {1: (2, 6), 2: (2, 5, 4), 3: (1, 3, 4, 3)}
@@ -15,11 +17,6 @@ CASES += [
 ]
 
 
-def numbers(shape, seed):
-    """Numbers that every machine can make again."""
-    return (np.sin(np.arange(np.prod(shape)) * 1.7 + seed) * 0.5).reshape(shape).astype("float32")
-
-
 def answers(mx, kind, dims, settings):
     """Outputs, states and all gradients of three steps of one cell."""
     given = {"i2h_kernel": 3, "h2h_kernel": 3, "i2h_pad": 1, **settings}
@@ -29,26 +26,9 @@ def answers(mx, kind, dims, settings):
     for i, p in enumerate(cell.collect_params().values()):
         p.set_data(mx.nd.array(numbers(p.shape, i)))
     x = mx.nd.array(numbers((2, 3, *SHAPES[dims]), 50))
-    states = [mx.nd.array(numbers(s["shape"], 60 + k)) for k, s in enumerate(cell.state_info(2))]
-    for a in (x, *states):
-        a.attach_grad()
-    with mx.autograd.record():
-        out, new = cell.unroll(3, x, begin_state=states, merge_outputs=True)
-        total = sum(
-            (y * mx.nd.array(numbers(y.shape, 70 + i))).sum() for i, y in enumerate([out, *new])
-        )
-    total.backward()
-    found = [out, *new, x.grad, *(s.grad for s in states)]
-    found += [p.grad() for p in cell.collect_params().values()]
-    return np.concatenate([a.asnumpy().ravel() for a in found])
-
-
-def main():
-    np.bool = bool  # MXNet 1.9.1 was written for an older NumPy
-    import mxnet as mx
-
-    np.savez_compressed(FILE, **{str(i): answers(mx, *case) for i, case in enumerate(CASES)})
+    run = lambda x, states: cell.unroll(3, x, begin_state=states, merge_outputs=True)
+    return derived(mx, cell, run, x, cell.state_info(2))
 
 
 if __name__ == "__main__":
-    main()
+    write(FILE, answers, CASES)

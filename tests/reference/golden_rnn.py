@@ -28,26 +28,32 @@ def answers(mx, kind, settings):
     for i, p in enumerate(layer.collect_params().values()):
         p.set_data(mx.nd.array(numbers(p.shape, i)))
     x = mx.nd.array(numbers((T, N, C) if settings["layout"] == "TNC" else (N, T, C), 50))
-    states = [mx.nd.array(numbers(i["shape"], 60 + k)) for k, i in enumerate(layer.state_info(N))]
+    return derived(mx, layer, layer, x, layer.state_info(N))
+
+
+def derived(mx, block, run, x, infos):
+    """What `run(x, states)` of a block gives, and the gradients of all that goes in, in a row."""
+    states = [mx.nd.array(numbers(info["shape"], 60 + k)) for k, info in enumerate(infos)]
     for a in (x, *states):
         a.attach_grad()
     with mx.autograd.record():
-        out, new = layer(x, states)
+        out, new = run(x, states)
         total = sum(
             (y * mx.nd.array(numbers(y.shape, 70 + i))).sum() for i, y in enumerate([out, *new])
         )
     total.backward()
     found = [out, *new, x.grad, *(s.grad for s in states)]
-    found += [p.grad() for p in layer.collect_params().values()]
+    found += [p.grad() for p in block.collect_params().values()]
     return np.concatenate([a.asnumpy().ravel() for a in found])
 
 
-def main():
+def write(file, answers, cases):
+    """Ask MXNet, and write down its answers."""
     np.bool = bool  # MXNet 1.9.1 was written for an older NumPy
     import mxnet as mx
 
-    np.savez_compressed(FILE, **{str(i): answers(mx, *case) for i, case in enumerate(CASES)})
+    np.savez_compressed(file, **{str(i): answers(mx, *case) for i, case in enumerate(cases)})
 
 
 if __name__ == "__main__":
-    main()
+    write(FILE, answers, CASES)
