@@ -430,6 +430,22 @@ def test_readme_names_the_command_that_ci_runs():
     ]
 
 
+COURSES = (ROOT / "CONTRIBUTING.md").read_text().partition("## Two courses")[2]
+GRADED = re.findall(r"`(\d\d\w+)((?: \w+)*)`(?: \| | gives | )(\d+)", COURSES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chapter", "names", "points"), GRADED, ids=lambda value: value.strip())
+def test_courses_tell_the_points_that_their_exercises_give(chapter, names, points, tmp_path):
+    path = ROOT / "chapters" / f"{chapter}.ipynb"
+    _, given = write_student(path, tmp_path / path.name, names.split())
+    assert given == int(points)
+
+
+def test_courses_are_read_from_the_table():
+    assert len(GRADED) == 15 and ("20_symbols", "", "4") in GRADED
+
+
 @pytest.mark.parametrize(
     "module",
     ["executor", "symbol", "symbol.hybrid", "symbol.inference", "gluon.hybrid", "visualization"],
