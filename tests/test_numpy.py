@@ -902,7 +902,7 @@ def test_a_bound_graph_gives_the_gradient_of_a_number():
     graph = (graph * graph).as_nd_ndarray()
     executor = graph.bind(mx.cpu(), held, args_grad=grads)
     assert executor.forward(is_train=True)[0].shape == ()
-    executor.backward()
+    executor.backward(mx.nd.ones(executor.outputs[0].shape))
     onp.testing.assert_array_equal(grads["a"].asnumpy(), [10, 20])
 
 
@@ -1042,3 +1042,24 @@ def check_inherited_methods():
     plain.add(mx.gluon.nn.Dense(3, in_units=2))
     plain.initialize()
     assert type(plain[0].weight.data()) is mx.nd.NDArray
+
+
+def test_products_over_nothing():
+    a = np.ones((3, 0))
+    assert np.vdot(a, a).item() == 0 and np.vdot(a, a).shape == ()
+    assert np.inner(a, a).asnumpy().tolist() == [[0.0] * 3] * 3
+    assert np.tensordot(np.ones((0, 2)), np.ones((2, 0)), 1).shape == (0, 0)
+
+
+def test_constants_while_recording():
+    """MXNet has operators without a gradient for them."""
+    x = np.array([3.0, 1.0, 3.0])
+    x.attach_grad()
+    with autograd.record():
+        y = x * 2
+        found = np.delete(y, 0), np.insert(y, 1, 5), np.unique(y)
+        counts = np.histogram(y, bins=2, range=(0, 8))[0]
+        with pytest.raises(ValueError, match="without a gradient"):
+            np.median(y)
+    assert [a.asnumpy().tolist() for a in found] == [[2, 6], [6, 5, 2, 6], [2, 6]]
+    assert counts.asnumpy().tolist() == [1, 2]

@@ -13,7 +13,7 @@ from numpy import ndarray
 
 from minigluon.base import MXNetError
 from minigluon.context import Context, current_context, fetched, put, read_notes, wait_for_all
-from minigluon.op import Operand, describe, failure, interpreters
+from minigluon.op import BadType, Operand, describe, failure, interpreters, signature
 
 __all__ = [
     "ArgumentError",
@@ -331,6 +331,10 @@ def with_scalars(op, args, raw, dtype):
 def number(op, a, dtype):
     """`a` as a Python number that does not change the type of an array of `dtype`."""
     a = a.item() if isinstance(a, np.generic) else a
+    if a is None:
+        raise BadType(
+            f"{op.name} takes {signature(op)}: type {type(a)} not supported, an array is missing"
+        )
     if not isinstance(a, int | float):
         raise ArgumentError(f"{op.name}: type {type(a)} not supported, give an NDArray or a number")
     return held(a, dtype)

@@ -25,6 +25,7 @@ __all__ = [
     "BadKey",
     "CASTINGS",
     "CHOOSING",
+    "CONSTANTS",
     "ELEMENTWISE",
     "FALLBACK",
     "NAMES",
@@ -1148,7 +1149,9 @@ def full_like(a, fill_value, dtype=None, order="C", ctx=None, out=None):
     """An array in the shape and type of `a` in which every number is `fill_value`."""
     in_c_order("full_like", order)
     value = fill_value.item() if isinstance(fill_value, NDArray) else fill_value
-    return given(ones_like(a, dtype) * value, out)
+    found = ones_like(a, dtype)
+    truth = found.dtype == onp.bool_
+    return given(astype(found * value, bool) if truth else found * value, out)
 
 
 def empty_like(prototype, dtype=None, order="C", subok=False, shape=None):
@@ -1781,11 +1784,10 @@ def tensordot(a, b, axes=2):
     inner = math.prod(a.shape[i] for i in left)
     if [a.shape[i] for i in left] != [b.shape[i] for i in right]:
         raise MXNetError(f"tensordot: shapes {a.shape} and {b.shape} do not fit along {axes}")
-    x = reshape(transpose(a, tuple(rows + left)) if a.ndim else a, (-1, inner) if inner else (0, 0))
-    y = reshape(
-        transpose(b, tuple(right + columns)) if b.ndim else b, (inner, -1) if inner else (0, 0)
-    )
-    shape = tuple(a.shape[i] for i in rows) + tuple(b.shape[i] for i in columns)
+    heights, widths = [a.shape[i] for i in rows], [b.shape[i] for i in columns]
+    x = reshape(transpose(a, tuple(rows + left)) if a.ndim else a, (math.prod(heights), inner))
+    y = reshape(transpose(b, tuple(right + columns)) if b.ndim else b, (inner, math.prod(widths)))
+    shape = (*heights, *widths)
     return reshape(np_matmul(x, y), shape)
 
 
@@ -2204,9 +2206,20 @@ def by_numpy(name, space=onp):
     return function
 
 
+CONSTANTS = {"delete", "insert", "histogram", "unique"}
+
+
 def require_no_history(name, arrays, found):
-    """Refuse to lose a gradient: while recording, numbers that NumPy made of arrays with a history."""
-    if not autograd.is_recording() or builtins.all(a._node is None for a in arrays):
+    """Refuse to lose a gradient: while recording, numbers that NumPy made of arrays with a history.
+
+    Those of some functions are wanted for themselves, and are constants: MXNet has operators without
+    gradients for them.
+    """
+    if (
+        name in CONSTANTS
+        or not autograd.is_recording()
+        or builtins.all(a._node is None for a in arrays)
+    ):
         return
     parts = found if isinstance(found, tuple | list) else [found]
     if builtins.any(onp.asarray(part).dtype.kind == "f" for part in parts):

@@ -226,4 +226,5 @@ def _(g, y, x, gamma=None, *, act_type, slope, **_):
     if act_type == "leaky":
         return g * bend_slope(x, below=slope, above=1), None
     scale, slope = (1, slope) if act_type == "elu" else (LAMBDA, LAMBDA * ALPHA)
-    return g * (minimum(y, 0) + bend_slope(x, below=slope, above=scale)), None
+    below = minimum(y, 0) if slope >= 0 else where(greater(x, 0), 0 * y, y)
+    return g * (below + bend_slope(x, below=slope, above=scale)), None

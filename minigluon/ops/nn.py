@@ -9,7 +9,7 @@ import numpy as np
 from minigluon.base import MXNetError
 from minigluon.cores import alone, matmul, spread
 from minigluon.op import operator
-from minigluon.ops.elementwise import LONG, exp, relu, shared, sigmoid, tanh
+from minigluon.ops.elementwise import LONG, exp, fitted, relu, shared, sigmoid, tanh
 from minigluon.ops.reduce import sum
 
 __all__ = [
@@ -174,7 +174,7 @@ def softrelu(data, /):
 @operator(vjp=(lambda g, y, x: g * (1 - abs(y)) * (1 - abs(y)),))
 def softsign(data, /):
     """$x/(1+|x|)$, elementwise: between -1 and 1 like tanh, but with slower tails."""
-    return data / (1 + abs(data))
+    return fitted(data / (1 + abs(data)), data.dtype)
 
 
 ACTIVATIONS = {

@@ -108,6 +108,8 @@ SHARE = 1 << 17  # numbers that are worth a thread
 
 def blocks(data, axis):
     """Slices along `axis` that cover `data`, each of at most BLOCK numbers, and one for each thread."""
+    if axis >= data.ndim:  # one vector
+        return [(slice(None),)]
     n = data.shape[axis]
     size = min(BLOCK, max(SHARE, -(-data.size // alone.threads)))
     step = max(1, -(-size * n // data.size)) if data.size else 1
@@ -183,7 +185,7 @@ def normalize_block(x, gamma, beta, over, eps, out, at):
     m = averaged(a, over)
     centred = np.subtract(a, m, out=y if y.dtype == a.dtype else None)
     v = dotted(centred, centred, complement(over, x.ndim))
-    v /= centred.size // v.size
+    v /= centred.size // max(v.size, 1)
     r = 1 / np.sqrt(v + eps)
     gain = part(gamma, at)
     if gain.shape == r.shape:
@@ -217,7 +219,7 @@ def pull_block(g, x, gamma, m, r, over, others, t, out, at):
     else:
         h = np.multiply(g, gain)
         along_xhat = dotted(h, xhat, complement(over, x.ndim))
-        along_xhat /= h.size // along_xhat.size
+        along_xhat /= h.size // max(along_xhat.size, 1)
         xhat *= along_xhat
         h -= averaged(h, over)
         h -= xhat
@@ -255,8 +257,10 @@ def pulled(g, x, gamma, m, r, over, along, split, t=None):
     """The gradients of x, γ and β; those of γ and β as vectors."""
     out, others = np.empty_like(x), tuple(i for i in range(x.ndim) if i != along)
     work = each_block(lambda at: pull_block(g, x, gamma, m, r, over, others, t, out, at), x, split)
-    by_gamma, by_beta = (np.concatenate(parts, axis=split) for parts in zip(*work))
-    if split != along:
+    by_gamma, by_beta = work[0]
+    if len(work) > 1:
+        by_gamma, by_beta = (np.concatenate(parts, axis=split) for parts in zip(*work))
+    if along != split < x.ndim:
         by_gamma, by_beta = (a.sum(axis=split) for a in (by_gamma, by_beta))
     return out, by_gamma.reshape(-1), by_beta.reshape(-1)
 
@@ -462,9 +466,9 @@ def LayerNorm(data, gamma, beta, /, axis=-1, eps=1e-5, output_mean_var=False):
     plain = gamma.dtype is beta.dtype is data.dtype and data.dtype.char in "fd"
     if plain and 0 < data.size <= FEW and axis == data.ndim - 1:
         return normalize_rows(data, gamma, beta, eps)
-    split = 1 if axis == 0 and data.ndim > 1 else 0
+    split = 1 if axis == 0 else 0  # a vector, which has no axis 1, is one block
     gain, offset = (kept(wide(a), data, axis) for a in (gamma, beta))
-    y, m, v, r = normalize(data, gain, offset, (axis,), eps, split if data.ndim > 1 else axis)
+    y, m, v, r = normalize(data, gain, offset, (axis,), eps, split)
     return y, m.astype(data.dtype), np.sqrt(v + eps).astype(data.dtype), m, r
 
 

@@ -232,18 +232,17 @@ def softmin(data, /, axis=-1, temperature=None, dtype=None, use_length=False):
     return softmax.kernel(-data, None, axis, temperature, dtype)
 
 
-KINDS = {"instance": {"axis": 0, "exclude": True}, "channel": {"axis": 1}}
+KINDS = {"instance": {"axis": -1}, "channel": {"axis": 1}}
 
 
 @operator(vjp=(lambda g, p, z, mode: p * (g - sum(g * p, keepdims=True, **KINDS[mode])),))
 def SoftmaxActivation(data, /, mode="instance"):
-    """Softmax over all numbers of a sample ('instance'), or along axis 1 at every place ('channel')."""
+    """Softmax along the last axis ('instance'), or along axis 1 at every place ('channel')."""
     if mode not in KINDS:
         raise ValueError(f"mode {mode!r}: it is one of {', '.join(KINDS)}")
-    if mode == "channel":
-        return softmax.kernel(data, axis=1)
-    flat = data.reshape(len(data), math.prod(data.shape[1:]))
-    return softmax.kernel(flat).reshape(data.shape)
+    if mode == "channel" and data.ndim < 3:
+        raise ValueError(f"mode 'channel' is for data of at least 3 axes, not {data.ndim}")
+    return softmax.kernel(data, **KINDS[mode])
 
 
 def inside(i, x):

@@ -424,6 +424,7 @@ def rows_at(data, index, /):
 @operator(vjp=(None,), aliases=("_contrib_index_array",))
 def contrib_index_array(data, /, axes=None):
     """The coordinates of every number of `data`, int64, along a new last axis; or only those of `axes`."""
+    axes = [axes] if isinstance(axes, int) else axes
     chosen = range(data.ndim) if axes is None else [one_axis(data, a) for a in axes]
     ones = np.ones_like(data, dtype="int64")  # counted on the device of `data`
     if not data.ndim:

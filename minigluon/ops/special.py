@@ -355,8 +355,8 @@ def make_loss(data, /):
 def MakeLoss(data, /, grad_scale=1.0, valid_thresh=0.0, normalization="null"):
     """The same numbers as a loss: the gradient is `grad_scale`, whatever comes from above.
 
-    normalization: 'null', or 'batch' to divide it by the first size, or 'valid' by the count of
-    numbers above `valid_thresh`.
+    normalization: 'null', or 'batch' to divide it by the number of rows, which is the first size of a
+    matrix, or 'valid' by the count of numbers above `valid_thresh`.
     """
     if normalization not in ("null", "batch", "valid"):
         raise ValueError(f"normalization={normalization!r}: it is 'null', 'batch' or 'valid'")
@@ -371,7 +371,7 @@ def loss_gradient(data, /, grad_scale=1.0, valid_thresh=0.0, normalization="null
     """The gradient of `MakeLoss`, the same for all numbers."""
     ones = np.ones_like(data)
     if normalization == "batch":
-        return ones * (grad_scale / len(data))
+        return ones * (grad_scale * data.shape[-1] / max(data.size, 1))
     if normalization == "valid":
         count = np.maximum((data > valid_thresh).sum(), 1)
         return fitted(ones * (grad_scale / count), data.dtype)
@@ -416,6 +416,7 @@ def amp_cast(data, /, dtype):
 
 def back(g, y, *data, **_):
     """Each gradient in the type of its array."""
+    g = g if isinstance(g, list | tuple) else [g]
     return [cast_like(share, a) for share, a in zip(g, data)]
 
 
@@ -429,7 +430,8 @@ def amp_multicast(*data, num_outputs, cast_narrow=False):
     found = {a.dtype for a in data if a.dtype in ("float16", "float32")}
     choose = min if cast_narrow else max
     target = choose(found, key=lambda dtype: dtype.itemsize, default=None)
-    return tuple(a.astype(target if a.dtype in found else a.dtype) for a in data)
+    cast = tuple(a.astype(target if a.dtype in found else a.dtype) for a in data)
+    return cast if len(cast) > 1 else cast[0]
 
 
 amp_multicast.outputs = lambda arrays, **_: arrays
