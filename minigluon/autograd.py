@@ -528,7 +528,7 @@ def grad(heads, variables, head_grads=None, retain_graph=None, create_graph=Fals
 
 
 def result(variable, found, i):
-    """What `grad` returns for one variable."""
+    """What `grad` returns for one variable: memory of its own, since two of them, or a head, may have the same gradient."""
     if variable._node not in found:
         raise MXNetError(
             f"the heads do not depend on variable {i}, {summary(variable._data)}: "
@@ -537,9 +537,8 @@ def result(variable, found, i):
     g = found[variable._node]
     if g is None:
         g = np.zeros_like(variable._data)
-    return variable._alike(
-        g if isinstance(g, NDArray) else NDArray(numbered(g).copy(), variable._ctx)
-    )
+    raw, node = (g._data, g._node) if isinstance(g, NDArray) else (numbered(g), None)
+    return variable._alike(NDArray(raw.copy(), variable._ctx, node))
 
 
 def get_symbol(x):

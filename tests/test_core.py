@@ -476,3 +476,19 @@ def test_numbers_of_types_and_storage():
     assert kinds["row_sparse"] == array_module._GRAD_REQ_MAP["write"] == types[np.float64] == 1
     assert array_module._DTYPE_MX_TO_NP[types[np.bool_]] is np.bool_
     assert array_module._STORAGE_TYPE_ID_TO_STR[kinds["csr"]] == "csr"
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_of_two_variables_share_no_memory(create_graph):
+    a, b, head = (mx.nd.ones((2, 3)) * i for i in (1, 2, 3))
+    a.attach_grad()
+    b.attach_grad()
+    with autograd.record():
+        y = (a + b) * 1
+        z = a + b
+    for heads, head_grads in (([y], None), ([z], [head])):
+        one, two = autograd.grad(heads, [a, b], head_grads, True, create_graph)
+        want = two.asnumpy()
+        one[:] = 7
+        np.testing.assert_array_equal(two.asnumpy(), want)
+    assert head.asnumpy().max() == 3

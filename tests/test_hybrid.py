@@ -508,3 +508,33 @@ def test_the_collector_waits_while_programs_are_written_and_only_then():
         with pytest.raises(ValueError) if fails else nullcontext():
             net(mx.nd.ones(3))
         assert seen == [False] and gc.isenabled()
+
+
+@pytest.mark.parametrize("size", [2, 300])
+@pytest.mark.parametrize("flags", [{}, {"static_alloc": True}])
+@pytest.mark.parametrize("recording", [False, True])
+def test_outputs_that_are_one_call_share_no_memory(recording, flags, size):
+    class Twice(gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            y = F.tanh(x)
+            return [x * 2, y, x * 2, F.tanh(x), y, F.reshape(y, (-1,))]
+
+    x = mx.nd.array(np.random.default_rng(0).normal(size=(size, size)))
+    x.attach_grad()
+    net = Twice()
+    grads = []
+    for active in (False, True):
+        net.hybridize(active, **flags)
+        with autograd.record() if recording else autograd.pause():
+            out = net(x)
+            total = sum((i + 1) * y.sum() for i, y in enumerate(out))
+        if recording:
+            total.backward()
+            grads.append(x.grad.asnumpy())
+    want = [y.asnumpy() for y in out]
+    for i, y in enumerate(out):
+        y[:] = 50
+        for other, numbers in zip(out[i + 1 :], want[i + 1 :]):
+            np.testing.assert_array_equal(other.asnumpy(), numbers)
+    if recording:
+        np.testing.assert_allclose(*grads, rtol=1e-5, atol=1e-6)

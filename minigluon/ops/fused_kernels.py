@@ -225,7 +225,7 @@ def with_chains(writer, function):
             return function(*arrays, **into)
         if "there" not in program.made:
             fused = FusedWriter(writer.name, writer.inputs, writer.outputs, writer.outlines)
-            fused.placing = writer.placing
+            fused.placing, fused.own = writer.placing, writer.own
             program.made["there"] = fused.function()
         there = program.made["there"]
         given = {there.places[i]: into.get(p) for i, p in program.places.items()}

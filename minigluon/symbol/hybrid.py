@@ -460,6 +460,15 @@ class Writer:
         return self.bound("matmul", function)
 
     alone = False  # whether the program has one thread, and others run beside it
+    own = 0  # how many outputs the caller gets, each an array of its own
+
+    def results(self):
+        """What is returned, as Python writes it: a call that was written once and is asked for twice, with a copy."""
+        texts = ["None" if e is None else self.value(e) for e in self.outputs]
+        for i, e in enumerate(self.outputs[: self.own]):
+            if e in self.outputs[:i] and e not in self.inputs:
+                texts[i] += ".copy()"
+        return texts
 
     @cached_property
     def small(self):
@@ -542,8 +551,7 @@ class Writer:
             dead = {self.names[a[0]] for n in part for a in n.inputs if self.dead(a, part)}
             if dead:
                 lines.append(f"    del {', '.join(sorted(dead))}")
-        results = [self.value(e) if e is not None else "None" for e in self.outputs]
-        lines.append(f"    return ({', '.join(results)},)")
+        lines.append(f"    return ({', '.join(self.results())},)")
         arguments += "".join(
             [", /" if arguments else "", *(f", {p}=None" for p in self.places.values())]
         )
@@ -846,6 +854,7 @@ class Pair(NamedTuple):
         given = [*self.heads, *self.saved, *self.inputs]
         kernel = Writer(self.name, self.inputs, self.outputs, outlines, self.saved)
         pull = Writer(f"{self.name}_backward", given, self.back, outlines, placing=not alone)
+        kernel.own = len(self.outputs)
         for writer in (kernel, pull):
             writer.alone = alone
         return kernel.function(), pull.function() if self.heads else None
