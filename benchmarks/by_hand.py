@@ -82,8 +82,9 @@ class Layer:
 class Part:
     """A layer's memory for a part of the batch, and views of it for every step.
 
-    What the way back needs of a step is computed while its numbers are in the cache: the slopes of the gates f, i, o
-    and g, that of the cell, and f itself. So the gates need no memory of their own.
+    What the way back needs of a step is computed while its numbers are in the cache: the slopes of
+    the gates f, i, o and g, that of the cell, and f itself. So the gates need no memory of their
+    own.
     """
 
     def __init__(self, layer, n, number):
@@ -185,10 +186,12 @@ class Lstm:
 
 
 class Words:
-    """A step of stochastic gradient descent of the word model; the decoder's weight has the bias as its last column.
+    """A step of stochastic gradient descent of the word model;
+    the decoder's weight has the bias as its last column.
 
-    The gradient of the logits z is e / s - one_hot, with e = exp(z) and its rows' sums s. It is never written: the
-    products take e, their other factor is divided by s, and one_hot's share is a few rows of the factors.
+    The gradient of the logits z is e / s - one_hot, with e = exp(z) and its rows' sums s. It is
+    never written: the products take e, their other factor is divided by s, and one_hot's share is a
+    few rows of the factors.
     """
 
     def __init__(

@@ -86,7 +86,9 @@ def seconds(loader, rounds=3):
 
 
 class Decoded:
-    """Images that are decoded when asked for: JPEGs of 480 x 480 pixels, of which the middle is taken."""
+    """Images that are decoded when asked for: JPEGs of 480 x 480 pixels,
+    of which the middle is taken.
+    """
 
     def __init__(self, count=384):
         from minigluon import recordio

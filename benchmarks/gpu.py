@@ -360,7 +360,9 @@ def depthwise(tiny):
 
 
 def recurrent(tiny):
-    """A layer whose weights fit into a block, and one whose weights do not; forwards, and with its gradients."""
+    """A layer whose weights fit into a block, and one whose weights do not;
+    forwards, and with its gradients.
+    """
     for kind, h in [("LSTM", h) for h in ((8, 80) if tiny else (64, 650, 1024))] + [
         ("GRU", 8 if tiny else 64)
     ]:

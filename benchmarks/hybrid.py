@@ -234,7 +234,9 @@ def hand_programs():
 
 
 def product_programs():
-    """The products of a training step alone, in kept arrays: what no program of this library's can go below."""
+    """The products of a training step alone, in kept arrays:
+    what no program of this library's can go below.
+    """
 
     def layer(m, k, n, data=True):
         x, w, g = (RNG.normal(size=s).astype("float32") for s in ((m, k), (n, k), (m, n)))

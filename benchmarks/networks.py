@@ -213,7 +213,8 @@ def main():
     pythons = {"minigluon": sys.executable, "torch": args.torch, "mxnet": args.mxnet}
     pythons = {name: python for name, python in pythons.items() if python}
     print(
-        f"{args.threads} threads; milliseconds (of the processor), MiB at the peak (without the libraries)"
+        f"{args.threads} threads; milliseconds (of the processor), "
+        "MiB at the peak (without the libraries)"
     )
     for row in args.rows:
         best = {}

@@ -1108,7 +1108,9 @@ def met(size, line):
 
 
 def compared(functions):
-    """{contender: µs a call} in one round, and minigluon's time as a multiple of NumPy's, and its excess."""
+    """{contender: µs a call} in one round, and minigluon's time as a multiple of NumPy's,
+    and its excess.
+    """
     turns = taken(functions)
     found = {c: median(times) for c, times in turns.items()}
     if "numpy" in turns:

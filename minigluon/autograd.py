@@ -294,7 +294,9 @@ def compute_and_note(op, args, settings):
 
 
 def several_noted(op, out, ctx, node):
-    """The outputs of a node as NDArrays that know their places; where only one is visible, it is the node's."""
+    """The outputs of a node as NDArrays that know their places;
+    where only one is visible, it is the node's.
+    """
     if op.visible == 1:
         return NDArray(numbered(out[0]), ctx, node)
     visible = enumerate(out[: op.visible])
@@ -305,7 +307,9 @@ interpreters[NDArray] = remember
 
 
 def noted(op, out, arrays, settings):
-    """What the kernel of `op` gave for NDArrays (or None), with the node that `compute_and_note` would make."""
+    """What the kernel of `op` gave for NDArrays (or None), with the node
+    that `compute_and_note` would make.
+    """
     raw, parents, ctx, tracked = [], [], arrays[0]._ctx.results, False
     for a in arrays:
         node = None if a is None else a._node
@@ -412,7 +416,9 @@ def pull(node, g, into=None):
 
 
 def of_all(g, y):
-    """The gradients of all outputs `y` of a node, of which `g` has some or none, or is that of the only one."""
+    """The gradients of all outputs `y` of a node, of which `g` has some or none,
+    or is that of the only one.
+    """
     if g is None:
         g = Partial()
     elif type(g) is not Partial:
@@ -587,7 +593,9 @@ def leaf_grad(self):
 
 
 def is_fresh(self):
-    """Whether a backward pass has written the gradient since somebody last said False here; MXNet's `_fresh_grad`."""
+    """Whether a backward pass has written the gradient since somebody last said False here;
+    MXNet's `_fresh_grad`.
+    """
     return type(self._node) is Leaf and self._node.fresh
 
 
@@ -680,8 +688,10 @@ class Function:
         """The node of an input."""
         if not isinstance(x, NDArray):
             raise MXNetError(
-                f"{self.name} was called on {type(x).__name__}: while recording, a Function works on NDArrays; in a "
-                "hybridized block use an operator of your own (mx.operator), or leave the block unhybridized"
+                f"{self.name} was called on {type(x).__name__}: while recording, "
+                "a Function works on NDArrays; in a "
+                "hybridized block use an operator of your own (mx.operator), "
+                "or leave the block unhybridized"
             )
         return x._node
 
@@ -732,7 +742,9 @@ ALONE = alone()
 
 
 def places(node):
-    """The memory for the gradient of each parent of the last node, None where there is none to write to."""
+    """The memory for the gradient of each parent of the last node,
+    None where there is none to write to.
+    """
     there = getattr(node.op.rules, "places", None) if type(node) is Node else None
     if not there:
         return None

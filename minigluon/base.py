@@ -27,7 +27,8 @@ __all__ = [
 
 # --- What everything stands on --------------------------------------------------------------------
 
-# log(0) is -inf without a word, as on a GPU and in MXNet: kernels, and reductions inside NumPy, are silent
+# log(0) is -inf without a word, as on a GPU and in MXNet: kernels, and
+# reductions inside NumPy, are silent
 warnings.filterwarnings("ignore", ".* encountered in", RuntimeWarning, r"minigluon\b")
 warnings.filterwarnings("ignore", ".* encountered in reduce", RuntimeWarning, r"numpy\._core\b")
 
@@ -73,7 +74,8 @@ def unexpected(cls, name):
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" did you mean {close[0]!r}?" if close else ""
     return TypeError(
-        f"{cls.__name__}() got an unexpected keyword argument {name!r};{hint} it takes {', '.join(known)}"
+        f"{cls.__name__}() got an unexpected keyword argument {name!r};{hint} it takes "
+        f"{', '.join(known)}"
     )
 
 

@@ -420,7 +420,9 @@ def write_notebook(path, notebook):
 
 
 def executed(notebook, folder, allow_errors=False):
-    """The notebook with its outputs, run in a folder; it ends at the first cell that fails, or goes on."""
+    """The notebook with its outputs, run in a folder;
+    it ends at the first cell that fails, or goes on.
+    """
     where = {"metadata": {"path": str(folder)}}
     _, nbclient = jupyter()
     client = nbclient.NotebookClient(
@@ -504,9 +506,11 @@ def hole(lines, name, keep):
 
 
 def stand_in(shell, read=directives, names=names_of):
-    """From now on what an exported cell of this notebook makes stands in the package, where the package's own stood.
+    """From now on what an exported cell of this notebook makes stands in the package,
+    where the package's own stood.
 
-    `shell` is `get_ipython()`. `read` and `names` are bound here: in this chapter they are holes themselves.
+    `shell` is `get_ipython()`. `read` and `names` are bound here: in this chapter they are holes
+    themselves.
     """
     module = None
 
@@ -524,7 +528,9 @@ def stand_in(shell, read=directives, names=names_of):
 
 
 def put(made, home):
-    """Put functions, classes and objects, but no plain data, in the place of those of their names in a module, and where packages show these."""
+    """Put functions, classes and objects, but no plain data, in the place of those of their names
+    in a module, and where packages show these.
+    """
     package = [m for n, m in sys.modules.items() if n.partition(".")[0] == "minigluon"]
     shown = [home, *(m for m in package if {"__path__", "__getattr__"} & {*vars(m)})]
     for name, new in made.items():
@@ -541,7 +547,7 @@ def put(made, home):
 
 
 def by_own(code, owner):
-    """`code` without imports of what the notebook has made itself; ``owner[name]`` is the module that it made a name for."""
+    """`code` without imports of what the notebook made itself: ``owner[name]`` is a name's module."""
     lines = code.split("\n")
     for node in reversed(ast.parse(code).body):
         own = [
@@ -567,9 +573,10 @@ def first(modules):
 
 
 def student(path, names=(), solutions=False):
-    """``(notebook, names of its holes)``: a chapter for students, without outputs, with nbgrader's metadata.
+    """``(notebook, names of its holes)``: a chapter for students, with nbgrader's metadata.
 
-    `names` are functions, classes, methods or rules; none: all that are exported. With `solutions` it is the teacher's notebook, as nbgrader wants it in `source/`.
+    `names`: functions, classes, methods or rules; none: all that are exported. With `solutions`:
+    the teacher's notebook, as nbgrader wants it in `source/`.
     """
     path, notebook, made, found = Path(path), read_for_jupyter(path), [], []
     homes, owner = {n: f"minigluon.{m}" for n, m, _, _ in exported_cells(path)}, {}
@@ -605,7 +612,9 @@ def marked(cell, name, **kind):
 
 
 def write_student(path, out, names=(), solutions=False):
-    """Write a chapter for students to `out`; return the names of its holes, and how many points its checks give."""
+    """Write a chapter for students to `out`; return the names of its holes,
+    and how many points its checks give.
+    """
     path, out = Path(path), Path(out)
     if out.resolve() == path.resolve():
         raise BookError(f"{out} is the chapter itself: write to another place")

@@ -66,7 +66,9 @@ scopes = Scopes()
 
 
 class Current(type):
-    """The class of `Context`: MXNet's names for the current context, `default_ctx` and `_default_ctx.value`."""
+    """The class of `Context`: MXNet's names for the current context,
+    `default_ctx` and `_default_ctx.value`.
+    """
 
     default_ctx = value = property(
         lambda cls: current_context(), lambda cls, ctx: scopes.replace(Context(ctx))
@@ -187,7 +189,9 @@ busy = []  # functions that wait until nobody needs the numbers of a page-locked
 
 
 def page_locked(raw):
-    """A copy of an array of RAM in page-locked memory, which a GPU can fetch by itself; that itself, if it is there."""
+    """A copy of an array of RAM in page-locked memory, which a GPU can fetch by itself;
+    that itself, if it is there.
+    """
     if is_page_locked(raw):
         return raw
     memory = cupy_or_none().cuda.alloc_pinned_memory(max(1, raw.nbytes))
@@ -236,7 +240,9 @@ class OutOfMemory(MXNetError, MemoryError):
 
 
 def allocate(cupy, size, own=None):
-    """`size` bytes on the current GPU from CuPy's pool, or from `own`, with a second try and an error that tells."""
+    """`size` bytes on the current GPU from CuPy's pool, or from `own`,
+    with a second try and an error that tells.
+    """
     pool, Full = cupy.get_default_memory_pool(), cupy.cuda.memory.OutOfMemoryError
     try:
         return (own or pool).malloc(size)
@@ -259,7 +265,9 @@ def gpu_memory_info(device_id=0):
 
 
 class Capture(threading.local):
-    """What is to be done before each run of the program that this thread captures; None if it captures none."""
+    """What is to be done before each run of the program that this thread captures;
+    None if it captures none.
+    """
 
     before = None
 
@@ -276,7 +284,9 @@ def each_run(action):
 
 
 def brought(make, like):
-    """The array of RAM that `make` returns, in the memory of `like`; in a captured program a new one for each run."""
+    """The array of RAM that `make` returns, in the memory of `like`;
+    in a captured program a new one for each run.
+    """
     if capture.before is None or isinstance(like, np.ndarray):
         return np.asarray(make(), like=like)
     before, capture.before = capture.before, None
@@ -297,7 +307,9 @@ KEPT = 256 << 20  # bytes of freed memory that the process keeps for its next ar
 
 
 def keep_memory(size=KEPT):
-    """Let the C library keep freed memory at hand; False where it is not glibc, or was told otherwise."""
+    """Let the C library keep freed memory at hand;
+    False where it is not glibc, or was told otherwise.
+    """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return False
     try:

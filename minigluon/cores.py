@@ -61,7 +61,9 @@ NAMES = [(a, z) for a in ("scipy_", "") for z in ("64_", "")]
 
 @cache
 def openblas():
-    """NumPy's OpenBLAS, and what stands before and after its functions' names; None for another library."""
+    """NumPy's OpenBLAS, and what stands before and after its functions' names;
+    None for another library.
+    """
     home = Path(np.__file__).parent
     for folder in (home.parent / "numpy.libs", home / ".dylibs"):
         for file in sorted(folder.glob("*openblas*")):
@@ -124,7 +126,9 @@ def nowhere():
 
 
 def processor_number():
-    """The C library's function that tells a thread its processor; None without it, or a way to choose."""
+    """The C library's function that tells a thread its processor;
+    None without it, or a way to choose.
+    """
     if not hasattr(os, "sched_setaffinity"):
         return None
     return getattr(ctypes.PyDLL(None), "sched_getcpu", None)
@@ -210,7 +214,8 @@ def busy():
     latest = monotonic()
 
 
-neighbours = []  # what to call before the pool gets work, so that threads which only wait let go of the cores
+# what to call before the pool gets work, so that threads which only wait let go of the cores
+neighbours = []
 
 
 def helpers(count):
@@ -219,7 +224,8 @@ def helpers(count):
 
 
 def spread(function, items):
-    """`[function(item) for item in items]`, on as many threads as OpenBLAS has, which gets one meanwhile.
+    """`[function(item) for item in items]`, on as many threads as OpenBLAS has,
+    which gets one meanwhile.
 
     Items must not depend on each other. The first error is raised when all threads have stopped.
     """
@@ -341,7 +347,9 @@ def blas(name, kind):
 
 
 def axpby(a, x, b, y):
-    """`y = a x + b y`, in place: for long flat arrays of one type in one pass of OpenBLAS, else by NumPy."""
+    """`y = a x + b y`, in place: for long flat arrays of one type in one pass of OpenBLAS,
+    else by NumPy.
+    """
     if x.size >= LONG and fits(x, y) and a and (f := blas("axpby", y.dtype.char)) is not None:
         a, b, at, to = float(a), float(b), addressof(byte(x)), addressof(byte(y))
         if b != 1:
@@ -361,7 +369,9 @@ byte = ctypes.c_char.from_buffer  # where an array begins: four times as quick a
 
 
 def fits(x, y):
-    """Whether two arrays are NumPy's, of one shape and type, each in a row in memory that can be written to."""
+    """Whether two arrays are NumPy's, of one shape and type, each in a row in memory
+    that can be written to.
+    """
     return (
         type(x) is np.ndarray is type(y)
         and x.dtype is y.dtype

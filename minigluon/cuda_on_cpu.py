@@ -72,7 +72,9 @@ def available():
 
 
 def inline_headers(code, folder):
-    """`code` with each `#include "file"` of `folder` replaced by that file, the first time; later ones go, as `#pragma once` asks."""
+    """`code` with each `#include "file"` of `folder` replaced by that file, the first time;
+    later ones go, as `#pragma once` asks.
+    """
     seen = set()
 
     def body(match):

@@ -13,7 +13,9 @@ error_types = {}  # name -> class
 
 
 def register(func_name=None, cls=None):
-    """Note a class of errors under a name, its own by default; also a decorator, with or without a name."""
+    """Note a class of errors under a name, its own by default;
+    also a decorator, with or without a name.
+    """
     if callable(func_name):
         func_name, cls = func_name.__name__, func_name
 

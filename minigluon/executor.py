@@ -64,8 +64,10 @@ __all__ = [
 def run(entries, values, ctx, hooks=(), groups=None, backwards=None, order=None):
     """The values of `entries`, NDArrays, from those of the variables, {name: NDArray}.
 
-    `groups`, {ctx_group: device}, says where the nodes of a group compute. `hooks` are pairs (callback, whether it hears of inputs too), called as in `register_op_hook`; "variables"
-    stands for inputs under the name of the variable as well. `backwards(name, array)` hears of gradients. `order` are the nodes `in_order`, where that is known.
+    `groups`, {ctx_group: device}, says where the nodes of a group compute. `hooks` are pairs
+    (callback, whether it hears of inputs too), called as in `register_op_hook`; "variables" stands
+    for inputs under the name of the variable as well. `backwards(name, array)` hears of gradients.
+    `order` are the nodes `in_order`, where that is known.
     """
     made = {}
     for node in order or in_order(entries):
@@ -106,9 +108,11 @@ def _(g, y, *arrays, tell):
 
 
 def overheard(node, inputs, callback):
-    """The inputs of a call: callback(name, gradient) will hear of theirs, under MXNet's names for the outputs of the call's way back.
+    """The inputs of a call: callback(name, gradient) will hear of theirs,
+    under MXNet's names for the outputs of the call's way back.
 
-    Where nobody asked for a gradient it hears of zeros. A sparse one is left alone: it would not stay sparse.
+    Where nobody asked for a gradient it hears of zeros. A sparse one is left alone: it would not
+    stay sparse.
     """
     states = states_of(node)
     asked = [
@@ -153,7 +157,9 @@ NAMED = {  # operators of one array whose input MXNet's monitors call by its nam
 
 
 def tell(callback, node, inputs, outputs, variables=False):
-    """Call `callback(name, operator, array)` for the arrays of one call, also under the names of `variables`."""
+    """Call `callback(name, operator, array)` for the arrays of one call,
+    also under the names of `variables`.
+    """
     several = node.op.most > len(node.op.arrays)
     alone = len(node.inputs) == 1 and node.op.most == 1 and node.op.name not in NAMED
     alone |= any(a is not None and type(a) is not tuple for a in node.inputs)  # beside a number
@@ -171,7 +177,9 @@ def tell(callback, node, inputs, outputs, variables=False):
 
 
 def closed(entries, arrays):
-    """The graph with the sizes that its calls without arrays leave open, from the shapes of its variables."""
+    """The graph with the sizes that its calls without arrays leave open,
+    from the shapes of its variables.
+    """
     nodes = in_order(entries)
     left_open = [node for node in nodes if open_shape(node) is not None]
     if not left_open:
@@ -217,13 +225,17 @@ def asks(y):
 
 
 def passes(node):
-    """Whether the gradients of a recorded call depend on that of its output: `asks` of its operator, where that says it."""
+    """Whether the gradients of a recorded call depend on that of its output:
+    `asks` of its operator, where that says it.
+    """
     told = getattr(node.op, "asks", not node.op.starts)
     return told(**node.settings) if callable(told) else told
 
 
 def renewed(held, found):
-    """The arrays `held`, now with the data and the record of those that were `found`, if they are of a kind."""
+    """The arrays `held`, now with the data and the record of those that were `found`,
+    if they are of a kind.
+    """
     if held is None or [type(a) for a in held] != [type(a) for a in found]:
         return found
     for a, b in zip(held, found):
@@ -248,7 +260,9 @@ class Executor:
 
     @property
     def outputs(self):
-        """The outputs, always the same arrays, which each `forward` writes; before the first one zeros."""
+        """The outputs, always the same arrays, which each `forward` writes;
+        before the first one zeros.
+        """
         if self._outputs is None:
             arrays = {**self.arg_dict, **self.aux_dict}
             facts = Facts(
@@ -297,8 +311,8 @@ class Executor:
     def backward(self, out_grads=None, is_train=True):
         """Write the gradients of the last `forward`, from those of the outputs; a loss needs none.
 
-        Runs `forward` on the present arguments if there was none since the last `backward`. MXNetError for
-        an output whose gradient is needed and not given.
+        Runs `forward` on the present arguments if there was none since the last `backward`.
+        MXNetError for an output whose gradient is needed and not given.
         """
         if isinstance(out_grads, dict):
             out_grads = [out_grads[name] for name in self._symbol.list_outputs()]
@@ -342,7 +356,9 @@ class Executor:
                 own[name][:] = new[name].astype(own[name].dtype)
 
     def set_monitor_callback(self, callback, monitor_all=False):
-        """Call `callback(name, array)` for each output of a node, with `monitor_all` for inputs too; in `backward` for gradients."""
+        """Call `callback(name, array)` for each output of a node,
+        with `monitor_all` for inputs too; in `backward` for gradients.
+        """
 
         def told(name, operator, array):
             callback(name, array)
@@ -382,7 +398,8 @@ class Executor:
                 )
             if math.prod(shape) > old.size and not allow_up_sizing:
                 raise MXNetError(
-                    f"New shape of arg: {name} larger than original. First making a big executor and then "
+                    f"New shape of arg: {name} larger than original. "
+                    "First making a big executor and then "
                     "down sizing it is more efficient than the reverse. If you really want to up size, "
                     "set allow_up_sizing=True."
                 )
@@ -399,7 +416,9 @@ class Executor:
 
 
 def resized(array, shape, ctx):
-    """An array of another shape: the beginning of the same memory, or new memory if that is too small."""
+    """An array of another shape: the beginning of the same memory,
+    or new memory if that is too small.
+    """
     if array.shape == shape:
         return array
     size = math.prod(shape)
@@ -500,8 +519,8 @@ def simple_bind(
 ):
     """An Executor on fresh arrays, zeros, whose shapes follow from those that are given.
 
-    A variable of a `ctx_group` lies on the device that `group2ctx` names for it; one with a storage, of its own
-    or in `stype_dict`, has an array of that storage.
+    A variable of a `ctx_group` lies on the device that `group2ctx` names for it; one with a
+    storage, of its own or in `stype_dict`, has an array of that storage.
     """
     shapes = {k: v for k, v in kwargs.items() if isinstance(v, list | tuple)}
     found = self.infer_shape_partial(**shapes)

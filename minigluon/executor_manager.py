@@ -14,7 +14,9 @@ __all__ = ["DataParallelExecutorManager"]
 
 
 def _split_input_slice(batch_size, work_load_list):
-    """For each device the slice of a batch that its share of the work takes; ValueError if one gets nothing."""
+    """For each device the slice of a batch that its share of the work takes;
+    ValueError if one gets nothing.
+    """
     total, found, begin = sum(work_load_list), [], 0
     counts = [round(load * batch_size / total) for load in work_load_list]
     counts[-1] += max(batch_size - sum(counts), 0)
@@ -37,7 +39,8 @@ def _check_arguments(symbol):
 
 
 class DataParallelExecutorManager:
-    """Executors of one graph, one a device, for the batches of `train_data`: what trained before there were modules.
+    """Executors of one graph, one a device, for the batches of `train_data`:
+    what trained before there were modules.
 
     With `sym_gen`, a function of a bucket's key, each bucket has a graph of its own.
     """

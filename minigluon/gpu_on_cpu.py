@@ -335,7 +335,9 @@ how = {"check": False, "order": 0}  # how kernels run: `check` watches every acc
 
 
 class RawModule(cuda_on_cpu.RawModule):
-    """The runner's module, for arrays of this library; its blocks run one after the other in any case."""
+    """The runner's module, for arrays of this library;
+    its blocks run one after the other in any case.
+    """
 
     def __init__(self, *, enable_cooperative_groups=False, **settings):
         super().__init__(**how, **settings)

@@ -40,9 +40,9 @@ MORE = 98304  # bytes that a launch adds with asking, on every card since the A1
 
 
 class Kernels:
-    """The kernels of `kernels/<file>.cu`, to be launched by name; `names` are all instances that are used.
+    """The kernels of `kernels/<file>.cu`, launched by name; `names` are all instances that are used.
 
-    All blocks of those whose names begin as in the tuple `together` are on the card at once, or the launch fails.
+    Of those whose names begin as in `together` all blocks run at once, or the launch fails.
     """
 
     files = {}  # file -> its Kernels: tests compile them all
@@ -140,7 +140,9 @@ def dense(a):
 
 
 def loadable(a):
-    """`a`, contiguous and at a multiple of 16 bytes, for kernels that know wide loads only: a copy if it is not."""
+    """`a`, contiguous and at a multiple of 16 bytes, for kernels that know wide loads only:
+    a copy if it is not.
+    """
     a = dense(a)
     return a if a.data.ptr % 16 == 0 else a.copy()
 

@@ -108,7 +108,8 @@ def flatten(args, inout_str):
         return [args], len(args) if len(args) > 1 else 0
     if not isinstance(args, list | tuple):
         raise ValueError(
-            f"When hybridized, the input of HybridBlock {inout_str} must be (nested) list of Symbol or NDArray, "
+            f"When hybridized, the input of HybridBlock {inout_str} must be (nested) list of "
+            "Symbol or NDArray, "
             f"but got {args} of type {type(args)}"
         )
     parts = [flatten(a, inout_str) for a in args]
@@ -181,7 +182,9 @@ def multiple_callbacks(callbacks, *args, **kwargs):
 
 
 def load_general(data, targets):
-    """Copy arrays of a batch into the devices' arrays: each target is an array, or pairs of a slice and an array."""
+    """Copy arrays of a batch into the devices' arrays:
+    each target is an array, or pairs of a slice and an array.
+    """
     for source, target in zip(data, targets):
         for part, array in [(slice(None), target)] if isinstance(target, NDArray) else target:
             array[:] = source[part].as_in_context(array.context).astype(array.dtype)
@@ -303,7 +306,9 @@ def np_ufunc_legal_option(key, value):
 
 
 def wrap_np_ufunc(function):
-    """A function of arrays that refuses all that NumPy's take beside them and `out`, but for the defaults."""
+    """A function of arrays that refuses all that NumPy's take beside them and `out`,
+    but for the defaults.
+    """
 
     @functools.wraps(function)
     def checked(*arrays, out=None, **options):
@@ -634,9 +639,12 @@ PLACES |= {name: f"={name}" for name in f"{OUTSIDE} platform traceback bisect".s
 PLACES |= {"mx": "=minigluon", "np": "=numpy", "rnd": "=numpy.random", "npt": "=numpy.testing"}
 WITHIN = {
     "=collections": "OrderedDict namedtuple", "=contextlib": "contextmanager", "=math": "cos pi sqrt", "=numbers": "Number",
-    "=logging": "CRITICAL DEBUG ERROR INFO WARNING", "model": "BatchEndParam save_checkpoint load_checkpoint", "initializer": "InitDesc",
+    "=logging": "CRITICAL DEBUG ERROR INFO WARNING", "model": "BatchEndParam save_checkpoint "
+                                                              "load_checkpoint", "initializer": "InitDesc",
     "ndarray": "concat tile", "ndarray.sparse": "CSRNDArray", "base": "mx_real_t", "io": "DataBatch", "module": "BaseModule",
-    "gluon.block": "Block", "runtime": "Features", "image.image": "Augmenter ForceResizeAug ImageIter ResizeAug copyMakeBorder fixed_crop",
+    "gluon.block": "Block", "runtime": "Features", "image.image": "Augmenter ForceResizeAug "
+                                                                  "ImageIter ResizeAug "
+                                                                  "copyMakeBorder fixed_crop",
 }  # fmt: skip
 PLACES |= {name: f"{place}:{name}" for place, names in WITHIN.items() for name in names.split()}
 PLACES |= {"registry": "registry", "image": "image", "sym": "symbol"}

@@ -17,6 +17,7 @@ def load(path, verbose=True):
     if not os.path.isabs(path) or not os.path.exists(path):
         raise MXNetError(f"load path {path} is not an absolute path, or does NOT exist")
     raise MXNetError(
-        f"{path} is compiled for MXNet; minigluon has no library in C++: write the operator in Python, with "
+        f"{path} is compiled for MXNet; minigluon has no library in C++: "
+        "write the operator in Python, with "
         "mx.operator, or its kernel in CUDA, with mx.rtc"
     )

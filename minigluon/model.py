@@ -70,7 +70,7 @@ def load_checkpoint(prefix, epoch):
 
 
 class FeedForward:
-    """A graph that is trained on NumPy arrays or iterators; `kwargs` are settings of the optimizer. Deprecated: use `Module`."""
+    """A graph trained on arrays or iterators; `kwargs` are the optimizer's. Deprecated: use `Module`."""
 
     def __init__(
         self,
@@ -181,7 +181,9 @@ class FeedForward:
     # Outputs and scores.
 
     def _ready(self, data, labels=()):
-        """A module with the parameters, bound to the shapes of an iterator, and of those `labels` that the graph has."""
+        """A module with the parameters, bound to the shapes of an iterator,
+        and of those `labels` that the graph has.
+        """
         shapes = {d[0]: d[1] for d in data.provide_data}
         names = self.symbol.list_arguments()
         inferred = dict(zip(names, self.symbol.infer_shape(**shapes)[0]))
@@ -264,6 +266,8 @@ class FeedForward:
 
 
 def from_one(callbacks):
-    """Callbacks after batches, for which the first batch has the number 1: so it was before there were modules."""
+    """Callbacks after batches, for which the first batch has the number 1:
+    so it was before there were modules.
+    """
     listed = callbacks if isinstance(callbacks, list | tuple) else [callbacks]
     return [lambda p, f=f: f(p._replace(nbatch=p.nbatch + 1)) for f in listed if f]

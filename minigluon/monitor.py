@@ -21,8 +21,9 @@ def size_of(x):
 class Monitor:
     """Statistics of the arrays in executors, every `interval` batches.
 
-    `stat_func` gives an NDArray of an array; `pattern` is a regular expression that names match from their beginning.
-    With `sort`, results stand by name; with `monitor_all`, inputs of operators count as well.
+    `stat_func` gives an NDArray of an array; `pattern` is a regular expression that names match
+    from their beginning. With `sort`, results stand by name; with `monitor_all`, inputs of
+    operators count as well.
     """
 
     def __init__(self, interval, stat_func=None, pattern=".*", sort=False, monitor_all=False):

@@ -82,7 +82,9 @@ class Alias(MetaPathFinder, Loader):
 
 
 def module_of(ours):
-    """Our module of a name, or one that its package shows under it, as `contrib.nd`; None if there is none."""
+    """Our module of a name, or one that its package shows under it, as `contrib.nd`;
+    None if there is none.
+    """
     ours = (
         f"{OURS}.{lent.MOVED[ours[len(OURS) + 1 :]]}"
         if ours[len(OURS) + 1 :] in lent.MOVED
@@ -242,7 +244,9 @@ def lend():
 
 
 def stand_first():
-    """Stand before all other finders: pytest's, which comes later, would load `test_utils` a second time as `mxnet.test_utils`."""
+    """Stand before all other finders: pytest's, which comes later,
+    would load `test_utils` a second time as `mxnet.test_utils`.
+    """
     if sys.meta_path[:2] != [FINDERS[2], FINDERS[0]]:
         others = [finder for finder in sys.meta_path if finder not in (FINDERS[2], FINDERS[0])]
         sys.meta_path[:] = [FINDERS[2], FINDERS[0], *others]

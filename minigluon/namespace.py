@@ -98,7 +98,9 @@ def python_number(value):
 
 
 def told_in_words(op, settings):
-    """The settings of a call as MXNet reads them: texts read, NumPy's numbers as Python's; MXNetError for a text that is none."""
+    """The settings of a call as MXNet reads them: texts read, NumPy's numbers as Python's;
+    MXNetError for a text that is none.
+    """
     found = {name: python_number(value) for name, value in settings.items() if value is not _Null}
     for name, value in [*found.items()]:
         usual = op.defaults.get(name)
@@ -107,7 +109,8 @@ def told_in_words(op, settings):
         found[name] = new = parsed(value)
         if new is value and type(usual) in (bool, int, float):
             raise MXNetError(
-                f"{op.name}: Invalid Parameter format for {name} expect {type(usual).__name__} but value={value!r}"
+                f"{op.name}: Invalid Parameter format for {name} expect {type(usual).__name__} "
+                f"but value={value!r}"
             )
     return found
 
@@ -251,7 +254,10 @@ def first_call(*args, **settings):
 
 
 def written_out(op):
-    """An operator's function, written out for the usual call, on NDArrays of one type. Its text and names."""
+    """An operator's function, written out for the usual call, on NDArrays of one type.
+
+    Its text and names.
+    """
     from minigluon.autograd import noted, recorders, remember, state  # it imports this module
     from minigluon.ndarray.ndarray import NDArray, new, numbered, several
 
@@ -311,7 +317,9 @@ def written_of_few(op, blanks):
 
 
 def answer(op, blanks, width):
-    """The text that calls the kernel and makes NDArrays of what it gave, `width` columns from the left."""
+    """The text that calls the kernel and makes NDArrays of what it gave,
+    `width` columns from the left.
+    """
     count = len(op.outputs) if isinstance(op.outputs, list) else op.outputs
     several = isinstance(count, int) and count > 1 and op.visible is None
     text = ANSWER + (SEVERAL if several else ONE)
@@ -351,7 +359,9 @@ def written_test(name, default):
 
 
 def up_to_the_last(arrays, required):
-    """The text of a tuple of `arrays`, without those at the end that were not given, which may miss from number `required` on."""
+    """The text of a tuple of `arrays`, without those at the end that were not given,
+    which may miss from number `required` on.
+    """
     text = f"({', '.join(arrays[:required])},)"
     for i, last in enumerate(arrays[required:], required + 1):
         text = f"({', '.join(arrays[:i])},) if {last} is not None else {text}"
@@ -501,7 +511,9 @@ class Namespace:
         return found
 
     def keep(self, module, name, found):
-        """Let the next look-up cost nothing; but a module with code of its own needs Python's `slice` and `sum`."""
+        """Let the next look-up cost nothing; but a module with code
+        of its own needs Python's `slice` and `sum`.
+        """
         if hasattr(builtins, name) and not hasattr(module, "__path__"):
             self.kept[name] = found
         else:
@@ -578,7 +590,9 @@ for old, (own, left) in [*SCALAR.items()]:
 
 
 def with_numbers(find):
-    """`find` of a namespace, and MXNet's internal names for operators with a number among their arrays."""
+    """`find` of a namespace, and MXNet's internal names for operators
+    with a number among their arrays.
+    """
 
     def look(name):
         if name not in SCALAR:

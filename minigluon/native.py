@@ -45,7 +45,9 @@ FLAGS += ["-Wl,-undefined,dynamic_lookup"] * (sys.platform == "darwin")  # Pytho
 
 
 class Loops:
-    """The functions of `kernels/cpu/<file>.cpp`, compiled for this machine when the first one is called."""
+    """The functions of `kernels/cpu/<file>.cpp`, compiled for this machine when the first one is
+    called.
+    """
 
     def __init__(self, file):
         self.file = file
@@ -94,7 +96,9 @@ def build(text, flags, to):
 
 
 def processor():
-    """What tells one kind of processor from another: the instructions that it knows, where the system says so."""
+    """What tells one kind of processor from another:
+    the instructions that it knows, where the system says so.
+    """
     try:
         told = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -106,7 +110,9 @@ def processor():
 
 
 def as_c(x):
-    """An argument as C takes it: an array by its place, a whole number in 64 bits, any other number as a float."""
+    """An argument as C takes it: an array by its place, a whole number in 64 bits,
+    any other number as a float.
+    """
     if isinstance(x, np.ndarray):
         if not x.flags.c_contiguous:
             raise ValueError(
@@ -128,7 +134,9 @@ def place(x):
 
 @cache
 def gemm():
-    """The place of OpenBLAS's product of single precision, which NumPy brings along; None where it has another library."""
+    """The place of OpenBLAS's product of single precision, which NumPy brings along;
+    None where it has another library.
+    """
     library, a, z = openblas() or (None, "", "")
     found = getattr(library, f"{a}cblas_sgemm{z}", None)
     return None if found is None else ctypes.cast(found, ctypes.c_void_p)
@@ -142,7 +150,9 @@ IN_PLACE = {
 
 
 def blas_flags():
-    """What tells a loop how wide OpenBLAS's numbers are, and up to how many multiplications it copies nothing."""
+    """What tells a loop how wide OpenBLAS's numbers are, and up
+    to how many multiplications it copies nothing.
+    """
     library, a, z = openblas() or (None, "", "64_")
     name = getattr(library, f"{a}openblas_get_corename{z}", bytes)
     if library is not None:
@@ -152,10 +162,11 @@ def blas_flags():
 
 
 def native(op, least=0, kind="f"):
-    """Make a function the kernel of `op` for NumPy's arrays of single precision, or another `kind`, as a decorator.
+    """Make a function the kernel of `op` for NumPy's arrays of single precision, or another `kind`,
+    as a decorator.
 
-    A first array of fewer numbers than `least` goes NumPy's way: a call from Python into C takes some microseconds.
-    A second function takes the place of the first.
+    A first array of fewer numbers than `least` goes NumPy's way: a call from Python into C takes
+    some microseconds. A second function takes the place of the first.
     """
 
     def decorate(function):
@@ -228,7 +239,10 @@ def by_numpy(run):
 
 
 def both_ways(run):
-    """What `run` gives by loops, and by NumPy. Raises AssertionError if it calls no loop, but warns where there is none."""
+    """What `run` gives by loops, and by NumPy.
+
+    Raises AssertionError if it calls no loop, but warns where there is none.
+    """
     found, names = called(run)
     if reason := missing():
         warnings.warn(f"NumPy is compared with itself: {reason}", stacklevel=2)

@@ -144,7 +144,9 @@ OperatorArguments = namedtuple("OperatorArguments", ["narg", "names", "types"])
 
 
 def get_operator_arguments(op_name):
-    """How many arguments an operator takes, their names and types, in MXNet's words; MXNetError if there is none."""
+    """How many arguments an operator takes, their names and types, in MXNet's words;
+    MXNetError if there is none.
+    """
     ops.load()
     op = operators.get(op_name, operators.get(op_name.removeprefix("_")))
     if op is None:
@@ -374,7 +376,9 @@ def Custom_symbol(*data, op_type=None, name=None, attr=None, **kwargs):
 
 
 class PythonOp:
-    """What `NumpyOp` and `NDArrayOp` share: forward is the identity, backward ones, until a subclass says otherwise."""
+    """What `NumpyOp` and `NDArrayOp` share: forward is the identity, backward ones,
+    until a subclass says otherwise.
+    """
 
     def __init__(self, need_top_grad=True):
         self.need_top_grad_ = need_top_grad

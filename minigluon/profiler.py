@@ -117,7 +117,9 @@ def resume(profile_process="worker"):
 
 
 def dump(finished=True, profile_process="worker"):
-    """Write the events into `filename`, in the format of Chrome's traces; `finished` ends the recording."""
+    """Write the events into `filename`, in the format of Chrome's traces;
+    `finished` ends the recording.
+    """
     if finished:
         set_state("stop")
     traced = [
@@ -211,7 +213,9 @@ profiler_set_state, dump_profile = set_state, dump  # older names, too
 
 
 def set_kvstore_handle(handle):
-    """Say which store's server is meant by `profile_process="server"`: stores here have no server to profile."""
+    """Say which store's server is meant by `profile_process="server"`:
+    stores here have no server to profile.
+    """
 
 
 class Domain:

@@ -118,7 +118,9 @@ def whole(shape):
 
 
 def at_once(law, params, shape, dtype=SINGLE):
-    """As `draw` for a tuple `shape` and the current context, 0.3 µs sooner; fails without telling the call."""
+    """As `draw` for a tuple `shape` and the current context, 0.3 µs sooner;
+    fails without telling the call.
+    """
     ctx = current_context()
     raw = law(source(ctx, None), shape, dtype if dtype is DOUBLE else SINGLE, *params)
     if raw.dtype is not dtype:
@@ -133,7 +135,8 @@ def at_once(law, params, shape, dtype=SINGLE):
 REFUSALS = ValueError, OverflowError, TypeError, IndexError, MXNetError
 
 
-# By the names of the functions below: a law, and parameters at which it is just a method of the generator.
+# By the names of the functions below: a law, and parameters at which
+# it is just a method of the generator.
 LAWS = {
     "uniform": (laws.uniform_law, (0, 1), np.random.Generator.random),
     "normal": (laws.normal_law, (0, 1), np.random.Generator.standard_normal),
@@ -198,7 +201,9 @@ def in_general(name, params, shape, dtype, ctx, out, more):
 
 
 def are_arrays(name, params):
-    """Whether parameters are arrays and not numbers; ValueError for anything else, ArgumentError for both."""
+    """Whether parameters are arrays and not numbers;
+    ValueError for anything else, ArgumentError for both.
+    """
     kinds = [isinstance(p, NDArray) for p in params]
     for p, is_array in zip(params, kinds):
         if not is_array and not isinstance(p, int | float | np.number):
@@ -361,7 +366,9 @@ def unique_zipfian(range_max, shape):
 
 
 def first_of_each(range_max, count):
-    """The first `count` different classes of a stream, and where in it the last one stands, counted from 1."""
+    """The first `count` different classes of a stream, and where in it the last one stands,
+    counted from 1.
+    """
     width, stream, first = math.log(range_max + 1), np.zeros(0, "int64"), []
     while len(first) < count:
         rolled = exp(uniform(0, width, shape=(2 * count,), dtype="float64")) - 1

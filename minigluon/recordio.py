@@ -100,7 +100,9 @@ class Window:
         self.start, self.bytes, self.ahead = 0, b"", AHEAD[0]
 
     def fetch(self, at, count):
-        """Have `count` bytes from offset `at` in the window, if the file has them; how many there are."""
+        """Have `count` bytes from offset `at` in the window, if the file has them;
+        how many there are.
+        """
         have = self.start + len(self.bytes) - at
         if self.start <= at and have >= count:
             return have
@@ -477,7 +479,9 @@ def scaled(img, height, width):
 
 
 def neighbours(old, new):
-    """For each new pixel along an axis: the old ones before and behind its middle, and how far between."""
+    """For each new pixel along an axis: the old ones before and behind its middle,
+    and how far between.
+    """
     at = ((np.arange(new, dtype="float32") + 0.5) * (old / new) - 0.5).clip(0, old - 1)
     first = at.astype(int)
     return first, np.minimum(first + 1, old - 1), (at - first).astype("float32")

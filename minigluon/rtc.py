@@ -56,9 +56,9 @@ class Parameter:
 class CudaModule:
     """CUDA text, compiled at run time: MXNet's `mx.rtc`.
 
-    `options` are the compiler's ("-DSIZE=32"), `exports` the instances of templates that are wanted. Where there is no GPU
-    the text is compiled for the CPU, and with `check` each access to memory is watched there. MXNetError with the compiler's
-    log if it does not compile.
+    `options` are the compiler's ("-DSIZE=32"), `exports` the instances of templates that are
+    wanted. Where there is no GPU the text is compiled for the CPU, and with `check` each access to
+    memory is watched there. MXNetError with the compiler's log if it does not compile.
     """
 
     def __init__(self, source, options=(), exports=(), *, check=False):
@@ -69,7 +69,10 @@ class CudaModule:
             self.function(self.names[0], gpu(0) if num_gpus() else cpu(0))
 
     def get_kernel(self, name, signature):
-        """The kernel of that name. `signature` lists its parameters: "const float *x, float *y, int n"."""
+        """The kernel of that name.
+
+        `signature` lists its parameters: "const float *x, float *y, int n".
+        """
         return CudaKernel(self, name, [Parameter(p) for p in signature.split(",")])
 
     def function(self, name, ctx):
@@ -104,8 +107,9 @@ class CudaKernel:
     def launch(self, args, ctx, grid_dims, block_dims, shared_mem=0):
         """Run the kernel on `ctx` in `grid_dims` blocks of `block_dims` threads, three numbers each.
 
-        `args` are NDArrays of `ctx` where the signature has a star, else numbers; `shared_mem` is in bytes. AssertionError if
-        they do not fit the signature, MXNetError if the kernel does not compile or, on the CPU, touches memory wrongly.
+        `args` are NDArrays of `ctx` where the signature has a star, else numbers; `shared_mem` is
+        in bytes. AssertionError if they do not fit the signature, MXNetError if the kernel does not
+        compile or, on the CPU, touches memory wrongly.
         """
         self.refuse(args, ctx, grid_dims, block_dims)
         raw = [p.dtype.type(a) if not p.array else packed(a) for p, a in zip(self.parameters, args)]

@@ -62,7 +62,9 @@ def branch(x, tree):
 
 
 def from_tree(tree, arrays, like=None):
-    """What `tree` says; objects and dictionaries are filled in `like`, which must have the same class."""
+    """What `tree` says; objects and dictionaries are filled in `like`,
+    which must have the same class.
+    """
     if isinstance(tree, list):
         return [from_tree(part, arrays) for part in tree]
     if not isinstance(tree, dict):

@@ -421,7 +421,8 @@ def rand_sparse_ndarray(
 ):
     """A sparse array in which a share `density` is stored, and its parts (for rows: values, indices).
 
-    A csr array of distribution 'powerlaw' stores 2, 4, 8, … numbers in its rows until the share is used up.
+    A csr array of distribution 'powerlaw' stores 2, 4, 8, … numbers in its rows until the share is
+    used up.
     """
     a = np.random.uniform(-1, 1, shape) if data_init is None else np.full(shape, float(data_init))
     a = a if modifier_func is None else np.vectorize(modifier_func)(a)
@@ -444,7 +445,9 @@ def rand_sparse_ndarray(
 
 
 def doubled(rows, columns, count):
-    """How many of `count` numbers each row gets: one while there are any, then all together 2, 4, 8, … of them."""
+    """How many of `count` numbers each row gets:
+    one while there are any, then all together 2, 4, 8, … of them.
+    """
     first = (np.arange(rows) < count).astype(int)
     more = np.minimum(columns, 2.0 ** np.arange(1, rows + 1)).astype(int) - 1
     left = count - first.sum() - (np.cumsum(more) - more)
@@ -487,7 +490,9 @@ def create_sparse_array_zd(
 
 
 def shuffle_csr_column_indices(csr):
-    """Shuffle the columns of each row of a SciPy matrix, in place: a csr array need not have them sorted."""
+    """Shuffle the columns of each row of a SciPy matrix, in place:
+    a csr array need not have them sorted.
+    """
     for start, stop in zip(csr.indptr, csr.indptr[1:]):
         np.random.shuffle(csr.indices[start:stop])
 
@@ -775,13 +780,16 @@ def as_arrays(names, given, ctx, dtype):
     missing = set(names) - set(given)
     if missing or set(given) - set(names):
         raise ValueError(
-            f"Symbol arguments and keys of the given location do not match: {sorted(names)} vs. {sorted(given)}"
+            "Symbol arguments and keys of the given location do not match: "
+            f"{sorted(names)} vs. {sorted(given)}"
         )
     return {n: as_array(a, ctx, dtype) for n, a in given.items()}
 
 
 def as_array(a, ctx, dtype):
-    """An NDArray of its own type and storage, or one of NumPy's as `dtype`, or with "asnumpy" of its own type too."""
+    """An NDArray of its own type and storage, or one of NumPy's as `dtype`,
+    or with "asnumpy" of its own type too.
+    """
     if isinstance(a, NDArray):
         return a.copy()
     a = np.asarray(a)
@@ -789,7 +797,9 @@ def as_array(a, ctx, dtype):
 
 
 def bound(sym, location, aux_states, ctx, dtype, grad_req="write", grad_stypes=None):
-    """An executor of `sym` on arrays, with gradients of ones, in the storage that `grad_stypes` names."""
+    """An executor of `sym` on arrays, with gradients of ones, in the storage
+    that `grad_stypes` names.
+    """
     ctx = ctx or default_context()
     args = as_arrays(sym.list_arguments(), location, ctx, dtype)
     states = as_arrays(sym.list_auxiliary_states(), aux_states, ctx, dtype) if aux_states else None
@@ -958,8 +968,8 @@ def check_consistency(
 ):
     """Run `sym` as each dict of `ctx_list` says ('ctx', shapes, 'type_dict'); all must agree.
 
-    In use and, unless `grad_req` is 'null', in training, with the gradients. Returns {name: array} of the most
-    exact run, with which, or with `ground_truth`, the others are compared.
+    In use and, unless `grad_req` is 'null', in training, with the gradients. Returns {name: array}
+    of the most exact run, with which, or with `ground_truth`, the others are compared.
     """
     assert len(ctx_list) > 1, "check_consistency compares at least two settings"
     symbols = [sym] * len(ctx_list) if isinstance(sym, Symbol) else sym
@@ -1003,7 +1013,9 @@ def simple_bound(sym, grad_req, ctx, type_dict=None, **shapes):
 
 
 def fill(exe, values, states):
-    """Write arguments and auxiliary states into an executor, in the types it has; gradients become zeros."""
+    """Write arguments and auxiliary states into an executor, in the types it has;
+    gradients become zeros.
+    """
     for name, value in values.items():
         exe.arg_dict[name][:] = plain(value).astype(exe.arg_dict[name].dtype)
     for name, value in states.items():
@@ -1033,7 +1045,9 @@ def in_training(executors):
 
 
 def agree(found, truth, rank, tolerance, strict):
-    """Compare two dicts of arrays; `rank` is the exactness of the outputs, at which gradients are no better."""
+    """Compare two dicts of arrays; `rank` is the exactness of the outputs,
+    at which gradients are no better.
+    """
     rtol, atol, equal_nan = tolerance
     kinds = {r: name for name, r in RANK.items()}
     for name, y in found.items():
@@ -1115,7 +1129,9 @@ def check_speed(sym, location=None, ctx=None, N=20, grad_req=None, typ="whole", 
 
 @contextmanager
 def discard_stderr():
-    """A `with` block in which nothing that is written to the standard error reaches it, not even by C code."""
+    """A `with` block in which nothing that is written to the standard error reaches it,
+    not even by C code.
+    """
     try:
         number = sys.stderr.fileno()
     except (AttributeError, OSError):  # no file: a notebook, or a test that listens
@@ -1135,7 +1151,9 @@ def discard_stderr():
 
 
 def get_mnist():
-    """Handwritten digits: float32 pictures (n, 1, 28, 28) from 0 to 1 and int8 labels, {'train_data': ...}."""
+    """Handwritten digits: float32 pictures (n, 1, 28, 28) from 0 to 1 and int8 labels,
+    {'train_data': ...}.
+    """
     found = {}
     for name in ("train", "test"):
         pictures, labels = MNIST(ROOTS["mnist"], name == "train")[:]
@@ -1177,7 +1195,9 @@ def get_cifar10():
 
 
 def get_im2rec_path(home_env="MXNET_HOME"):
-    """The program that makes record files of pictures: this package's, or that of the MXNet in the folder that a variable names."""
+    """The program that makes record files of pictures:
+    this package's, or that of the MXNet in the folder that a variable names.
+    """
     if home_env not in os.environ:
         return im2rec.__file__
     path = os.path.join(os.environ[home_env], "tools", "im2rec.py")
@@ -1187,7 +1207,9 @@ def get_im2rec_path(home_env="MXNET_HOME"):
 
 
 def get_mnist_iterator(batch_size, input_shape, num_parts=1, part_index=0, path="data"):
-    """Iterators over handwritten digits, to train and to test; flat unless `input_shape` has three numbers."""
+    """Iterators over handwritten digits, to train and to test;
+    flat unless `input_shape` has three numbers.
+    """
     get_mnist_ubyte(path)
     settings = {"batch_size": batch_size, "flat": len(input_shape) != 3}
     settings |= {"num_parts": num_parts, "part_index": part_index}

@@ -9,6 +9,7 @@ def __getattr__(name):
     if name.startswith("__"):
         raise AttributeError(name)
     raise AttributeError(
-        f"mx.th.{name} would call Lua's Torch, for which MXNet must be built; arrays go to PyTorch and back by "
+        f"mx.th.{name} would call Lua's Torch, for which MXNet must be built; "
+        "arrays go to PyTorch and back by "
         "DLPack: torch.from_dlpack(x), mx.nd.from_dlpack(t)"
     )

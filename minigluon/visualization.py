@@ -83,8 +83,8 @@ def shapes_from(symbol, shape):
 def print_summary(symbol, shape=None, line_length=120, positions=(0.44, 0.64, 0.74, 1.0)):
     """Print a table of the calls of a graph: name and operator, output shape, parameters, inputs.
 
-    shape: {name of a variable: shape}; without it shapes and counts are unknown. `positions` are the right
-    ends of the columns, as parts of `line_length` or in characters.
+    shape: {name of a variable: shape}; without it shapes and counts are unknown. `positions` are
+    the right ends of the columns, as parts of `line_length` or in characters.
     """
     require_symbol(symbol)
     ends = [int(line_length * p) if positions[-1] <= 1 else int(p) for p in positions]

@@ -247,7 +247,8 @@ def test_a_students_operator_takes_the_place_of_the_package_s(tmp_path):
         "#| default_exp ops.elementwise",
         "#| export\nfrom minigluon.op import operator\n\n\n@operator\ndef relu(x, /):\n    return x * 7",
         "import minigluon as mx\n\nassert mx.nd.relu(mx.nd.ones(1)).asscalar() == 7",
-        "from minigluon.ops.elementwise import (\n    relu,\n    relu as bend,\n)\n\nassert bend(1) == relu(1) == 7",
+        "from minigluon.ops.elementwise import (\n    relu,\n    relu as bend,\n)\n\nassert "
+        "bend(1) == relu(1) == 7",
     )
     out = tmp_path / "op.ipynb"
     assert write_student(path, out) == (["relu"], 2)
@@ -271,7 +272,8 @@ class SequentialSampler:
 def __getattr__(name):
     raise AttributeError(name)""",
         "from minigluon.gluon import data\n\nassert [*data.SequentialSampler(2)] == [7, 7]",
-        "from minigluon.gluon.data import dataloader\n\nassert [*dataloader.SequentialSampler(2)] == [0, 1]",
+        "from minigluon.gluon.data import dataloader\n\nassert "
+        "[*dataloader.SequentialSampler(2)] == [0, 1]",
         "import numpy as np\nnp.testing.assert_array_equal([*data.SequentialSampler(1)], [7])",
     )
     made, points = write_student(path, tmp_path / "part.ipynb")

@@ -19,7 +19,8 @@ PRINTED = [  # as MXNet 1.9.1 prints them
     ),
     (
         lambda: nn.Conv2D(4, 3, use_bias=False, dilation=2, strides=[2, 2], padding=[1, 1]),
-        "Conv2D(None -> 4, kernel_size=(3, 3), stride=[2, 2], padding=[1, 1], dilation=(2, 2), bias=False)",
+        "Conv2D(None -> 4, kernel_size=(3, 3), stride=[2, 2], padding=[1, 1], dilation=(2, 2), "
+        "bias=False)",
     ),
     (
         lambda: nn.Conv2DTranspose(3, 4, strides=2, output_padding=1, in_channels=8),
@@ -277,7 +278,9 @@ def test_gradients_of_weights_need_no_copy():
 
 
 def test_bias_is_added_once_by_every_way():
-    """One channel, windows of five, Winograd's, wide ones, heavy ones, groups, half precision, channels last."""
+    """One channel, windows of five, Winograd's, wide ones, heavy ones, groups, half precision,
+    channels last.
+    """
     rng = np.random.default_rng(0)
     ways = [
         ((9, 1, 12, 12), (20, 1, 5, 5), {}),

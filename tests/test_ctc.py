@@ -201,7 +201,9 @@ def test_probabilities_and_logarithms_agree(steps, size, dtype, monkeypatch):
 
 @pytest.mark.parametrize("late", [False, True])
 def test_a_walk_that_falls_behind_may_win(late):
-    """Letters cost 10^-25 each in the first frames, and in the last, all but class 3 10^-40 in between."""
+    """Letters cost 10^-25 each in the first frames, and in the last,
+    all but class 3 10^-40 in between.
+    """
     before = [1, 2] * 8
     label = np.array([[*before, 3, *(before if late else [])]])
     cost = np.zeros((76, 1, 4))

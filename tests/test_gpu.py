@@ -70,7 +70,10 @@ DRAWS = {op.name for op in operators.values() if "rng" in op.settings}
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("row", ROWS, ids=[row.id for row in ROWS])
 def test_operator(row, dtype):
-    """Value and gradients by the rules. In float32 the hand-written kernels run, where there are some."""
+    """Value and gradients by the rules.
+
+    In float32 the hand-written kernels run, where there are some.
+    """
     op = operators[row.op]
     if not row.arrays or row.op in DRAWS:
         pytest.skip("draws its numbers, or makes them out of nothing: on the CPU")

@@ -755,7 +755,9 @@ class Constants(gluon.HybridBlock):
 
 
 def test_numbers_of_numpy_do_not_widen_arrays():
-    """NumPy 2 makes float64 of a float32 array and one of its own float64 numbers; MXNet knows numbers alone."""
+    """NumPy 2 makes float64 of a float32 array and one of its own float64 numbers;
+    MXNet knows numbers alone.
+    """
     net, x = Constants(), mx.nd.array([0.25, 2])
     expected = net(x)
     net.hybridize()

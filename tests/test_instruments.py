@@ -304,7 +304,9 @@ def test_a_monitored_sparse_gradient_stays_sparse():
 
 
 def test_a_monitor_hears_of_every_input_of_a_call_in_a_batch():
-    """Names and figures are MXNet 1.9.1's; where it shows memory, for gradients nobody asked for, here are zeros."""
+    """Names and figures are MXNet 1.9.1's; where it shows memory, for gradients nobody asked for,
+    here are zeros.
+    """
     x = mx.sym.Variable("data")
     for k in "01":
         x = mx.sym.FullyConnected(x, num_hidden=2, name=f"fc_{k}")

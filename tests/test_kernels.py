@@ -102,7 +102,9 @@ def norm_arrays(*shape, channels, dtype="float32", offset=0):
 
 
 def back_arrays(*shape, over, channels, dtype="float32"):
-    """What a normalization's gradient gets: that of its output, its input, gamma, means, 1/deviations."""
+    """What a normalization's gradient gets: that of its output, its input, gamma, means,
+    1/deviations.
+    """
     x = random(*shape) * 2 + 3
     m = x.mean(axis=over, keepdims=True)
     r = 1 / np.sqrt(x.var(axis=over, keepdims=True) + 1e-5)
@@ -738,7 +740,9 @@ def test_a_planted_bug_is_found(bug, monkeypatch, launched):
 
 
 def traffic(file, name, grid, block, args, shared=0):
-    """Bytes asked for and bytes moved in global memory, by reads and writes: {"read": (…), "write": (…)}."""
+    """Bytes asked for and bytes moved in global memory, by reads and writes:
+    {"read": (…), "write": (…)}.
+    """
     module = RawModule(code=source(file), name_expressions=[name], check=True)
     report = module.get_function(name)(grid, block, args, shared_mem=shared, profile=True)
     found = {}
@@ -804,7 +808,9 @@ def test_a_tile_is_taken_where_it_is_full(case, way, monkeypatch, launched):
     [("conv_weight<float>", 256, "float32"), ("conv_weight_tensor<__half>", 128, "float16")],
 )
 def test_the_gradient_of_a_weight_reads_a_tile_once(name, threads, dtype):
-    """64 filters, 64 channels, 64 places: one tile, which fetches each of its numbers once, by whole sectors."""
+    """64 filters, 64 channels, 64 places: one tile, which fetches each of its numbers once,
+    by whole sectors.
+    """
     g, x = (random(64, 64, dtype=dtype, seed=s) for s in (1, 2))
     part, sizes = np.empty((1, 64, 64), np.float32), conv_sizes(1, 64, 8, 8, 64, 1, 1, 8, 8)
     found = traffic("conv", name, (1, 1, 1), (threads,), (g, x, part, sizes, np.int64(64)))
@@ -1170,7 +1176,9 @@ def test_an_unknown_instance_and_a_broken_kernel_are_named(launched, monkeypatch
 @on_cpu
 @pytest.mark.slow
 def test_more_than_two_to_the_31_numbers(launched):
-    """The last row of a table of 32,800 rows of 2^16 numbers; memory that nobody writes to costs nothing."""
+    """The last row of a table of 32,800 rows of 2^16 numbers;
+    memory that nobody writes to costs nothing.
+    """
     table = wrap(np.zeros((32800, 1 << 16), "float16"))
     g = wrap(random(2, 1 << 16, dtype="float16"))
     out = unwrap(

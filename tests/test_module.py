@@ -417,7 +417,9 @@ def test_batches_are_cut_by_work():
 
 
 def test_on_several_devices_the_store_takes_the_steps(tmp_path):
-    """As in MXNet: its states are written and read with the module's, and parameters set later reach it."""
+    """As in MXNet: its states are written and read with the module's,
+    and parameters set later reach it.
+    """
 
     def pair():
         module = bound(mx.mod.Module(graph(), context=[mx.cpu(0), mx.cpu(1)]))

@@ -265,7 +265,9 @@ def of_numpy(value, kinds):
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("kinds", [*zip(WHOLE, REAL[1:])], ids=["single", "double"])
 def test_the_functions_of_mx_nd_are_the_operators_also_with_numbers_of_numpy(dtype, kinds):
-    """Plain numbers take the short way through a function, NumPy's the long one; both are the operator."""
+    """Plain numbers take the short way through a function, NumPy's the long one;
+    both are the operator.
+    """
     kinds, different, computed = dict(zip((WHOLE, REAL), kinds)), [], 0
     for row in ROWS:
         numbers = {n: of_numpy(v, kinds) for n, v in row.settings.items()}

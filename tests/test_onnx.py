@@ -736,7 +736,9 @@ def gates(kind):
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 def test_recurrent_layers_of_other_programs(kind, direction, tmp_path):
-    """Against ONNX's interpreter, which has one direction, or against that one run on the turned data."""
+    """Against ONNX's interpreter, which has one direction, or against that one run
+    on the turned data.
+    """
     rng, path, d = (
         np.random.default_rng(0),
         str(tmp_path / "net.onnx"),

@@ -146,7 +146,8 @@ def test_known_arrays_are_not_looked_at_again():
         update([0, 1], weights, weights)
 
 
-HOLDERS = {  # who else may refer to the memory of a parameter or its gradient, as a function that returns it
+# who else may refer to the memory of a parameter or its gradient, as a function that returns it
+HOLDERS = {
     "nobody": lambda p: None,
     "detach": lambda p: p.data().detach(),
     "slice": lambda p: p.data()[1:],

@@ -417,7 +417,9 @@ def test_files_that_do_not_fit(call, tmp_path):
 
 
 class DroppedWeight(Parameter):
-    """A parameter that takes another's place and drops weights, as language models' toolkits write it."""
+    """A parameter that takes another's place and drops weights,
+    as language models' toolkits write it.
+    """
 
     def __init__(self, other, rate):
         super().__init__(

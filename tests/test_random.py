@@ -202,7 +202,9 @@ def test_multinomial_shapes_and_types():
 
 
 def test_nan_among_parameters_gives_nan():
-    """Forecasts that feed missing values back, as those of NaN mixtures do, end in NaN, not in an error."""
+    """Forecasts that feed missing values back, as those of NaN mixtures do, end in NaN,
+    not in an error.
+    """
     nan, one, mixed = float("nan"), nd.array([1, 1]), nd.array([float("nan"), 0.5])
     for found in (
         *(

@@ -228,7 +228,9 @@ def test_dropout_between_layers_of_a_program():
 @pytest.mark.parametrize("kind", [rnn.RNN, rnn.LSTM, rnn.GRU])
 @pytest.mark.parametrize("form", ["output", "states", "lengths"])
 def test_dropout_between_layers_of_a_program_to_any_order(form, kind, order):
-    """The program keeps the masks of its first run: gradients of its gradients are those of eager mode."""
+    """The program keeps the masks of its first run:
+    gradients of its gradients are those of eager mode.
+    """
 
     def gradients(hybrid):
         mx.random.seed(1)
@@ -543,7 +545,9 @@ def test_mxnet_reads_the_export(tmp_path, mxnet_python):
 
 
 def set_to(layer, i, weight):
-    """Give a layer the weights of one written by hand: (4 H, H + 1 + I), for the state, the bias, the inputs."""
+    """Give a layer the weights of one written by hand:
+    (4 H, H + 1 + I), for the state, the bias, the inputs.
+    """
     n = weight.shape[0] // 4
     parts = {
         "h2h_weight": weight[:, :n],
@@ -627,7 +631,9 @@ def test_the_way_back_may_have_other_threads(monkeypatch):
 
 
 def test_packed_weights_have_gradients_of_gradients():
-    """One vector of all weights on arrays: equal to a reshape for each and a concatenation, to second order."""
+    """One vector of all weights on arrays: equal to a reshape for each and a concatenation,
+    to second order.
+    """
     from minigluon.ops.rnn import packed
 
     draws = np.random.default_rng(3)

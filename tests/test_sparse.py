@@ -922,7 +922,8 @@ def test_a_lazy_step_writes_where_the_rows_lie_and_into_nobody_elses_numbers():
 
 
 def test_ftrl_moves_all_rows_of_a_dense_weight():
-    # MXNet's operator is lazy with row-sparse weights alone: rows without a gradient fall to 0, where z is small
+    # MXNet's operator is lazy with row-sparse weights alone: rows without a
+    # gradient fall to 0, where z is small
     grad = nd.array([[1, 2], [0, 0]]).tostype("row_sparse")
     for kind, left in (("default", [0, 0]), ("row_sparse", [1, 1])):
         w, z, n = (a.tostype(kind) for a in (nd.ones((2, 2)), nd.zeros((2, 2)), nd.zeros((2, 2))))

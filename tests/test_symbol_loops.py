@@ -230,14 +230,17 @@ def test_a_foreach_goes_to_a_file_and_back():
 
 
 FILED = [  # over x, w, z of 2 × 2, without rows of no step, which MXNet leaves as they come
-    "S.contrib.while_loop(lambda i, t: S.sum(i) < 99, lambda i, t: (t * w + z, [i + 1, t * z]), [x, z], 3)[0]",
+    "S.contrib.while_loop(lambda i, t: S.sum(i) < 99, lambda i, t: (t * w + z, [i + 1, "
+    "t * z]), [x, z], 3)[0]",
     "S.Group(S.contrib.while_loop(lambda i: S.sum(i) < 9, lambda i: ([], [i + 1]), [x], 5)[1])",
-    "S.Group(S.contrib.while_loop(lambda i, t: S.sum(t) < S.sum(w) * 3, lambda i, t: ([t * i], [t, t + i + x]), [x, z], 9)[1])",
+    "S.Group(S.contrib.while_loop(lambda i, t: S.sum(t) < S.sum(w) * 3, lambda i, t: ([t * i], "
+    "[t, t + i + x]), [x, z], 9)[1])",
     "S.Group(S.contrib.while_loop(lambda i: S.sum(i) < 0, lambda i: (i * x, [i + x]), [x], 3)[1])",
     "S.contrib.cond(S.sum(x) < 1, lambda: x + w, lambda: w * z + x)",
     "S.contrib.cond(S.sum(x) < 100, lambda: x + w, lambda: w * z + x)",
     "S.Group(S.contrib.cond(S.sum(x), lambda: [x + w, w], lambda: [w * z, x * 1]))",
-    "S.contrib.cond(S.sum(x) < 9, lambda: S.contrib.foreach(lambda d, h: (d + h, h * 2), x, S.sum(z, axis=0))[0], lambda: x + w)",
+    "S.contrib.cond(S.sum(x) < 9, lambda: S.contrib.foreach(lambda d, h: (d + h, h * 2), x, "
+    "S.sum(z, axis=0))[0], lambda: x + w)",
     "S.contrib.foreach(lambda d, h: (d * S.sum(w, axis=0), h), x, z)[0] + 1",
 ]
 

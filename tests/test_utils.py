@@ -369,7 +369,9 @@ def test_optimizers_are_compared_on_rows():
 
 
 def test_locations_are_taken_as_mxnet_takes_them():
-    """An NDArray keeps type and storage; one of NumPy's becomes float32, or keeps its type with "asnumpy"."""
+    """An NDArray keeps type and storage; one of NumPy's becomes float32,
+    or keeps its type with "asnumpy".
+    """
     x = mx.sym.var("x")
     whole = np.arange(6).reshape(2, 3)
     tu.check_symbolic_forward(mx.sym.mean(x), [whole], [np.array([2.5])])

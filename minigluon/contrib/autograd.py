@@ -55,7 +55,9 @@ def compute_gradient(outputs):
 
 
 def grad_and_loss(func, argnum=None):
-    """A function that returns the gradients of `func` for its arguments, or for those of `argnum`, and its value."""
+    """A function that returns the gradients of `func` for its arguments, or for those of `argnum`,
+    and its value.
+    """
 
     def both(*args):
         chosen = (

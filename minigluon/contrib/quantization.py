@@ -126,7 +126,9 @@ def reached(starts, neighbours, within):
 
 
 class Writer:
-    """A graph written anew, in which the `chosen` nodes work on bytes; `offline` are parameters that come as bytes."""
+    """A graph written anew, in which the `chosen` nodes work on bytes;
+    `offline` are parameters that come as bytes.
+    """
 
     def __init__(self, chosen, offline, out_type):
         self.chosen, self.offline, self.out_type = chosen, offline, out_type
@@ -186,7 +188,9 @@ class Writer:
 def quantize_symbol(
     sym, excluded_names=(), excluded_ops=(), offline=(), out_type="int8", mode="smart"
 ):
-    """The graph with bytes where they can be, and the names of the outputs whose ranges it would like to know."""
+    """The graph with bytes where they can be, and the names of the outputs whose ranges it would
+    like to know.
+    """
     nodes = in_order(sym._entries)
     work = Writer(chosen(nodes, excluded_names, excluded_ops, mode), {*offline}, out_type)
     for node in nodes:
@@ -286,7 +290,9 @@ def grown(known, a):
 
 
 def observe(sym, arg_params, aux_params, data, collector, names, ctx, most=None):
-    """Run the graph on batches of examples, at most so many, and let a collector hear of the outputs in `names`."""
+    """Run the graph on batches of examples, at most so many, and let a collector hear
+    of the outputs in `names`.
+    """
     inside = sym.get_internals()
     there = inside.list_outputs()
     wanted = Group([inside[there.index(name)] for name in names])
@@ -357,7 +363,9 @@ def quantize_graph(
     LayerOutputCollector=None,
     logger=None,
 ):
-    """(graph of bytes, its parameters, its states, a collector): the collector's `collect` is for `set_monitor_callback`."""
+    """(graph of bytes, its parameters, its states, a collector):
+    the collector's `collect` is for `set_monitor_callback`.
+    """
     settings = quantized_dtype, quantize_mode, quantize_granularity
     excluded = require(excluded_sym_names, excluded_op_names, *settings, ctx)
     made, names = quantize_symbol(sym, *excluded, arg_params, quantized_dtype, quantize_mode)
@@ -418,7 +426,8 @@ def quantize_model(
 ):
     """(graph of bytes, its parameters, its states) of a trained model.
 
-    `calib_mode` 'naive' and 'entropy' take ranges from the DataIter `calib_data`; with 'none' each batch has its own.
+    `calib_mode` 'naive' and 'entropy' take ranges from the DataIter `calib_data`; with 'none' each
+    batch has its own.
     """
     settings = quantized_dtype, quantize_mode, quantize_granularity
     excluded = require(excluded_sym_names, excluded_op_names, *settings, ctx)
@@ -427,7 +436,8 @@ def quantize_model(
     if collector is not None:
         if not isinstance(calib_data, DataIter):
             raise ValueError(
-                f"calib_data must be of DataIter type when calib_mode={calib_mode}, not {type(calib_data)}"
+                f"calib_data must be of DataIter type when calib_mode={calib_mode}, "
+                f"not {type(calib_data)}"
             )
         seen = observe(
             sym, arg_params, aux_params, calib_data, collector, names, ctx, num_calib_examples
@@ -495,8 +505,9 @@ def quantize_net_v2(
 ):
     """A block of bytes that does what `network`, a trained HybridBlock, does.
 
-    `calib_data` is a DataIter or a loader; without, `data_shapes` has a DataDesc an input. Layers in `exclude_layers`, with a
-    text of `exclude_layers_match` in their names, or made by `exclude_operators` stay floats.
+    `calib_data` is a DataIter or a loader; without, `data_shapes` has a DataDesc an input. Layers
+    in `exclude_layers`, with a text of `exclude_layers_match` in their names, or made by
+    `exclude_operators` stay floats.
     """
     if calib_data is not None and not isinstance(calib_data, DataIter):
         calib_data = Batches(calib_data)

@@ -187,7 +187,8 @@ class Block:
     def collect_params(self, select=None):
         """All parameters of this block and its children, or those whose name matches `select`.
 
-        Warns of blocks in a list, tuple or dictionary: they are no children, and their parameters are not found.
+        Warns of blocks in a list, tuple or dictionary: they are no children, and their parameters
+        are not found.
         """
         for name, value in vars(self).items():
             if type(value) in (list, tuple, dict) and name != "_children":
@@ -287,9 +288,10 @@ class Block:
     ):
         """Read parameters from a file of `save_parameters`, or of `collect_params().save`.
 
-        ctx: where to put them, unless they are initialized. A parameter that is not in the file raises
-        AssertionError unless `allow_missing`, one that is too many ValueError unless `ignore_extra`. Types
-        must agree; with `cast_dtype` those of the network win, or of the file (dtype_source='saved').
+        ctx: where to put them, unless they are initialized. A parameter that is not in the file
+        raises AssertionError unless `allow_missing`, one that is too many ValueError unless
+        `ignore_extra`. Types must agree; with `cast_dtype` those of the network win, or of the file
+        (dtype_source='saved').
         """
         assert dtype_source in ("current", "saved"), "dtype_source must be 'current' or 'saved'"
         loaded = nd.load(filename) or {}  # a file of no arrays does not tell what names they have
@@ -380,7 +382,8 @@ class Block:
     # --- Hooks on operators -----------------------------------------------------------------------
 
     def register_op_hook(self, callback, monitor_all=False):
-        """Call `callback(name, operator, array)` for each operator's output of the hybridized blocks below.
+        """Call `callback(name, operator, array)` for each operator's output
+        of the hybridized blocks below.
 
         With `monitor_all` for each input as well. A network that listens runs node by node, so slowly.
         """
@@ -401,7 +404,8 @@ def warn_of_strays(value, name, block):
         part = stack.pop()
         if isinstance(part, Block) and part not in block._children.values():
             warnings.warn(
-                f'"{name}" of {type(block).__name__} holds blocks in an unregistered container: a list, tuple or '
+                f'"{name}" of {type(block).__name__} holds blocks in an unregistered '
+                "container: a list, tuple or "
                 "dictionary does not make them children. Use register_child, or nn.Sequential instead",
                 stacklevel=4,
             )
@@ -595,7 +599,9 @@ class HybridBlock(Block):
             return self.hybrid_forward(sym, *args, **params)
 
     def infer_shape(self, *args):
-        """Learn the shapes of all parameters from inputs like `args`: from the graph, or by outlines if there is none."""
+        """Learn the shapes of all parameters from inputs like `args`:
+        from the graph, or by outlines if there is none.
+        """
         compiler().shapes_from_graph(self, args)
 
     def _finish_deferred_init(self, *args):
@@ -612,7 +618,9 @@ class HybridBlock(Block):
         super().register_op_hook(callback, monitor_all)
 
     def optimize_for(self, x, *args, backend=None, clear=False, **kwargs):
-        """Hybridize, and run once on these inputs; for a backend, by its name, the network is what it was."""
+        """Hybridize, and run once on these inputs; for a backend, by its name,
+        the network is what it was.
+        """
         if not isinstance(backend, str | None):
             raise TypeError(f"optimize_for: backend is a name, not {backend!r}")
         self.hybridize(True, **kwargs)
@@ -725,7 +733,9 @@ def receive(parameter, data, ctx, cast_dtype, dtype_source):
 
 
 def settle(parameter, data, ctx):
-    """Give a parameter the numbers of an array that fits, on its contexts, else on `ctx`, else on the CPU."""
+    """Give a parameter the numbers of an array that fits, on its contexts, else on `ctx`,
+    else on the CPU.
+    """
     parameter.shape = data.shape
     if np.dtype(parameter.dtype) != data.dtype:
         parameter.cast(data.dtype)
@@ -797,7 +807,8 @@ def matched(block, tree, numbers):
     children = record.get("children") if isinstance(record, dict) else None
     if not isinstance(children, dict) or len(children) != len(block._children):
         raise MXNetError(
-            f"load: the file has no block {key!r} with {len(block._children)} children: build the network "
+            f"load: the file has no block {key!r} with {len(block._children)} children: "
+            "build the network "
             "in the order in which it was built when it was saved"
         )
     found = [(block, record)]

@@ -167,7 +167,9 @@ def shapes_from_graph(block, args):
 
 
 def graph_for(block, args):
-    """The outputs of a graph of `block`, the one that it has or a new one, and its data, {name: array}."""
+    """The outputs of a graph of `block`, the one that it has or a new one, and its data,
+    {name: array}.
+    """
     flat, outputs = [], []
     form = flattened(list(args), flat)
     graph = getattr(block._programs, "latest", None)
@@ -180,7 +182,9 @@ def graph_for(block, args):
 
 
 def learn(parameter, shape):
-    """Give a parameter the shape that was inferred; ValueError if some of its sizes are still unknown."""
+    """Give a parameter the shape that was inferred;
+    ValueError if some of its sizes are still unknown.
+    """
     if not complete(shape) and not complete(parameter.shape):
         raise ValueError(
             f"the shape {shape} of parameter {parameter.name} cannot be inferred from the inputs: "
@@ -255,7 +259,9 @@ class Programs:
 
 
 def traced(block):
-    """The graph of a block that has run hybridized, with its parameters: a Symbol and a list; None before."""
+    """The graph of a block that has run hybridized, with its parameters: a Symbol and a list;
+    None before.
+    """
     graph = getattr(block._programs, "latest", None) if hasattr(block, "_programs") else None
     return None if graph is None else (Symbol(graph.outputs), graph.parameters)
 
@@ -337,7 +343,8 @@ class SymbolBlock(HybridBlock):
         for node in in_order(self._graph._entries):
             sparse = node.attrs.get("__storage_type__") == ROW_SPARSE
             assert not sparse, (
-                f"SymbolBlock doesn't support Parameter '{node.name}' because its storage type is 'row_sparse'."
+                f"SymbolBlock doesn't support Parameter '{node.name}' because its storage type "
+                "is 'row_sparse'."
             )
         types, self._by_name = types_of(self._graph._entries, declared(inputs)), {}
         variables = [n for n in in_order(self._graph._entries) if n.op is None]
@@ -421,7 +428,8 @@ def fill(block, arrays, source, ctx=None, allow_missing=False, ignore_extra=Fals
     for name in () if allow_missing else params:
         assert name in arrays, (
             f"Parameter '{name}' is missing in file: {source}, which contains parameters: "
-            f"{', '.join(arrays) or 'none'}. Please make sure source and target networks have the same prefix"
+            f"{', '.join(arrays) or 'none'}. Please make sure source and target networks have "
+            "the same prefix"
         )
     extra = [name for name in arrays if name not in params]
     assert not extra or ignore_extra, (

@@ -208,7 +208,10 @@ SigmoidBCELoss = SigmoidBinaryCrossEntropyLoss
 
 
 class LogisticLoss(Loss):
-    """ln(1 + exp(-label pred)) for labels -1 and 1 ('signed'), or 0 and 1 ('binary'). Output (batch,)."""
+    """ln(1 + exp(-label pred)) for labels -1 and 1 ('signed'), or 0 and 1 ('binary').
+
+    Output (batch,).
+    """
 
     def __init__(self, weight=None, batch_axis=0, label_format="signed", **kwargs):
         super().__init__(weight, batch_axis, **kwargs)
@@ -251,7 +254,9 @@ class SquaredHingeLoss(Loss):
 
 
 class KLDivLoss(Loss):
-    """label (ln label - pred), summed a sample, not averaged; pred holds log-probabilities if `from_logits`."""
+    """label (ln label - pred), summed a sample, not averaged;
+    pred holds log-probabilities if `from_logits`.
+    """
 
     def __init__(self, from_logits=True, axis=-1, weight=None, batch_axis=0, **kwargs):
         super().__init__(weight, batch_axis, **kwargs)
@@ -328,8 +333,9 @@ class SDMLLoss(Loss):
 class CTCLoss(Loss):
     """Minus the log-probability that a sequence reads as its label; the last class is the blank.
 
-    pred: logits in `layout`, NTC or TNC; label: class numbers in `label_layout`, NT or TN, padded with -1.
-    pred_lengths, label_lengths: (batch,). Output (batch,), infinite where a label does not fit.
+    pred: logits in `layout`, NTC or TNC; label: class numbers in `label_layout`, NT or TN, padded
+    with -1. pred_lengths, label_lengths: (batch,). Output (batch,), infinite where a label does not
+    fit.
     """
 
     def __init__(self, layout="NTC", label_layout="NT", weight=None, **kwargs):

@@ -208,7 +208,9 @@ class Parameter:
         self._init_impl(data, contexts)
 
     def _init_impl(self, data, contexts):
-        """Keep a copy of `data` on each context: the one place where arrays are made, which tools like to wrap."""
+        """Keep a copy of `data` on each context: the one place where arrays are made,
+        which tools like to wrap.
+        """
         if data.stype != self._stype:
             data = data.tostype(self._stype)
         self._data = [data.copyto(ctx) for ctx in contexts]

@@ -103,7 +103,9 @@ def clip_global_norm(arrays, max_norm, check_isfinite=True):
 
 
 def squared(a):
-    """The sum of the squares of an array, at least in float32: half precision would overflow at 65504."""
+    """The sum of the squares of an array, at least in float32:
+    half precision would overflow at 65504.
+    """
     a = a.detach() if a.stype == "default" else a.data  # zeros that are not stored add nothing
     return (
         (a if np.dtype(a.dtype).itemsize > 4 else a.astype("float32"))

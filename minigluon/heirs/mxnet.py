@@ -13,7 +13,9 @@ __all__ = ["inherit"]
 
 
 def inherit(folder):
-    """Let `import mxnet` mean what it means in the process that started this one; under another Python what it means there."""
+    """Let `import mxnet` mean what it means in the process that started this one;
+    under another Python what it means there.
+    """
     sys.path[:] = [place for place in sys.path if place != folder]
     del sys.modules["mxnet"]
     if os.environ.get("MINIGLUON_ALIAS") == sys.prefix:

@@ -64,7 +64,9 @@ class DetAugmenter:
 
 
 class DetBorrowAug(DetAugmenter):
-    """An augmenter that leaves every pixel where it is, in parts of the picture; TypeError for what is none."""
+    """An augmenter that leaves every pixel where it is, in parts of the picture;
+    TypeError for what is none.
+    """
 
     def __init__(self, augmenter):
         if not isinstance(augmenter, Augmenter):
@@ -148,8 +150,8 @@ def cut_to(boxes, place, width, height):
 class DetRandomCropAug(DetAugmenter):
     """A random part with a ratio and an area within ranges, which cuts no object too much.
 
-    Each object that it touches is covered by more than `min_object_covered`; an object of which no more than
-    `min_eject_coverage` is left is dropped. After `max_attempts`, the whole picture.
+    Each object that it touches is covered by more than `min_object_covered`; an object of which no
+    more than `min_eject_coverage` is left is dropped. After `max_attempts`, the whole picture.
     """
 
     def __init__(
@@ -214,7 +216,9 @@ class DetRandomCropAug(DetAugmenter):
 
 
 def cut_size(ratio, least, most, width, height):
-    """Width and height of a cut of this ratio, with an area from `least` to `most`, as far as it fits."""
+    """Width and height of a cut of this ratio, with an area from `least` to `most`,
+    as far as it fits.
+    """
     low, high = (round(math.sqrt(area / ratio)) for area in (least, most))
     if round(high * ratio) > width:
         high = int((width + 0.4999999) / ratio)
@@ -334,7 +338,8 @@ def CreateDetAugmenter(
 
 
 class ImageDetIter(ImageIter):
-    """Batches of pictures (batch_size, 3, H, W) and of their objects (batch_size, most, width), filled with -1.
+    """Batches of pictures (batch_size, 3, H, W) and of their objects (batch_size, most, width),
+    filled with -1.
 
     Sources and `last_batch_handle` are `ImageIter`'s, more arguments `CreateDetAugmenter`'s.
     """
@@ -501,8 +506,8 @@ class ImageDetIter(ImageIter):
     ):
         """Yield the pictures of an epoch, uint8 (H, W, 3), with their boxes drawn on them by Pillow.
 
-        `mean` and `std` undo a normalization; `id2labels` names classes. `waitKey` other than None would open
-        a window: show what is yielded instead.
+        `mean` and `std` undo a normalization; `id2labels` names classes. `waitKey` other than None
+        would open a window: show what is yielded instead.
         """
         mean, std = (
             usual if given is True else given

@@ -221,7 +221,9 @@ def random_crop(src, size, interp=2):
 
 
 def random_size_crop(src, size, area, ratio, interp=2, **kwargs):
-    """A part with a random share of the `area` and a random `ratio` of width to height; and its place."""
+    """A part with a random share of the `area` and a random `ratio` of width to height;
+    and its place.
+    """
     area = kwargs.pop("min_area", area)
     assert not kwargs, f"unexpected keyword arguments: {', '.join(kwargs)}"
     h, w = src.shape[:2]
@@ -594,10 +596,11 @@ def CreateAugmenter(
 class ImageIter(DataIter):
     """Batches of pictures, float32 (batch_size, 3, H, W), and labels.
 
-    From `path_imgrec`, a record file (shuffled or in parts, it takes `path_imgidx`); from `path_imglist`, a
-    list file of lines `number label(s) path`; or from `imglist`, of [label(s), path]. Paths begin at `path_root`.
-    `last_batch_handle` is 'pad' with the first pictures, 'discard', or 'roll_over' to the next epoch.
-    More arguments are `CreateAugmenter`'s, unless there is an `aug_list`.
+    From `path_imgrec`, a record file (shuffled or in parts, it takes `path_imgidx`); from
+    `path_imglist`, a list file of lines `number label(s) path`; or from `imglist`, of [label(s),
+    path]. Paths begin at `path_root`. `last_batch_handle` is 'pad' with the first pictures,
+    'discard', or 'roll_over' to the next epoch. More arguments are `CreateAugmenter`'s, unless
+    there is an `aug_list`.
     """
 
     # Where samples come from, in which order.

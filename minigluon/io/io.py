@@ -584,7 +584,9 @@ def CSVIter(
     data_name="data",
     label_name="softmax_label",
 ):
-    """Batches of the rows of a CSV file, each a sample of shape `data_shape`; labels from another file."""
+    """Batches of the rows of a CSV file, each a sample of shape `data_shape`;
+    labels from another file.
+    """
     data = numbers_of(data_csv, tuple(data_shape), dtype)
     if label_csv == "NULL":
         label = np.zeros(len(data), data.dtype)
@@ -782,7 +784,9 @@ class ImageRecords:
         return out.astype(self.dtype)
 
     def mean_image(self, path):
-        """The mean image in a file; if there is none, it is taken over all images, as they come out, and written."""
+        """The mean image in a file; if there is none, it is taken over all images,
+        as they come out, and written.
+        """
         if Path(path).exists():
             found = nd.load(path)
             mean = (list(found.values()) if isinstance(found, dict) else found)[0].asnumpy()
@@ -798,7 +802,9 @@ class ImageRecords:
 
 
 def listed_labels(path, width):
-    """The first `width` labels, or all, of each image number of a list as `im2rec` writes it; None without one."""
+    """The first `width` labels, or all, of each image number of a list as `im2rec` writes it;
+    None without one.
+    """
     if not path:
         return None
     try:
@@ -1024,9 +1030,10 @@ def ImageRecordIter(
 ):
     """Batches of images of a record file, in the shape (channels, height, width) of `data_shape`.
 
-    Settings: resize (the shorter edge, first), rand_crop (otherwise the middle), rand_mirror, mirror, mean_r,
-    mean_g, mean_b, std_r, std_g, std_b, scale, and those of VARIED; `path_imglist`, a list that has other labels;
-    `mean_img`, a file of a mean for each pixel, which is made if it is not there. MXNetError for one that is not here.
+    Settings: resize (the shorter edge, first), rand_crop (otherwise the middle), rand_mirror,
+    mirror, mean_r, mean_g, mean_b, std_r, std_g, std_b, scale, and those of VARIED; `path_imglist`,
+    a list that has other labels; `mean_img`, a file of a mean for each pixel, which is made if it
+    is not there. MXNetError for one that is not here.
     """
     chosen = chosen_of(settings, VARIED, "ImageRecordIter") | {"dtype": dtype}
     part = part_index, num_parts
@@ -1091,7 +1098,9 @@ MOVED |= {f"{end}_crop_aspect_ratios": (1.0,) for end in ("min", "max")}
 
 
 def moved(image, label, s, rng):
-    """An image, blue, green and red, and its label, with colours, mirror, border and cut drawn from `rng`."""
+    """An image, blue, green and red, and its label, with colours, mirror,
+    border and cut drawn from `rng`.
+    """
     image = tinted(image, s, rng)
     if not any(s[key] for key in CHANCES):
         return image, label
@@ -1113,7 +1122,9 @@ def moved(image, label, s, rng):
 
 
 def view(image, window, fill):
-    """The part of an image in a window (left, top, right, bottom), and the window in whole pixels, in parts of the image."""
+    """The part of an image in a window (left, top, right, bottom), and the window in whole pixels,
+    in parts of the image.
+    """
     rows, columns = image.shape[:2]
     edges = np.array([columns, rows, columns, rows])
     left, top, right, bottom = found = (np.array(window) * edges).round().astype(int)
@@ -1131,7 +1142,9 @@ def through(window, boxes):
 
 
 def searched(image, things, s, rng):
-    """A cut of an image that one of its samplers allows, with the objects that are left; else both as they are."""
+    """A cut of an image that one of its samplers allows, with the objects that are left;
+    else both as they are.
+    """
     for k in rng.permutation(s["num_crop_sampler"]):
         bounds = {key: nth(s[key], k) for key in s if key.startswith(("min_crop", "max_crop"))}
         for _ in range(int(bounds["max_crop_trials"])):
@@ -1227,8 +1240,9 @@ def ImageDetRecordIter(
 ):
     """Batches of images of a record file, resized to `data_shape`, and of labels of any length.
 
-    A label begins with its own width and that of an object, then come objects (class, left, top, right, bottom, …). Normalized by mean_r
-    and its kin, varied by the settings of MOVED; MXNetError for one that is not here.
+    A label begins with its own width and that of an object, then come objects (class, left, top,
+    right, bottom, …). Normalized by mean_r and its kin, varied by the settings of MOVED; MXNetError
+    for one that is not here.
     """
     left_out = {k: v for k, v in settings.items() if k != "label_width"}
     chosen = chosen_of(left_out, MOVED, "ImageDetRecordIter") | {"dtype": dtype}

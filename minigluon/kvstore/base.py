@@ -11,7 +11,9 @@ __all__ = ["KVStoreBase", "TestStore", "as_list"]
 
 
 class KVStoreBase:
-    """What a store for training on several devices must have; `register` makes its name known to `create`."""
+    """What a store for training on several devices must have;
+    `register` makes its name known to `create`.
+    """
 
     OPTIMIZER = "optimizer"
     kv_registry = {}  # name in small letters -> class

@@ -32,7 +32,9 @@ __all__ = [
 
 
 def by_key(keys, values):
-    """{key: its arrays} from a key and arrays, or from lists of both; AssertionError if they do not fit."""
+    """{key: its arrays} from a key and arrays, or from lists of both;
+    AssertionError if they do not fit.
+    """
     if not isinstance(keys, list | tuple):
         return {checked(keys): as_arrays(values)}
     assert len(keys) == len(values), f"{len(keys)} keys and {len(values)} values"

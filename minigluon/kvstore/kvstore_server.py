@@ -19,6 +19,7 @@ class KVStoreServer:
     def run(self):
         """MXNetError, which says how several machines are started."""
         raise MXNetError(
-            "there are no servers: start every machine as a worker, mpirun -n 4 python train.py, and make the "
+            "there are no servers: start every machine as a worker, "
+            "mpirun -n 4 python train.py, and make the "
             "store by mx.kv.create('dist_sync')"
         )

@@ -200,7 +200,9 @@ class BucketingModule(BaseModule):
             module.install_monitor(mon)
 
     def save_checkpoint(self, prefix, epoch, remove_amp_cast=False):
-        """Write the graph of each key, the parameters, and the keys where they are whole numbers, as MXNet's `load` wants them."""
+        """Write the graph of each key, the parameters, and the keys where they are whole numbers,
+        as MXNet's `load` wants them.
+        """
         for key, module in self._buckets.items():
             module.symbol.save(f"{prefix}-{key}-symbol.json", remove_amp_cast=remove_amp_cast)
         self.save_params(f"{prefix}-{epoch:04d}.params")
@@ -224,7 +226,9 @@ class BucketingModule(BaseModule):
         aux_params=None,
         **kwargs,
     ):
-        """A bucketing module with these parameters, and the graphs {key: graph} in the place of `sym_gen`'s."""
+        """A bucketing module with these parameters, and the graphs {key: graph} in the place
+        of `sym_gen`'s.
+        """
         assert sym_gen is not None, "BucketingModule.load_dict needs sym_gen"
         found = BucketingModule(sym_gen, default_bucket_key, **kwargs)
         found._graphs = dict(sym_dict or {})

@@ -44,7 +44,9 @@ def require_one_size(described, axes):
 
 
 def groups_of(group2ctxs, number):
-    """{ctx_group: device} of the executor of this number, from a list of such or {ctx_group: devices}."""
+    """{ctx_group: device} of the executor of this number, from a list of such
+    or {ctx_group: devices}.
+    """
     if not isinstance(group2ctxs, dict):
         return group2ctxs[number] if group2ctxs else None
     lists = {k: [v] if isinstance(v, Context) else list(v) for k, v in group2ctxs.items()}
@@ -139,7 +141,9 @@ class Module(BaseModule):
         shared_module=None,
         grad_req="write",
     ):
-        """Make memory for batches of these shapes; with `shared_module` use its parameters and optimizer."""
+        """Make memory for batches of these shapes; with `shared_module` use its parameters
+        and optimizer.
+        """
         if self.binded and not force_rebind:
             self.logger.warning("Already bound, ignoring bind()")
             return
@@ -324,7 +328,8 @@ class Module(BaseModule):
         self.init_params(None, learnt, states, force_init=True, allow_extra=True)
 
     def get_params(self):
-        """The parameters and the states on the CPU, two dictionaries: always the same arrays, written after a step.
+        """The parameters and the states on the CPU, two dictionaries:
+        always the same arrays, written after a step.
 
         What is written into them reaches the network through `set_params` alone.
         """
@@ -357,7 +362,7 @@ class Module(BaseModule):
         optimizer_params=(("learning_rate", 0.01),),
         force_init=False,
     ):
-        """Choose the optimizer, by name or as an object; by name its gradients are means over a batch."""
+        """Choose the optimizer, by name or as an object; by name gradients are a batch's means."""
         assert self.binded and self.params_initialized, "call bind and init_params first"
         if self.optimizer_initialized and not force_init:
             self.logger.warning("optimizer already initialized, ignoring...")
@@ -448,7 +453,9 @@ class Module(BaseModule):
     # --- Running it -------------------------------------------------------------------------------
 
     def forward(self, data_batch, is_train=None):
-        """Run the graph on a batch; in training if the module is bound for it and nothing else is said."""
+        """Run the graph on a batch; in training if the module is bound for it
+        and nothing else is said.
+        """
         assert self.binded and self.params_initialized, "call bind and init_params first"
         is_train = self.for_training if is_train is None else is_train
         data, label = list(data_batch.data), list(getattr(data_batch, "label", None) or ())
@@ -527,7 +534,9 @@ class Module(BaseModule):
         return self._by_device(found, merge_multi_context, [0] * len(self._state_names))
 
     def set_states(self, states=None, value=None):
-        """Write the states: arrays by device as `get_outputs` gives them, whole arrays, or one number."""
+        """Write the states: arrays by device as `get_outputs` gives them, whole arrays,
+        or one number.
+        """
         assert self.binded and self.params_initialized, "call bind and init_params first"
         assert (states is None) != (value is None), "give either states or a value"
         for i, name in enumerate(self._state_names):

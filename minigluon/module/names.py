@@ -35,7 +35,9 @@ def check_names_match(data_names, data_shapes, name, throw):
 
 
 def parse_data_desc(data_names, label_names, data_shapes, label_shapes):
-    """Descriptions of data and labels, from pairs of name and shape; ValueError if data has other names."""
+    """Descriptions of data and labels, from pairs of name and shape;
+    ValueError if data has other names.
+    """
     data, labels = described(data_shapes), described(label_shapes)
     check_names_match(data_names, data or [], "data", True)
     check_names_match(label_names, labels or [], "label", False)
@@ -50,7 +52,9 @@ def prepare_group2ctxs(group2ctxs, ctx_len):
 
 
 def merge_multi_context(outputs, major_axis):
-    """Of each output's parts one array, on the first part's device; the first part where the axis is below 0."""
+    """Of each output's parts one array, on the first part's device;
+    the first part where the axis is below 0.
+    """
     return [
         parts[0] if axis < 0 else joined([a.as_in_context(parts[0].context) for a in parts], axis)
         for parts, axis in zip(outputs, major_axis)

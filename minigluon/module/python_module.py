@@ -14,7 +14,9 @@ __all__ = ["PythonLossModule", "PythonModule"]
 
 
 class PythonModule(BaseModule):
-    """A module without parameters, written in Python: subclasses define `forward`, `backward` and `_compute_output_shapes`."""
+    """A module without parameters, written in Python:
+    subclasses define `forward`, `backward` and `_compute_output_shapes`.
+    """
 
     def __init__(self, data_names, label_names, output_names, logger=logging):
         super().__init__(logger)
@@ -79,7 +81,9 @@ class PythonModule(BaseModule):
 
 
 class PythonLossModule(PythonModule):
-    """A loss at the end of a chain: it outputs the scores, and `grad_func(scores, labels)` is their gradient."""
+    """A loss at the end of a chain: it outputs the scores, and `grad_func(scores, labels)` is their
+    gradient.
+    """
 
     def __init__(
         self,

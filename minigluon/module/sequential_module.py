@@ -17,7 +17,8 @@ __all__ = ["SequentialModule"]
 class SequentialModule(BaseModule):
     """Modules in a row: `add(module, take_labels=…, auto_wiring=…)`.
 
-    A module with `take_labels` gets the labels and updates metrics; with `auto_wiring` the outputs before it take the names of its data.
+    A module with `take_labels` gets the labels and updates metrics; with `auto_wiring` the outputs
+    before it take the names of its data.
     """
 
     META_TAKE_LABELS, META_AUTO_WIRING = "take_labels", "auto_wiring"

@@ -113,7 +113,8 @@ def as_python(value, kind, what):
 
 
 def while_loop(cond, func, loop_vars, max_iterations=None):
-    """Run `out, loop_vars = func(*loop_vars)` while `cond(*loop_vars)` holds, `max_iterations` times at most.
+    """Run `out, loop_vars = func(*loop_vars)` while `cond(*loop_vars)` holds,
+    `max_iterations` times at most.
 
     Returns the outputs, stacked and filled with zeros up to `max_iterations` rows, and the last
     variables. Without a single step the outputs are []. An output of None is as good as [].

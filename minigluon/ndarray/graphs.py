@@ -32,7 +32,9 @@ __all__ = [
 
 
 def parts_of(name, graph, whole=True):
-    """Ends of rows, columns and edge numbers of a graph in NumPy's memory; MXNetError for what is no graph."""
+    """Ends of rows, columns and edge numbers of a graph in NumPy's memory;
+    MXNetError for what is no graph.
+    """
     if not isinstance(graph, CSRNDArray):
         raise MXNetError(f"{name}: a graph is a CSRNDArray, not {type(graph).__name__}")
     if whole and graph.dtype != np.int64:
@@ -81,7 +83,9 @@ def dgl_adjacency(data):
 
 
 def dgl_subgraph(graph, *vertex_lists, return_mapping, num_args=None):
-    """The graphs among lists of vertices in ascending order; with `return_mapping` also those with the old edge numbers."""
+    """The graphs among lists of vertices in ascending order;
+    with `return_mapping` also those with the old edge numbers.
+    """
     name = "dgl_subgraph"
     ends, columns, numbers = parts_of(name, graph)
     fresh, old = [], []
@@ -103,7 +107,9 @@ def dgl_subgraph(graph, *vertex_lists, return_mapping, num_args=None):
 
 
 def renumbered(graph, chosen, kept, ids):
-    """The graph of rows of old columns and edge numbers, with new ones, and the same with the old numbers."""
+    """The graph of rows of old columns and edge numbers, with new ones,
+    and the same with the old numbers.
+    """
     ends = np.cumsum([0, *map(len, kept)])
     columns = np.searchsorted(chosen, np.concatenate([[], *kept]).astype("int64"))
     shape, old = (len(chosen),) * 2, np.concatenate([[], *ids]).astype("int64")
@@ -134,7 +140,9 @@ def walk(parts, seeds, hops, most, room, draw):
 
 
 def sampled(graph, hop_of, shown, room):
-    """The vertices in order and how many there are, the graph of what was shown, and the hop of each vertex."""
+    """The vertices in order and how many there are, the graph of what was shown,
+    and the hop of each vertex.
+    """
     order = sorted(hop_of)
     ids, layers = np.zeros(room + 1, "int64"), np.zeros(room, "int64")
     ids[: len(order)], ids[-1] = order, len(order)
@@ -166,10 +174,11 @@ def sample(name, graph, seed_lists, draw, num_hops, num_neighbor, max_num_vertic
 def dgl_csr_neighbor_uniform_sample(
     csr_matrix, *seed_arrays, num_args=None, num_hops=1, num_neighbor=2, max_num_vertices=100
 ):
-    """What is seen from lists of seeds in `num_hops` hops, of each vertex at most `num_neighbor` neighbours.
+    """What is seen from lists of seeds in `num_hops` hops, of each vertex
+    at most `num_neighbor` neighbours.
 
-    A list: for each list of seeds the vertices, int64, and their number behind them; then the graphs, which have a row a vertex and all columns;
-    then the hop of each vertex.
+    A list: for each list of seeds the vertices, int64, and their number behind them; then the
+    graphs, which have a row a vertex and all columns; then the hop of each vertex.
     """
     random = generator(csr_matrix.context)
     draw = lambda part, columns, most: random.choice(part, most, replace=False)  # noqa: E731
@@ -187,7 +196,9 @@ def dgl_csr_neighbor_non_uniform_sample(
     num_neighbor=2,
     max_num_vertices=100,
 ):
-    """The same, with neighbours drawn in proportion to a probability a vertex; it comes back for the vertices, before the hops."""
+    """The same, with neighbours drawn in proportion to a probability a vertex;
+    it comes back for the vertices, before the hops.
+    """
     name, random = "dgl_csr_neighbor_non_uniform_sample", generator(csr_matrix.context)
     p = probability.asnumpy()
     if p.shape != csr_matrix.shape[:1] or (p < 0).any():
@@ -209,7 +220,8 @@ def dgl_csr_neighbor_non_uniform_sample(
 
 
 def dgl_graph_compact(*graph_data, return_mapping, graph_sizes, num_args=None):
-    """Samples with columns for their own vertices only, and edges numbered anew; with `return_mapping` also with the old numbers.
+    """Samples with columns for their own vertices only, and edges numbered anew;
+    with `return_mapping` also with the old numbers.
 
     Arguments: the graphs, then the vectors of their vertices; graph_sizes: how many each has.
     """
@@ -226,7 +238,8 @@ def dgl_graph_compact(*graph_data, return_mapping, graph_sizes, num_args=None):
         rows = [slice(ends[i], ends[i + 1]) for i in range(size)]
         if not np.isin(columns[: ends[size]], chosen).all():
             raise MXNetError(
-                f"{name}: an edge leads to a vertex that is not there: sample with a larger max_num_vertices"
+                f"{name}: an edge leads to a vertex that is not there: "
+                "sample with a larger max_num_vertices"
             )
         pair = renumbered(graph, chosen, [columns[r] for r in rows], [numbers[r] for r in rows])
         fresh.append(pair[0])

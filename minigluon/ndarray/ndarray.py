@@ -107,7 +107,8 @@ class NDArray(Operand):
     def handle(self):
         """MXNet's pointer into its C library: AttributeError, which tells what there is instead."""
         raise AttributeError(
-            "handle: MXNet's pointer into its C library, which is not here; asnumpy() copies the numbers, "
+            "handle: MXNet's pointer into its C library, which is not here; "
+            "asnumpy() copies the numbers, "
             "to_dlpack_for_read(x) and numpy.from_dlpack(x) share them"
         )
 
@@ -160,7 +161,9 @@ class NDArray(Operand):
         return int(self._only())
 
     def _only(self):
-        """The only number; TypeError, as Python's functions of numbers raise it, if there are more or none."""
+        """The only number; TypeError, as Python's functions of numbers raise it,
+        if there are more or none.
+        """
         if self.size != 1:
             raise TypeError(
                 f"only an array of one number is a number, not one of shape {self.shape}"
@@ -199,7 +202,9 @@ class NDArray(Operand):
 
 
 class single(ndarray):
-    """A NumPy array of shape (1,) that float() and int() take; what is computed from it is an ordinary array."""
+    """A NumPy array of shape (1,) that float() and int() take;
+    what is computed from it is an ordinary array.
+    """
 
     def __float__(self):
         return float(self.item())
@@ -401,7 +406,9 @@ def place(raw, ctx):
 
 
 def files():
-    """The module of files of arrays, a chapter that stands on this one: a pickle of MXNet holds such bytes."""
+    """The module of files of arrays, a chapter that stands on this one:
+    a pickle of MXNet holds such bytes.
+    """
     return importlib.import_module("minigluon.ndarray.utils")
 
 
@@ -418,7 +425,10 @@ NAMES_OF_TYPES = str, type, np.dtype, np.ndarray, type(None)  # an array of NumP
 
 
 def real_dtype(dtype):
-    """The NumPy type of `dtype`, or of what has one; by default float32. TypeError for what is no number."""
+    """The NumPy type of `dtype`, or of what has one; by default float32.
+
+    TypeError for what is no number.
+    """
     if not isinstance(dtype, NAMES_OF_TYPES):
         dtype = getattr(dtype, "dtype", dtype)  # `x.astype(y)` is MXNet's `x.astype(y.dtype)`
     return named_dtype(dtype)
@@ -601,7 +611,9 @@ class Capsule:
 
 
 class Shared:
-    """The memory of an array from a capsule, to be written into: before version 1 capsules do not say whether one may."""
+    """The memory of an array from a capsule, to be written into:
+    before version 1 capsules do not say whether one may.
+    """
 
     def __init__(self, array):
         self.array, place = array, array.__array_interface__

@@ -278,7 +278,8 @@ def from_source(source, kind, shape, ctx, dtype):
 
 
 def csr_matrix(arg1, shape=None, ctx=None, dtype=None):
-    """A CSR array of `arg1`: (data, indices, indptr), (data, (row, column)), (rows, columns) or an array.
+    """A CSR array of `arg1`: (data, indices, indptr), (data, (row, column)),
+    (rows, columns) or an array.
 
     `row` and `column` may name a place several times: its numbers are added. The type is by default
     that of the data; float32 for a list.

@@ -271,7 +271,9 @@ class Reader:
         return located(raw, device, number)
 
     def sparse(self, stype):
-        """A sparse array: the shape of its values, its own, and the types of everything; then numbers."""
+        """A sparse array: the shape of its values, its own, and the types of everything;
+        then numbers.
+        """
         stored, shape = self.shape(), self.shape()
         device, number, kind = self.fields("<iii", "device and type")
         forms = [(self.fields("<i", "a type")[0], self.shape()) for _ in PLACES[stype]]
@@ -424,7 +426,9 @@ def onehot_encode(indices, out):
 
 
 def histogram(a, bins=10, range=None):
-    """Counts and edges: `bins` equal parts of `range`, by default from least to greatest, or an array."""
+    """Counts and edges: `bins` equal parts of `range`, by default from least to greatest,
+    or an array.
+    """
     if isinstance(bins, ndarray.NDArray):
         return operators["_histogram"](a, bins)
     if not isinstance(bins, int | np.integer):

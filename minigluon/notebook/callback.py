@@ -40,7 +40,9 @@ def taken(param):
 
 
 class PandasLogger:
-    """Keeps a training's numbers in three tables: of batches, every `frequent` one, of evaluations, and of epochs."""
+    """Keeps a training's numbers in three tables:
+    of batches, every `frequent` one, of evaluations, and of epochs.
+    """
 
     def __init__(self, batch_size, frequent=50):
         table = needed("pandas", "PandasLogger").DataFrame
@@ -102,7 +104,9 @@ class PandasLogger:
 
 
 class LiveBokehChart:
-    """A chart in a notebook that grows while a network is trained; subclasses make it and give it its points."""
+    """A chart in a notebook that grows while a network is trained;
+    subclasses make it and give it its points.
+    """
 
     def __init__(self, pandas_logger, metric_name, display_freq=10, batch_size=None, frequent=50):
         self.bokeh = needed("bokeh.plotting", "a live chart")

@@ -17,7 +17,8 @@ from minigluon.op import operators
 def norm(x, ord=None, axis=None, keepdims=False):  # noqa: A002
     """The length of vectors, or a norm of matrices: by default the root of the sum of squares.
 
-    Along one axis `ord` is any number; along two, or for matrices, None, 'fro', 'nuc', 1, -1, 2, -2, inf or -inf.
+    Along one axis `ord` is any number; along two, or for matrices, None, 'fro', 'nuc', 1, -1, 2,
+    -2, inf or -inf.
     """
     ord = {"inf": onp.inf, "-inf": -onp.inf}.get(ord, ord)  # noqa: A001
     axes = axis if isinstance(axis, tuple) or axis is None else (axis,)

@@ -475,7 +475,9 @@ def unscaled(y):
 
 
 def np_operator(kernel=None, **settings):
-    """An operator of `mx.np`: its name in graphs begins with an underscore, and `mx.nd` does not show it."""
+    """An operator of `mx.np`: its name in graphs begins with an underscore,
+    and `mx.nd` does not show it.
+    """
     if kernel is None:
         return partial(np_operator, **settings)
     kernel.__name__ = "_" + kernel.__name__
@@ -496,7 +498,9 @@ def np_reshape(a, /, newshape, order="C"):
 
 
 def repeated(along, g, x, axis, keepdims):
-    """`g` along the reduced axes of `x`; the axes () of NumPy are none, where those of `mx.nd` are all."""
+    """`g` along the reduced axes of `x`; the axes () of NumPy are none,
+    where those of `mx.nd` are all.
+    """
     return g if axis == () else along(g, x, axis=axis, keepdims=keepdims)
 
 
@@ -1828,7 +1832,9 @@ def einsum(*operands, **kwargs):
 
 
 def plainly(subscripts, arrays):
-    """The same sum with letters for `...`, and with the diagonal where an index stood twice in an array."""
+    """The same sum with letters for `...`, and with the diagonal where an index stood twice
+    in an array.
+    """
     subscripts = subscripts.replace(" ", "")
     if subscripts.partition("->")[0].count(",") + 1 != len(arrays):
         raise BadValue(f"einsum: {subscripts!r} does not name the axes of {len(arrays)} arrays")
@@ -2050,7 +2056,9 @@ def bincount(x, weights=None, minlength=0):
 
 
 def unique(ar, return_index=False, return_inverse=False, return_counts=False, axis=None):
-    """The different numbers in order; where they stand first, which of them stands where, how often each."""
+    """The different numbers in order; where they stand first, which of them stands where,
+    how often each.
+    """
     found = by_numpy("unique")(ar, return_index, return_inverse, return_counts, axis)
     if not return_inverse:
         return found
@@ -2262,7 +2270,8 @@ def answer(function, args, kwargs):
         return ours(*args, **kwargs)
     if autograd.is_recording():
         raise ValueError(
-            f"NumPy would carry out {function.__name__!r}, without a gradient: call it outside of record(), "
+            f"NumPy would carry out {function.__name__!r}, without a gradient: "
+            "call it outside of record(), "
             "or on x.asnumpy()"
         )
     arrays = []

@@ -91,7 +91,9 @@ def not_negative(name, zero=True, **params):
 
 
 def standard(name, params, size=None, dtype=None, ctx=None):
-    """Numbers of a law with its default parameters: `size` of them, or as many as `params` broadcast to."""
+    """Numbers of a law with its default parameters:
+    `size` of them, or as many as `params` broadcast to.
+    """
     # The shapes of symbols are not known yet: each run finds out how many, and draws.
     if any(hasattr(p, "_entries") for p in params):
         anew = importlib.import_module("minigluon.symbol.numpy").drawn_anew

@@ -101,7 +101,9 @@ class Switch:
         vars(scope).update(self.before)
 
     def __call__(self, target):
-        """A function that runs with these switches, or a class all of whose methods and properties do."""
+        """A function that runs with these switches, or a class all of whose methods
+        and properties do.
+        """
         if inspect.isclass(target):
             for name in {*dir(target)} - UNTOUCHED:
                 if (made := self.inside(inspect.getattr_static(target, name))) is not None:

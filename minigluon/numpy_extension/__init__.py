@@ -120,7 +120,8 @@ def without_ones(a, codes, reverse):
         axis += {-5: 2, -4: a.ndim}.get(code, 1)
     if not all(0 <= i < a.ndim and a.shape[i] == 1 for i in gone):
         raise BadValue(
-            f"npx.reshape: in {tuple(codes)} -3 leaves out axes {gone} of the shape {a.shape}: they need size 1"
+            f"npx.reshape: in {tuple(codes)} -3 leaves out axes {gone} of the shape {a.shape}: "
+            "they need size 1"
         )
     kept = tuple(n for i, n in enumerate(a.shape) if i not in gone)
     return a.reshape(kept), [c for c in codes if c != -3]

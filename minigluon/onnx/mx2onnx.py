@@ -69,7 +69,7 @@ def rule(*names):
 
 
 class Writer:
-    """The nodes and constants of an ONNX graph; `names` and `values` tell of each output its name or its constant."""
+    """The nodes and constants of an ONNX graph; `names` and `values` tell those of each output."""
 
     def __init__(self, facts, values):
         self.onnx = needed("onnx", "export_model")
@@ -90,7 +90,7 @@ class Writer:
         return self.constant(self.values[entry], name) if entry in self.values else name
 
     def announce(self, node):
-        """Name a node's outputs. A layer that is called twice gives its name to two nodes, and here each needs its own."""
+        """Name a node's outputs, each by a name of its own: a layer called twice gives two nodes one."""
         times = self.seen[node.name] = self.seen.get(node.name, 0) + 1
         again = f"_{times}" if times > 1 else ""
         for i, name in enumerate(node.outputs):
@@ -98,7 +98,9 @@ class Writer:
 
 
 class Call:
-    """One node while it is written: names `x`, `shapes`, constants `values` of its inputs, its `settings`."""
+    """One node while it is written: names `x`, `shapes`, constants `values` of its inputs,
+    its `settings`.
+    """
 
     def __init__(self, writer, node):
         self.writer, self.node = writer, node
@@ -963,7 +965,7 @@ def _(c):
 
 
 def plain_params(params):
-    """{name: array} of parameters, from a file or a dict, with or without `arg:` and `aux:` before the names."""
+    """{name: array} of parameters, from a file or a dict, without `arg:` and `aux:` before names."""
     params = load(path_of(params)) if isinstance(params, str | os.PathLike) else params
     found = {}
     for name, a in params.items():
@@ -994,8 +996,9 @@ def export_model(
 ):
     """Write a network as an ONNX file, opset 15; the path comes back.
 
-    `sym` and `params` are a Symbol and a dict, or files; `in_shapes` has the shape of each input. With `dynamic` the sizes that are None in
-    `dynamic_input_shapes` are left open. MXNetError for an operator, or a setting of one, that has no words there.
+    `sym` and `params` are a Symbol and a dict, or files; `in_shapes`: a shape for each input. With
+    `dynamic` sizes that are None in `dynamic_input_shapes` are left open. MXNetError for what ONNX
+    lacks.
     """
     sym = sym if isinstance(sym, Symbol) else load_symbol(path_of(sym))
     params, shapes = plain_params(params), in_shapes or input_shape
@@ -1061,7 +1064,8 @@ def written(sym, params, shapes, types):
             fold(writer, node)
         elif node.op.name not in RULES:
             raise MXNetError(
-                f"No conversion function registered for op type {node.op.name} yet, of node {node.name}: there are "
+                f"No conversion function registered for op type {node.op.name} yet, "
+                f"of node {node.name}: there are "
                 f"{', '.join(sorted(RULES))}"
             )
         else:

@@ -110,7 +110,9 @@ class Reader:
         return self.seen[name]
 
     def alike(self, matches):
-        """The latest Symbol whose shapes in both worlds a function agrees with, or None; and these shapes."""
+        """The latest Symbol whose shapes in both worlds a function agrees with, or None;
+        and these shapes.
+        """
         for name in reversed([*self.symbols]):
             if len(self.symbols[name]) == 1 and (both := self.shapes(name)) and matches(*both):
                 return self.symbols[name], both
@@ -128,7 +130,8 @@ class Reader:
         """An output as a Symbol; a constant becomes a parameter, or a state."""
         if name in self.varying and name not in self.symbols:
             raise MXNetError(
-                f"{name} depends on sizes of the input that the file leaves open: export it with fixed sizes"
+                f"{name} depends on sizes of the input that the file leaves open: "
+                "export it with fixed sizes"
             )
         if name not in self.symbols:
             (self.states if state else self.params)[name] = array(
@@ -185,7 +188,9 @@ class Reader:
 
 
 class Found:
-    """A node of ONNX: its inputs as Symbols `x(i)` or constants `value(i)`, its attributes `get(name)`."""
+    """A node of ONNX: its inputs as Symbols `x(i)` or constants `value(i)`,
+    its attributes `get(name)`.
+    """
 
     def __init__(self, reader, node):
         self.reader, self.node = reader, node
@@ -224,7 +229,8 @@ class Found:
         """An input that must be a constant."""
         if self.varying(i) is not None:
             raise MXNetError(
-                f"{self.node.op_type} {self.node.name!r}: input {i} depends on sizes of the input that the file leaves "
+                f"{self.node.op_type} {self.node.name!r}: input {i} depends on sizes of the "
+                "input that the file leaves "
                 "open: export it with fixed sizes"
             )
         if not self.known(i):
@@ -252,7 +258,9 @@ class Found:
 
 
 def one_window(f, fill):
-    """The data and the settings of a window; unequal borders are laid around the data, filled with a number."""
+    """The data and the settings of a window; unequal borders are laid around the data,
+    filled with a number.
+    """
     kernel = list(f.get("kernel_shape") or f.value(1).shape[2:])
     n, x = len(kernel), f.x()
     if f.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
@@ -383,7 +391,8 @@ def _(f):
         or (scales[0][:2] != 1).any()
     ):
         raise MXNetError(
-            f"Resize {f.node.name!r}: by 'nearest', height and width by one whole factor, not by {scales[0]}, "
+            f"Resize {f.node.name!r}: by 'nearest', height and width by one whole factor, "
+            f"not by {scales[0]}, "
             f"{f.get('mode')}, {asked}"
         )
     return f.call("UpSampling", f.x(), scale=int(scale[0]), sample_type="nearest", num_args=1)
@@ -534,7 +543,8 @@ def codes(f, both):
     ]
     if found.count(-1) > 1:
         raise MXNetError(
-            f"Reshape {f.node.name!r}: more than one size depends on sizes of the input that the file leaves open: "
+            f"Reshape {f.node.name!r}: more than one size depends on sizes of the input that "
+            "the file leaves open: "
             "export it with fixed sizes"
         )
     return tuple(found)
@@ -548,7 +558,9 @@ def resolved(shape, wanted):
 
 
 def walked(before, after):
-    """Codes that copy sizes, split one in two (-4) or join two (-3), from the first on; None if these do not do."""
+    """Codes that copy sizes, split one in two (-4) or join two (-3), from the first on;
+    None if these do not do.
+    """
     times = lambda one, two: (one[0] * two[0], one[1] * two[1])
     found, i, p = [], 0, 0
     while i < len(before) and p < len(after):
@@ -613,7 +625,9 @@ def _(f):
 
 
 def sliced_like(f, y, begin, axes, both):
-    """A slice that ends where another array does: the one whose size is that of the end in both worlds."""
+    """A slice that ends where another array does:
+    the one whose size is that of the end in both worlds.
+    """
     for axis, b, *ends in zip(axes, begin, *(e.tolist() for e in both)):
         ends = tuple(ends)
         if ends[0] == ends[1]:
@@ -837,7 +851,9 @@ def _(f):
 
 
 def import_model(model_file):
-    """(Symbol, parameters, states) of an ONNX file; MXNetError for an operator that has no words here."""
+    """(Symbol, parameters, states) of an ONNX file;
+    MXNetError for an operator that has no words here.
+    """
     onnx = needed("onnx", "import_model")
     model = onnx.load(path_of(model_file))
     graph = model.graph
@@ -856,7 +872,9 @@ def import_model(model_file):
 
 
 def get_model_metadata(model_file):
-    """{'input_tensor_data': [(name, shape)], 'output_tensor_data': …} of an ONNX file; 0 for a size that is open."""
+    """{'input_tensor_data': [(name, shape)], 'output_tensor_data': …} of an ONNX file;
+    0 for a size that is open.
+    """
     graph = needed("onnx", "get_model_metadata").load(path_of(model_file)).graph
     constants = {t.name for t in graph.initializer}
     told = [

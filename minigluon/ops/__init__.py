@@ -11,8 +11,8 @@ __all__ = ["cache", "load"]
 
 # --- The catalogue --------------------------------------------------------------------------------
 
-
-@cache  # a graph of a thousand calls asks a thousand times, and looking into a folder takes a millisecond
+# a graph of a thousand calls asks a thousand times, and looking into a folder takes a millisecond
+@cache
 def load():
     """Import every module of the catalogue, and so register every operator."""
     folder = importlib.import_module("minigluon.ops")

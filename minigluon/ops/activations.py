@@ -40,7 +40,9 @@ __all__ = [
 
 
 def self_normalizing():
-    """The λ and α of selu: a standard normal number keeps mean 0 and variance 1 (Klambauer et al., 2017)."""
+    """The λ and α of selu: a standard normal number keeps mean 0 and variance 1
+    (Klambauer et al., 2017).
+    """
     e1, e2 = (math.exp(k * k / 2) * math.erfc(k / math.sqrt(2)) / 2 for k in (1, 2))
     alpha = 1 / (math.sqrt(2 * math.pi) * (0.5 - e1))
     scale = 1 / math.sqrt(0.5 + alpha**2 * (e2 - 2 * e1 + 0.5))

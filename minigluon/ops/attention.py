@@ -41,7 +41,9 @@ def contrib_div_sqrt_dim(data, /):
 
 
 def heads_of(data, heads, parts, part):
-    """A view of one of the interleaved projections: (length, batch, heads·parts·d) → (batch·heads, length, d)."""
+    """A view of one of the interleaved projections:
+    (length, batch, heads·parts·d) → (batch·heads, length, d).
+    """
     if data.ndim != 3:
         raise ValueError(f"projections have the axes (length, batch, width), not {data.shape}")
     length, batch, width = data.shape
@@ -124,7 +126,8 @@ def answer_gradients(g, attention, v, heads):
 def contrib_interleaved_matmul_selfatt_qk(queries_keys_values, /, heads):
     """Scores QKᵀ/√d of a sequence with itself.
 
-    From (length, batch, heads·3·d), queries, keys and values interleaved, to (batch·heads, length, length).
+    From (length, batch, heads·3·d), queries, keys and values interleaved, to (batch·heads, length,
+    length).
     """
     q, k = (heads_of(queries_keys_values, heads, 3, i) for i in (0, 1))
     return scores(q, k)

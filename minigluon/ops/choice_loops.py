@@ -87,7 +87,9 @@ def _(data, axis, is_ascend):
 
 
 def told(indices, indptr, columns):
-    """Columns and starts as the loops take them; None if they do not fit the arrays, or there is no loop."""
+    """Columns and starts as the loops take them;
+    None if they do not fit the arrays, or there is no loop.
+    """
     if not loops or not len(indices) or indices.min() < 0 or indices.max() >= columns:
         return None
     column, start = (dense(a.astype(np.int64, copy=False)) for a in (indices, indptr))
@@ -96,7 +98,9 @@ def told(indices, indptr, columns):
 
 
 def matrices(count, *arrays):
-    """Matrices of single precision, in a row in memory; None if they are not, or `count` of their rows are soon dealt with."""
+    """Matrices of single precision, in a row in memory;
+    None if they are not, or `count` of their rows are soon dealt with.
+    """
     fit = all(a.ndim == 2 and a.dtype.char == "f" for a in arrays)
     return [dense(a) for a in arrays] if fit and count * arrays[0].shape[1] >= LEAST else None
 

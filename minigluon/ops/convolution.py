@@ -151,7 +151,7 @@ LABOUR = 1 << 23  # multiplications from which they do as well
 
 
 def batches(data, numbers):
-    """Slices of the batch: few pictures at a time, with `numbers` in the columns of each, and work for all cores."""
+    """Slices of the batch: few pictures, `numbers` in the columns of each, and work for all cores."""
     n = len(data)
     if type(data) is not np.ndarray or n < 2:
         return [slice(0, n)]
@@ -210,7 +210,9 @@ START, TURN = 7, 1.2  # nanoseconds: to start a run, to move a number when axes 
 
 
 def is_crosswise(data, outputs, groups, rows, turned):
-    """Whether the batch should be the last axis: `rows` of columns in short runs cost more than `turned` numbers."""
+    """Whether the batch should be the last axis:
+    `rows` of columns in short runs cost more than `turned` numbers.
+    """
     known = groups == 1 and len(data) >= 8 and type(data) is np.ndarray
     cheap = TURN * turned < START * rows * math.prod(outputs[:-1])
     return known and outputs[-1] < SHORT and cheap
@@ -298,7 +300,8 @@ def correlation(data, inputs, kernel, stride, dilate, pad, groups):
     g, numbers = data.reshape(n, groups, f // groups, count), weight.shape[1] * groups * count
 
     turned = f * count + math.prod(inputs.shape[1:])
-    # few places: products as large as the weight, one for each picture, would cost more than to turn everything
+    # few places: products as large as the weight, one for each picture, would
+    # cost more than to turn everything
     turned = turned if count >= SHORT else 0
     across_batch = is_crosswise(data, data.shape[2:], groups, weight.shape[1], turned)
 
@@ -404,7 +407,9 @@ HEAVY = 1 << 18  # weights that do not fit into a core's cache
 
 
 def is_heavy(data, weight, count, groups):
-    """Whether the columns of the whole batch take part in one product: weights are large, columns are few."""
+    """Whether the columns of the whole batch take part in one product:
+    weights are large, columns are few.
+    """
     columns_of_all = weight.size // len(weight) * len(data) * count
     known = groups == 1 and len(data) > 1 and type(data) is np.ndarray
     return known and weight.size >= HEAVY and columns_of_all <= 8 * weight.size
@@ -460,7 +465,9 @@ FEW_PLACES = 256  # in stripes of fewer columns OpenBLAS multiplies at half its 
 
 
 def striped(data, w, settings, y, sizes):
-    """`product` of one picture into y, (1, groups, filters, places): shared out are its groups, rows or filters."""
+    """`product` of one picture into y, (1, groups, filters, places):
+    shared out are its groups, rows or filters.
+    """
     row, groups = math.prod(sizes[1:]), len(w)
     if groups > 1:
         pictures = data.reshape(groups, 1, -1, *data.shape[2:])
@@ -495,7 +502,9 @@ def some_groups(pictures, w, settings, y):
 
 
 def live_taps(sizes, kernel, stride, dilate, pad):
-    """A slice of the window for each axis, and kernel and pad of the smaller window; None unless it is a quarter or less."""
+    """A slice of the window for each axis, and kernel and pad of the smaller window;
+    None unless it is a quarter or less.
+    """
     outs, slices_, smaller = places(sizes, kernel, stride, dilate, pad), [], []
     for n, o, k, s, d, p in zip(sizes, outs, kernel, stride, dilate, pad):
         seen = [i for i in range(k) if i * d - p < n and (o - 1) * s + i * d - p >= 0]
@@ -549,7 +558,9 @@ FEW_FILTERS = 8  # in a group: with more, columns laid down cost less than colum
 
 
 def by_remainders(data, weight, sizes, kernel, stride, dilate, pad, groups):
-    """`adjoint` as convolutions with step one, a remainder of the places in X after the other; no gaps unless steps are one."""
+    """`adjoint` as convolutions with step one, a remainder of the places in X after the other;
+    no gaps unless steps are one.
+    """
     f, c, *window = weight.shape
     w = weight.reshape(groups, f // groups, c, *window).swapaxes(1, 2)
     w = np.flip(w.reshape(groups * c, f // groups, *window), range(2, weight.ndim))
@@ -572,7 +583,9 @@ def laid(x, y):
 
 
 def seen_from(r, size, outs, k, s, d, p):
-    """For places i in X, i + p = r modulo s: the turned taps, the border, which results are wanted, and the i; None for no tap."""
+    """For places i in X, i + p = r modulo s: the turned taps, the border, which results are wanted,
+    and the i; None for no tap.
+    """
     taps = slice((k - 1 - r) % s, k - r, s) if r < k else slice(0)
     border = d * (len(range(k)[taps]) - 1)
     first, last = -(-max(p - r, 0) // s), min((p + size - 1 - r) // s, outs - 1 + border)
@@ -599,7 +612,9 @@ AREA = 1 << 17  # numbers of the rows laid side by side at a time, which stay in
 
 
 def diagonals(matrices, window, stride, dilate):
-    """A view (c, rows, window, outputs) of `matrices`, (c, rows, reach, outputs): where a filter's numbers stand."""
+    """A view (c, rows, window, outputs) of `matrices`, (c, rows, reach, outputs):
+    where a filter's numbers stand.
+    """
     *outer, row, column = matrices.strides
     shape = *matrices.shape[:2], window, matrices.shape[3]
     strides = *outer, dilate * row, stride * row + column
@@ -607,7 +622,9 @@ def diagonals(matrices, window, stride, dilate):
 
 
 def banded(w, outs, stride, dilate):
-    """Filters (c, rows, window) as matrices (c, rows * reach, outs): a row of pixels times such a one is a row of outputs."""
+    """Filters (c, rows, window) as matrices (c, rows * reach, outs):
+    a row of pixels times such a one is a row of outputs.
+    """
     c, rows, window = w.shape
     out = np.zeros((c, rows, (outs - 1) * stride + (window - 1) * dilate + 1, outs), w.dtype)
     diagonals(out, window, stride, dilate)[...] = w[..., None]
@@ -662,7 +679,9 @@ def by_rows(data, weight, kernel, stride, dilate, pad, sizes):
 
 
 def is_by_rows(data, weight, kernel, dilate, groups):
-    """Whether `by_rows` applies, and pays: NumPy's floats, a filter a channel, a window that is wide, but has no wide gaps."""
+    """Whether `by_rows` applies, and pays: NumPy's floats, a filter a channel,
+    a window that is wide, but has no wide gaps.
+    """
     return (
         type(data) is np.ndarray
         and data.dtype.char in "fd"
@@ -701,7 +720,8 @@ def is_five(data, weight, sizes, kernel, stride, dilate, pad, groups):
 
 
 HALVES = "float16", "bfloat16"  # which NumPy multiplies number by number
-compiled = {}  # name of a way below: a function of the same arguments that may know a quicker one, or returns None
+# name of a way below: a function of the same arguments that may know a quicker one, or returns None
+compiled = {}
 
 
 def quickly(name, *arguments):
@@ -788,7 +808,9 @@ def check_bias(bias, filters, no_bias):
 
 @operator(vjp=(lambda h, y, g: broadcast_along(h, g, axis=1, exclude=True),))
 def channel_sum(data, /):
-    """The sum over all axes but the second; of single precision as a product with ones, four times as fast."""
+    """The sum over all axes but the second; of single precision as a product with ones,
+    four times as fast.
+    """
     if type(data) is not np.ndarray or data.dtype.char != "f" or not data.flags.c_contiguous:
         return sum.kernel(data, axis=1, exclude=True)
     n, c, count = *data.shape[:2], math.prod(data.shape[2:])
@@ -1021,7 +1043,9 @@ def deconv_weight(
     adj=(),
     target_shape=(),
 ):
-    """The gradient of `Deconvolution`'s weight, from its `data` and the gradient `grad` of its output."""
+    """The gradient of `Deconvolution`'s weight, from its `data` and the gradient `grad`
+    of its output.
+    """
     _, found = enlarging(data, kernel, stride, dilate, pad, adj, target_shape, layout, num_group)
     return back(across(front(data, layout), front(grad, layout), *found), layout)
 

@@ -64,7 +64,9 @@ def walk(name, x, y, settings, *arrays):
 
 
 def is_for_loops(x, y, groups, *arrays):
-    """Whether a loop can do it: NumPy's single precision, one or two axes, more than a filter a channel."""
+    """Whether a loop can do it: NumPy's single precision, one or two axes,
+    more than a filter a channel.
+    """
     single = all(a is None or (type(a) is np.ndarray and a.dtype.char == "f") for a in arrays)
     some = len(x) <= 4 and math.prod((*x, *y)) > 0 and (x[1] > groups or y[1] > groups)
     return single and some and bool(loops)
@@ -101,7 +103,9 @@ def by_tiles(n, f, c, sizes):
 
 
 def wins(data, weight, sizes, settings, more=1.0, factor=1.0):
-    """Whether the loop, which computes `more` numbers than wanted, is better than Winograd's way, that costs `factor` times as much."""
+    """Whether the loop, which computes `more` numbers than wanted, is better than Winograd's way,
+    that costs `factor` times as much.
+    """
     if not saves(data, weight, sizes, *settings):
         return True
     n, (f, c) = len(data), weight.shape[:2]

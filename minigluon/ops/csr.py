@@ -95,7 +95,9 @@ class Sparse(np.lib.mixins.NDArrayOperatorsMixin):
 
 @operator(same_dtype=False, listed=False)
 def combined(values, keys, /):
-    """The distinct `keys`, whole numbers from 0, in ascending order; and the sum of each one's values."""
+    """The distinct `keys`, whole numbers from 0, in ascending order;
+    and the sum of each one's values.
+    """
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
     first = np.flatnonzero(np.diff(keys, prepend=-1))
@@ -197,7 +199,9 @@ def rows_of(indptr, stored):
 
 
 def ends_of(rows, count):
-    """Where each of `count` rows begins and ends among numbers that lie in `rows`, in ascending order."""
+    """Where each of `count` rows begins and ends among numbers that lie in `rows`,
+    in ascending order.
+    """
     ends = np.zeros(count + 1, rows.dtype, like=rows)
     np.bincount(rows, minlength=count).cumsum(out=ends[1:])
     return ends
@@ -303,7 +307,9 @@ def terms(data, indptr, rhs):
 
 @operator(same_dtype=False, listed=False)
 def rows_undot(data, indices, indptr, rhs, /):
-    """The product of a transposed CSR matrix and `rhs`: which of its rows are not 0, ascending, and these rows."""
+    """The product of a transposed CSR matrix and `rhs`:
+    which of its rows are not 0, ascending, and these rows.
+    """
     return combined.kernel(terms(data, indptr, rhs), indices)
 
 
@@ -353,7 +359,9 @@ def csr_undot(data, indices, indptr, rhs, like, /):
     same_dtype=False,
 )
 def csr_pick(lhs, rhs, indices, indptr, /):
-    """Of `lhs` (m, n) times `rhs` (k, n) transposed, the numbers at the places of a CSR matrix (m, k)."""
+    """Of `lhs` (m, n) times `rhs` (k, n) transposed, the numbers at the places of a CSR matrix
+    (m, k).
+    """
     found = lhs.take(rows_of(indptr, len(indices)), 0)
     return (found * rhs.take(indices, 0)).sum(axis=1)
 
@@ -364,7 +372,9 @@ def csr_pick(lhs, rhs, indices, indptr, /):
     listed=False,
 )
 def looked_up(data, like, indices, /):
-    """`untake` of NumPy's arrays, stored as the rows that `indices` names; on a device, where a count of rows is worth waiting for, all rows."""
+    """`untake` of NumPy's arrays, stored as the rows that `indices` names;
+    on a device, where a count of rows is worth waiting for, all rows.
+    """
     if type(data) is not np.ndarray:
         return untake.kernel(data, like, indices)
     rows = whole(like, indices, 0, "clip").reshape(-1)

@@ -69,7 +69,9 @@ def jumps(states, blank):
 
 
 def read(logp, states, last, inside):
-    """Log-probability of each state at each step, (T, N, S); ended sequences wait in their last state."""
+    """Log-probability of each state at each step, (T, N, S);
+    ended sequences wait in their last state.
+    """
     rows = np.arange(len(states), like=states)[:, None]
     found = logp[:, rows, states].astype("float64")
     found = np.maximum(found, FAR)
@@ -154,7 +156,9 @@ SMALLEST, LONGEST = 1e-200, 1300  # bounds within which probabilities have lost 
 
 
 def scaled_sweep(steps, jump, start):
-    """The sweep without logarithms: sums before each of the steps, (T, N, S), after all, and logs of their scales."""
+    """The sweep without logarithms: sums before each of the steps, (T, N, S), after all,
+    and logs of their scales.
+    """
     t, n, s = steps.shape
     wide = np.zeros_like(steps, shape=(t + 1, n, s + 2), order="C")
     wide[:t, :, 2:], wide[t, :, 2:] = steps, np.exp(jump)
@@ -177,7 +181,9 @@ def scaled_sweep(steps, jump, start):
 
 
 def by_factors(e, norms, states, last, inside, blank):
-    """What `by_logs` returns, and for which samples it is sure; e: (T, N, C), which `norms`, (T, N), make probabilities."""
+    """What `by_logs` returns, and for which samples it is sure;
+    e: (T, N, C), which `norms`, (T, N), make probabilities.
+    """
     n, norms = len(states), np.log(norms)
     steps = e.reshape(len(e), -1).take(places(states, e), axis=1)
     if inside is not None:
@@ -231,7 +237,9 @@ def subtract_shares(g, share, states, blank):
 
 
 def places(states, like):
-    """Where the classes of the states stand in a row of all samples' classes, (N, S); `like`: (T, N, C)."""
+    """Where the classes of the states stand in a row of all samples' classes, (N, S);
+    `like`: (T, N, C).
+    """
     return np.arange(len(states), like=states)[:, None] * like.shape[2] + states
 
 
@@ -295,7 +303,8 @@ def warn_of(losses, last, own, steps):
         here = steps if own is None else int(own[i])
         warnings.warn(
             f"CTCLoss: the label of sample {i}, {int(last[i]) // 2} long, does not fit into its "
-            f"{here} steps (equal neighbours need a blank between): its loss is infinite, its gradient 0",
+            f"{here} steps (equal neighbours need a blank between): its loss is infinite, "
+            "its gradient 0",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -360,10 +369,11 @@ def CTCLoss(
 ):
     """Minus the log-probability that a sequence reads as its label, however the label lies in time.
 
-    data: (steps, batch, classes), logits; label: (batch, labels), padded with 0 if class 0 is the blank
-    (blank_label='first'), with -1 if the last one is ('last'). data_lengths, label_lengths: (batch,), with
-    use_data_lengths, use_label_lengths. Output (batch,); infinite, with a warning and a gradient of 0,
-    where a label does not fit. Graves et al. 2006, "Connectionist temporal classification".
+    data: (steps, batch, classes), logits; label: (batch, labels), padded with 0 if class 0 is the
+    blank (blank_label='first'), with -1 if the last one is ('last'). data_lengths, label_lengths:
+    (batch,), with use_data_lengths, use_label_lengths. Output (batch,); infinite, with a warning
+    and a gradient of 0, where a label does not fit. Graves et al. 2006, "Connectionist temporal
+    classification".
     """
     label, own, of_labels = told(
         [label, data_lengths, label_lengths], use_data_lengths, use_label_lengths

@@ -332,7 +332,9 @@ def parts_back(data, like, /, axis, pooled_size):
 
 @operator(vjp=(None,), listed=False)
 def bin_places(rois, /, axis, spatial_scale, pooled_size, sample_per_part):
-    """Samples of each bin along an axis, (regions, 1, 1, bins, samples), and the lengths of the boxes."""
+    """Samples of each bin along an axis, (regions, 1, 1, bins, samples),
+    and the lengths of the boxes.
+    """
     ends = np.trunc(rois + np.copysign(0.5, rois))[:, 1 + axis :: 2]
     low, high = ends[:, 0] * spatial_scale - 0.5, (ends[:, 1] + 1) * spatial_scale - 0.5
     length = np.maximum(high - low, 0.1).reshape(-1, 1, 1, 1, 1)
@@ -381,7 +383,9 @@ def shares(index, like, /):
 
 @operator(vjp=(lambda h, y, g, like: reshape_like(h, g), None), listed=False)
 def binned(data, like, /):
-    """Numbers (regions, outputs, height, width) as (regions, kinds, -1, bins, 1), with the kinds of `like`."""
+    """Numbers (regions, outputs, height, width) as (regions, kinds, -1, bins, 1),
+    with the kinds of `like`.
+    """
     return data.reshape(len(data), like.shape[1], -1, math.prod(data.shape[2:]), 1)
 
 
@@ -435,11 +439,13 @@ def require_bins(data, rois, trans, output_dim, group_size, part_size):
     """ValueError for arrays of `DeformablePSROIPooling` that do not fit."""
     if rois.ndim != 2 or rois.shape[1] != 5 or data.ndim != 4:
         raise ValueError(
-            f"data (batch, channels, height, width) and rois (regions, 5), not {data.shape} and {rois.shape}"
+            "data (batch, channels, height, width) and rois (regions, 5), "
+            f"not {data.shape} and {rois.shape}"
         )
     if data.shape[1] != output_dim * group_size**2:
         raise ValueError(
-            f"{output_dim} outputs in {group_size} x {group_size} groups need {output_dim * group_size**2} "
+            f"{output_dim} outputs in {group_size} x {group_size} groups need "
+            f"{output_dim * group_size**2} "
             f"channels, not {data.shape[1]}"
         )
     if ((rois[:, 0] < 0) | (rois[:, 0] >= len(data))).any():
@@ -450,18 +456,21 @@ def require_bins(data, rois, trans, output_dim, group_size, part_size):
     wanted = len(rois), 2 * kinds, part_size, part_size
     if trans.shape != wanted or not kinds or output_dim % kinds:
         raise ValueError(
-            f"trans needs the shape (regions, 2 kinds, parts, parts), {len(rois)} regions of {part_size} parts, and "
+            "trans needs the shape (regions, 2 kinds, parts, parts), "
+            f"{len(rois)} regions of {part_size} parts, and "
             f"kinds that divide {output_dim} outputs, not {trans.shape}"
         )
 
 
 @operator(aliases=("_contrib_DeformablePSROIPooling",))
 def contrib_DeformablePSROIPooling(data, rois, trans=None, /, spatial_scale=None, output_dim=None, group_size=None, pooled_size=None, part_size=0, sample_per_part=1, trans_std=0.0, no_trans=False):  # fmt: skip
-    """Means of samples in the bins of regions, each bin moved by its part's shift and read from channels of its own.
+    """Means of samples in the bins of regions, each bin moved by its part's shift and read
+    from channels of its own.
 
-    data: (batch, output_dim · group_size², height, width); rois: (regions, 5), rows (image, x0, y0, x1, y1); trans, unless no_trans:
-    (regions, 2 · kinds, part_size, part_size), x before y. Output (regions, output_dim, pooled_size, pooled_size); 0 where all samples
-    lie outside. Source: Dai and others, Deformable Convolutional Networks, 2017.
+    data: (batch, output_dim · group_size², height, width); rois: (regions, 5), rows (image, x0, y0,
+    x1, y1); trans, unless no_trans: (regions, 2 · kinds, part_size, part_size), x before y. Output
+    (regions, output_dim, pooled_size, pooled_size); 0 where all samples lie outside. Source: Dai
+    and others, Deformable Convolutional Networks, 2017.
     """
     trans, part_size = None if no_trans else trans, part_size or pooled_size
     if trans is None and not no_trans:

@@ -213,7 +213,9 @@ def listed(*settings):
 
 
 def overlaps(a, b):
-    """Intersection over union of boxes as corners, (4, ...) against (4, ...), broadcast; empty or NaN: 0."""
+    """Intersection over union of boxes as corners, (4, ...) against (4, ...), broadcast;
+    empty or NaN: 0.
+    """
     return overlaps_of(a, b, area(a), area(b))
 
 
@@ -229,7 +231,8 @@ def overlaps_of(a, b, area_a, area_b):
     return common
 
 
-# 0, and the least number above it: a union of 0 has nothing in common. As arrays NumPy knows them sooner.
+# 0, and the least number above it: a union of 0 has nothing in
+# common. As arrays NumPy knows them sooner.
 LEAST = {"e": (0.0, 2.0**-24), "f": (0.0, 2.0**-149), "d": (0.0, 5e-324)}
 KNOWN = {c: tuple(constant(number, c) for number in both) for c, both in LEAST.items()}
 
@@ -367,7 +370,9 @@ EMPTY, COUNTS = np.empty((0, 3)), np.dtype("int64")
 
 
 def pairs_of_few(scores, threshold, most):
-    """`paired` of NumPy's arrays, pair by pair: a list of (image, row, column); None if there is a NaN."""
+    """`paired` of NumPy's arrays, pair by pair: a list of (image, row, column);
+    None if there is a NaN.
+    """
     found = []
     for i, left in enumerate(scores):
         left = left.copy()  # in order of rows, whatever that of `scores`
@@ -414,7 +419,9 @@ VARIANCES = (0.1, 0.1, 0.2, 0.2)
 
 
 def objects(label):
-    """Which rows of the labels (batch, m, 5 or more) are objects: those before the first of class -1; None for all."""
+    """Which rows of the labels (batch, m, 5 or more) are objects:
+    those before the first of class -1; None for all.
+    """
     end = label[..., 0] == (constant(-1, label.dtype) if type(label) is np.ndarray else -1)
     if not np.count_nonzero(end):
         return None
@@ -426,9 +433,11 @@ def objects(label):
 
 
 def assigned(iou, threshold):
-    """Which anchors count by their overlap with objects, (batch, m, n), and their best one: each (batch, n).
+    """Which anchors count by their overlap with objects, (batch, m, n), and their best one:
+    each (batch, n).
 
-    An absent object has -inf. The overlap of an object and the anchor that it is paired with becomes inf.
+    An absent object has -inf. The overlap of an object and the anchor that it is paired with
+    becomes inf.
     """
     scores, plain = iou.swapaxes(1, 2), type(iou) is np.ndarray
     few = pairs_of_few(scores, 1e-6, iou.shape[1]) if plain and 0 < iou.size <= FEW_PAIRS else None
@@ -517,7 +526,8 @@ contrib_MultiBoxTarget.outputs = ["loc_target", "loc_mask", "cls_target"]
 def overlaps_with_anchors(boxes, size, count, valid):
     """The overlap of each object with each anchor, (batch, m, n), -inf where there is none.
 
-    boxes: the corners of all n anchors, then of the batch · m objects, (4, …); size: (2, …); count: (batch, m).
+    boxes: the corners of all n anchors, then of the batch · m objects, (4, …); size: (2, …); count:
+    (batch, m).
     """
     n = boxes.shape[1] - count[0] * count[1]
     area, things = size[0] * size[1], boxes[:, n:].reshape(4, *count, 1)
@@ -526,7 +536,8 @@ def overlaps_with_anchors(boxes, size, count, valid):
 
 
 def encoded_few(boxes, size, anchors, matches, variances):
-    """How to get from some anchors to some objects, (k, 4), over the variances: `encoded`, with the sizes known.
+    """How to get from some anchors to some objects, (k, 4), over the variances:
+    `encoded`, with the sizes known.
 
     boxes: corners, (4, …); size: (2, …); anchors and matches: (k,), which of them.
     """
@@ -601,7 +612,9 @@ def survivors_by_class(boxes, ids, alive, too_much, threshold):
 
 
 def survivors_by_table(boxes, ids, alive, too_much, threshold):
-    """The same with all pairs compared beforehand: for few boxes, where a call costs more than a number."""
+    """The same with all pairs compared beforehand:
+    for few boxes, where a call costs more than a number.
+    """
     rows = boxes.transpose(2, 0, 1).copy()
     gone = too_much(overlaps(rows[..., None], rows[:, :, None]), threshold)
     if ids is not None:
@@ -637,7 +650,9 @@ def largest(x):
 
 @operator(vjp=(lambda g, y, data, index: add_at_index(g, data, index), None), same_dtype=False)
 def at_index(data, index, /):
-    """The numbers of `data`, counted through all axes, at whole numbers `index`; 0 where it is negative."""
+    """The numbers of `data`, counted through all axes, at whole numbers `index`;
+    0 where it is negative.
+    """
     return np.where(index < 0, 0, data.reshape(-1)[index])
 
 
@@ -870,7 +885,9 @@ def ROIPooling(data, rois, /, pooled_size, spatial_scale):
 
 @lru_cache(maxsize=4096)
 def bins_between(low, high, count, size, dtype):
-    """The pixels of `count` equal bins from pixel `low` to `high` in a picture of `size`, and which bin it is; none of an empty one."""
+    """The pixels of `count` equal bins from pixel `low` to `high` in a picture of `size`,
+    and which bin it is; none of an empty one.
+    """
     ends = [
         [int(min(size, max(0, low + end))) for end in ends]
         for ends in steps_of(high - low + 1, count, dtype)
@@ -880,7 +897,9 @@ def bins_between(low, high, count, size, dtype):
 
 @lru_cache(maxsize=1024)
 def steps_of(pixels, count, dtype):
-    """Where `count` equal bins of so many pixels begin and end, from the first pixel: few widths come often."""
+    """Where `count` equal bins of so many pixels begin and end, from the first pixel:
+    few widths come often.
+    """
     edge = np.arange(count + 1, dtype=dtype) * (dtype.type(max(pixels, 1)) / count)
     return list(zip(np.floor(edge[:-1]).tolist(), np.ceil(edge[1:]).tolist()))
 

@@ -132,7 +132,10 @@ def add(lhs, rhs, /):
     aliases=("broadcast_sub", "broadcast_minus", "elemwise_sub", "_minus"),
 )
 def subtract(lhs, rhs, /):
-    """Difference. Shapes are equal or broadcast: counted from the last axis, sizes equal or one of them 1."""
+    """Difference.
+
+    Shapes are equal or broadcast: counted from the last axis, sizes equal or one of them 1.
+    """
     return lhs - rhs
 
 
@@ -141,7 +144,10 @@ def subtract(lhs, rhs, /):
     aliases=("broadcast_mul", "elemwise_mul", "_mul"),
 )
 def multiply(lhs, rhs, /):
-    """Product. Shapes are equal or broadcast: counted from the last axis, sizes equal or one of them 1."""
+    """Product.
+
+    Shapes are equal or broadcast: counted from the last axis, sizes equal or one of them 1.
+    """
     return lhs * rhs
 
 
@@ -328,7 +334,10 @@ FLOAT = np.dtype("float64")
 
 @lru_cache(maxsize=256)
 def constant(value, dtype):
-    """A number as an array without axes: NumPy takes it 0.3 µs sooner than Python's number. Nobody may write to it."""
+    """A number as an array without axes: NumPy takes it 0.3 µs sooner than Python's number.
+
+    Nobody may write to it.
+    """
     found = np.array(value, dtype)
     found.flags.writeable = False
     return found
@@ -513,7 +522,9 @@ def arctanh(data, /):
 
 @np.errstate(over="ignore")
 def logistic(x, out=None):
-    """1 / (1 + exp(-x)), in the memory of the first step, or in `out`: fresh memory for each one takes longer."""
+    """1 / (1 + exp(-x)), in the memory of the first step, or in `out`:
+    fresh memory for each one takes longer.
+    """
     y = np.negative(x, out=out)
     if not y.ndim:  # NumPy makes a bare number of an array without axes
         return 1 / (1 + np.exp(y))

@@ -280,7 +280,8 @@ def linalg_extracttrian(A, /, offset=0, lower=True):
     aliases=("_linalg_maketrian",),
 )
 def linalg_maketrian(A, /, offset=0, lower=True):
-    """Square matrices with a triangle from the vectors along the last axis, which have 1, 3, 6, … numbers.
+    """Square matrices with a triangle from the vectors along the last axis, which have 1, 3, 6,
+    … numbers.
 
     `linalg_extracttrian` with the same settings undoes it.
     """
@@ -430,7 +431,8 @@ def _(g, y, A):
 
 @operator(aliases=("_linalg_gelqf",))
 def linalg_gelqf(A, /):
-    """`Q` with orthonormal rows and a lower triangular `L` with `L Q = A`, for at most as many rows as columns.
+    """`Q` with orthonormal rows and a lower triangular `L` with `L Q = A`,
+    for at most as many rows as columns.
 
     The diagonal of `L` has the signs of Householder's reflections. There is a gradient for linearly
     independent rows (Seeger et al. 2017, arXiv:1710.08717).
@@ -466,7 +468,8 @@ def linalg_syevd(A, /):
     """`U` and ascending `L` with `A = Uᵀ diag(L) U`: rows of `U` are eigenvectors of the symmetric `A`.
 
     Only the lower triangle is read. The number of largest magnitude in a row is positive. The
-    gradient, which is symmetric, exists for distinct eigenvalues, or if no choice among the vectors of equal ones matters.
+    gradient, which is symmetric, exists for distinct eigenvalues, or if no choice among the vectors
+    of equal ones matters.
     """
     require_square(A)
     try:

@@ -63,7 +63,9 @@ LARGE = 1 << 27  # multiplications from which a call of cuBLAS is worth its laun
 
 
 def multiplied(a, b, out=None):
-    """`a @ b` of matrices or stacks of them on a GPU, however they lie, without cuBLAS; RuntimeError if they do not suit."""
+    """`a @ b` of matrices or stacks of them on a GPU, however they lie, without cuBLAS;
+    RuntimeError if they do not suit.
+    """
     a, b = alike(a, b)
     (*stack, m, k), n, kind = a.shape, b.shape[-1], stored(a, b)
     if kind is None or b.shape != (*stack, k, n) or m > 64 * MOST_BLOCKS:
@@ -121,7 +123,9 @@ def laid(kind, y, a, b):
 
 
 def lying(a):
-    """The memory of a stack of matrices without gaps, and the steps to the next row, column and matrix."""
+    """The memory of a stack of matrices without gaps, and the steps to the next row,
+    column and matrix.
+    """
     across = a.swapaxes(1, 2)
     a = a if a.flags.c_contiguous or across.flags.c_contiguous else a.copy()
     steps = [np.int64(a.strides[i] // a.itemsize) for i in (1, 2, 0)]
@@ -274,7 +278,9 @@ MOST = 4  # runs of a kind, and kinds
 
 
 class Captured:
-    """The forward and backward program of an operator, for arrays on a GPU as graphs; the first `data` arrays vary."""
+    """The forward and backward program of an operator, for arrays on a GPU as graphs;
+    the first `data` arrays vary.
+    """
 
     def __init__(self, op, data):
         self.op, self.data, self.kernel, self.rule = op, data, op.kernel, op.rules
@@ -330,7 +336,9 @@ class Captured:
         return run
 
     def taken(self, way, runs, make):
-        """The lease of a run that nobody holds, made now if there is none; None if there are enough or it cannot be."""
+        """The lease of a run that nobody holds, made now if there is none;
+        None if there are enough or it cannot be.
+        """
         with self.lock:
             run = next((r for r in runs if r.lease() is None), None)
             if run is None and len(runs) < MOST and way not in self.refused:
@@ -418,7 +426,9 @@ def given(share, into, lease):
 
 
 def keep(op, graph):
-    """Let the programs of an operator be graphs, unless they call Python on their way or change their data."""
+    """Let the programs of an operator be graphs, unless they call Python on their way
+    or change their data.
+    """
     order = calls(graph.outputs, {*graph.inputs})
     states = {(n, 0) for node in order for n in states_of(node)}
     if any(node.op.name == "Custom" for node in order) or states.intersection(graph.batch):

@@ -29,7 +29,9 @@ def moved(data, /, ahead=False):
 
 @operator(vjp=lambda g, y, d, b, ahead: faded_back(g, y, d, b, ahead), listed=False)
 def faded(decay, added, /, ahead=False):
-    """s_j = decay_j (s_{j-1} + added_j) along axis 1, from s = 0 on; `ahead`: from the end to the start."""
+    """s_j = decay_j (s_{j-1} + added_j) along axis 1, from s = 0 on;
+    `ahead`: from the end to the start.
+    """
     out, s = np.empty_like(added), np.zeros_like(added[:, 0])
     steps = range(added.shape[1])
     for j in reversed(steps) if ahead else steps:
@@ -64,7 +66,9 @@ def require_shapes(mu, alpha, beta, state, lags, marks, valid_length, max_time):
 
 @operator(vjp=(None, None, None), same_dtype=False, listed=False)
 def kinds(marks, valid_length, like, /):
-    """1 where event j of a sequence counts and is of kind k, else 0: (batch, events, kinds); like: (batch, kinds)."""
+    """1 where event j of a sequence counts and is of kind k, else 0: (batch, events, kinds);
+    like: (batch, kinds).
+    """
     most, count = marks.shape[1], like.shape[1]
     if (valid_length < 0).any() or (valid_length > most).any():
         raise ValueError(f"valid_length: from 0 to {most}, not {valid_length.tolist()}")
@@ -106,12 +110,15 @@ class Process:
 
 @operator(same_dtype=False, aliases=("_contrib_hawkesll",))
 def contrib_hawkesll(lda, alpha, beta, state, lags, marks, valid_length, max_time, /):
-    """The log-likelihood of sequences of events whose kinds excite themselves, and the memories at the end.
+    """The log-likelihood of sequences of events whose kinds excite themselves,
+    and the memories at the end.
 
-    lda: (batch, kinds), the rates without events; alpha, beta: (kinds,), how many events one brings, and how fast its effect fades; state:
-    (batch, kinds), memories at the start; lags: (batch, events), time since the event before; marks: (batch, events), their kinds, whole
-    numbers; valid_length: (batch,), how many events count; max_time: (batch,), until when they were watched. Outputs (batch,) and
-    (batch, kinds). Source: Bacry, Mastromatteo and Muzy, Hawkes processes in finance, 2015.
+    lda: (batch, kinds), the rates without events; alpha, beta: (kinds,), how many events one
+    brings, and how fast its effect fades; state: (batch, kinds), memories at the start; lags:
+    (batch, events), time since the event before; marks: (batch, events), their kinds, whole
+    numbers; valid_length: (batch,), how many events count; max_time: (batch,), until when they were
+    watched. Outputs (batch,) and (batch, kinds). Source: Bacry, Mastromatteo and Muzy, Hawkes
+    processes in finance, 2015.
     """
     require_shapes(lda, alpha, beta, state, lags, marks, valid_length, max_time)
     work = Process(lda, alpha, beta, state, lags, marks, valid_length, max_time)

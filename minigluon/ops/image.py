@@ -93,7 +93,9 @@ WEIGHTS = {"linear": linear_weights, "cubic": cubic_weights, "lanczos": lanczos_
 
 
 def taps(old, new, kind):
-    """For each of `new` pixels, which of `old` pixels it takes and their weights: two arrays (k, new)."""
+    """For each of `new` pixels, which of `old` pixels it takes and their weights:
+    two arrays (k, new).
+    """
     i, inverse = np.arange(new), new / old
     scale = 1 / inverse  # rounded as OpenCV's, for places at the edge of a pixel
     if kind == "nearest":
@@ -186,7 +188,9 @@ def bits(weights):
 
 
 def by_eights(total, wide, rows):
-    """Sums of rows in float32, ties to the even number, where a row of `total` has eight numbers left."""
+    """Sums of rows in float32, ties to the even number, where a row
+    of `total` has eight numbers left.
+    """
     places, weights = rows
     near = np.rint(summed(wide.astype("float32"), (places, weights / (1 << 22)), -3, "float32"))
     total, near = (a.reshape(*a.shape[:-2], -1) for a in (total, near))
@@ -239,7 +243,9 @@ def _(g, y, data):
     aliases=("_image_normalize",),
 )
 def image_normalize(data, /, mean=0.0, std=1.0):
-    """Pictures (C, H, W) or (N, C, H, W) as (data - mean) / std, with numbers for each channel or one."""
+    """Pictures (C, H, W) or (N, C, H, W) as (data - mean) / std,
+    with numbers for each channel or one.
+    """
     pictures(data)
     if data.shape[-3] not in (1, 3) or data.dtype.kind != "f":
         raise ValueError(
@@ -460,7 +466,9 @@ def permutation(r, n, t):
 
 @operator(aliases=("_image_random_color_jitter",))
 def image_random_color_jitter(data, /, brightness, contrast, saturation, hue, rng=None):
-    """Pictures with brightness, contrast and saturation changed by up to these parts, and hue, in random order."""
+    """Pictures with brightness, contrast and saturation changed by up to these parts, and hue,
+    in random order.
+    """
     pictures(data, (1, 3))
     changes = (
         (brightened, brightness, 1),

@@ -98,7 +98,9 @@ def scatter(data, like, /, key):
 
 
 def add_at(out, key, data):
-    """`np.add.at`, by one row of places where NumPy is quicker so; CuPy knows nothing else, and sums in a few types."""
+    """`np.add.at`, by one row of places where NumPy is quicker so;
+    CuPy knows nothing else, and sums in a few types.
+    """
     known = type(out) is np.ndarray
     if known and not (out.flags.c_contiguous and MUCH < out.size <= 8 * np.size(data)):
         np.add.at(out, key, data)
@@ -112,7 +114,8 @@ def add_at(out, key, data):
         out[...] = sums
 
 
-MUCH = 256  # numbers from which places are worth writing down: one row of them is added five times as fast
+# numbers from which places are worth writing down: one row of them is added five times as fast
+MUCH = 256
 WIDENED = {
     "bfloat16": "float32",
     "bool": "int32",
@@ -271,7 +274,9 @@ def unpick(data, like, index, /, axis=-1, keepdims=False, mode="clip"):
 
 
 def largest(a):
-    """The largest number of an array: where it stands NumPy tells in a third of the time that `max` takes."""
+    """The largest number of an array: where it stands NumPy tells in a third of the time
+    that `max` takes.
+    """
     return a.item(a.argmax()) if type(a) is np.ndarray else a.max()
 
 
@@ -287,7 +292,9 @@ FEW = 1024  # numbers that are worth keeping
 
 @lru_cache(maxsize=64)
 def kept(n):
-    """The whole numbers from 0 to n - 1, which nobody may write to: those of few sizes are asked for again and again."""
+    """The whole numbers from 0 to n - 1, which nobody may write to:
+    those of few sizes are asked for again and again.
+    """
     found = np.arange(n)
     found.flags.writeable = False
     return found
@@ -308,7 +315,8 @@ def at(data, index, axis, mode):
     if index.size != math.prod(kept):
         plain = data.shape[:axis] + data.shape[axis + 1 :]
         raise ValueError(
-            f"along axis {axis} of data of shape {data.shape} an index has the shape {plain} or {kept}, not {index.shape}"
+            f"along axis {axis} of data of shape {data.shape} an index has the shape {plain} "
+            f"or {kept}, not {index.shape}"
         )
     chosen = index.astype(WHOLE).reshape(kept)
     chosen = chosen % size if mode == "wrap" else np.minimum(np.maximum(chosen, 0), size - 1)
@@ -407,7 +415,9 @@ def taken(a, indices, axis, mode):
     same_dtype=False,
 )
 def untake(data, like, indices, /, axis=0, mode="clip"):
-    """Undo `take`: zeros in the shape of `like`, with the slices of `data` added where they came from."""
+    """Undo `take`: zeros in the shape of `like`, with the slices of `data` added
+    where they came from.
+    """
     out = np.zeros_like(like)
     axis = one_axis(like, axis)
     chosen = whole(like, indices, axis, mode)
@@ -532,7 +542,9 @@ def where(condition, x, y, /):
 
 
 def blend(chosen, x, y):
-    """`np.where`; of many numbers by their bits, $y\\oplus((x\\oplus y)\\wedge m)$, with no branch to mispredict."""
+    """`np.where`; of many numbers by their bits, $y\\oplus((x\\oplus y)\\wedge m)$,
+    with no branch to mispredict.
+    """
     if chosen.size < 4096 or not type(chosen) is type(x) is type(y) is np.ndarray:
         return np.where(chosen, x, y)
     dtype = x.dtype

@@ -80,7 +80,9 @@ def sparse_softmax_cross_entropy(data, label, /, axis=-1):
 
 
 def rows_of(data, axis):
-    """The rows along `axis` as a matrix, if they lie in NumPy's memory one after the other; else None."""
+    """The rows along `axis` as a matrix, if they lie in NumPy's memory one after the other;
+    else None.
+    """
     last = axis in (-1, data.ndim - 1)
     if type(data) is np.ndarray and data.flags.c_contiguous and last and data.size:
         return data.reshape(-1, data.shape[-1])
@@ -88,12 +90,16 @@ def rows_of(data, axis):
 
 
 def class_numbers(data, label):
-    """The label of each row of `data` as the number of a class, one behind the other; others count as `check_labels` says."""
+    """The label of each row of `data` as the number of a class, one behind the other;
+    others count as `check_labels` says.
+    """
     if label.size * data.shape[-1] != data.size:
         rows = data.shape[:-1]
         raise MXNetError(
-            f"label of shape {label.shape} for data of shape {data.shape}: give the number of a class for each row, "
-            f"shape {rows} or {(*rows, 1)}; if it is a distribution (one-hot, say), SoftmaxCrossEntropyLoss takes it with "
+            f"label of shape {label.shape} for data of shape {data.shape}: "
+            "give the number of a class for each row, "
+            f"shape {rows} or {(*rows, 1)}; if it is a distribution (one-hot, say), "
+            "SoftmaxCrossEntropyLoss takes it with "
             "sparse_label=False"
         )
     flat = label.reshape(data.size // data.shape[-1])
@@ -163,7 +169,9 @@ def column(width, dtype):
 
 
 def kept(loss, data):
-    """The exponentials of `data` that were kept with its losses, as rows, and their sums; or None, None."""
+    """The exponentials of `data` that were kept with its losses, as rows, and their sums;
+    or None, None.
+    """
     memory, n = loss.base, loss.size
     size = data.size + 2 * n
     if type(memory) is np.ndarray and memory.shape == (size,) and memory.dtype == data.dtype:
@@ -247,7 +255,9 @@ sparse_softmax_cross_entropy.spelling = lambda data, label, axis: picked(
 
 
 def check_labels(data, label, axis):
-    """Tell of a label that is neither the number of a class nor -1, which counts as the first: see `wrong_label`."""
+    """Tell of a label that is neither the number of a class nor -1, which counts as the first:
+    see `wrong_label`.
+    """
     classes = data.shape[axis]
     wrong = (label < -1) | (label >= classes)  # -1 pads, and is masked by a weight
     if label.dtype.kind in "fV":
@@ -257,6 +267,8 @@ def check_labels(data, label, axis):
 
 
 def wrong_label(label, classes, where=""):
-    """Refuse a label; where that is only a warning, it counts as the nearest class below it or as the first."""
+    """Refuse a label; where that is only a warning, it counts as the nearest class below it or
+    as the first.
+    """
     told = f"{where}label {label} is not a class: labels are whole numbers from 0 to {classes - 1}"
     refuse(told, "others are clipped")

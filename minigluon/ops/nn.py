@@ -98,7 +98,9 @@ def without_bias(data, weight, flatten):
     )
 )
 def dense_data(data, weight, like, /, flatten=True):
-    """The gradient of `FullyConnected`'s data, in the shape of `like`, from that of its output, `data`."""
+    """The gradient of `FullyConnected`'s data, in the shape of `like`, from that of its output,
+    `data`.
+    """
     return matmul(rows(data, False), weight).reshape(like.shape)
 
 

@@ -76,7 +76,9 @@ def single(a):
 
 
 def rows_of(data, axis):
-    """Type, rows and columns where `axis`, and all behind it, make a row; None where kernels do not fit."""
+    """Type, rows and columns where `axis`, and all behind it, make a row;
+    None where kernels do not fit.
+    """
     kind, cols = stored(data), math.prod(data.shape[axis:])
     return None if kind is None or not data.size else (kind, data.size // cols, cols)
 
@@ -154,7 +156,9 @@ BLOCKS = 264
 
 
 def rows_back(data, inputs, axis, exclude, along, num_groups):
-    """Whether γ belongs to the columns, type, rows and columns of a normalization of rows; None if it is another one."""
+    """Whether γ belongs to the columns, type, rows and columns of a normalization of rows;
+    None if it is another one.
+    """
     inputs = in_groups(inputs, num_groups)
     over, last = axes(inputs, axis, exclude), inputs.ndim - 1
     columns = over == (last,) and along in (-1, last)

@@ -82,7 +82,9 @@ def kept(a, data, along):
 
 
 def wide(x):
-    """Floating-point numbers of half precision, which have two bytes, as single precision, others as they are."""
+    """Floating-point numbers of half precision, which have two bytes, as single precision,
+    others as they are.
+    """
     return x.astype("float32") if x.dtype.itemsize == 2 else x  # to ask for a name takes 3 µs
 
 
@@ -119,13 +121,17 @@ def blocks(data, axis):
 
 
 def each_block(function, data, axis):
-    """What `function` returns for each of the blocks, which all cores share if there are many numbers."""
+    """What `function` returns for each of the blocks, which all cores share
+    if there are many numbers.
+    """
     found = blocks(data, axis)
     return spread(function, found) if len(found) > 1 else [function(found[0])]
 
 
 def part(a, block):
-    """The part of `a` that belongs to a block; an array that is the same for all blocks has size 1 there."""
+    """The part of `a` that belongs to a block; an array that is the same
+    for all blocks has size 1 there.
+    """
     axis = len(block) - 1
     return a if a.shape[axis] == 1 else a[block]
 
@@ -228,7 +234,9 @@ def pull_block(g, x, gamma, m, r, over, others, t, out, at):
 
 
 def are_rows(g, x, gamma, m, r, over):
-    """Whether each row of NumPy's numbers of one type, along the last axis, is a group, and has all of γ."""
+    """Whether each row of NumPy's numbers of one type, along the last axis, is a group,
+    and has all of γ.
+    """
     arrays = (g, x, gamma, m, r)
     if any(type(a) is not np.ndarray or a.dtype is not g.dtype for a in arrays):
         return False
@@ -797,7 +805,9 @@ def contrib_SyncBatchNorm(
     ndev=1,
     key="",
 ):
-    """`BatchNorm` along axis 1; each device normalizes by the statistics of its own part of the batch."""
+    """`BatchNorm` along axis 1; each device normalizes by the statistics of its own part
+    of the batch.
+    """
     arrays = data, gamma, beta, moving_mean, moving_var
     return batch_normalized(*arrays, eps, fix_gamma, use_global_stats, 1)
 
@@ -866,7 +876,9 @@ def is_scalable(data, weight, bias, vectors, stride):
 
 
 def with_convolution(before, inputs, settings):
-    """Operator, inputs and settings of the call that does a `BatchNorm` and the convolution `before` it; None if there is none."""
+    """Operator, inputs and settings of the call that does a `BatchNorm`
+    and the convolution `before` it; None if there is none.
+    """
     settings = {**BatchNorm.defaults, **settings}
     if before.op.name != "Convolution" or settings["output_mean_var"] or settings["axis"] != 1:
         return None

@@ -114,7 +114,9 @@ def norm_rule(g, y, x, ord, axis, out_dtype, keepdims):
 
 @operator(vjp=norm_rule)
 def norm(data, /, ord=2, axis=None, out_dtype=None, keepdims=False):
-    """The length of the vectors along `axis` (None: of all numbers): $\\sqrt{\\sum x^2}$, or with ord=1 $\\sum |x|$."""
+    """The length of the vectors along `axis` (None: of all numbers):
+    $\\sqrt{\\sum x^2}$, or with ord=1 $\\sum |x|$.
+    """
     if ord not in (1, 2):
         raise ValueError(f"ord={ord}: norm only supports ord=1 and ord=2")
     if axis is None and ord == 2 and not keepdims and data.dtype.char in "fd":
@@ -151,7 +153,8 @@ def normalization_rule(g, y, x, eps, mode):
 def L2Normalization(data, /, eps=1e-10, mode="instance"):
     """`data` over the length of its vectors, $\\sqrt{\\sum x^2 + eps}$.
 
-    mode: 'instance', one vector a sample; 'channel', along axis 1; 'spatial', along all axes from the third.
+    mode: 'instance', one vector a sample; 'channel', along axis 1; 'spatial', along all axes from
+    the third.
     """
     if mode not in MODES:
         raise ValueError(f"mode {mode!r}: it is one of {', '.join(MODES)}")

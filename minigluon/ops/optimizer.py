@@ -177,7 +177,8 @@ def put_rows(a, rows, part):
 
 # --- In the cache, on all cores -------------------------------------------------------------------
 
-# Numbers in a block, of all arrays; measured: halves of it take a sixth longer, threads wait for each other more.
+# Numbers in a block, of all arrays; measured: halves of it take a sixth
+# longer, threads wait for each other more.
 BLOCK = 1 << 19
 LARGE = 1 << 19  # numbers of all weights from which threads pay for their start
 WORKERS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
@@ -433,7 +434,10 @@ def sign_momentum_step(
 
 
 def dcasgd_step(w, g, *states, lr, momentum, lamda, wd, rescale_grad, clip_gradient):
-    """Momentum with a correction for gradients of an older weight, the last state. Zheng et al., 2016."""
+    """Momentum with a correction for gradients of an older weight, the last state.
+
+    Zheng et al., 2016.
+    """
     *mom, previous = states
     g = scaled(g, rescale_grad, clip_gradient)
     step = -lr * (g + wd * w + lamda * g * g * (w - previous))
@@ -625,7 +629,10 @@ def nadam_step(
     rescale_grad,
     clip_gradient,
 ):
-    """Adam with Nesterov's momentum: weights `now` and `after` of this step and the next. Dozat, 2016."""
+    """Adam with Nesterov's momentum: weights `now` and `after` of this step and the next.
+
+    Dozat, 2016.
+    """
     g = decayed(w, g, wd, rescale_grad, clip_gradient)
     average(mean, g, beta1)
     average(var, g * g, beta2)
@@ -699,8 +706,8 @@ NORMS.add(lars_step)
 def exposed(name, step, arrays, exact=False, lazy=False, aliases=()):
     """Register a step as an operator on `arrays` that returns the new weight and changes the states.
 
-    `exact`: for float16 weights with a float32 copy; `lazy`: for row-sparse gradients, too, and "rows" if
-    a dense weight moves in all rows nevertheless.
+    `exact`: for float16 weights with a float32 copy; `lazy`: for row-sparse gradients, too, and
+    "rows" if a dense weight moves in all rows nevertheless.
     """
 
     def kernel(*given, **named):

@@ -89,7 +89,7 @@ def sortable(data):
 
 
 def in_rows(f, data, *settings):
-    """`f` of data with the order along the last axis; of many numbers some rows at a time, on all cores."""
+    """`f` with the order along the last axis; of many numbers some rows at a time, on all cores."""
     if type(data) is not np.ndarray or data.size < LONG or data.ndim < 2:
         return f(data, *settings)
     rows = data.reshape(-1, data.shape[-1])
@@ -279,7 +279,9 @@ def keep_other_places(g, y, x, values, i, shape):
     same_dtype=False,
 )
 def _scatter_set_nd(lhs, rhs, indices, /, shape):
-    """`lhs`, which is of `shape`, with `rhs` at the places whose coordinates are the rows of `indices`."""
+    """`lhs`, which is of `shape`, with `rhs` at the places whose coordinates are the rows
+    of `indices`.
+    """
     if lhs.shape != tuple(shape):
         raise ValueError(f"shape={tuple(shape)}, but lhs is of {lhs.shape}")
     index, out = places(indices, lhs.shape), lhs.copy()
@@ -296,7 +298,9 @@ def _scatter_set_nd(lhs, rhs, indices, /, shape):
     same_dtype=False,
 )
 def scatter_add_nd(data, indices, /, shape):
-    """As `scatter_nd`, but places that are named several times get the sum: the way back of `gather_nd`."""
+    """As `scatter_nd`, but places that are named several times get the sum:
+    the way back of `gather_nd`.
+    """
     out = np.zeros(tuple(shape), data.dtype, like=data)
     add_at(out, places(indices, out.shape), data)
     return out
@@ -323,7 +327,9 @@ def places(indices, shape):
 
 @operator(vjp=(None,), aliases=("_ravel_multi_index",))
 def ravel_multi_index(data, /, shape):
-    """Flat indices from coordinates: `data` has one row an axis of `shape`; one size may be -1, the first."""
+    """Flat indices from coordinates: `data` has one row an axis of `shape`;
+    one size may be -1, the first.
+    """
     if len(data) != len(shape):
         raise ValueError(f"{len(data)} rows of coordinates for the {len(shape)} axes of {shape}")
     rows = data.astype("int64")
@@ -382,7 +388,9 @@ def contrib_boolean_mask(data, index, /, axis=0):
     same_dtype=False,
 )
 def unmask(data, like, index, /):
-    """Undo `boolean_mask`: zeros in the shape of `like`, with the rows of `data` where `index` is not 0."""
+    """Undo `boolean_mask`: zeros in the shape of `like`, with the rows of `data`
+    where `index` is not 0.
+    """
     out = np.zeros_like(like)
     out[index != 0] = data
     return out
@@ -423,7 +431,9 @@ def rows_at(data, index, /):
 
 @operator(vjp=(None,), aliases=("_contrib_index_array",))
 def contrib_index_array(data, /, axes=None):
-    """The coordinates of every number of `data`, int64, along a new last axis; or only those of `axes`."""
+    """The coordinates of every number of `data`, int64, along a new last axis;
+    or only those of `axes`.
+    """
     axes = [axes] if isinstance(axes, int) else axes
     chosen = range(data.ndim) if axes is None else [one_axis(data, a) for a in axes]
     ones = np.ones_like(data, dtype="int64")  # counted on the device of `data`

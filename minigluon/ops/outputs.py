@@ -157,7 +157,9 @@ def divisor(valid, normalization, multi_output):
 
 @operator(same_dtype=False)
 def regression_gradient(data, label, /, grad_scale=1.0, absolute=False):
-    """Prediction `data` minus `label`, or its sign (-1 for 0, as in MXNet), times `grad_scale`, over the labels a sample."""
+    """Prediction `data` minus `label`, or its sign (-1 for 0, as in MXNet), times `grad_scale`,
+    over the labels a sample.
+    """
     out = data - label.astype(data.dtype).reshape(data.shape)
     if absolute:
         out = np.where(out > 0, out.dtype.type(1), out.dtype.type(-1))
@@ -255,9 +257,11 @@ def svm_gradient(data, label, /, margin=1.0, regularization_coefficient=1.0, use
 def IdentityAttachKLSparseReg(
     data, moving_avg, /, sparseness_target=0.1, penalty=0.001, momentum=0.9
 ):
-    """`data` itself, (batch, units) of numbers between 0 and 1; its gradient pulls the mean activity of each unit to a target.
+    """`data` itself, (batch, units) of numbers between 0 and 1;
+    its gradient pulls the mean activity of each unit to a target.
 
-    moving_avg: (units,), the mean so far. Source: Hinton, A practical guide to training RBMs, 2010, section 11.
+    moving_avg: (units,), the mean so far. Source: Hinton, A practical guide to training RBMs, 2010,
+    section 11.
     """
     if moving_avg.shape != data.shape[1:2]:
         raise ValueError(f"moving_avg must have shape {data.shape[1:2]}, not {moving_avg.shape}")
@@ -283,7 +287,9 @@ IdentityAttachKLSparseReg.asks = True  # and adds to what comes
 def sparseness_gradient(
     data, inputs, moving_avg, /, sparseness_target=0.1, penalty=0.001, momentum=0.9
 ):
-    """The gradient of `IdentityAttachKLSparseReg`, from that of its output, `data`; moves the mean activity."""
+    """The gradient of `IdentityAttachKLSparseReg`, from that of its output, `data`;
+    moves the mean activity.
+    """
     moving_avg *= momentum
     moving_avg += ((1 - momentum) * inputs.mean(axis=0)).astype(moving_avg.dtype)
     slope = (1 - sparseness_target) / (1 - moving_avg) - sparseness_target / moving_avg

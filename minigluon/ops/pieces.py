@@ -353,7 +353,9 @@ def unpad(data, like, /, mode, pad_width):
 
 @lru_cache(maxsize=1024)
 def borders(old, mode, pad_width):
-    """Pairs of widths, the shape with the border, the index of its middle; ValueError for no border of `old`."""
+    """Pairs of widths, the shape with the border, the index of its middle;
+    ValueError for no border of `old`.
+    """
     pairs = list(zip(pad_width[::2], pad_width[1::2]))
     if len(pad_width) != 2 * len(old) or min(pad_width) < 0:
         raise ValueError(f"pad_width needs {2 * len(old)} numbers, none negative: {pad_width}")
@@ -446,7 +448,7 @@ def seen_through(data, kernel, stride, dilate, pad):
 
 
 def windowed(data, spans, axes):
-    """A view with axes more: what lies in a window of `spans` at each place. CuPy's own waits for the device."""
+    """A view: at each place what lies in a window of `spans`. CuPy's own waits for the device."""
     if type(data) is np.ndarray:
         return np.lib.stride_tricks.sliding_window_view(data, spans, axes)
     shape = list(data.shape)

@@ -270,7 +270,9 @@ def winners(data, frame):
 
 
 def in_parts(function, out, *arrays):
-    """Fill `out` with `function` of some pictures of the arrays at a time, on all cores if they are many."""
+    """Fill `out` with `function` of some pictures of the arrays at a time,
+    on all cores if they are many.
+    """
     n = len(out)
     if type(out) is not np.ndarray or out.size < MANY or n < 2:
         return function(*arrays)
@@ -294,7 +296,9 @@ def is_dense(data, frame):
 
 
 def spaced(flat, data, frame):
-    """The numbers of `flat`, one for each place of `data` from which a window starts, for all windows."""
+    """The numbers of `flat`, one for each place of `data` from which a window starts,
+    for all windows.
+    """
     full = np.empty(data.size, flat.dtype)
     full[: flat.size] = flat
     return full.reshape(data.shape)[next(taps(frame))]
@@ -608,7 +612,9 @@ def _(g, y, *data, scale, num_filter, sample_type, multi_input_mode, **_):
 
 @operator(vjp=(lambda g, y, x, nsize: near_sum(g, nsize=nsize),))
 def near_sum(data, /, nsize):
-    """The sum over the nearest channels, as many on both sides and at most `nsize`: it is its own adjoint."""
+    """The sum over the nearest channels, as many on both sides and at most `nsize`:
+    it is its own adjoint.
+    """
     half, out, c = (nsize - 1) // 2, data.copy(), data.shape[1]
     for by in range(1, min(half, c - 1) + 1):
         out[:, by:] += data[:, :-by]
@@ -618,7 +624,9 @@ def near_sum(data, /, nsize):
 
 @operator
 def LRN(data, /, alpha=1e-4, beta=0.75, knorm=2.0, nsize=5):
-    """$x\\,(k + \\frac{\\alpha}{n}\\sum x_j^2)^{-\\beta}$ over the `nsize` nearest channels of (n, c, h, w)."""
+    """$x\\,(k + \\frac{\\alpha}{n}\\sum x_j^2)^{-\\beta}$ over the `nsize` nearest channels of
+    (n, c, h, w).
+    """
     if data.ndim != 4 or nsize < 1:
         raise MXNetError(f"LRN needs (n, c, h, w) and a nsize from 1 on, not {data.shape}, {nsize}")
     return data * (knorm + alpha / nsize * near_sum.kernel(data * data, nsize)) ** -beta

@@ -88,7 +88,9 @@ frames = {}  # sizes -> the same on the device
 
 
 def frame(data, weight, settings, groups, layout):
-    """What a kernel wants to know: n; channels of a group, sizes; filters of a group, window, results; settings."""
+    """What a kernel wants to know: n; channels of a group, sizes;
+    filters of a group, window, results; settings.
+    """
     x, w = front(data, layout), front(weight, layout)
     (n, channels, *sizes), (kernel, stride, dilate, pad) = x.shape, settings
     out = places(sizes, kernel, stride, dilate, pad)
@@ -199,7 +201,9 @@ def turned(sizes, weight, layout, groups):
 
 
 def laid_back(g, weight, bias, shape, found, groups, layout):
-    """The gradient of a picture of `shape` from that of its windows; NotImplemented where no kernel fits."""
+    """The gradient of a picture of `shape` from that of its windows;
+    NotImplemented where no kernel fits.
+    """
     like = np.empty_like(weight, shape=(0, *shape[1:]))
     sizes = len(g), *frame(like, weight, found, groups, layout)[1:]
     here = front(g, layout).shape
@@ -231,7 +235,9 @@ def spans(total, blocks, size):
 
 
 def correlated(g, x, found, groups, layout):
-    """The gradient of a weight from that of the result and the picture; NotImplemented where no kernel fits."""
+    """The gradient of a weight from that of the result and the picture;
+    NotImplemented where no kernel fits.
+    """
     channels, filters = (front(a, layout).shape[1] for a in (x, g))
     inner, last = channels // groups, is_last(layout)
     shape = (filters, *found[0], inner) if last else (filters, inner, *found[0])

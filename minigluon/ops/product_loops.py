@@ -46,7 +46,8 @@ def share():
 
 
 def blocked(a, b, out=None, threads=1):
-    """`a @ b` of NumPy's matrices on so many cores, or of stacks of them on one; None if they do not suit.
+    """`a @ b` of NumPy's matrices on so many cores, or of stacks of them on one;
+    None if they do not suit.
 
     The result goes into `out` if it is given.
     """

@@ -167,7 +167,9 @@ def product(y, data, bias, ranges):
 
 
 def parted(rest, no_bias):
-    """The bias, or None, and the bounds, of what follows data and weight; ValueError if they are too many or few."""
+    """The bias, or None, and the bounds, of what follows data and weight;
+    ValueError if they are too many or few.
+    """
     count = 4 if no_bias else 7
     if len(rest) != count:
         raise ValueError(
@@ -359,7 +361,9 @@ contrib_quantized_concat.outputs = contrib_quantize_v2.outputs
 def contrib_quantized_elemwise_add(
     lhs, rhs, lhs_min, lhs_max, rhs_min, rhs_max, /, min_calib_range=None, max_calib_range=None
 ):
-    """The sum of bytes of two ranges: int32 of the sum of the ranges, or bytes of the range given; and bounds."""
+    """The sum of bytes of two ranges: int32 of the sum of the ranges, or bytes of the range given;
+    and bounds.
+    """
     require_bytes(lhs=lhs, rhs=rhs)
     same_shape(lhs, rhs)
     left, right = symmetric(lhs_min, lhs_max), symmetric(rhs_min, rhs_max)
@@ -439,7 +443,9 @@ def contrib_quantized_batch_norm(
     min_calib_range=None,
     max_calib_range=None,
 ):
-    """`BatchNorm` of bytes by the running statistics: int8 of the range given, or of the largest number; and bounds."""
+    """`BatchNorm` of bytes by the running statistics:
+    int8 of the range given, or of the largest number; and bounds.
+    """
     require_bytes(data=data)
     kind = data.dtype.name
     steps = data if kind == "int8" else steps_of(data * (127.5 / 255.5), "int8")
@@ -467,7 +473,9 @@ def _(data, *known, axis, **_):
 
 
 def in_steps(parameters, plan):
-    """The vector of weights with those of each unit rounded to 127 steps of its largest; biases as they are."""
+    """The vector of weights with those of each unit rounded to 127 steps of its largest;
+    biases as they are.
+    """
     out = parameters.copy()
     for cell in unpacked(out, plan):
         x, h = cell["i2h"], cell["h2h"]
@@ -499,9 +507,11 @@ def contrib_quantized_rnn(
     lstm_state_clip_nan=False,
     use_sequence_length=False,
 ):
-    """`RNN` of bytes, mode 'lstm' alone: data is uint8, numbers times data_scale plus data_shift; weights become int8, states stay floats.
+    """`RNN` of bytes, mode 'lstm' alone: data is uint8, numbers times data_scale plus data_shift;
+    weights become int8, states stay floats.
 
-    data: (T, N, I), uint8; parameters, state, state_cell: as for `RNN`, float32; data_scale, data_shift: (1,). Outputs float32.
+    data: (T, N, I), uint8; parameters, state, state_cell: as for `RNN`, float32; data_scale,
+    data_shift: (1,). Outputs float32.
     """
     if data.dtype != np.uint8:
         raise ValueError(f"data of type uint8, not {data.dtype}: quantize_asym makes it")
@@ -557,9 +567,11 @@ def divergence(hist, below, first, last, bins):
 
 @operator(vjp=(None, None), aliases=("_contrib_calibrate_entropy",))
 def contrib_calibrate_entropy(hist, hist_edges, /, num_quantized_bins=255):
-    """The bound by which `num_quantized_bins` steps tell a histogram best, (1,), and the divergence, (1,).
+    """The bound by which `num_quantized_bins` steps tell a histogram best, (1,),
+    and the divergence, (1,).
 
-    hist: (n,), n odd, around zero; hist_edges: (n + 1,). Source: Migacz, 8-bit Inference with TensorRT, 2017.
+    hist: (n,), n odd, around zero; hist_edges: (n + 1,). Source: Migacz, 8-bit Inference with
+    TensorRT, 2017.
     """
     if hist.ndim != 1 or len(hist) % 2 == 0 or hist_edges.shape != (len(hist) + 1,):
         raise ValueError(

@@ -193,7 +193,9 @@ def smallest(a):
 
 
 def negative(a, zero=False):
-    """Whether a number, or any of an array, is below 0, or 0 if `zero` says that this is wrong, too; NaN is not."""
+    """Whether a number, or any of an array, is below 0, or 0 if `zero` says that this is wrong,
+    too; NaN is not.
+    """
     if type(a) is np.ndarray and a.size:
         least = a.item(a.argmin())  # NaN if there is one
         if least > 0:
@@ -336,13 +338,17 @@ def floating(dtype):
 
 @operator(aliases=("_sample_uniform",))
 def sample_uniform(low, high, /, shape=(), dtype=None, rng=None):
-    """Numbers spread evenly from `low` to `high`: `shape` of them for each pair, as `dtype` (float32)."""
+    """Numbers spread evenly from `low` to `high`:
+    `shape` of them for each pair, as `dtype` (float32).
+    """
     return sampled(uniform_law, (low, high), shape, dtype, rng)
 
 
 @operator(aliases=("_sample_normal",))
 def sample_normal(mu, sigma, /, shape=(), dtype=None, rng=None):
-    """Normal numbers of mean `mu`, standard deviation `sigma`: `shape` for each pair, as `dtype` (float32)."""
+    """Normal numbers of mean `mu`, standard deviation `sigma`:
+    `shape` for each pair, as `dtype` (float32).
+    """
     return sampled(normal_law, (mu, sigma), shape, dtype, rng)
 
 
@@ -354,7 +360,9 @@ def sample_exponential(lam, /, shape=(), dtype=None, rng=None):
 
 @operator(aliases=("_sample_gamma",))
 def sample_gamma(alpha, beta, /, shape=(), dtype=None, rng=None):
-    """Gamma numbers of shape `alpha`, scale `beta`: `shape` of them for each pair, as `dtype` (float32)."""
+    """Gamma numbers of shape `alpha`, scale `beta`:
+    `shape` of them for each pair, as `dtype` (float32).
+    """
     return sampled(gamma_law, (alpha, beta), shape, dtype, rng)
 
 
@@ -366,13 +374,17 @@ def sample_poisson(lam, /, shape=(), dtype=None, rng=None):
 
 @operator(aliases=("_sample_negative_binomial",))
 def sample_negative_binomial(k, p, /, shape=(), dtype=None, rng=None):
-    """Successes before the k-th failure, of probability `p`: `shape` for each pair, as `dtype` (float32)."""
+    """Successes before the k-th failure, of probability `p`:
+    `shape` for each pair, as `dtype` (float32).
+    """
     return sampled(negative_binomial_law, (k, p), shape, dtype, rng)
 
 
 @operator(aliases=("_sample_generalized_negative_binomial",))
 def sample_generalized_negative_binomial(mu, alpha, /, shape=(), dtype=None, rng=None):
-    """Counts of mean `mu` and dispersion `alpha`: `shape` of them for each pair, as `dtype` (float32)."""
+    """Counts of mean `mu` and dispersion `alpha`:
+    `shape` of them for each pair, as `dtype` (float32).
+    """
     return sampled(generalized_negative_binomial_law, (mu, alpha), shape, dtype, rng)
 
 
@@ -513,7 +525,8 @@ def permutation_law(r, n, t):
 
 @operator(aliases=("_sample_multinomial",))
 def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=None):
-    """Outcomes drawn in proportion to `data` along its last axis: `shape` of them for each row, as `dtype`.
+    """Outcomes drawn in proportion to `data` along its last axis:
+    `shape` of them for each row, as `dtype`.
 
     With `get_prob` also the logarithm of the drawn outcomes' probabilities, which has a gradient.
     """
@@ -539,7 +552,9 @@ def sample_multinomial(data, /, shape=(), get_prob=False, dtype="int32", rng=Non
 
 
 def examined(data, heights, whole, least):
-    """Heights of rows with zeros or NaN among their probabilities; ValueError if one is negative, or all of a row are 0."""
+    """Heights of rows with zeros or NaN among their probabilities;
+    ValueError if one is negative, or all of a row are 0.
+    """
     if least != least:  # NaN
         base.refuse("a probability is NaN", "the first of a row takes what is left of 1")
         heights = np.where(np.isnan(whole)[..., None], np.fmin(heights, 1), heights)
@@ -587,7 +602,9 @@ def many(index, data):
 
 @operator(vjp=(lambda g, y, data, index: unchosen(g, data, index), None), same_dtype=False)
 def chosen(data, index, /):
-    """The elements of `data` at several indices along its last axis: rows match, further axes are free."""
+    """The elements of `data` at several indices along its last axis:
+    rows match, further axes are free.
+    """
     at = index.reshape(data.shape[:-1] + (many(index, data),)).astype("int64")
     return np.take_along_axis(data, at, -1).reshape(index.shape)
 
@@ -628,7 +645,9 @@ def sum_left(data, like, /, last=0):
 
 
 def density(log_p, sample, params, is_log, last=0):
-    """exp(log_p) or log_p at `sample`, computed in double precision and returned in the sample's type."""
+    """exp(log_p) or log_p at `sample`, computed in double precision and returned
+    in the sample's type.
+    """
     if sample.dtype.kind != "f":
         raise ValueError(f"a density is computed on floating-point numbers, not {sample.dtype}")
     if len({p.shape for p in params}) > 1:
@@ -736,7 +755,9 @@ def gamma_score(x, alpha, beta):
 
 @operator(vjp=by_score(gamma_score))
 def random_pdf_gamma(sample, alpha, beta, /, is_log=False):
-    """Density of gamma numbers of shape `alpha` and *rate* `beta`, of a shape that begins that of `sample`."""
+    """Density of gamma numbers of shape `alpha` and *rate* `beta`,
+    of a shape that begins that of `sample`.
+    """
 
     def log_p(x, alpha, beta):
         scale = alpha * np.log(beta) - log_gamma(alpha)
@@ -792,7 +813,9 @@ def random_pdf_generalized_negative_binomial(sample, mu, alpha, /, is_log=False)
 
 @operator
 def random_pdf_dirichlet(sample, alpha, /, is_log=False):
-    """Density of the rows of `sample`; `alpha` has its last axis, and first axes that begin its shape."""
+    """Density of the rows of `sample`; `alpha` has its last axis,
+    and first axes that begin its shape.
+    """
 
     def log_p(x, alpha):
         powers = times_log(alpha - 1, x) - log_gamma(alpha)

@@ -74,7 +74,8 @@ class Kept:
 
 
 def kept(plan, memory, apart, dropout):
-    """The size of the memory, the outputs of layers, what each layer and direction keeps, masks between layers.
+    """The size of the memory, the outputs of layers, what each layer and direction keeps,
+    masks between layers.
 
     `apart`: outputs have a place of their own; else they are the states.
     """
@@ -117,7 +118,9 @@ WORK = 1 << 21
 
 
 def units(plan, itemsize):
-    """Of how many units a block keeps the weights, all blocks being there at once; 0 where that cannot or should not be."""
+    """Of how many units a block keeps the weights, all blocks being there at once;
+    0 where that cannot or should not be.
+    """
     each = -(-plan.hidden // cupy_or_none().cuda.Device().attributes["MultiProcessorCount"])
     fits = each <= 16 and grid_room(plan, each, itemsize) <= MORE
     return each if fits and not plan.projected and plan.batch * each * plan.rows <= WORK else 0
@@ -206,7 +209,9 @@ def blanked(x, lengths):
 
 
 def swept_back(plan, cell, w, g, dh, dc, ends):
-    """Gradients of the inputs' and the state's share of all gates, and of the projection; dh, dc become the first states'."""
+    """Gradients of the inputs' and the state's share of all gates, and of the projection;
+    dh, dc become the first states'.
+    """
     kind, n = f"{stored(g)}, {MODES[plan.mode]}", samples(plan, g.itemsize)
     da, dy = np.empty_like(cell.gates), None
     du = np.empty_like(da) if plan.mode == "gru" else None
@@ -237,7 +242,9 @@ def swept_back(plan, cell, w, g, dh, dc, ends):
 
 
 def projected_back(plan, kind, w, g, dh, saved, sizes):
-    """The same with a projection: what comes to it, of all steps; the gradient of a state has its size."""
+    """The same with a projection: what comes to it, of all steps;
+    the gradient of a state has its size.
+    """
     da, total, dy = saved[7], dh, np.empty_like(g)
     zero = np.zeros_like(dh, shape=(plan.batch, plan.hidden))
     saved = *saved[:5], zero, *saved[6:]

@@ -61,7 +61,9 @@ loops = Loops("rnn")
 
 
 def strided(a):
-    """An array (steps, rows, numbers) as a loop takes it: its beginning, the distances of steps and rows. `a` has to stay."""
+    """An array (steps, rows, numbers) as a loop takes it:
+    its beginning, the distances of steps and rows. `a` has to stay.
+    """
     step, row, _ = a.strides
     return ctypes.c_void_p(a.ctypes.data), step // a.itemsize, row // a.itemsize
 
@@ -85,7 +87,9 @@ def by_all_cores(plan, a):
 
 
 def fitting(plan, a):
-    """`a` as a layer's products want it: by steps, or, for large weights and several cores, all in a row."""
+    """`a` as a layer's products want it: by steps, or, for large weights and several cores,
+    all in a row.
+    """
     large = plan.rows * (a.shape[2] + plan.hidden) > CACHED
     return dense(a) if large or by_all_cores(plan, a) else in_rows(a)
 
@@ -96,7 +100,10 @@ def sizes(plan, x):
 
 
 def swept(plan, cell, x, w, out, ends):
-    """Fill what a layer keeps, whose first states are there, and its output. `ends`: lengths as int32, or None."""
+    """Fill what a layer keeps, whose first states are there, and its output.
+
+    `ends`: lengths as int32, or None.
+    """
     x, i2h, h2h, told = fitting(plan, x), dense(w["i2h"]), dense(w["h2h"]), sizes(plan, x)
     work = np.empty_like(x, shape=(plan.rows * (plan.hidden + x.shape[2] + 1 + plan.batch),))
     if several := by_all_cores(plan, x):
@@ -108,7 +115,9 @@ def swept(plan, cell, x, w, out, ends):
 
 
 def swept_back(plan, cell, x, w, g, dh, dc, dx, into, ends):
-    """Fill the gradients of a layer's inputs and, `into`, of its weights; dh, dc become the first states'."""
+    """Fill the gradients of a layer's inputs and, `into`, of its weights;
+    dh, dc become the first states'.
+    """
     x, to, g = fitting(plan, x), fitting(plan, dx), in_rows(g)
     i2h, h2h, d = dense(w["i2h"]), dense(w["h2h"]), np.empty_like(cell.gates)
     du = np.empty_like(d) if plan.mode == "gru" else d
@@ -169,7 +178,9 @@ def own(arrays, at, lengths):
 
 
 def forwards(at, plan, memory, arrays, lengths, masks, out, last):
-    """All layers for the samples `at`, in `memory`, which keeps everything; fills their output and last states."""
+    """All layers for the samples `at`, in `memory`, which keeps everything;
+    fills their output and last states.
+    """
     _, parameters, *states = arrays
     x, lengths, ends = own(arrays, at, lengths)
     _, outs, found, _ = kept(plan, memory, True, False)

@@ -153,7 +153,9 @@ def row_of_ones(n, dtype):
 
 
 def are_columns(data, where):
-    """Whether the sum is over all axes but the last of single numbers in NumPy's memory, and over several."""
+    """Whether the sum is over all axes but the last of single numbers in NumPy's memory,
+    and over several.
+    """
     if type(data) is not np.ndarray or data.dtype.char != "f" or not data.flags.c_contiguous:
         return False
     others = tuple(range(data.ndim - 1))
@@ -164,7 +166,9 @@ RUN = 1024  # numbers of a piece of a long row
 
 
 def columns_of_rows(data, where):
-    """How many numbers a row has that is summed, if the axes are the last ones of NumPy's array in a row; 0 if a product does not suit."""
+    """How many numbers a row has that is summed, if the axes are the last ones of NumPy's array
+    in a row; 0 if a product does not suit.
+    """
     plain = type(data) is np.ndarray and data.dtype.char in "fd" and data.flags.c_contiguous
     if not plain or where == ():  # no axes at all
         return 0
@@ -282,7 +286,9 @@ def argmin(data, /, axis=None, keepdims=False):
 
 
 def place_of(find, data, axis, keepdims):
-    """The positions that `find`, 'argmax' or 'argmin', finds, as MXNet returns them: in the type of `data`."""
+    """The positions that `find`, 'argmax' or 'argmin', finds, as MXNet returns them:
+    in the type of `data`.
+    """
     axis = axis if axis is None else one_axis(data, axis)
     if axis is not None and is_wide(data, axis):
         return places(find, data, axis, keepdims).astype(data.dtype)
@@ -303,7 +309,9 @@ def is_wide(data, axis):
 
 
 def places(find, data, axis, keepdims=False):
-    """Where `find` finds the extreme along an axis, of equal ones the first: `data.argmax`, by planes where these are wide."""
+    """Where `find` finds the extreme along an axis, of equal ones the first:
+    `data.argmax`, by planes where these are wide.
+    """
     if is_wide(data, axis):
         n, behind = data.shape[axis], data.ndim - 1 - axis % data.ndim
         points = np.arange(n, 0, -1, dtype=np.min_scalar_type(n)).reshape(-1, *(1,) * behind)
@@ -432,7 +440,9 @@ def log_softmax_rule(g, y, z, axis, temperature, dtype, use_length):
 
 @operator(vjp=log_softmax_rule)
 def log_softmax(data, /, axis=-1, temperature=None, dtype=None, use_length=False):
-    """Logarithms of the softmax along `axis`: $z - \\ln\\sum e^z$, in the type of `data` or in `dtype`."""
+    """Logarithms of the softmax along `axis`: $z - \\ln\\sum e^z$,
+    in the type of `data` or in `dtype`.
+    """
     if use_length:
         raise ValueError("use_length: softmax alone takes lengths")
     z = wide(data, dtype)

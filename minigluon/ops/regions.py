@@ -60,7 +60,8 @@ def grid(shape, kernel_size, max_displacement, stride1, stride2, pad_size):
     size = [-(-(n + 2 * pad_size - 2 * border) // stride1) for n in shape[2:]]
     if len(shape) != 4 or min(size) < 1:
         raise ValueError(
-            f"pictures {shape}, padded by {pad_size}, have no room for displacements of {max_displacement} "
+            f"pictures {shape}, padded by {pad_size}, have no room for displacements of "
+            f"{max_displacement} "
             f"and windows of {kernel_size}"
         )
     return *size, max_displacement // stride2
@@ -95,7 +96,9 @@ def padded(a, pad_size):
 
 
 def scores(a, b, product, **where):
-    """The sums over windows of product(window of a, window of b), over channels, for each displacement."""
+    """The sums over windows of product(window of a, window of b), over channels,
+    for each displacement.
+    """
     h, w, r = grid(a.shape, **where)
     y = np.zeros_like(a, shape=(a.shape[0], (2 * r + 1) ** 2, h, w))
     a, b, channels = padded(a, where["pad_size"]), padded(b, where["pad_size"]), a.shape[1]
@@ -110,7 +113,9 @@ def sizes(a, where):
 
 
 def spread(g, a, b, slope, second, **where):
-    """The sums of g times slope(window of a, window of b) at the places of the first picture, or of the second."""
+    """The sums of g times slope(window of a, window of b) at the places of the first picture,
+    or of the second.
+    """
     pad, channels = where["pad_size"], a.shape[1]
     out, shape = np.zeros_like(padded(a, pad)), a.shape
     a, b = padded(a, pad), padded(b, pad)
@@ -145,10 +150,12 @@ def Correlation(
     pad_size=0,
     is_multiply=True,
 ):
-    """How well windows of `data1` match those of `data2` at every displacement: their mean product, or distance.
+    """How well windows of `data1` match those of `data2` at every displacement:
+    their mean product, or distance.
 
-    data1, data2: (batch, channels, height, width). Output (batch, displacements, h, w): displacements go in steps of stride2 up to
-    max_displacement, rows first; places in steps of stride1. Source: Dosovitskiy and others, FlowNet, 2015.
+    data1, data2: (batch, channels, height, width). Output (batch, displacements, h, w):
+    displacements go in steps of stride2 up to max_displacement, rows first; places in steps of
+    stride1. Source: Dosovitskiy and others, FlowNet, 2015.
     """
     if data1.shape != data2.shape:
         raise ValueError(f"two pictures of one shape, not {data1.shape} and {data2.shape}")
@@ -197,7 +204,9 @@ def along_rule(g, y, h, a, b, second=False, **settings):
 
 @operator(vjp=along_rule)
 def correlation_along(h, data1, data2, /, second=False, kernel_size=1, max_displacement=1, stride1=1, stride2=1, pad_size=0, is_multiply=False):  # fmt: skip
-    """How the distances of `Correlation` change when the first picture, or the second, changes by `h`."""
+    """How the distances of `Correlation` change when the first picture, or the second,
+    changes by `h`.
+    """
     where, step = chosen(locals()), padded(h, pad_size)
     if second:
         return scores(data1, data2, lambda a, b, one, two: -np.sign(a - b) * step[two], **where)
@@ -216,7 +225,9 @@ def bin_masks(low, high, count, size):
 
 
 def parts_of(data, rois, spatial_scale, output_dim, pooled_size, group_size):
-    """What both operators need: masks of rows and columns, (regions, bins, pixels), and of groups, (bins, groups)."""
+    """What both operators need: masks of rows and columns, (regions, bins, pixels), and of groups,
+    (bins, groups).
+    """
     group = group_size or pooled_size
     if rois.ndim != 2 or rois.shape[1] != 5 or data.ndim != 4:
         raise ValueError("data of shape (batch, channels, height, width) and rois (regions, 5)")
@@ -238,10 +249,12 @@ def parts_of(data, rois, spatial_scale, output_dim, pooled_size, group_size):
     aliases=("_contrib_PSROIPooling",),
 )
 def contrib_PSROIPooling(data, rois, /, spatial_scale, output_dim, pooled_size, group_size=0):
-    """The mean of each bin of each region, every bin from channels of its own: (regions, output_dim, pooled_size, pooled_size).
+    """The mean of each bin of each region, every bin from channels of its own:
+    (regions, output_dim, pooled_size, pooled_size).
 
-    data: (batch, output_dim · group_size², height, width); rois: (regions, 5), rows (image, x0, y0, x1, y1), which rounded and times
-    spatial_scale are pixels. Bins without pixels give 0. Source: Dai and others, R-FCN, 2016.
+    data: (batch, output_dim · group_size², height, width); rois: (regions, 5), rows (image, x0, y0,
+    x1, y1), which rounded and times spatial_scale are pixels. Bins without pixels give 0. Source:
+    Dai and others, R-FCN, 2016.
     """
     rows, columns, groups = parts_of(data, rois, spatial_scale, output_dim, pooled_size, group_size)
     image = rois[:, 0].astype("int64")
@@ -283,7 +296,9 @@ def turned_points(roi, pooled, scale, ratio):
 
 
 def between_pixels(picture, rows, columns):
-    """The numbers of `picture`, (channels, h, w), at places between its pixels; 0 more than a pixel outside."""
+    """The numbers of `picture`, (channels, h, w), at places between its pixels;
+    0 more than a pixel outside.
+    """
     h, w = picture.shape[1:]
     inside = (rows >= -1) & (rows <= h) & (columns >= -1) & (columns <= w)
     rows, columns = np.clip(rows, 0, h - 1), np.clip(columns, 0, w - 1)
@@ -297,10 +312,13 @@ def between_pixels(picture, rows, columns):
 
 @operator(vjp=(None, None), aliases=("_contrib_RROIAlign",))
 def contrib_RROIAlign(data, rois, /, pooled_size, spatial_scale, sampling_ratio=-1):
-    """The mean of each bin of regions that are turned: (regions, channels, *pooled_size). As in MXNet it has no gradient.
+    """The mean of each bin of regions that are turned: (regions, channels, *pooled_size).
 
-    data: (batch, channels, height, width); rois: (regions, 6), rows (image, x, y, width, height, degrees), x and y of the
-    middle, counter-clockwise. Source: Ma et al., Arbitrary-oriented scene text detection, 2018.
+    As in MXNet it has no gradient.
+
+    data: (batch, channels, height, width); rois: (regions, 6), rows (image, x, y, width, height,
+    degrees), x and y of the middle, counter-clockwise. Source: Ma et al., Arbitrary-oriented scene
+    text detection, 2018.
     """
     pooled = several(pooled_size)
     pooled = pooled * 2 if len(pooled) == 1 else pooled
@@ -355,10 +373,12 @@ def contrib_MultiProposal(
     output_score=False,
     iou_loss=False,
 ):
-    """Boxes that may hold an object: (batch · rpn_post_nms_top_n, 5), rows (image, x0, y0, x1, y1); with output_score also their scores.
+    """Boxes that may hold an object: (batch · rpn_post_nms_top_n, 5), rows (image, x0, y0, x1, y1);
+    with output_score also their scores.
 
-    cls_prob: (batch, 2 · anchors, h, w), the second half of the channels counts; bbox_pred: (batch, 4 · anchors, h, w); im_info: (batch, 3),
-    rows (height, width, scale). Of the best rpn_pre_nms_top_n those go that overlap a better one by more than `threshold`; if too few are
+    cls_prob: (batch, 2 · anchors, h, w), the second half of the channels counts; bbox_pred: (batch,
+    4 · anchors, h, w); im_info: (batch, 3), rows (height, width, scale). Of the best
+    rpn_pre_nms_top_n those go that overlap a better one by more than `threshold`; if too few are
     left they are repeated. Source: Ren and others, Faster R-CNN, 2015.
     """
     batch, _, h, w = cls_prob.shape

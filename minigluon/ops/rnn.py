@@ -164,7 +164,9 @@ class Plan:
 
     @kept
     def cut(self, count):
-        """The same sizes for each of `count` parts of the batch, of at most `most` samples: [(samples, plan)]."""
+        """The same sizes for each of `count` parts of the batch, of at most `most` samples:
+        [(samples, plan)].
+        """
         edges, found = [i * self.batch // count for i in range(count + 1)], []
         for i, (begin, end) in enumerate(zip(edges, edges[1:])):
             part = copy(self)
@@ -316,7 +318,9 @@ HEAD = 16  # numbers before the arrays: the first one is the number of parts
 
 
 class Slab:
-    """Memory cut into arrays, one after the other: cut twice in the same order, it gives the same ones."""
+    """Memory cut into arrays, one after the other:
+    cut twice in the same order, it gives the same ones.
+    """
 
     def __init__(self, memory):
         self.memory, self.at = memory, 0
@@ -332,10 +336,11 @@ class Slab:
 
 
 class Room:
-    """What the way back needs of one layer and direction, for a part of the batch; `rows` is what every step multiplies.
+    """What the way back needs of one layer and direction, for a part of the batch;
+    `rows` is what every step multiplies.
 
-    Of an LSTM that is `k`: the slopes of the gates f, i, o and g, that of the cell, and f itself. A GRU keeps its gates
-    r, z, n; a plain recurrence needs no more than h.
+    Of an LSTM that is `k`: the slopes of the gates f, i, o and g, that of the cell, and f itself. A
+    GRU keeps its gates r, z, n; a plain recurrence needs no more than h.
     """
 
     def __init__(self, plan, slab, layer):
@@ -352,7 +357,9 @@ class Room:
 
 
 def rooms(plan, memory, dropout, count=1):
-    """The size of the slab, the output, the masks between the layers, and of each part samples, plan and rooms."""
+    """The size of the slab, the output, the masks between the layers, and of each part samples,
+    plan and rooms.
+    """
     slab = Slab(memory)
     slab.cut(HEAD)
     shape = plan.steps, plan.batch, plan.directions * plan.recurrent
@@ -387,7 +394,9 @@ SMALL = 10**6
 
 
 def pieces(m, k, n):
-    """Into how many pieces to cut the columns of a product (m, k) @ (k, n) to have small ones; 1 if none are."""
+    """Into how many pieces to cut the columns of a product (m, k) @ (k, n) to have small ones;
+    1 if none are.
+    """
     work = m * k * n
     if work <= SMALL:
         return 1
@@ -417,7 +426,9 @@ def shares(plan):
 
 
 def threads_for(plan):
-    """Where a part's sweep runs: with OpenBLAS's threads only if its products are large, as they wait for each other every step."""
+    """Where a part's sweep runs: with OpenBLAS's threads only if its products are large,
+    as they wait for each other every step.
+    """
     many = plan.batch * plan.recurrent * plan.rows >= MANY
     return nullcontext() if many else alone
 
@@ -426,9 +437,11 @@ def threads_for(plan):
 
 
 def factors(plan, rows, columns):
-    """Blocks of a weight's columns, (G H, K) each, as right sides (G, P, K, H / P) of small products of `rows` rows.
+    """Blocks of a weight's columns, (G H, K) each, as right sides
+    (G, P, K, H / P) of small products of `rows` rows.
 
-    Sigmoids have half of each, as sigmoid(u) = (1 + tanh(u / 2)) / 2. An LSTM's gates i, f, g, o become f, i, o, g.
+    Sigmoids have half of each, as sigmoid(u) = (1 + tanh(u / 2)) / 2. An LSTM's gates i, f, g, o
+    become f, i, o, g.
     """
     gates, k = GATES[plan.mode], sum(c.shape[1] for c in columns)
     count, pair = pieces(rows, k, plan.hidden), 2 if plan.mode == "lstm" else 1
@@ -452,7 +465,9 @@ def factors(plan, rows, columns):
 
 @kept
 def halves(plan, dtype):
-    """What the gates before their bend are multiplied by: all but the last one are sigmoids, if there are several."""
+    """What the gates before their bend are multiplied by:
+    all but the last one are sigmoids, if there are several.
+    """
     gates = GATES[plan.mode]
     return np.array([0.5] * (gates - 1) + [1], dtype)
 
@@ -513,7 +528,9 @@ def sweep_rnn(plan, room, w, weight, gates):
 
 
 class Scratch:
-    """Memory of an LSTM's step: the gates f, i, o and g, then tanh c; the shares fc, ig and h = o tanh c; and c."""
+    """Memory of an LSTM's step: the gates f, i, o and g, then tanh c;
+    the shares fc, ig and h = o tanh c; and c.
+    """
 
     def __init__(self, plan, room):
         self.gates, self.shares = blank(plan, room, 5), blank(plan, room, 3)
@@ -557,7 +574,9 @@ def slopes(own):
 
 
 def sweep_lstm(plan, room, w, weight, gates):
-    """Long short-term memory; a cell's state stays where it is, and is kept step by step for `lengths` alone."""
+    """Long short-term memory; a cell's state stays where it is,
+    and is kept step by step for `lengths` alone.
+    """
     own = Scratch(plan, room)
     bend, slope, h, a, c = bends(own), slopes(own), own.shares[2], own.gates[:4], own.c
     rows, target = operands(plan, room, weight, a)
@@ -788,7 +807,9 @@ BACK = {"rnn_relu": back_rnn, "rnn_tanh": back_rnn, "lstm": back_lstm, "gru": ba
 
 
 def products(plan, room, flow, weight, steps):
-    """What some steps' gradients of gates give: those of inputs, into the flow, and shares in those of weights."""
+    """What some steps' gradients of gates give: those of inputs, into the flow,
+    and shares in those of weights.
+    """
     m, r = plan.hidden, plan.recurrent
     d, rows = (a.reshape(-1, a.shape[2]) for a in (flow.of(steps), room.rows[steps]))  # h, 1, x
     da = d[:, inputs_of(plan)]
@@ -803,7 +824,9 @@ def products(plan, room, flow, weight, steps):
 
 
 def weight_gradients(plan, parts, into):
-    """Gradients of one layer's weights in one direction, into `into`, from the sums over all steps of each part."""
+    """Gradients of one layer's weights in one direction, into `into`,
+    from the sums over all steps of each part.
+    """
     first, *others = [named(plan, sums) for sums in parts]
     for name, total in first.items():
         if not others:
@@ -825,7 +848,9 @@ def named(plan, sums):
 
 
 def rolled(a, rows):
-    """A matrix that begins with a later row, and ends with those before: `np.roll` takes 20 µs to begin."""
+    """A matrix that begins with a later row, and ends with those before:
+    `np.roll` takes 20 µs to begin.
+    """
     return np.concatenate([a[rows:], a[:rows]])
 
 
@@ -869,7 +894,9 @@ def back(plan, heads, arrays, lengths, memory, p):
 
 
 def layers_back(plan, found, heads, lengths, weights, masks):
-    """Of a part of the batch: gradients of its inputs; of each layer and direction sums for weights, and gradients of first states."""
+    """Of a part of the batch: gradients of its inputs;
+    of each layer and direction sums for weights, and gradients of first states.
+    """
     g, sums, ends = heads[0], [None] * plan.cells, [None] * plan.cells
     for layer in range(plan.layers - 1, -1, -1):
         total = None
@@ -886,7 +913,9 @@ def layers_back(plan, found, heads, lengths, weights, masks):
 
 
 def side(plan, room, w, g, last, lengths, d):
-    """Of one layer in one direction: gradients of its inputs, sums for its weights, gradients of its first states."""
+    """Of one layer in one direction: gradients of its inputs, sums for its weights,
+    gradients of its first states.
+    """
     if lengths is not None:
         g = np.where(inside(g, lengths), g, 0)
     flow = flow_of(plan, room, flipped(g, lengths) if d else g, last, lengths)
@@ -922,11 +951,13 @@ def swept_back(plan, room, w, flow):
 
 @kept
 def spans(plan):
-    """Spans of steps, the last first: enough work for another thread each, and few enough numbers for a cache.
+    """Spans of steps, the last first: enough work for another thread each,
+    and few enough numbers for a cache.
 
-    The outer ones are shorter: so the other threads begin early, and have little left at the end. A part of a batch
-    has a thread of its own, and spans of equal length; but every other part begins with half a one. So it takes its
-    steps, whose many calls need Python's lock, while the part before multiplies what a span gives.
+    The outer ones are shorter: so the other threads begin early, and have little left at the end. A
+    part of a batch has a thread of its own, and spans of equal length; but every other part begins
+    with half a one. So it takes its steps, whose many calls need Python's lock, while the part
+    before multiplies what a span gives.
     """
     rows = plan.steps * plan.batch
     few = rows * plan.rows * plan.recurrent < 2 * MANY
@@ -941,7 +972,9 @@ def spans(plan):
 
 
 class Total:
-    """Sums of arrays that come in any order and are added in that of their numbers: so they are always the same."""
+    """Sums of arrays that come in any order and are added in that of their numbers:
+    so they are always the same.
+    """
 
     def __init__(self):
         self.sums, self.next, self.waiting, self.lock = None, 0, {}, Lock()
@@ -959,7 +992,9 @@ class Total:
 
 @contextmanager
 def beside():
-    """A block that can leave tasks to other threads, `later(task)`; at its end this one takes its share of them."""
+    """A block that can leave tasks to other threads, `later(task)`;
+    at its end this one takes its share of them.
+    """
     tasks, count = SimpleQueue(), alone.threads
 
     def work(ask):
@@ -982,7 +1017,9 @@ def beside():
 
 
 def flow_of(plan, room, g, last, lengths):
-    """What flows back: gradients that have come, and room for those of gates, inputs and first states."""
+    """What flows back: gradients that have come, and room for those of gates,
+    inputs and first states.
+    """
     t, n, lstm = plan.steps, plan.batch, plan.mode == "lstm"
     new = lambda *shape: np.empty_like(g, order="C", shape=shape)
     dh, dc = np.zeros_like(room.h[0]), np.zeros_like(room.k[0, 0]) if lstm else None
@@ -1007,7 +1044,9 @@ class Flow(SimpleNamespace):
     """What `flow_of` makes."""
 
     def of(self, steps):
-        """The gradients of gates of a span of steps; where all spans share one memory, only until the next one."""
+        """The gradients of gates of a span of steps;
+        where all spans share one memory, only until the next one.
+        """
         return self.d[steps] if len(self.d) == len(self.g) else self.d[: steps.stop - steps.start]
 
 

@@ -70,7 +70,9 @@ def in_rows(a, cols):
 
 
 def fresh(a):
-    """Memory for a result as large as an array: no view of it, so that an array of the user's can hold it."""
+    """Memory for a result as large as an array: no view of it,
+    so that an array of the user's can hold it.
+    """
     return np.empty_like(a, order="C", shape=a.shape)
 
 
@@ -160,7 +162,9 @@ def kept(x, classes, loss):
 
 
 def normalized(data, gamma, beta, axis, columns, eps):
-    """y, mean and 1/deviation of the rows from `axis` on; γ and β belong to the columns, or in turn to the rows."""
+    """y, mean and 1/deviation of the rows from `axis` on;
+    γ and β belong to the columns, or in turn to the rows.
+    """
     cols, y = math.prod(data.shape[axis:]), fresh(data)
     x, to = in_rows(data, cols), in_rows(y, cols)
     m, r = np.empty_like(x, shape=(2, len(x)))

@@ -279,7 +279,9 @@ def broadcast_to(data, /, shape):
 
 
 def spread(data, shape):
-    """`data` broadcast to `shape`, in memory of its own: four times as fast as `broadcast_to().copy()`."""
+    """`data` broadcast to `shape`, in memory of its own:
+    four times as fast as `broadcast_to().copy()`.
+    """
     if len(shape) < data.ndim:
         raise ValueError(f"{data.ndim} axes cannot be broadcast to the shape {tuple(shape)}")
     out = np.empty_like(data, shape=shape, order="C")
@@ -317,7 +319,9 @@ def stretched(data, axes, sizes):
 
 @operator(vjp=(lambda g, y, x, reps: untile(g, x, reps=reps),))
 def tile(data, /, reps):
-    """The whole array `reps` times along each axis, counted from the last; at least once, but in NumPy's shapes."""
+    """The whole array `reps` times along each axis, counted from the last;
+    at least once, but in NumPy's shapes.
+    """
     reps = several(reps)
     if 0 in reps and not zero_is_a_size[-1]():
         raise ValueError(

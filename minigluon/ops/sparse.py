@@ -207,7 +207,7 @@ def product(a, b, transposed):
 
 
 def dot(op, lhs, rhs, transpose_a=False, transpose_b=False, forward_stype=None):
-    """The product of matrices of which one is CSR and no variable; `forward_stype` may ask for a storage."""
+    """The product of matrices, one CSR and no variable; `forward_stype` may ask for a storage."""
     plain = not (transpose_a or transpose_b or state.recording) and forward_stype is None
     if plain and type(lhs) is CSRNDArray and type(rhs) is NDArray:
         a, b = lhs._data, rhs._data  # at once: what follows takes a microsecond to find out as much

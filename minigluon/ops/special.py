@@ -219,7 +219,9 @@ def gamma_from_one(x):
 
 
 def right_half(x):
-    """Whether no number is negative; on a device it is not asked, since the answer must be waited for."""
+    """Whether no number is negative; on a device it is not asked,
+    since the answer must be waited for.
+    """
     return type(x) is np.ndarray and not (x < 0).any()
 
 
@@ -490,7 +492,9 @@ def reset_arrays(*data, num_arrays):
 
 @operator(vjp=(None, None), aliases=("_contrib_allclose",))
 def contrib_allclose(a, b, /, rtol=1e-5, atol=1e-8, equal_nan=True):
-    """1 if $|a-b|\\le$ `atol` + `rtol` $|b|$ for all numbers of two arrays of one shape, else 0, as uint8."""
+    """1 if $|a-b|\\le$ `atol` + `rtol` $|b|$ for all numbers of two arrays of one shape, else 0,
+    as uint8.
+    """
     if a.shape != b.shape:
         raise ValueError(f"shapes {a.shape} and {b.shape}: they must be the same")
     close = np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)

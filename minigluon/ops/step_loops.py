@@ -64,7 +64,7 @@ def walk(step):
 
 
 def walkable(a):
-    """Whether a loop can walk over an array: NumPy's, of single precision, in a row, and not for reading only."""
+    """Whether a loop can walk over an array: NumPy's, of single precision, in a row, writable."""
     return type(a) is np.ndarray and a.dtype == np.float32 and a.flags.carray
 
 
@@ -145,7 +145,9 @@ def add_bias(y, bias, turned, relu):
 
 
 def passed_sums(data, like, out=None):
-    """`data` where `like` is above 0, else 0, in `out` if given, and the sums over all axes but the last."""
+    """`data` where `like` is above 0, else 0, in `out` if given,
+    and the sums over all axes but the last.
+    """
     out = np.empty_like(data) if out is None else out
     turned = data.ndim == 2 and not data.flags.c_contiguous
     g, y, d = (a.T if turned else a for a in (data, like, out))

@@ -16,7 +16,8 @@ __all__ = ["contrib_count_sketch", "contrib_fft", "contrib_ifft"]
 
 @operator(vjp=(lambda g, y, x, **_: contrib_ifft(g),), aliases=("_contrib_fft",))
 def contrib_fft(data, /, compute_size=128):
-    r"""The discrete Fourier transform $\sum_nx_ne^{-2\pi imn/d}$ along the last axis, real and imaginary parts in turn.
+    r"""The discrete Fourier transform $\sum_nx_ne^{-2\pi imn/d}$ along the last axis,
+    real and imaginary parts in turn.
 
     data: (…, d); the result: (…, 2 d).
     """
@@ -27,7 +28,8 @@ def contrib_fft(data, /, compute_size=128):
 
 @operator(vjp=(lambda g, y, x, **_: contrib_fft(g),), aliases=("_contrib_ifft",))
 def contrib_ifft(data, /, compute_size=128):
-    r"""The real part of $\sum_mx_me^{2\pi imn/d}$ along the last axis: d times the inverse of `contrib_fft`.
+    r"""The real part of $\sum_mx_me^{2\pi imn/d}$ along the last axis:
+    d times the inverse of `contrib_fft`.
 
     data: (…, 2 d), real and imaginary parts in turn; the result: (…, d).
     """
@@ -42,7 +44,8 @@ def contrib_ifft(data, /, compute_size=128):
 def contrib_count_sketch(data, h, s, /, out_dim, processing_batch_size=32):
     """Sums of the numbers of each row that fall into one of `out_dim` buckets, each with its sign.
 
-    data: (n, d); h: (1, d) or (d,), the buckets; s: likewise, the signs. Source: Charikar, Chen, Farach-Colton, 2002.
+    data: (n, d); h: (1, d) or (d,), the buckets; s: likewise, the signs. Source: Charikar, Chen,
+    Farach-Colton, 2002.
     """
     if data.ndim != 2 or not h.size == s.size == data.shape[1]:
         raise ValueError(

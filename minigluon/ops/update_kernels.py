@@ -55,7 +55,9 @@ tables = {}  # addresses and sizes of the arrays -> what the kernel needs of the
 
 
 def update_together(jobs):
-    """Make the updates of arrays on a GPU in as few launches as there are kinds; return the other jobs."""
+    """Make the updates of arrays on a GPU in as few launches as there are kinds;
+    return the other jobs.
+    """
     if not jobs or type(jobs[0][1][0]) is np.ndarray:
         return jobs
     kinds, left = {}, []
@@ -128,7 +130,9 @@ elsewhere.append(update_together)
     same_dtype=False,
 )
 def dropped(data, mask, /, p=0.5):
-    """`data` where dropout with probability `p` keeps it, times 1 / (1 - p); `mask` is what it has left."""
+    """`data` where dropout with probability `p` keeps it, times 1 / (1 - p);
+    `mask` is what it has left.
+    """
     return data * mask
 
 
@@ -199,7 +203,10 @@ LOOKS = 1 << 27  # at keys, up to which a table's gradient without a sort is wor
 
 
 def sum_found(g, keys, like):
-    """The gradient of a table `like`: each of its rows looks for its own among all keys. RuntimeError if they are many."""
+    """The gradient of a table `like`: each of its rows looks for its own among all keys.
+
+    RuntimeError if they are many.
+    """
     kind, out = stored(g), np.empty_like(like, order="C")
     flat = out.reshape(len(like), -1)
     v = width(kind, flat.shape[1], g, flat)

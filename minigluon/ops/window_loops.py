@@ -52,7 +52,9 @@ ENOUGH = 1 << 16  # numbers of the pictures from which a second core pays
 
 
 def walk(name, shape, frame, *arrays):
-    """Call a loop on all channels of pictures of a `shape`, whose windows are told by kernel, stride, pad and results."""
+    """Call a loop on all channels of pictures of a `shape`, whose windows are told by kernel,
+    stride, pad and results.
+    """
     kernel, stride, pad, outs = frame
     numbers = np.array([*shape, *outs, *kernel, *stride, *pad], "int64")
     loops(name, helpers.share(), cores(math.prod(shape)), numbers, *arrays)
@@ -64,7 +66,9 @@ def cores(size):
 
 
 def frame_of(like, kernel, stride, dilate, pad, layout, num_group, **_):
-    """The frame of a convolution with one filter for each channel of `like`; None if it is none of these."""
+    """The frame of a convolution with one filter for each channel of `like`;
+    None if it is none of these.
+    """
     if num_group == 1 or like.ndim != 4 or like.shape[1] != num_group or is_last(layout):
         return None
     found = geometry(like, kernel, stride, dilate, pad, layout, num_group)
@@ -132,7 +136,9 @@ def planes(like, most, g=None, *, kernel, global_pool, pooling_convention, strid
 
 
 def share(like, frame, pool_type, include):
-    """A filter that adds up, or averages, for each plane, and what is left to divide by where windows differ."""
+    """A filter that adds up, or averages, for each plane, and what is left to divide by
+    where windows differ.
+    """
     count = counts(like, frame, pool_type, include is not False)
     equal = isinstance(count, int)
     shape = math.prod(like.shape[:2]), *frame[0]

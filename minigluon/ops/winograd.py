@@ -132,7 +132,9 @@ def scattered(x, pad, across, out):
 
 
 def placed(w):
-    """Filters (f, c, 3, 3) as (3, 3, c, f), sixteen at a time: then cache lines that are read are used up."""
+    """Filters (f, c, 3, 3) as (3, 3, c, f), sixteen at a time:
+    then cache lines that are read are used up.
+    """
     out = np.empty((*w.shape[2:], w.shape[1], len(w)), w.dtype)
     step = 16 if w.size > 1 << 18 else len(w)
     for i in range(0, len(w), step):
@@ -141,7 +143,9 @@ def placed(w):
 
 
 def spectrum(w, turned=False, part=slice(None)):
-    """$GWG^\top$ of filters, or of a part of them: (6, 6, channels, filters); `turned` by 180 degrees, for the way back."""
+    """$GWG^\top$ of filters, or of a part of them: (6, 6, channels, filters);
+    `turned` by 180 degrees, for the way back.
+    """
     if turned:
         w = np.ascontiguousarray(w[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)[..., part])
     else:
@@ -163,7 +167,9 @@ def few(n, tiles):
 
 
 def chunks(f, c):
-    """Slices of the filters: a slice for each thread, and spectra that stay in the cache; by 16, as BLAS likes it."""
+    """Slices of the filters: a slice for each thread, and spectra that stay in the cache;
+    by 16, as BLAS likes it.
+    """
     step = max(16, min(CHUNK // (c * 36), -(-f // alone.threads)) // 16 * 16)
     return [slice(i, min(i + step, f)) for i in range(0, f, step)]
 
@@ -174,7 +180,9 @@ def is_filterwise(w, n, tiles):
 
 
 def filtered(v, u, out, across):
-    """From spectra of pictures and filters to `out`, (m, f, rows, width): 36 products, and $A^\top MA$."""
+    """From spectra of pictures and filters to `out`, (m, f, rows, width):
+    36 products, and $A^\top MA$.
+    """
     m, f, height, _ = out.shape
     total, t = across[-1][0].stop, FOUR.count(height)
     products = np.empty((*v.shape[:3], f), v.dtype)
@@ -223,7 +231,9 @@ def all_scattered(x, pad, t, across):
 
 
 def spectral_share(v, g, across):
-    """The gradient of filter spectra, from those of pictures, v, and that of their outputs, g, (m, f, rows, width)."""
+    """The gradient of filter spectra, from those of pictures, v, and that of their outputs, g,
+    (m, f, rows, width).
+    """
     m, f, height, _ = g.shape
     t, total = FOUR.count(height), across[-1][0].stop
     p = np.empty((4 * t, m, total, f), g.dtype)
@@ -261,7 +271,9 @@ def winograd_weight(g, x, pad):
 
 
 def gathered(shares, out):
-    """$G^\top UG$ of the sum U of shares, (6, 6, filters, channels), into `out`, (filters, channels, 3, 3)."""
+    """$G^\top UG$ of the sum U of shares, (6, 6, filters, channels), into `out`,
+    (filters, channels, 3, 3).
+    """
     u = functools.reduce(np.add, shares)
     w = FOUR.G.T @ (FOUR.G.T @ u.reshape(6, -1)).reshape(3, 6, -1)
     out[...] = w.reshape(3, 3, *out.shape[:2]).transpose(2, 3, 0, 1)
@@ -297,7 +309,9 @@ def five_spectrum(w):
 
 
 def five_columns(x, t, window, out):
-    """$B^\\top$ of the rows that tile t sees, and what each column of the window sees of them, into `out`."""
+    """$B^\\top$ of the rows that tile t sees, and what each column of the window sees of them,
+    into `out`.
+    """
     _, c, width, m = x.shape
     v = np.matmul(ROWS5.BT, x[4 * t : 4 * t + 8].reshape(8, -1)).reshape(8, c, width * m)
     seen = out.reshape(8, c, window, -1)
@@ -387,6 +401,8 @@ def pays(x, w, sizes):
 
 
 def pays_five(x, w, sizes):
-    """Whether `five` is faster: enough channels for its products, and few rows of its last tile empty."""
+    """Whether `five` is faster: enough channels for its products,
+    and few rows of its last tile empty.
+    """
     f, c = w.shape[:2]
     return len(x) > 1 and c >= 8 and f >= 16 and -(-sizes[0] // 4) * 3 <= sizes[0]

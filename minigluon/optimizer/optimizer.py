@@ -302,7 +302,8 @@ class Stepper(Optimizer):
 
     lazy_update = False  # whether row-sparse gradients update their rows only
     _sparse_states = False  # whether states are row-sparse where the weight is, lazy or not
-    _alike = True  # whether a formula asks of a parameter its rates, its count and whether it has a state
+    # whether a formula asks of a parameter its rates, its count and whether it has a state
+    _alike = True
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -325,7 +326,9 @@ class Stepper(Optimizer):
     # --- The optimizer ----------------------------------------------------------------------------
 
     def _rates(self, index):
-        """Learning rates and weight decays of parameters, each from the method that a subclass has, if it has one."""
+        """Learning rates and weight decays of parameters, each from the method that a subclass has,
+        if it has one.
+        """
         own = type(self)
         lrs = own._get_lr is not Optimizer._get_lr and [self._get_lr(i) for i in index]
         wds = own._get_wd is not Optimizer._get_wd and [self._get_wd(i) for i in index]
@@ -372,7 +375,9 @@ class Stepper(Optimizer):
         return made[0] if count == 1 else tuple(made)
 
     def _again(self, steps, weight, grad, states):
-        """Make steps on arrays that are known, or get to know them for the next time; whether they are made."""
+        """Make steps on arrays that are known, or get to know them for the next time;
+        whether they are made.
+        """
         found, key = known.setdefault(self, {}), (len(weight), id(weight[0]))
         if key in found and found[key].same(weight, states):
             jobs = found[key].jobs(steps, grad)
@@ -431,7 +436,9 @@ class Known:
         )
 
     def jobs(self, steps, grad):
-        """The updates by these gradients as jobs of flat arrays; None if one of them is of another form."""
+        """The updates by these gradients as jobs of flat arrays;
+        None if one of them is of another form.
+        """
         found, alone = [], range(len(grad))
         if self.together and self.stays(steps, grad):
             step, settings = steps[self.together[0]]
@@ -452,7 +459,9 @@ class Known:
 
 
 def gather(known, grad):
-    """Let the small parameters of a `Known`, their gradients and states, live together, where nobody minds."""
+    """Let the small parameters of a `Known`, their gradients and states, live together,
+    where nobody minds.
+    """
     small = [i for i, w in enumerate(known.weight) if w.size < LONG]
     columns = [[known.weight[i], grad[i], *parts_of(known.states[i])] for i in small]
     arrays = [a for column in columns for a in column]
@@ -509,7 +518,9 @@ def free(weight):
 
 
 def row_by_row(weight, states):
-    """Whether weights and states are NumPy's and dense, their numbers in a row, and no GPU may be fetching them."""
+    """Whether weights and states are NumPy's and dense, their numbers in a row,
+    and no GPU may be fetching them.
+    """
     arrays = [*weight, *(s for state in states for s in parts_of(state))]
     return in_a_row(map(raw_of, arrays)) and all(w._ctx.device_typeid != 3 for w in weight)
 

@@ -20,7 +20,9 @@ __all__ = ["BucketSentenceIter", "encode_sentences"]
 def encode_sentences(
     sentences, vocab=None, invalid_label=-1, invalid_key="\n", start_label=0, unknown_token=None
 ):
-    """Sentences of words as lists of numbers, and the vocabulary {word: number}, which is made if none is given."""
+    """Sentences of words as lists of numbers, and the vocabulary {word: number},
+    which is made if none is given.
+    """
     fresh, number, found = vocab is None, start_label, []
     vocab = {invalid_key: invalid_label} if fresh else vocab
     for sentence in sentences:
@@ -40,8 +42,9 @@ def encode_sentences(
 class BucketSentenceIter(DataIter):
     """Batches of sentences of similar length, for language models.
 
-    `sentences` are lists of numbers; `buckets` lengths, by default all that fill a batch; longer sentences are left out. Missing words are
-    `invalid_label`. A batch has `bucket_key`, its length; `layout` is NT or TN.
+    `sentences` are lists of numbers; `buckets` lengths, by default all that fill a batch; longer
+    sentences are left out. Missing words are `invalid_label`. A batch has `bucket_key`, its length;
+    `layout` is NT or TN.
     """
 
     def __init__(

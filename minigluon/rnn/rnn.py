@@ -19,7 +19,9 @@ def each(cells):
 
 
 def rnn_unroll(cell, length, inputs=None, begin_state=None, input_prefix="", layout="NTC"):
-    """`cell.unroll`, with inputs that are made here if there are none, under names that begin with `input_prefix`. Deprecated."""
+    """`cell.unroll`, with inputs that are made here if there are none,
+    under names that begin with `input_prefix`. Deprecated.
+    """
     warnings.warn("rnn_unroll is deprecated. Please call cell.unroll directly.", stacklevel=2)
     if inputs is None:
         inputs = [sym.var(f"{input_prefix}t{i}_data") for i in range(length)]

@@ -54,7 +54,9 @@ class RNNParams:
 
 
 def normalized(length, inputs, layout, merge, in_layout=None):
-    """A sequence as one symbol in `layout` (`merge` True), as a list of steps (False), or as it is (None); and its time axis."""
+    """A sequence as one symbol in `layout` (`merge` True), as a list of steps (False),
+    or as it is (None); and its time axis.
+    """
     axis = layout.find("T")
     in_axis = axis if in_layout is None else in_layout.find("T")
     if isinstance(inputs, Symbol):
@@ -156,7 +158,9 @@ class BaseRNNCell:
         return args
 
     def unroll(self, length, inputs, begin_state=None, layout="NTC", merge_outputs=None):
-        """Outputs and last states of `length` steps; the outputs are one symbol if `merge_outputs`, else a list."""
+        """Outputs and last states of `length` steps;
+        the outputs are one symbol if `merge_outputs`, else a list.
+        """
         self.reset()
         inputs, _ = normalized(length, inputs, layout, False)
         states = self.begin_state() if begin_state is None else begin_state
@@ -258,7 +262,8 @@ class GRUCell(GatedCell):
 
 
 class BaseConvRNNCell(GatedCell):
-    """A cell whose products are convolutions over `input_shape`, (batch, channels, height, width); states keep their size.
+    """A cell whose products are convolutions over `input_shape`, (batch, channels, height, width);
+    states keep their size.
 
     Source: Shi et al., Convolutional LSTM Network, 2015.
     """
@@ -371,7 +376,9 @@ GATES |= {"gru": GRUCell._gate_names}
 
 
 class FusedRNNCell(BaseRNNCell):
-    """A stack of `num_layers` recurrent layers as one operator; `mode` is rnn_relu, rnn_tanh, lstm or gru."""
+    """A stack of `num_layers` recurrent layers as one operator;
+    `mode` is rnn_relu, rnn_tanh, lstm or gru.
+    """
 
     def __init__(
         self,

@@ -49,7 +49,9 @@ __all__ = [
 
 
 class Body:
-    """A function of symbols written down: its own variables, its outputs, and what it uses from outside."""
+    """A function of symbols written down: its own variables, its outputs,
+    and what it uses from outside.
+    """
 
     def __init__(self, name, own):
         self.name, self.own, self.start = name, own, next(clock)
@@ -156,8 +158,8 @@ def listed(out):
 def foreach(body, data, init_states, name=None):
     """`out, states = body(slice, states)` for each slice of `data` along axis 0, as one node.
 
-    Data, states and outputs are Symbols or nested lists of them. Returns the outputs of all steps, stacked,
-    and the last states.
+    Data, states and outputs are Symbols or nested lists of them. Returns the outputs of all steps,
+    stacked, and the last states.
     """
     arrays, form = flatten(data, "data")
     states, state_form = flatten(init_states, "init_states")
@@ -184,7 +186,9 @@ def outer(free):
 
 
 def stepping(title, own, outputs, many, symbols, name):
-    """The Symbols of a `foreach` node: `own` are the variables of the body, three lists; the first `many` outputs are stacked."""
+    """The Symbols of a `foreach` node, `many` of them stacked;
+    `own`: the body's variables, three lists.
+    """
     there, kept = len(own[0]), len(own[1])
     program = Written([e for part in own for e in part], outputs, title)
 
@@ -208,7 +212,7 @@ PLACES = ("in_data_locs", "in_state_locs", "remain_locs")
 
 
 def as_graph(outputs):
-    """The graph of these outputs for a file: one that is a variable becomes a copy, as MXNet wants calls there."""
+    """The graph of these outputs for a file, in which a variable becomes a copy: MXNet wants calls."""
     copied = [e if e[0].op else operators["identity"](Symbol([e]))._entries[0] for e in outputs]
     return Symbol(copied)
 
@@ -246,10 +250,11 @@ READERS["_foreach"] = read_foreach
 
 
 def repeating(holds, step, places, many, most):
-    """What a `while_loop` node runs: programs of condition and body, whose first `many` outputs are stacked.
+    """What a `while_loop` node runs: programs of condition and body,
+    whose first `many` outputs are stacked.
 
-    `places` are three lists of numbers: the input of the node for each variable of the condition, and for each of the
-    body; and for each loop variable the variable of the body that holds it.
+    `places` are three lists of numbers: the input of the node for each variable of the condition,
+    and for each of the body; and for each loop variable the variable of the body that holds it.
     """
     tested, used, changing = places
 
@@ -305,7 +310,8 @@ def while_loop(cond, func, loop_vars, max_iterations=None, name=None):
 
 
 def choosing(test, branches, places):
-    """What a `cond` node runs: programs of the condition, None if it is the first input, and of both branches.
+    """What a `cond` node runs: programs of the condition, None if it is the first input,
+    and of both branches.
 
     `places` are three lists: the input of the node for each variable of these.
     """
@@ -350,9 +356,11 @@ def variables_of(outputs):
 
 
 def placed_loop(test, step, inputs, count, most):
-    """What a file says of a `while_loop`: settings and two graphs; None if the body leaves a loop variable out.
+    """What a file says of a `while_loop`: settings and two graphs;
+    None if the body leaves a loop variable out.
 
-    `test` and `step` are the outputs of condition and body; the first `count` of the Symbols `inputs` are loop variables.
+    `test` and `step` are the outputs of condition and body; the first `count` of the Symbols
+    `inputs` are loop variables.
     """
     order, inside = [s._entries[0][0] for s in inputs], variables_of(step)
     if not {*order[:count]} <= {*inside}:
@@ -370,7 +378,9 @@ def placed_loop(test, step, inputs, count, most):
 
 
 def placed_choice(pred, branches, free):
-    """What a file says of a `cond`: settings and three graphs, of which the first only hands on its input."""
+    """What a file says of a `cond`: settings and three graphs,
+    of which the first only hands on its input.
+    """
     order = [entry[0] for entry in free.values()]
     sides = [[order.index(node) + 1 for node in variables_of(outputs)] for outputs in branches]
     settings = {"cond_input_locs": [0], "then_input_locs": sides[0], "else_input_locs": sides[1]}

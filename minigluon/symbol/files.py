@@ -116,7 +116,8 @@ def written_name(node):
     if node.op.name in ("_foreach", "_while_loop", "_cond"):
         if node.op.stored is None:
             raise MXNetError(
-                f"{node.name}: a loop that leaves a part of its data or a loop variable unused cannot be written to a "
+                f"{node.name}: a loop that leaves a part of its data or a loop variable unused "
+                "cannot be written to a "
                 "file: let the body return it, or do without it"
             )
         return node.op.name, node.op.stored[0]
@@ -126,7 +127,8 @@ def written_name(node):
         side = 0 if numbers.index(True) else 1
         if node.op.name not in WITH_NUMBER:
             raise MXNetError(
-                f"{node.name}: {node.op.name} with a number among its arrays has no name in MXNet's files"
+                f"{node.name}: {node.op.name} with a number among its arrays has no name in "
+                "MXNet's files"
             )
         return WITH_NUMBER[node.op.name][side], {"scalar": str(node.inputs[1 - side])}
     if node.called == node.op.name and node.op.name in BETWEEN:
@@ -174,7 +176,9 @@ def spelled(entries):
 
 
 def named_after(node, entry, known):
-    """`entry`, whose new nodes, those behind `known`, get the name of `node`, with that of their operator but for the last."""
+    """`entry`, whose new nodes, those behind `known`, get the name of `node`,
+    with that of their operator but for the last.
+    """
     stack = [entry[0]]
     while stack:
         new = stack.pop()

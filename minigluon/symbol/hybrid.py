@@ -157,7 +157,9 @@ class Outlines(Facts):
                 return call.op.kernel(*ones, **undrawn(call))
 
     def fitted(self, node):
-        """The inputs of a call, its plain numbers as its first array holds them: -1.0 is -1 among whole ones."""
+        """The inputs of a call, its plain numbers as its first array holds them:
+        -1.0 is -1 among whole ones.
+        """
         dtype = next((self.types.get(a) for a in node.inputs if type(a) is tuple), None)
         if dtype is None or dtype.kind == "f":
             return node.inputs
@@ -335,7 +337,9 @@ UFUNCS = {  # operator -> NumPy's function that does exactly the same on real nu
     "abs": "absolute",
 }
 elsewhere = []  # functions of a writer and its program that return one for other arrays as well
-JOINS = {}  # operator -> function of a writer and a call: the calls of its result alone that its walk makes as well
+# operator -> function of a writer and a call: the calls of its
+# result alone that its walk makes as well
+JOINS = {}
 OWNERS = {*UFUNCS, "relu", "above", "FullyConnected", "dot", "batch_dot", "dense_data"}
 OWNERS |= {"dense_weight", "Convolution", "conv_data", "conv_weight", "channel_sum", "pool_place"}
 OWNERS |= {"normalized_convolution"}
@@ -375,7 +379,9 @@ class Writer:
         return [(a, node) for node in self.order for a in node.inputs if type(a) is tuple]
 
     def together(self):
-        """The calls in order, those that `JOINS` knows behind the one whose walk makes them: `joined` says which."""
+        """The calls in order, those that `JOINS` knows behind the one whose walk makes them:
+        `joined` says which.
+        """
         found, made = [], set()
         for node in self.order:
             if node not in made:
@@ -711,7 +717,9 @@ def spelt_sum(writer, node):
 
 
 def are_sums_of_columns(shape, where, keepdims, dtype):
-    """Whether the kernel of `sum` takes a product with ones for such a sum, as it does for many numbers."""
+    """Whether the kernel of `sum` takes a product with ones for such a sum,
+    as it does for many numbers.
+    """
     size, others = math.prod(shape), (*range(len(shape) - 1),)
     many = len(shape) > 1 and size >= 8192 and size >= 8 * shape[-1]
     return many and where == others and not keepdims and dtype == np.float32
@@ -840,7 +848,9 @@ def as_operator(name, inputs, outputs, outlines, wanted=None, batch=()):
 
 
 class Pair(NamedTuple):
-    """A forward graph, from `inputs` to `outputs` and what is `saved`, and a backward graph, from `heads` to `back`."""
+    """A forward graph, from `inputs` to `outputs` and what is `saved`, and a backward graph,
+    from `heads` to `back`.
+    """
 
     name: str
     inputs: list
@@ -885,7 +895,9 @@ def head_of(number, entry, outlines):
 
 FIRST_DRAWN = {"Dropout": 1, "LeakyReLU": 1}  # which output shows what was drawn; else all do
 
-AGAIN = {  # operator -> its other outputs, or those that can be differentiated, from its arrays and from what it has drawn
+# operator -> its other outputs, or those that can be differentiated, from
+# its arrays and from what it has drawn
+AGAIN = {
     "Dropout": lambda data, mask, **_: data * mask,
     "LeakyReLU": lambda data, slopes, **_: operators["where"](data > 0, data, data * slopes),
     "RNN": lambda *arrays, **settings: operators["RNN"].again(*arrays, **settings),
@@ -946,7 +958,8 @@ def needed(back, inside, given):
 def rule_of(name, op, pull, graph, held, there, stuck):
     """The rule of an operator whose backward program is `pull`.
 
-    `held` are entries that were drawn, which the operator returns at the places `there`; `stuck` names calls that hide theirs.
+    `held` are entries that were drawn, which the operator returns at the places `there`; `stuck`
+    names calls that hide theirs.
     """
     second = []
 
@@ -956,7 +969,8 @@ def rule_of(name, op, pull, graph, held, there, stuck):
             return pull(*g, *y[op.visible :], *args, **given)
         if stuck:  # from the inputs alone other numbers would be drawn
             raise MXNetError(
-                f"{name}: a program that draws random numbers, in {', '.join(stuck)}, and keeps them to itself, has a "
+                f"{name}: a program that draws random numbers, in {', '.join(stuck)}, "
+                "and keeps them to itself, has a "
                 "gradient but no gradient of its gradient: call hybridize(False) for create_graph=True"
             )
         if not second:
@@ -1124,7 +1138,7 @@ class Written:
         return out if len(out) > 1 else out[0]
 
     def closed(self, arrays):
-        """The outputs, where calls leave no sizes open: `zeros((0, 4))` has those that fit such arrays."""
+        """The outputs, where calls leave no sizes open: `zeros((0, 4))` has what fits such arrays."""
         names = [node.name for node, _ in self.inputs]
         return (
             executor.closed(self.outputs, dict(zip(names, arrays))) if self.open else self.outputs
@@ -1150,7 +1164,9 @@ class Written:
 
 
 def outlined(entries, given, outlines):
-    """The graph with equal calls as one, all of them outlined; MXNetError for one on arrays of different types."""
+    """The graph with equal calls as one, all of them outlined;
+    MXNetError for one on arrays of different types.
+    """
     entries = unique(entries, {}, given)
     for node in calls(entries, given):
         outlines.visit(node)

@@ -92,7 +92,9 @@ def merged(a, b):
 
 
 def open_shape(node):
-    """The shape of a call without arrays that leaves a size to its consumers, as `zeros((0, 4))`; else None."""
+    """The shape of a call without arrays that leaves a size to its consumers, as `zeros((0, 4))`;
+    else None.
+    """
     if node.inputs or node.op is None:
         return None
     if node.settings.get("infer_range") and node.settings.get("stop") is None:
@@ -332,9 +334,12 @@ def type_of_call(node, types):
 
 
 class Outline(np.ndarray):
-    """Zeros that take no memory and no time: a shape and a type, and strides of 0. What is computed from it is one as well.
+    """Zeros that take no memory and no time: a shape and a type, and strides of 0.
 
-    Made as an array on a GPU is. Nothing is written into it. Code that takes its pointer and trusts its size would read beyond it.
+    What is computed from it is one as well.
+
+    Made as an array on a GPU is. Nothing is written into it. Code that takes its pointer and trusts
+    its size would read beyond it.
     """
 
     def __new__(cls, shape, dtype=float, data=None, strides=None):
@@ -486,7 +491,9 @@ RULES |= dict.fromkeys(("empty_like", "zeros_like", "ones_like"), made_like) | {
 
 
 def sketched(node, known):
-    """What a call's kernel returns for outlines, `known` {edge: (shape, type)}; None where they will not do."""
+    """What a call's kernel returns for outlines, `known` {edge: (shape, type)};
+    None where they will not do.
+    """
     ours = operators.get(node.op.name) is node.op and node.op.__module__.startswith("minigluon.")
     if not ours or any(0 in shape for shape, _ in known.values()):
         return None
@@ -511,7 +518,8 @@ def rising(a):
 
 # sizes to try: divisible by most that one divides by, larger than most kernels
 FIRST, SECOND = 24, 48
-SAME_SHAPE = {  # operators of several arrays, or of other modules, whose output is shaped as the first array
+# operators of several arrays, or of other modules, whose output is shaped as the first array
+SAME_SHAPE = {
     *("Activation", "LeakyReLU", "Dropout", "softmax", "log_softmax", "softmin", "BatchNorm"),
     *("LayerNorm", "InstanceNorm", "GroupNorm", "L2Normalization", "SoftmaxOutput", "LRN"),
     *("LinearRegressionOutput", "LogisticRegressionOutput", "MAERegressionOutput", "SVMOutput"),
@@ -566,7 +574,8 @@ class Inference(Facts):
             for node in calls:
                 self.apply(self.forwards, node)
             if all(map(complete, self.shapes.values())):
-                return  # nothing to learn backwards, and no contradiction: kernels have run on these shapes
+                # nothing to learn backwards, and no contradiction: kernels have run on these shapes
+                return
             for node in reversed(calls):
                 self.apply(self.backwards, node)
             if self.shapes == before:
@@ -719,7 +728,8 @@ def require_one_type(node, arrays, types):
     if len({*known.values()}) > 1:
         told = ", ".join(f"{name}: {kind}" for name, kind in known.items())
         raise MXNetError(
-            f"Error in operator {node.name}: {node.op.name} of different types, {told}; convert one with astype"
+            f"Error in operator {node.name}: {node.op.name} of different types, {told}; "
+            "convert one with astype"
         )
 
 
@@ -750,7 +760,9 @@ def lists(symbol, values):
 
 
 def infer_shape_partial(self, *args, **kwargs):
-    """As `infer_shape`, with () for what is unknown, and 0 for a size that is; in NumPy's shapes None and -1."""
+    """As `infer_shape`, with () for what is unknown, and 0 for a size that is;
+    in NumPy's shapes None and -1.
+    """
     known = given(self, args, kwargs, "shape")
     for name, shape in known.items():
         if not isinstance(shape, list | tuple):
@@ -765,7 +777,9 @@ def infer_shape_partial(self, *args, **kwargs):
 
 
 def told_as(shape):
-    """A partial shape as users read it: what is unknown is 0 or (), but where 0 is a size it is -1 or None."""
+    """A partial shape as users read it: what is unknown is 0 or (),
+    but where 0 is a size it is -1 or None.
+    """
     if not zero_is_a_size[-1]():
         return shape or ()
     return None if shape is None else tuple([n or -1 for n in shape])
@@ -781,8 +795,8 @@ def decided(shape):
 def infer_shape(self, *args, **kwargs):
     """Shapes of arguments, outputs and auxiliary states, from those of some arguments.
 
-    Three lists, in the order of `list_arguments` and the others; (None, None, None) and a warning if some
-    remain unknown. MXNetError where shapes contradict each other.
+    Three lists, in the order of `list_arguments` and the others; (None, None, None) and a warning
+    if some remain unknown. MXNetError where shapes contradict each other.
     """
     found = infer_shape_partial(self, *args, **kwargs)
     if all(decided(shape) for part in found for shape in part):

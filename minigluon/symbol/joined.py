@@ -16,7 +16,8 @@ __all__ = ["read_joined"]
 
 
 def read_joined(name, inputs, texts, graphs, all_bytes=False):
-    """The graph that a node of joined ones holds, with its arrays; `all_bytes`: not only data and a summand may be bytes.
+    """The graph that a node of joined ones holds, with its arrays;
+    `all_bytes`: not only data and a summand may be bytes.
 
     inputs: an array for each variable of the graph, then the bounds of each that is made of bytes.
     """

@@ -129,14 +129,18 @@ def expand(entries, outlines, function, form, count=1):
 
 
 def various(i, shape, dtype):
-    """Numbers that differ from each other, and from one input `i` to the next; truth values that take turns."""
+    """Numbers that differ from each other, and from one input `i` to the next;
+    truth values that take turns.
+    """
     numbers = onp.arange(i, i + math.prod(shape)).reshape(shape)
     found = numbers % 2 if onp.dtype(dtype).kind == "b" else numbers * 0.7 + 1
     return onp.asarray(found, dtype=dtype)
 
 
 class MadeUp(ndarray):
-    """An array of a trial, whose numbers nobody may look at: NumPy would work on them behind the tape's back."""
+    """An array of a trial, whose numbers nobody may look at:
+    NumPy would work on them behind the tape's back.
+    """
 
     __slots__ = ()
 
@@ -353,7 +357,9 @@ ARITHMETICAL = "normal uniform exponential gumbel logistic lognormal rayleigh we
 
 
 def law_of(name):
-    """The function of `F.np.random`: a law of symbols is arithmetic on standard numbers, with gradients."""
+    """The function of `F.np.random`: a law of symbols is arithmetic on standard numbers,
+    with gradients.
+    """
 
     def function(*args, **kwargs):
         kwargs.pop("out", None)

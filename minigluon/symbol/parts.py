@@ -210,7 +210,8 @@ def normalized(call):
 
 
 def kinds_of(order, given, whole, part, count):
-    """{entry: kind} of the calls `order` and of the inputs `given`, a dict like it; None if it cannot be.
+    """{entry: kind} of the calls `order` and of the inputs `given`, a dict like it;
+    None if it cannot be.
 
     `whole` and `part` know the shapes for the batch, and for a part of it, one of `count`.
     """
@@ -262,7 +263,9 @@ TIMES = 4  # as many numbers in parts as in sums, at least: each part has a sum 
 
 
 def count_for(size, threads):
-    """Into how many parts to cut a batch: as many as threads at most, all of one size, of 2 samples at least."""
+    """Into how many parts to cut a batch: as many as threads at most, all of one size,
+    of 2 samples at least.
+    """
     return max((n for n in range(1, threads + 1) if size % n == 0 and size >= 2 * n), default=1)
 
 
@@ -299,7 +302,9 @@ def forward_in_parts(program, kinds, count, visible):
 
 
 def backward_in_parts(program, heads, kinds, count, results):
-    """The backward program in parts: `heads` gradients, what was saved, the inputs; `results` are kinds."""
+    """The backward program in parts: `heads` gradients, what was saved, the inputs;
+    `results` are kinds.
+    """
 
     def run(*arrays, **into):
         given = cut(arrays[:heads], [PART] * heads, count)

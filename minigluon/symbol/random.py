@@ -104,7 +104,9 @@ def randint(low, high, shape=None, dtype=None, **kwargs):
 
 
 def multinomial(data, shape=None, get_prob=True, dtype="int32", **kwargs):
-    """Outcomes drawn in proportion to `data` along its last axis, and the logarithms of their chances."""
+    """Outcomes drawn in proportion to `data` along its last axis,
+    and the logarithms of their chances.
+    """
     ops.load()
     settings = {"get_prob": get_prob, "dtype": dtype} | ({} if shape is None else {"shape": shape})
     op, attr = operators["sample_multinomial"], kwargs.get("attr")

@@ -57,8 +57,8 @@ clock = count()  # numbers nodes as they are made
 class Node:
     """A call still to be made, `op(*inputs, **settings)`; a variable if `op` is None.
 
-    Each input is a pair (node, number of its output), a number, or None. `attrs` are texts for others, `seen` is for
-    who asks for its shapes again and again.
+    Each input is a pair (node, number of its output), a number, or None. `attrs` are texts for
+    others, `seen` is for who asks for its shapes again and again.
     """
 
     __slots__ = ("attrs", "called", "inputs", "name", "op", "outputs", "seen", "settings", "time")
@@ -197,7 +197,9 @@ class Symbol(Operand):
         return compose(node.op, [], dict(node.settings))
 
     def attr(self, key):
-        """The attribute or setting `key` of its node as a text, also its `name`; None if there is none."""
+        """The attribute or setting `key` of its node as a text, also its `name`;
+        None if there is none.
+        """
         found = self.list_attr().get(key)
         return self.name if found is None and key == "name" else found
 
@@ -433,7 +435,8 @@ def require_choices(op, settings):
             raise MXNetError(f"{op.name}: {name} is {given!r}: it must be one of {choices}")
 
 
-LIMITS = {  # operator -> {setting: the least whole number, of a tuple each; bounds; or all that it may be}
+# operator -> {setting: the least whole number, of a tuple each; bounds; or all that it may be}
+LIMITS = {
     "Convolution": dict.fromkeys(("kernel", "stride", "dilate", "num_filter", "num_group"), 1),
     "Deconvolution": dict.fromkeys(("kernel", "stride", "dilate", "num_filter", "num_group"), 1),
     "Pooling": {"kernel": 1, "stride": 1},

@@ -27,7 +27,8 @@ from tests.reference.exceptions import EXCEPTIONS
 SIDE = Path(__file__).with_name("mxnet_side.py")
 
 
-# operators whose whole-numbered labels or lengths MXNet wants in the type of the data; here any type will do
+# operators whose whole-numbered labels or lengths MXNet wants in the
+# type of the data; here any type will do
 UNIFORM = ("SoftmaxOutput", "SVMOutput", "softmax_cross_entropy", "CTCLoss")
 
 

@@ -68,7 +68,8 @@ EXCEPTIONS = {  # row id -> reason
     "contrib_group_adagrad_update": "on a CPU MXNet has it for row-sparse gradients only",
     **{f"Dropout-{kind}": DRAWN for kind in ("always", "axes", "all", "in use")},
     "LeakyReLU-rrelu in use": DRAWN,
-    "LeakyReLU-selu3": "MXNet's gradient below 0 is not the derivative: scale (alpha + y), not scale alpha + y",
+    "LeakyReLU-selu3": "MXNet's gradient below 0 is not the derivative: scale (alpha + y), "
+    "not scale alpha + y",
     "RNN-lstm projected": "MXNet does not train an LSTM with a projection on the CPU",
     **dict.fromkeys(
         FLIPS, "MXNet takes single pictures: of a batch it turns other axes or refuses"
@@ -98,8 +99,10 @@ EXCEPTIONS = {  # row id -> reason
 
 PROGRAMS = {  # pattern of the line of a program that differs, and how -> reason
     r"sort|topk.*nothing is raised": "MXNet does not sort float16",
-    r"(dot|FullyConnected|khatri_rao)\(.*nothing is raised": "MXNet multiplies float16 matrices on a GPU only",
-    r"reshape.*-4.*(: shape|nothing is raised)": "MXNet infers -1 wrongly where -4 stands as well, and spoils memory",
+    r"(dot|FullyConnected|khatri_rao)\(.*nothing is raised": "MXNet multiplies float16 "
+    "matrices on a GPU only",
+    r"reshape.*-4.*(: shape|nothing is raised)": "MXNet infers -1 wrongly where -4 stands as "
+    "well, and spoils memory",
     r"\[.*None.*\]: shape": "beside lists MXNet puts new axes elsewhere than NumPy: here as NumPy does",
 }
 

@@ -31,7 +31,9 @@ def outcome(mx, common, code):
 
 
 def main(names):
-    """Print the class for each of the names, a line of JSON each; without names, ask for all and write the file."""
+    """Print the class for each of the names, a line of JSON each;
+    without names, ask for all and write the file.
+    """
     common, named = blocks()
     if names:
         import mxnet as mx

@@ -55,8 +55,9 @@ def init(
 ):
     """Switch mixed precision on: here that means loss scaling alone.
 
-    MXNet also casts the arrays of products to `target_dtype`. NumPy computes slower in float16 than in float32, so
-    here a network computes in the type that `net.cast` gives it. `convert_hybrid_block` casts a finished one.
+    MXNet also casts the arrays of products to `target_dtype`. NumPy computes slower in float16 than
+    in float32, so here a network computes in the type that `net.cast` gives it.
+    `convert_hybrid_block` casts a finished one.
     """
     global _amp_initialized
     low_type(target_dtype)
@@ -81,7 +82,9 @@ def trained(trainer):
 
 @contextmanager
 def scale_loss(loss, optimizer_or_trainer):
-    """A `with` block for the backward pass of the scaled loss, an array or a list; `step` divides again."""
+    """A `with` block for the backward pass of the scaled loss, an array or a list;
+    `step` divides again.
+    """
     trainer = optimizer_or_trainer
     scaler = getattr(trainer, "_amp_loss_scaler", None)
     assert scaler is not None, (
@@ -163,7 +166,9 @@ def list_widest_type_cast(target_dtype):
 
 
 def require_lists(kind, low, high, sometimes):
-    """The three lists, a missing one as it is by default; AssertionError for what is none, or in two of them."""
+    """The three lists, a missing one as it is by default;
+    AssertionError for what is none, or in two of them.
+    """
     low, high = low or list_lp16_ops(kind), high or list_fp32_ops(kind)
     sometimes = list_conditional_fp32_ops(kind) if sometimes is None else sometimes
     for name, own in (("target_dtype_ops", low), ("fp32_ops", high)):
@@ -179,7 +184,8 @@ def require_lists(kind, low, high, sometimes):
 
 
 class Caster:
-    """Writes a graph anew, with casts; it knows the types of its edges, which are `kind`, float32, or seldom others.
+    """Writes a graph anew, with casts; it knows the types of its edges, which are `kind`, float32,
+    or seldom others.
 
     wants: what says of a node whether its arrays are to be of `kind`, of float32, or None.
     """
@@ -201,7 +207,9 @@ class Caster:
         return self.casts[entry, dtype]
 
     def variable(self, node):
-        """Write a variable; parameters are told their type, and those of products alone are low from the start."""
+        """Write a variable; parameters are told their type, and those of products alone are low
+        from the start.
+        """
         kind = self.kind if node.name in self.offline else "float32"
         own = {"__dtype__": CODES[kind]} if node.name in self.params else {}
         self.made[node, 0] = Node(node.name, attrs=node.attrs | own), 0
@@ -237,7 +245,8 @@ def convert_symbol(
     data_names=None,
     cast_optional_params=False,
 ):
-    """The graph with casts: low numbers for products, float32 for what grows or sums, and for the outputs.
+    """The graph with casts: low numbers for products, float32 for what grows or sums,
+    and for the outputs.
 
     excluded_sym_names: nodes that stay in float32. data_names: the inputs that are no parameters.
     """
@@ -317,7 +326,8 @@ def convert_hybrid_block(
     ctx=None,
     cast_optional_params=False,
 ):
-    """`convert_symbol` of a block that has run hybridized: a block with its parameters, on `ctx` or where they are.
+    """`convert_symbol` of a block that has run hybridized:
+    a block with its parameters, on `ctx` or where they are.
 
     Written by `export`, it keeps its casts only with `remove_amp_cast=False`.
     """
@@ -345,7 +355,9 @@ def convert_bucketing_module(
     excluded_sym_names=None,
     cast_optional_params=False,
 ):
-    """`convert_symbol` of every graph of a `BucketingModule` with parameters: another one, not bound yet."""
+    """`convert_symbol` of every graph of a `BucketingModule` with parameters:
+    another one, not bound yet.
+    """
     assert hasattr(bucketing_mod, "_sym_gen"), "module should be instance of bucketing module"
     assert bucketing_mod._buckets, "Bucketing Module should not be empty: bind it first"
     low_type(target_dtype)

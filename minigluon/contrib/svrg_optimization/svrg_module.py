@@ -14,9 +14,11 @@ __all__ = ["SVRGModule"]
 
 
 class SVRGModule(Module):
-    """A Module that descends by SVRG: `fit` takes the mean gradient over all data anew every `update_freq` epochs.
+    """A Module that descends by SVRG: `fit` takes the mean gradient over all data anew every
+    `update_freq` epochs.
 
-    Source: Johnson, Zhang: Accelerating Stochastic Gradient Descent using Predictive Variance Reduction, 2013.
+    Source: Johnson, Zhang: Accelerating Stochastic Gradient Descent using Predictive Variance
+    Reduction, 2013.
     """
 
     def __init__(
@@ -103,7 +105,9 @@ class SVRGModule(Module):
         return found | {first + i: f"{n}_full" for i, n in enumerate(self._param_names)}
 
     def update_full_grads(self, train_data):
-        """Let the second module have the parameters of now, and take its mean gradient over all batches."""
+        """Let the second module have the parameters of now, and take its mean gradient over all
+        batches.
+        """
         assert self.optimizer_initialized, "call init_optimizer first"
         self._mod_aux.set_params(*self.get_params())
         self._forget()

@@ -21,7 +21,9 @@ class _AssignmentOptimizer(Optimizer):
 
 @opt.register
 class _SVRGOptimizer(Optimizer):
-    """Two optimizers: `default_optimizer`, by name or as an object, for weights; arrays whose names end in `_full` are written."""
+    """Two optimizers: `default_optimizer`, by name or as an object, for weights;
+    arrays whose names end in `_full` are written.
+    """
 
     def __init__(self, default_optimizer, **kwargs):
         known = inspect.signature(Optimizer.__init__).parameters

@@ -272,7 +272,9 @@ class Published(_TokenEmbedding):
 
 
 def fetch(archive, kind, path, known):
-    """Download an archive and take the file `path` out of it; RuntimeError that says what to do by hand."""
+    """Download an archive and take the file `path` out of it;
+    RuntimeError that says what to do by hand.
+    """
     url = _get_repo_file_url(f"gluon/embeddings/{kind}", archive)
     local = os.path.join(os.path.dirname(path), archive)
     try:
@@ -291,7 +293,8 @@ DAMAGED += NotImplementedError, RuntimeError, struct.error, UnicodeDecodeError
 def taken_out(archive, path):
     """Write the member of a zip archive that is called as `path` is, in any folder, to `path`.
 
-    Whole or not at all; where the member's name may lead does not count. MXNetError for a damaged archive.
+    Whole or not at all; where the member's name may lead does not count. MXNetError for a damaged
+    archive.
     """
     name, part = os.path.basename(path), f"{path}.{os.getpid()}.part"
     try:

@@ -39,7 +39,9 @@ class Dataset:
         raise NotImplementedError
 
     def transform(self, fn, lazy=True):
-        """The dataset of `fn(sample)`, or `fn(*sample)` for tuples; computed when asked for if `lazy`."""
+        """The dataset of `fn(sample)`, or `fn(*sample)` for tuples;
+        computed when asked for if `lazy`.
+        """
         found = Transformed(self, fn)
         return found if lazy else SimpleDataset([found[i] for i in range(len(found))])
 

@@ -36,7 +36,9 @@ def thread_worker_fn(samples, batchify_fn, dataset):
 
 
 class MultiWorkerIter:
-    """Batches in order from a pool: `worker_fn(samples, batchify_fn, dataset)` makes each, pickled where `dataset` is None."""
+    """Batches in order from a pool: `worker_fn(samples, batchify_fn, dataset)` makes each,
+    pickled where `dataset` is None.
+    """
 
     def __init__(
         self, worker_pool, batchify_fn, batch_sampler, pin_memory=False, pin_device_id=0, worker_fn=worker_fn,

@@ -63,7 +63,9 @@ def default_root():
 
 
 def short_hash(name):
-    """The digits that a published file has in its name; ValueError for models whose hash is not known here."""
+    """The digits that a published file has in its name;
+    ValueError for models whose hash is not known here.
+    """
     if name not in SHA1:
         raise ValueError(f"Pretrained model for {name} is not available: known are {[*SHA1]}")
     return SHA1[name][:8]

@@ -391,7 +391,9 @@ def pool_layout(layout, axes):
 
 
 class _Pooling(HybridBlock):
-    """What all pooling layers share; `_axes` is the number of a subclass's axes, otherwise that of `pool_size`."""
+    """What all pooling layers share; `_axes` is the number of a subclass's axes,
+    otherwise that of `pool_size`.
+    """
 
     _node_names = {"pooling": "fwd"}
     _axes = None

@@ -18,7 +18,8 @@ class Normalization(HybridBlock):
     def _gain_and_offset(self, size, scale, center, gamma, beta, final=False):
         """Register γ and β with one number a channel; 0 channels are learnt from the first batch.
 
-        `final`: what is not learnt never will be, also where a program sets `grad_req` of all parameters.
+        `final`: what is not learnt never will be, also where a program sets `grad_req` of all
+        parameters.
         """
         for name, learnt, init in (("gamma", scale, gamma), ("beta", center, beta)):
             found = self.params.get(

@@ -238,7 +238,9 @@ NAMES = ("i2h_weight", "h2h_weight", "i2h_bias", "h2h_bias")
 
 
 class GatedCell(HybridRecurrentCell):
-    """What the cells have in common: weights for the input and for the state, with `_gates` blocks of rows."""
+    """What the cells have in common: weights for the input and for the state,
+    with `_gates` blocks of rows.
+    """
 
     _gates = 1
     _activation = "tanh"
@@ -361,7 +363,9 @@ class LSTMCell(GatedCell):
 
 
 class GRUCell(GatedCell):
-    """Gated recurrent unit (Cho et al. 2014), the reset gate after the product as in cuDNN; gates r, z, n."""
+    """Gated recurrent unit (Cho et al. 2014), the reset gate after the product as in cuDNN;
+    gates r, z, n.
+    """
 
     _gates = 3
 
@@ -408,7 +412,9 @@ class GRUCell(GatedCell):
 
 
 class Stack:
-    """What both kinds of sequential cell can do: cells one over the other, with all their states in a row."""
+    """What both kinds of sequential cell can do:
+    cells one over the other, with all their states in a row.
+    """
 
     def add(self, cell):
         """Put a cell on top."""

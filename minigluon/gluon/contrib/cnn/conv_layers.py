@@ -118,7 +118,9 @@ class DeformableConvolution(HybridBlock):
 
 
 class ModulatedDeformableConvolution(DeformableConvolution):
-    """`DeformableConvolution` that also weighs what it reads, by numbers from 0 to 2: Zhu et al., 2019."""
+    """`DeformableConvolution` that also weighs what it reads, by numbers from 0 to 2:
+    Zhu et al., 2019.
+    """
 
     _node_names = {"_contrib_modulateddeformableconvolution": "fwd"}
     _per_place = 3

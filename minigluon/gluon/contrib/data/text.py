@@ -21,7 +21,9 @@ FOLDER = os.path.join(data_dir(), "datasets")
 
 
 class _WikiText(_DownloadedDataset):
-    """Articles of Wikipedia: samples are pairs (words, the words one later), int32 of length `seq_len`."""
+    """Articles of Wikipedia: samples are pairs (words, the words one later),
+    int32 of length `seq_len`.
+    """
 
     def __init__(self, root, segment, vocab, seq_len):
         if segment not in self._files:

@@ -157,8 +157,8 @@ class Estimator:
     ):
         """Train on the batches of a DataLoader, for so many `epochs` or so many `batches`.
 
-        With `val_data` the network is evaluated after each epoch. Raises ValueError unless exactly one of
-        `epochs` and `batches` is given.
+        With `val_data` the network is evaluated after each epoch. Raises ValueError unless exactly
+        one of `epochs` and `batches` is given.
         """
         require_loader(train_data)
         if (not epochs) == (not batches):

@@ -41,7 +41,9 @@ __all__ = [
 
 
 class LSTMPCell(GatedCell):
-    """An LSTM whose output is projected to `projection_size` numbers (Sak et al. 2014, arXiv:1402.1128)."""
+    """An LSTM whose output is projected to `projection_size` numbers
+    (Sak et al. 2014, arXiv:1402.1128).
+    """
 
     _gates = 4
 
@@ -313,7 +315,9 @@ class VariationalDropoutCell(ModifierCell):
     def unroll(
         self, length, inputs, begin_state=None, layout="NTC", merge_outputs=None, valid_length=None
     ):
-        """Outputs and last states of `length` steps; without dropout of states, masks for all at once."""
+        """Outputs and last states of `length` steps;
+        without dropout of states, masks for all at once.
+        """
         if self.drop_states:
             return super().unroll(
                 length, inputs, begin_state, layout, merge_outputs, valid_length=valid_length

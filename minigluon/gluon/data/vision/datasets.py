@@ -61,7 +61,9 @@ def unpacked(filename):
 
 
 def read_idx(data, ndim, source="idx data"):
-    """The uint8 array of `ndim` axes in the bytes of an idx file; MXNetError if they are no such file."""
+    """The uint8 array of `ndim` axes in the bytes of an idx file;
+    MXNetError if they are no such file.
+    """
     begin = 4 + 4 * ndim
     if len(data) < begin or data[:4] != bytes([0, 0, 8, ndim]):
         raise MXNetError(f"{source} does not begin as an idx file of bytes with {ndim} axes")
@@ -108,7 +110,9 @@ def fetched(root, namespace, mirror, filename, sha1):
 
 
 def kept(pictures, labels):
-    """Both as a data set keeps them: labels stay NumPy's, unless the program asks for arrays of `mx.np`."""
+    """Both as a data set keeps them: labels stay NumPy's, unless the program asks for arrays
+    of `mx.np`.
+    """
     if is_np_array():
         labels = new_array(labels, dtype=labels.dtype)
     return new_array(pictures, dtype="uint8"), labels
@@ -190,7 +194,9 @@ def taken(tar, member, archive, root, wanted):
 
 
 class CIFAR10(_DownloadedDataset):
-    """Small photographs in ten classes: uint8 (32, 32, 3), labels int32; 50,000 to train, 10,000 to test."""
+    """Small photographs in ten classes: uint8 (32, 32, 3), labels int32;
+    50,000 to train, 10,000 to test.
+    """
 
     _namespace, _mirror = "cifar10", "https://www.cs.toronto.edu/~kriz/"
     _archive_file = ("cifar-10-binary.tar.gz", "fab780a1e191a7eda0f345501ccd62d20f7ed891")
@@ -220,9 +226,11 @@ class CIFAR10(_DownloadedDataset):
     # From an archive to the files.
 
     def _fetch(self, wanted):
-        """Take the files {name: sha1} out of an archive that is there, or from the mirror, or from MXNet.
+        """Take the files {name: sha1} out of an archive that is there, or from the mirror,
+        or from MXNet.
 
-        The mirror may have packed the same files in its own way, so there each file is checked, not the archive.
+        The mirror may have packed the same files in its own way, so there each file is checked, not
+        the archive.
         """
         path = os.path.join(self._root, self._archive_file[0])
         if not os.path.exists(path) and "MXNET_GLUON_REPO" not in os.environ:
@@ -275,7 +283,9 @@ class CIFAR100(CIFAR10):
 
 
 class Pictures(Dataset):
-    """Picture files: `items` is a list of (path, label); a picture that cannot be read is named in the error."""
+    """Picture files: `items` is a list of (path, label);
+    a picture that cannot be read is named in the error.
+    """
 
     def __getitem__(self, idx):
         name, label = self.items[idx]
@@ -287,7 +297,9 @@ class Pictures(Dataset):
 
 
 class ImageFolderDataset(Pictures):
-    """The pictures in the folders below `root`; each folder is a class, `synsets` are their names in order."""
+    """The pictures in the folders below `root`; each folder is a class,
+    `synsets` are their names in order.
+    """
 
     def __init__(self, root, flag=1, transform=None):
         self._root, self._flag, self._transform = os.path.expanduser(root), flag, transform
@@ -309,7 +321,8 @@ class ImageFolderDataset(Pictures):
                     self.items.append((os.path.join(path, name), label))
                 else:
                     warnings.warn(
-                        f"Ignoring {os.path.join(path, name)} of type {ext}. Only support {', '.join(self._exts)}",
+                        f"Ignoring {os.path.join(path, name)} of type {ext}. "
+                        f"Only support {', '.join(self._exts)}",
                         stacklevel=3,
                     )
 
@@ -351,7 +364,9 @@ class ImageListDataset(Pictures):
 
 
 class ImageRecordDataset(RecordFileDataset):
-    """The pictures in a record file with an index, as `im2rec` writes them; one that is damaged is named in the error."""
+    """The pictures in a record file with an index, as `im2rec` writes them;
+    one that is damaged is named in the error.
+    """
 
     def __init__(self, filename, flag=1, transform=None):
         super().__init__(filename)

@@ -54,7 +54,9 @@ __all__ = [
 
 
 class AtOnce:
-    """A transform that a loader may give a whole batch: `on_batch` is None where chance or a hook forbids."""
+    """A transform that a loader may give a whole batch:
+    `on_batch` is None where chance or a hook forbids.
+    """
 
     @property
     def on_batch(self):
@@ -97,7 +99,9 @@ class HybridCompose(AtOnce, HybridSequential):
 
 
 def same_for_each(block):
-    """Whether a block does to a batch what it does to each picture: no chance in it, no hook, no code of others."""
+    """Whether a block does to a batch what it does to each picture:
+    no chance in it, no hook, no code of others.
+    """
     if block._forward_hooks or block._forward_pre_hooks:
         return False
     if type(block) in (Compose, HybridCompose, Sequential, HybridSequential):

@@ -68,7 +68,9 @@ class MobileNet(Classifier):
 
 
 class LinearBottleneck(HybridBlock):
-    """Widen the channels t times, a window for each, narrow them without activation; Sandler et al., 2018."""
+    """Widen the channels t times, a window for each, narrow them without activation;
+    Sandler et al., 2018.
+    """
 
     def __init__(self, in_channels, channels, t, stride, **kwargs):
         super().__init__(**kwargs)

@@ -28,7 +28,9 @@ __all__ = [
 
 
 class VGG(Classifier):
-    """Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014."""
+    """Simonyan and Zisserman, "Very Deep Convolutional Networks
+    for Large-Scale Image Recognition", 2014.
+    """
 
     def __init__(self, layers, filters, classes=1000, batch_norm=False, **kwargs):
         super().__init__(**kwargs)
