@@ -424,6 +424,12 @@ def test_chapters_are_tidy(path):
     )
 
 
+def test_readme_lists_every_chapter_once():
+    linked = re.findall(r"\]\(chapters/(\w+)\.ipynb\)", (ROOT / "README.md").read_text())
+    table = [name for name in linked if name != "00_tour"]
+    assert table == [Path(name).name for name in listed()[1:]]
+
+
 def test_readme_names_the_command_that_ci_runs():
     commands = re.findall(r"^pip install .*$", (ROOT / "README.md").read_text(), re.M)
     assert commands == [
