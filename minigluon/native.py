@@ -142,11 +142,8 @@ def gemm():
     return None if found is None else ctypes.cast(found, ctypes.c_void_p)
 
 
-IN_PLACE = {
-    "SkylakeX",
-    "Cooperlake",
-    "SapphireRapids",
-}  # kernels of OpenBLAS that read small matrices where they lie
+# kernels of OpenBLAS that read small matrices where they lie
+IN_PLACE = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 
 
 def blas_flags():

@@ -76,11 +76,8 @@ LANES = 16
 VAIN = 1.6  # numbers that are computed, for each that is wanted, up to which it pays
 FEW = 4  # pictures of a batch that would be turned
 TERM = 0.0185  # ns: to multiply and add a number
-NEAR, FAR, SPECTRA = (
-    30,
-    90,
-    1 << 18,
-)  # ns for a number of Winograd's spectra, where so many stay in a cache or do not
+# ns for a number of Winograd's spectra, where so many stay in a cache or do not
+NEAR, FAR, SPECTRA = 30, 90, 1 << 18
 SLACK, CALLS = 1.4, 3e5  # between other layers its arrays are in no cache, and its threads asleep
 
 

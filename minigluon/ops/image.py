@@ -414,9 +414,8 @@ def hued(data, alpha):
     """Pictures with their colours turned by `alpha` of a whole turn, in the hexagon of HSL."""
     if data.shape[-1] == 1 or alpha == 0:
         return data.copy()
-    r, g, b = (
-        np.moveaxis(real(data), -1, 0).copy() / 255
-    )  # a plane for each: rows of three are slow
+    # a plane for each: rows of three are slow
+    r, g, b = np.moveaxis(real(data), -1, 0).copy() / 255
     high, low = np.maximum(np.maximum(r, g), b), np.minimum(np.minimum(r, g), b)
     chroma = high - low
     safe = np.where(chroma > 0, chroma, 1)
