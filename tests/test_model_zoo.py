@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -55,6 +56,33 @@ def test_files_of_mxnet_load_and_give_the_same_logits(tmp_path, mxnet_python):
         wanted = np.load(tmp_path / f"{name}.npy")
         error = np.abs(net(x).asnumpy() - wanted).max() / np.abs(wanted).max()
         assert error < 1e-4, (name, error)
+
+
+GRAPHS = """
+import json, sys
+import numpy as np
+np.bool = bool
+import mxnet as mx
+for name in json.loads(sys.argv[1]):
+    graph = mx.gluon.model_zoo.vision.get_model(name)(mx.sym.var("data"))
+    nodes = json.loads(graph.tojson())["nodes"]
+    for n in nodes:
+        print(name, n["name"], n["op"], [nodes[i]["name"] for i, *_ in n["inputs"]])
+"""
+
+
+def test_graphs_are_mxnets_node_by_node(mxnet_python):
+    """So a feature that is asked for by its name in MXNet's graph is found in ours."""
+    names = [n for n in vision._models if not n.startswith("mobilenetv3")]
+    here = GRAPHS.replace("mxnet as mx", "minigluon as mx")
+    found = [
+        subprocess.run(
+            [python, "-c", text, json.dumps(names)], check=True, capture_output=True, text=True
+        )
+        for python, text in ((sys.executable, here), (mxnet_python, GRAPHS))
+    ]
+    ours, theirs = (run.stdout.splitlines() for run in found)
+    assert ours == theirs
 
 
 def small(name, hybrid):

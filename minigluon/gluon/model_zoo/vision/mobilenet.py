@@ -37,7 +37,7 @@ class RELU6(nn.HybridBlock):
     """The positive part, at most 6."""
 
     def hybrid_forward(self, F, x):
-        return F.clip(x, 0, 6)
+        return F.clip(x, 0, 6, name="relu6")
 
 
 def add_conv(out, channels, kernel=1, stride=1, pad=0, num_group=1, active=True, relu6=False):
@@ -83,7 +83,8 @@ class LinearBottleneck(HybridBlock):
             add_conv(self.out, channels, active=False, relu6=True)
 
     def hybrid_forward(self, F, x):
-        return self.out(x) + x if self.use_shortcut else self.out(x)
+        y = self.out(x)
+        return F.elemwise_add(y, x) if self.use_shortcut else y
 
 
 STAGES = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2)]

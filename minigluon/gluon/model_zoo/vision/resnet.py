@@ -59,6 +59,8 @@ def shortcut(channels, stride, in_channels):
 class FirstVersion(HybridBlock):
     """A residual block with the activation after the sum; He et al., 2016a."""
 
+    body_first = False  # in the sum, whose order MXNet's files of graphs show
+
     def __init__(self, channels, stride, downsample=False, in_channels=0, **kwargs):
         super().__init__(**kwargs)
         self.body = nn.HybridSequential(prefix="")
@@ -71,7 +73,8 @@ class FirstVersion(HybridBlock):
     def hybrid_forward(self, F, x):
         y = self.body(x)
         around = x if self.downsample is None else self.downsample(x)
-        return F.Activation(around + y, act_type="relu")
+        total = y + around if self.body_first else around + y
+        return F.Activation(total, act_type="relu")
 
 
 class BasicBlockV1(FirstVersion):
@@ -84,6 +87,8 @@ class BasicBlockV1(FirstVersion):
 
 class BottleneckV1(FirstVersion):
     """Three convolutions, the middle one on a quarter of the channels."""
+
+    body_first = True
 
     def fill(self, channels, stride, in_channels):
         few = channels // 4
