@@ -199,7 +199,7 @@ def filled(node, shape):
         steps = -(-shape[0] // int(settings["repeat"]))
         settings |= {"infer_range": False, "stop": settings["start"] + steps * settings["step"]}
     else:
-        settings["shape"] = shape
+        settings["shape"] = tuple(map(int, shape))
     return Node(node.name, node.op, (), settings, node.attrs, node.called)
 
 

@@ -801,7 +801,7 @@ def test_an_operator_alone_gets_new_variables():
 def test_outputs_are_called_as_in_mxnet():
     d = S.var("d")
     assert S.CTCLoss(d, d, name="c").list_outputs() == ["c_output0"]
-    assert S.contrib.Proposal(d, d, d, name="p").list_outputs() == ["p_output0"]
+    assert S.contrib.Proposal(d, d, d, name="p").list_outputs() == ["p_output"]
     assert S.sort(d, name="t").list_outputs() == ["t_output0"]
     assert S.topk(d, name="t").list_outputs() == ["t_output"]
     with mx.name.NameManager():

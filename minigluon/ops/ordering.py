@@ -234,7 +234,9 @@ def marked(data, indices, axis):
     return mask
 
 
-topk.outputs = lambda _, ret_typ="indices", **__: 2 if ret_typ == "both" else 1
+topk.outputs = lambda _, ret_typ="indices", **__: (
+    2 if ret_typ == "both" else ["output0" if ret_typ == "value" else "output"]
+)
 sort.outputs = ["output0"]  # as MXNet calls it, where it hides a second one
 Operand.sort, Operand.argsort, Operand.topk = sort, argsort, topk
 

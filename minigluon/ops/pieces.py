@@ -124,7 +124,7 @@ def split(data, /, num_outputs, axis=1, squeeze_axis=False):
     return tuple(parts) if num_outputs > 1 else parts[0]
 
 
-split.outputs = lambda _, num_outputs, **__: num_outputs
+split.outputs = lambda _, num_outputs, **__: num_outputs if num_outputs > 1 else ["output0"]
 
 
 @split.vjp

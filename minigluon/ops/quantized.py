@@ -139,7 +139,8 @@ def contrib_quantize_asym(data, /, min_calib_range=None, max_calib_range=None):
     return steps_of(data * scale + shift, "uint8"), scale, shift
 
 
-contrib_requantize.outputs = contrib_quantize_asym.outputs = contrib_quantize_v2.outputs
+contrib_requantize.outputs = contrib_quantize_v2.outputs
+contrib_quantize_asym.outputs = ["output", "scale", "shift"]
 
 
 def exact(a, b, terms):

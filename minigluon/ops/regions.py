@@ -428,7 +428,7 @@ def best_boxes(boxes, score, before, after, threshold, output_score):
 
 def proposals(number, output_score=False, **_):
     """What the outputs are called."""
-    return ["output", "score"] if output_score else ["output0"]
+    return ["output", "score"] if output_score else ["output"]
 
 
 contrib_MultiProposal.outputs = proposals

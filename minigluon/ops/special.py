@@ -366,6 +366,7 @@ def MakeLoss(data, /, grad_scale=1.0, valid_thresh=0.0, normalization="null"):
 
 
 make_loss.starts = MakeLoss.starts = True
+make_loss.outputs = ["loss"]
 
 
 @operator(vjp=(None,))

@@ -20,12 +20,15 @@ __all__ = [
     "EMBEDDINGS",
     "FIRST",
     "FIXED",
+    "FLATTENED",
     "Facts",
     "INDEXED",
     "INT64",
     "Inference",
     "KEEPS_AXES",
     "KEEPS_SIZE",
+    "NOTHING",
+    "Nothing",
     "OWN_TYPES",
     "Outline",
     "RULES",
@@ -52,6 +55,7 @@ __all__ = [
     "infer_type",
     "infer_type_partial",
     "keeps_shape",
+    "known_sizes",
     "lists",
     "made",
     "made_like",
@@ -80,6 +84,29 @@ __all__ = [
 def complete(shape):
     """Whether a shape is known, in all its sizes."""
     return shape is not None and 0 not in shape
+
+
+class Nothing(int):
+    """The size 0 where it is known: of a partial shape a plain 0 says that a size is unknown."""
+
+    __slots__ = ()
+
+    def __bool__(self):
+        return True
+
+    def __eq__(self, other):
+        return self is other
+
+    def __hash__(self):
+        return id(self)
+
+
+NOTHING = Nothing()
+
+
+def known_sizes(shape):
+    """A shape as arrays have it, all of whose sizes are known: under `np_shape` 0 is one."""
+    return tuple([n or NOTHING for n in shape] if zero_is_a_size[-1]() else shape)
 
 
 def merged(a, b):
@@ -127,12 +154,16 @@ class Facts:
     def begin(self, node):
         """What is known of a variable."""
         shape = self.by_name.get(node.name)
+        shape = (shape,) if isinstance(shape, int) else shape
+        shape = shape if shape is None else known_sizes(shape)
         if shape is None and "__shape__" in node.attrs:
             shape = ast.literal_eval(node.attrs["__shape__"])
         code = node.attrs.get("__dtype__", "0")
         own = TYPE_CODES[int(code)] if code.isdigit() else code
         shape = (shape,) if isinstance(shape, int) else shape
-        self.shapes[node, 0] = None if shape is None else tuple([max(n, 0) for n in shape])
+        self.shapes[node, 0] = (
+            None if shape is None else tuple([n if n is NOTHING else max(n, 0) for n in shape])
+        )
         self.types[node, 0] = real_dtype(self.type_by_name.get(node.name, own))
 
     def learn(self, node, entry, shape):
@@ -168,7 +199,7 @@ class Facts:
         entries = [a for a in node.inputs if type(a) is tuple]
         if all(complete(self.shapes.get(a)) for a in entries):
             for i, out in enumerate(self.outlined(node)):
-                self.learn(node, (node, i), out.shape)
+                self.learn(node, (node, i), known_sizes(out.shape))
                 self.types[node, i] = out.dtype
         else:
             found = types_of_call(node, [self.types.get(a) for a in entries])
@@ -495,7 +526,7 @@ def sketched(node, known):
     None where they will not do.
     """
     ours = operators.get(node.op.name) is node.op and node.op.__module__.startswith("minigluon.")
-    if not ours or any(0 in shape for shape, _ in known.values()):
+    if not ours or not all(math.prod(shape) for shape, _ in known.values()):
         return None
     raw = [Outline(*known[a]) if type(a) is tuple else a for a in node.inputs]
     try:
@@ -527,6 +558,7 @@ SAME_SHAPE = {
 }
 
 
+FLATTENED = {"all_finite", "multi_all_finite"}  # one number for all
 KEEPS_SIZE = {"reshape", "flatten", "expand_dims", "squeeze"}  # as many numbers as before
 KEEPS_AXES = {"transpose", "swapaxes", "flip", "slice", "slice_axis"}  # as many axes as before
 # what remains of an unknown size is unknown, as the end may lie outside
@@ -536,6 +568,10 @@ CUTS = {"slice", "slice_axis"}
 def keeps_shape(node):
     """The inputs of a call that have its output's shape for certain."""
     arrays = [a for a in node.inputs if type(a) is tuple]
+    if node.op.name in FLATTENED or (
+        node.op.name == "cumsum" and node.settings.get("axis") is None
+    ):
+        return []
     if node.op.name in INFIX:
         return arrays if node.called == node.op.name or "elemwise" in node.called else []
     if node.op.name == "add_n":
@@ -551,12 +587,12 @@ def spread(node, shapes):
     """The partial shape to which partial shapes broadcast; MXNetError where they cannot."""
     longest = max(map(len, shapes))
     columns = list(zip(*[(1,) * (longest - len(s)) + s for s in shapes]))
-    if any(len({*sizes} - {0, 1}) > 1 for sizes in columns):
+    if any(len({*ns} - {0, 1}) > 1 for ns in columns):
         raise MXNetError(
             f"Error in operator {node.name}: operands could not be broadcast together with shapes "
             + " ".join(map(str, shapes))
         )
-    return tuple(0 if 0 in sizes else max(sizes) for sizes in columns)
+    return tuple(0 if 0 in ns else NOTHING if NOTHING in ns else max(ns) for ns in columns)
 
 
 class Inference(Facts):
@@ -619,7 +655,7 @@ class Inference(Facts):
             for a in arrays
         }
         try:
-            return [out.shape for out in self.tried(node, shapes)]
+            return [known_sizes(out.shape) for out in self.tried(node, shapes)]
         except Exception:
             return None
 
@@ -651,7 +687,7 @@ class Inference(Facts):
             return
         shape = self.shapes[arrays[0]]
         if node.op.name in KEEPS_SIZE and shape.count(0) == 1 and complete(out):
-            size = math.prod(out) // math.prod(n or 1 for n in shape)
+            size = math.prod(out) // math.prod(int(n) or 1 for n in shape)
             self.learn(node, arrays[0], [n or size for n in shape])
             return
         for axis in sorted({i for a in open_ for i, n in enumerate(self.shapes[a]) if n == 0}):
@@ -782,7 +818,7 @@ def told_as(shape):
     """
     if not zero_is_a_size[-1]():
         return shape or ()
-    return None if shape is None else tuple([n or -1 for n in shape])
+    return None if shape is None else tuple([int(n) if n else -1 for n in shape])
 
 
 def decided(shape):

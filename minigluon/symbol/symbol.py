@@ -29,6 +29,7 @@ __all__ = [
     "get_symbol",
     "hint_of",
     "in_order",
+    "is_variable",
     "moved",
     "no_such",
     "output_names",
@@ -412,8 +413,15 @@ def compose(op, args, settings, called=None, name=None, attr=None):
             notes = {key: text(value) for key, value in settings.items()} | attrs
             notes |= {"__init__": initial[array]} if array in initial else {}
             inputs[i] = (Node(f"{name}_{array}", attrs=notes), 0)
+        elif array in initial and i < len(inputs) and is_variable(inputs[i]):
+            inputs[i][0].attrs.setdefault("__init__", initial[array])  # one that was given, too
     node = Node(name, op, inputs, settings, attrs, called)
     return kind([(node, i) for i in range(len(node.outputs))])
+
+
+def is_variable(a):
+    """Whether an input of a call is a variable."""
+    return type(a) is tuple and a[0].op is None
 
 
 def wanted(op, settings):
