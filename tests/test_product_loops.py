@@ -57,6 +57,8 @@ SHAPES = [
     (300, 1000, 300),
     (1100, 31, 33),
     (10_000, 2, 60),
+    (300, 700, 600),  # tiles, whatever lies how
+    (131, 193, 1060),  # tiles for a layer
 ]
 WAYS = ["rows", "columns", "part", "part of columns"]
 
@@ -79,6 +81,35 @@ def test_blocks_are_used(way):
     a, b = laid(draw(64, 300), way), laid(draw(300, 100), "columns" if way == "rows" else "rows")
     close(loops.blocked(a, b), a, b)
     assert native.by_numpy(lambda: loops.blocked(a, b)) is None
+
+
+@needs_blocks
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("relu", [False, True])
+def test_a_bias_comes_with_the_product(relu, down, threads):
+    for m, k, n in (
+        (64, 784, 256),
+        (256, 64, 784),
+        (300, 70, 65),
+        (300, 700, 300),
+        (131, 193, 1060),
+    ):
+        a, b, bias = draw(m, k), draw(n, k).T, draw(m if down else n)
+        a[3, 5] = np.nan
+        want = a.astype("d") @ b + (bias[:, None] if down else bias)
+        found = loops.blocked(a, b, None, threads, bias, (2 if down else 1) + 4 * relu)
+        want = np.where(want < 0, 0, want) if relu else want
+        np.testing.assert_allclose(found, want, atol=2e-5 * k**0.5, rtol=1e-4)
+
+
+@needs_blocks
+def test_a_bias_that_does_not_suit_is_left_alone():
+    a, b, out = draw(64, 300), draw(300, 100), np.full((64, 100), 7, "f")
+    for bias in (draw(64), draw(1), draw(100, 1), draw(100).astype("d"), draw(200)[::2], out[3]):
+        assert loops.blocked(a, b, out, 1, bias, 1) is None
+    assert loops.blocked(draw(2, 64, 300), draw(2, 300, 100), None, 1, draw(100), 1) is None
+    assert (out == 7).all()
 
 
 STACKS = [
@@ -262,6 +293,57 @@ os._exit(0)
 def test_other_processors_go_numpys_way():
     code = "print(loops.blocked(a, b) is None, (matmul(a, b) == 500).all())"
     assert run(BEGIN + code, OPENBLAS_CORETYPE="Haswell") == ["True", "True"]
+
+
+TILES = """
+#include <cstdio>
+#include <vector>
+#include "tiles.h"
+int main() {
+    int wrong = 0, seed = 1;
+    auto draw = [&](size n) {
+        std::vector<float> found(n);
+        for (float &x : found) x = (seed = seed * 16807LL % 2147483647) % 2001 / 1000.0f - 1;
+        return found;
+    };
+    const size sides[][3] = {{1, 1, 1}, {8, 16, 32}, {7, 17, 33}, {9, 513, 31}, {300, 40, 70}, {13, 1100, 65}, {530, 600, 5}};
+    for (auto [m, k, n] : sides)
+        for (int way = 0; way < 8; way++) {
+            const bool turn_a = way & 1, turn_b = way & 2, add = way & 4;
+            const size step_a = (turn_a ? m : k) + 3, step_b = (turn_b ? k : n) + 1, step = n + 2;
+            auto a = draw(step_a * (turn_a ? k : m)), b = draw(step_b * (turn_b ? n : k)), c = draw(step * m), before = c;
+            Matrix x{a.data(), step_a, turn_a}, y{b.data(), step_b, turn_b};
+            wrong += !tiled(m, k, n, x, y, add, c.data(), step);
+            for (size i = 0; i < m; i++)
+                for (size j = 0; j < step; j++) {
+                    double sum = add || j >= n ? before[i * step + j] : 0;
+                    for (size p = 0; p < k && j < n; p++) sum += (double)*x.at(i, p) * *y.at(p, j);
+                    wrong += !(sum - c[i * step + j] < 1e-3 && c[i * step + j] - sum < 1e-3);
+                }
+        }
+    printf("%d", wrong);
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "flags", [["-march=native"], ["-mavx", "-mfma"], [], ["-fsanitize=address,undefined"]], ids=str
+)
+def test_tiles_are_sums_of_products(flags, tmp_path):
+    """For vectors of each length that this processor has, and under the sanitizer that finds reads beyond an array's end."""
+    folder = Path(loops.__file__).parents[2] / "kernels" / "cpu"
+    (tmp_path / "tiles.cpp").write_text(TILES)
+    command = ["g++", "-O2", "-std=c++17", f"-I{folder}", *flags]
+    made = subprocess.run(
+        [*command, tmp_path / "tiles.cpp", "-o", tmp_path / "tiles"], capture_output=True, text=True
+    )
+    if made.returncode and flags:
+        pytest.skip(f"this compiler does not know {flags}")
+    assert made.returncode == 0, made.stderr
+    told = subprocess.run([tmp_path / "tiles"], capture_output=True, text=True, timeout=100)
+    if told.returncode == -4:
+        pytest.skip("this processor has no such vectors")
+    assert (told.returncode, told.stdout) == (0, "0"), told.stderr[:2000]
 
 
 STRESS = """

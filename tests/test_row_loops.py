@@ -178,6 +178,58 @@ def test_labels_are_checked_as_numpy_s_way_does(label, by_numpy):
         assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(found, wanted))
 
 
+FEW = {
+    "floats": (draw(64, 10), labels(64, classes=10)),
+    "whole": (draw(64, 10), labels(64, 1, classes=10).astype("int32")),
+    "long": (draw(3, 4, 5), labels(3, 4, classes=5).astype("int64")),
+    "one row": (draw(7), labels(1, classes=7)),
+    "one class": (draw(5, 1), np.zeros(5, "f")),
+    "scores of 1e4": (draw(20, 30, scale=1e4), labels(20, classes=30)),
+    "bytes": (draw(64, 10), labels(64, classes=10).astype("uint8")),
+    "double": (draw(64, 10).astype("d"), labels(64, classes=10)),
+    "no rows": (np.zeros((0, 10), "f"), np.zeros(0, "f")),
+    "not a number": (np.full((4, 3), np.nan, "f"), labels(4, classes=3)),
+    "infinite": (np.array([[np.inf, 1, 2], [1, -np.inf, 0]], "f"), np.array([1, 0], "f")),
+    **{
+        f"label {bad}": (draw(6, 5), np.array([0, 1, bad, 3, 4, 0], "f"))
+        for bad in (5, -1, 0.5, np.nan, np.inf, -0.0)
+    },
+}
+LEFT = ("bytes", "double", "no rows", *(f"label {bad}" for bad in (5, -1, 0.5, "nan", "inf")))
+
+
+@pytest.mark.parametrize("case", FEW)
+def test_few_rows_are_those_of_numpy(case, by_numpy):
+    x, label = FEW[case]
+
+    def run():
+        with np.errstate(all="ignore"):
+            try:
+                return results(cross_entropy, [x], [label])
+            except mx.MXNetError as error:
+                return [np.frombuffer(str(error).encode(), "uint8")]
+
+    found, wanted = run(), by_numpy(run)
+    for a, b in zip(found, wanted, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        assert np.allclose(a, b, rtol=3e-5, atol=2e-5, equal_nan=True)
+    left = row_loops.few_losses(x, label, -1) is NotImplemented
+    assert left == (case in LEFT)
+
+
+def test_few_rows_whose_loss_is_a_copy_go_the_way_of_numpy():
+    (x, label), g = FEW["floats"], draw(64, 1)
+    loss = row_loops.few_losses(x, label, -1)
+    way = row_loops.few_losses_back
+    assert way(g, x, loss.copy(), label, -1) is NotImplemented
+    assert way(g, x[:5].copy(), loss, label, -1) is NotImplemented  # of other rows
+    assert way(g, x, loss, label[:5], -1) is NotImplemented
+    assert way(g[:5], x, loss, label, -1) is NotImplemented
+    assert way(draw(64, 2)[:, :1], x, loss, label, -1) is NotImplemented  # not in a row
+    want = row_loops.cross_entropy_back.plain.plain(g, x, loss.copy(), label, -1)
+    assert np.allclose(way(g, x, loss, label, -1), want, atol=1e-6)
+
+
 def test_a_temperature_below_zero_is_that_of_numpy(by_numpy):
     run = lambda: mx.nd.softmax(mx.nd.array(X), temperature=-1.0).asnumpy()
     assert (run() == by_numpy(run)).all()

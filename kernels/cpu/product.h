@@ -1,6 +1,6 @@
-// Products by OpenBLAS, in blocks so small that it reads the matrices where they lie.
+// Products by tiles, or by OpenBLAS, in blocks so small that it reads the matrices where they lie.
 #pragma once
-#include "loops.h"
+#include "tiles.h"
 
 // OpenBLAS's product C = A B + beta C of row-major matrices, as NumPy brings it along.
 #ifndef BLAS_INT
@@ -15,33 +15,13 @@ enum { ROWS = 101, AS_IT_IS = 111, TURNED = 112 };
 #define IN_PLACE 0
 #endif
 
-static constexpr size CACHED = 1 << 18;  // numbers that a core's cache holds
-static constexpr size DEPTH = 400;       // summed numbers of rows by rows, at most: measured, as the blocks' sides below
+static constexpr size DEPTH = 400;  // summed numbers of rows by rows, at most: measured, as the blocks' sides below
 
-static inline size least(size a, size b) { return a < b ? a : b; }
-static inline size most(size a, size b) { return a > b ? a : b; }
-
-// n in equal pieces of at most `limit`.
-static inline size even(size n, size limit) {
-    size pieces = (n + limit - 1) / limit;
-    return (n + pieces - 1) / pieces;
-}
-
-// n in equal pieces of at most `limit`, which is a multiple of `unit`, and so are they.
-static inline size even(size n, size limit, size unit) { return (even(n, limit) + unit - 1) / unit * unit; }
-
-// A matrix whose rows are `step` numbers apart; or one given by its columns, if it is turned.
-struct Matrix {
-    const float *numbers;
-    size step;
-    bool turned = false;
-    const float *at(size i, size j) const { return numbers + (turned ? j * step + i : i * step + j); }
-    int way() const { return turned ? TURNED : AS_IT_IS; }
-};
+static int way(Matrix x) { return x.turned ? TURNED : AS_IT_IS; }
 
 // C (m, n) = A (m, k) B (k, n) + beta C as OpenBLAS does it, which copies A and B; the rows of C are `step` numbers apart.
 static void copied(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float beta, float *c, size step) {
-    gemm(ROWS, a.way(), b.way(), m, n, k, 1, a.numbers, a.step, b.numbers, b.step, beta, c, step);
+    gemm(ROWS, way(a), way(b), m, n, k, 1, a.numbers, a.step, b.numbers, b.step, beta, c, step);
 }
 
 // Whether blocks are quicker. Where each block of rows would read a B anew that no cache holds, copies are cheaper.
@@ -49,9 +29,16 @@ static bool by_blocks(size m, size k, size n, Matrix a, Matrix b) {
     return IN_PLACE && !(a.turned && b.turned) && (least(m, n) <= 256 || k * n <= CACHED);
 }
 
-// The same in blocks, as large as they may be. With a matrix turned, OpenBLAS multiplies rows by rows, or columns by columns,
+// Whether tiles are quicker: where OpenBLAS copies, and where W^T is read once for a C that no cache holds.
+static bool by_tiles(size m, size k, size n, Matrix a, Matrix b) {
+    if (!IN_PLACE || m < 128 || k < 192 || n < 192 || (n % WIDE && n < 16 * WIDE)) return false;
+    return !by_blocks(m, k, n, a, b) || (b.turned && n >= 2 * k && m * n >= CACHED / 2);
+}
+
+// The same, beta 0 or 1, in tiles where they pay, else in blocks, as large as they may be. With a matrix turned, OpenBLAS multiplies rows by rows, or columns by columns,
 // and wants narrow blocks; else it wants long rows of C.
 static void product(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float beta, float *c, size step) {
+    if (by_tiles(m, k, n, a, b) && tiled(m, k, n, a, b, beta, c, step)) return;
     if (!by_blocks(m, k, n, a, b)) return copied(gemm, m, k, n, a, b, beta, c, step);
     const size unit = a.turned || b.turned ? 32 : 64, rows = least(m, a.turned ? 64 : 32);
     const size depth = even(k, b.turned ? DEPTH : most(IN_PLACE / (rows * unit), 1));
@@ -61,7 +48,7 @@ static void product(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, flo
         for (size p = 0; p < k; p += depth)
             for (size i = 0; i < m; i += rows)
                 for (size j = at; j < least(n, at + panel); j += columns)
-                    gemm(ROWS, a.way(), b.way(), least(rows, m - i), least(columns, n - j), least(depth, k - p), 1, a.at(i, p),
+                    gemm(ROWS, way(a), way(b), least(rows, m - i), least(columns, n - j), least(depth, k - p), 1, a.at(i, p),
                          a.step, b.at(p, j), b.step, p ? 1 : beta, c + i * step + j, step);
 }
 

@@ -1,32 +1,13 @@
 // Products of matrices, and of stacks of them, on one core: chapter 96h_product_loops.
 #include <cstdlib>
-#include "product.h"
+#include "arrays.h"
 #include "helpers.h"
+#include "product.h"
 
-extern "C" {  // of Python itself, which is there when this is loaded
-void *PyCapsule_GetPointer(void *, const char *);
-void *PyEval_SaveThread();
-void PyEval_RestoreThread(void *);
-}
-
-// How an array describes itself to C: https://numpy.org/doc/stable/reference/arrays.interface.html
-struct Array {
-    int two, axes;
-    char kind;
-    int itemsize, flags;
-    intptr_t *shape, *strides;
-    char *data;
-};
-enum { ALIGNED = 0x100, NATIVE = 0x200, WRITABLE = 0x400, MOST = 8 };
-
-static const Array &told(void *capsule) { return *(const Array *)PyCapsule_GetPointer(capsule, nullptr); }
-
-// Of the last axis, or the one before, and so on.
-static size length(const Array &x, int back) { return back <= x.axes ? x.shape[x.axes - back] : 1; }
-static size stride(const Array &x, int back) { return back <= x.axes && length(x, back) > 1 ? x.strides[x.axes - back] : 0; }
+static constexpr int MOST = 8;  // axes
 
 static bool floats(const Array &x) {
-    return x.axes >= 2 && x.axes <= MOST && x.kind == 'f' && x.itemsize == 4 && (x.flags & ALIGNED) && (x.flags & NATIVE);
+    return x.axes >= 2 && x.axes <= MOST && holds(x, 'f', 4);
 }
 
 // Whether BLAS takes such matrices: the numbers of each row lie side by side, or those of each column.
@@ -62,12 +43,38 @@ static bool turning(size m, size k, size n, size step) { return k * n <= 2 * CAC
 
 // Whether OpenBLAS's way is better than blocks, even if matrices are turned first: they are large, or lie a page apart.
 static bool whole(size m, size k, size n, Matrix a, Matrix b) {
+    if (by_tiles(m, k, n, a, b)) return false;
     if (!b.turned || a.turned) return !by_blocks(m, k, n, a, b);
     return !turning(m, k, n, b.step) && (!by_blocks(m, k, n, a, b) || (m > 64 && b.step % PAGE == 0));
 }
 
+// What is done to a product when it is there: a bias is added, one for each column, or each row, and nothing below 0 remains.
+struct Finish {
+    const float *bias = nullptr;
+    bool down = false, relu = false;  // `down`: each row has one
+    Finish from(size i, size j) const { return {bias ? bias + (down ? i : j) : nullptr, down, relu}; }
+};
+
+template <bool down, bool relu>
+static void finish(size m, size n, float *c, size step, const float *bias) {
+    for (size i = 0; i < m; i++, c += step) {
+        const float one = bias[down ? i : 0];
+        EACH(j, n) {
+            const float sum = c[j] + (down ? one : bias[j]);
+            c[j] = relu && sum < 0 ? 0 : sum;  // NaN stays NaN
+        }
+    }
+}
+
+static void finish(size m, size n, float *c, size step, Finish end) {
+    if (!end.bias) return;
+    const auto all = end.down ? end.relu ? finish<true, true> : finish<true, false> : end.relu ? finish<false, true> : finish<false, false>;
+    all(m, n, c, step, end.bias);
+}
+
 // C = A B on this core.
-static void one(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float *c, size step) {
+static void one(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float *c, size step, Finish end) {
+    if (by_tiles(m, k, n, a, b) && tiled(m, k, n, a, b, false, c, step)) return finish(m, n, c, step, end);
     const size apart = n % PAGE ? n : n + 16;
     const bool turn = b.turned && !a.turned && turning(m, k, n, b.step);
     float *turned = turn ? (float *)malloc(k * apart * sizeof(float)) : nullptr;
@@ -80,19 +87,20 @@ static void one(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float *
     else
         product(gemm, m, k, n, a, b, 0, c, step);
     free(turned);
+    finish(m, n, c, step, end);
 }
 
 // C = A B on several cores: each piece is a stretch of C's rows, or of its columns.
-static void cut(share_t share, int threads, gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float *c, size step) {
+static void cut(share_t share, int threads, gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float *c, size step, Finish end) {
     const size sides = most(m, n), each = even(sides, threads), again = m >= n ? k * n : m * k;  // numbers that each piece reads
     const size few = again > CACHED ? each : b.turned && m >= n ? 256 : 64;  // rows that pay for reading them, or for turning B
     const size piece = even(sides, most(even(sides, 4 * threads), least(each, few)), m >= n ? 16 : 64);
     shared(share, (sides + piece - 1) / piece, threads, [=](size i) {
         const size at = i * piece, stretch = least(piece, sides - at);
         if (m >= n)
-            one(gemm, stretch, k, n, {a.at(at, 0), a.step, a.turned}, b, c + at * step, step);
+            one(gemm, stretch, k, n, a.from(at, 0), b, c + at * step, step, end.from(at, 0));
         else
-            one(gemm, m, k, stretch, a, {b.at(0, at), b.step, b.turned}, c + at, step);
+            one(gemm, m, k, stretch, a, b.from(0, at), c + at, step, end.from(0, at));
     });
 }
 
@@ -103,7 +111,7 @@ static void stack(gemm_t gemm, size m, size k, size n, const Array &x, const Arr
         char *places[] = {x.data, y.data, z.data};
         for (int i = 3; i <= z.axes; i++)
             places[0] += at[i - 1] * stride(x, i), places[1] += at[i - 1] * stride(y, i), places[2] += at[i - 1] * stride(z, i);
-        one(gemm, m, k, n, {(float *)places[0], a.step, a.turned}, {(float *)places[1], b.step, b.turned}, (float *)places[2], step);
+        one(gemm, m, k, n, {(float *)places[0], a.step, a.turned}, {(float *)places[1], b.step, b.turned}, (float *)places[2], step, {});
         for (axis = 3; axis <= z.axes && ++at[axis - 1] == length(z, axis); axis++) at[axis - 1] = 0;
     }
 }
@@ -111,8 +119,8 @@ static void stack(gemm_t gemm, size m, size k, size n, const Array &x, const Arr
 extern "C" {
 // C = A B on `threads` cores, a stack on one, if it pays: products of more than `few` multiplications each. Arrays describe
 // themselves, in capsules. The result tells whether it has been done; what does not suit is left as it was. Called with
-// Python's lock, which is free meanwhile.
-int product(void *gemm, void *share, size few, size threads, void *a, void *b, void *c) {
+// Python's lock, which is free meanwhile. `ending`: 0, or 1 for a `bias` of each column and 2 for one of each row, and 4 more for relu.
+int product(void *gemm, void *share, size few, size threads, int ending, void *a, void *b, void *c, void *bias) {
     const Array &x = told(a), &y = told(b), &z = told(c);
     const size m = length(x, 2), k = length(x, 1), n = length(y, 1);
     if (!IN_PLACE || least(m, least(k, n)) < 2 || m * k * n <= few) return 0;
@@ -122,14 +130,20 @@ int product(void *gemm, void *share, size few, size threads, void *a, void *b, v
     if (!lies(x, left) || !lies(y, right) || !lies(z, into) || into.turned || meet(x, y) || meet(x, z) || meet(y, z)) return 0;
     for (int i = 3; i <= z.axes; i++)
         if (length(z, i) == 0) return 0;
+    Finish end;
+    if (ending) {
+        const Array &v = told(bias);
+        end = {(const float *)v.data, (ending & 2) != 0, (ending & 4) != 0};
+        if (z.axes > 2 || v.axes != 1 || v.shape[0] != (end.down ? m : n) || !row_of(v, 'f', 4) || meet(v, z)) return 0;
+    }
     if (threads > 1 && whole(m, k, n, left, right)) return 0;  // OpenBLAS would start threads of its own in each of ours
     void *state = PyEval_SaveThread();
     if (z.axes > 2)
         stack((gemm_t)gemm, m, k, n, x, y, z, left, right, into.step);
     else if (threads > 1)
-        cut((share_t)share, threads, (gemm_t)gemm, m, k, n, left, right, (float *)z.data, into.step);
+        cut((share_t)share, threads, (gemm_t)gemm, m, k, n, left, right, (float *)z.data, into.step, end);
     else
-        one((gemm_t)gemm, m, k, n, left, right, (float *)z.data, into.step);
+        one((gemm_t)gemm, m, k, n, left, right, (float *)z.data, into.step, end);
     PyEval_RestoreThread(state);
     return 1;
 }

@@ -1,5 +1,6 @@
 // Rows in one walk: softmax, cross-entropy and normalizations, forwards and backwards; chapter 96i.
 // Arrays are float, C-contiguous, (rows, cols); a row stays in the cache from its first sum to its result.
+#include "arrays.h"
 #include "loops.h"
 
 // e^x for x <= 0, exactly 0 where a float with all its digits has no room.
@@ -126,6 +127,42 @@ void cross_entropy_back(size rows, size cols, const float *x, const int64_t *lab
         EACH(j, cols) dx[j] = power_of(x[j] - high) * share;
         dx[label[i]] -= g[i];
     }
+}
+
+// The classes that labels name, whole numbers or floats; false if there are more than MOST, or one that is no class.
+static constexpr size MOST = 4096;
+static bool read(const Array &label, size rows, size classes, int64_t *into) {
+    const bool floats = row_of(label, 'f', 4), ints = row_of(label, 'i', 4), longs = row_of(label, 'i', 8);
+    if (rows > MOST || !(floats || ints || longs)) return false;
+    for (size i = 0; i < rows; i++) {
+        const float number = floats ? ((const float *)label.data)[i] : 0;
+        if (floats && !(number >= 0 && number < classes)) return false;  // NaN is none
+        into[i] = floats ? (int64_t)number : ints ? ((const int32_t *)label.data)[i] : ((const int64_t *)label.data)[i];
+        if (into[i] < 0 || into[i] >= classes || (floats && into[i] != number)) return false;
+    }
+    return true;
+}
+
+// Cross-entropy of a few rows, for which the way from Python to C is the longer part: arrays describe themselves. `kept`: (3, rows).
+// The result tells whether all was as it should be; else nothing is written.
+int few_losses(void *data, void *labels, void *kept) {
+    const Array &x = told(data), &label = told(labels), &to = told(kept);
+    const size rows = length(to, 1), cols = length(x, 1);
+    int64_t classes[MOST];
+    if (!row_of(x, 'f', 4) || !read(label, rows, cols, classes)) return 0;
+    float *memory = (float *)to.data;
+    cross_entropy(rows, cols, (const float *)x.data, classes, memory, memory + rows, memory + 2 * rows);
+    return 1;
+}
+
+int few_losses_back(void *data, void *labels, void *kept, void *gradient, void *result) {
+    const Array &x = told(data), &label = told(labels), &from = told(kept), &g = told(gradient), &dx = told(result);
+    const size rows = length(from, 1), cols = length(x, 1);
+    int64_t classes[MOST];
+    if (!row_of(x, 'f', 4) || !row_of(from, 'f', 4) || !row_of(g, 'f', 4) || !read(label, rows, cols, classes)) return 0;
+    const float *memory = (const float *)from.data;
+    cross_entropy_back(rows, cols, (const float *)x.data, classes, memory, memory + rows, (const float *)g.data, (float *)dx.data);
+    return 1;
 }
 
 // The sum of a row, NaN counted as 0: by runs, so that no sum is one of many small terms.

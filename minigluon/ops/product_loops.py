@@ -33,7 +33,12 @@ SHORT = 1 << 26  # multiplications up to which it pays that helpers wait awake
 def product():
     """The function of products.cpp, called with Python's lock."""
     function = ctypes.PyDLL(compiled("products")._name).product
-    function.argtypes = [*[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2, *[ctypes.py_object] * 3]
+    function.argtypes = [
+        *[ctypes.c_void_p] * 2,
+        *[ctypes.c_int64] * 2,
+        ctypes.c_int,
+        *[ctypes.py_object] * 4,
+    ]
     return function
 
 
@@ -45,11 +50,12 @@ def share():
     return ctypes.cast(library.share, ctypes.c_void_p)
 
 
-def blocked(a, b, out=None, threads=1):
+def blocked(a, b, out=None, threads=1, bias=None, ending=0):
     """`a @ b` of NumPy's matrices on so many cores, or of stacks of them on one;
     None if they do not suit.
 
-    The result goes into `out` if it is given.
+    The result goes into `out` if it is given. `ending`: 0, or 1 where each column gets
+    a number of `bias`, 2 where each row does; and 4 more where nothing below 0 is to remain.
     """
     if min(a.ndim, b.ndim) < 2:
         return None
@@ -59,8 +65,8 @@ def blocked(a, b, out=None, threads=1):
     if not (a.dtype.char == b.dtype.char == "f" and loops):
         return None
     into = room(a, b) if out is None else out
-    arrays = a.__array_struct__, b.__array_struct__, into.__array_struct__
-    return into if product()(gemm(), share(), LEAST, threads, *arrays) else None
+    arrays = (x.__array_struct__ for x in (a, b, into, into if bias is None else bias))
+    return into if product()(gemm(), share(), LEAST, threads, ending, *arrays) else None
 
 
 def room(a, b):

@@ -2,14 +2,15 @@
 
 # Written from chapters/96i_row_loops.ipynb: edit the chapter, then run `minigluon export`.
 
+import ctypes
 import math
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
 from minigluon.cores import alone, spread
 from minigluon.kernels import dense, fits
-from minigluon.native import Loops, native
+from minigluon.native import Loops, compiled, native
 from minigluon.ops.loss import (
     class_numbers,
     clipped,
@@ -27,6 +28,9 @@ __all__ = [
     "LEAST",
     "SHORT",
     "by_loops",
+    "few",
+    "few_losses",
+    "few_losses_back",
     "folded",
     "fresh",
     "in_rows",
@@ -125,8 +129,10 @@ for op in (softmax_back, log_softmax_back):  # NumPy's way is short
 # --- Code: cross-entropy --------------------------------------------------------------------------
 
 
-@native(sparse_softmax_cross_entropy, LEAST)
+@native(sparse_softmax_cross_entropy)
 def _(data, label, axis):
+    if data.size < LEAST:
+        return few_losses(data, label, axis)
     cols = laid(data, axis)
     if cols is None or type(label) is not np.ndarray or not single(data):
         return NotImplemented
@@ -139,8 +145,10 @@ def _(data, label, axis):
 
 @native(cross_entropy_back)
 def _(data, logits, loss, label, axis):
+    if logits.size < LEAST:
+        return few_losses_back(data, logits, loss, label, axis)
     cols = laid(logits, axis)
-    if cols is None or logits.size < LEAST or not single(data, logits, loss):
+    if cols is None or not single(data, logits, loss):
         return NotImplemented
     x, dx = in_rows(logits, cols), fresh(logits)
     with np.errstate(invalid="ignore"):
@@ -156,6 +164,40 @@ def kept(x, classes, loss):
     if type(memory) is np.ndarray and memory.shape == (3, n) and memory.dtype == x.dtype:
         return memory[:2]
     return loss.reshape(n) + x[np.arange(n), classes], np.ones_like(x, shape=n)
+
+
+@cache
+def few(name, arrays):
+    """A function of rows.cpp that takes so many arrays, with Python's lock."""
+    function = getattr(ctypes.PyDLL(compiled("rows")._name), name)
+    function.argtypes = [ctypes.py_object] * arrays
+    return function
+
+
+def few_losses(data, label, axis):
+    """Cross-entropy of few rows, by one call."""
+    rows = data.size // max(data.shape[-1], 1) if data.ndim else 0
+    last = axis in (-1, data.ndim - 1)
+    if not (last and rows and type(label) is np.ndarray and label.size == rows and loops):
+        return NotImplemented
+    memory = np.empty((3, rows), data.dtype)
+    arrays = data.__array_struct__, label.__array_struct__, memory.__array_struct__
+    done = few("few_losses", 3)(*arrays)
+    return memory[2].reshape(*data.shape[:-1], 1) if done else NotImplemented
+
+
+def few_losses_back(data, logits, loss, label, axis):
+    """The gradient, where the losses came from such a call."""
+    memory, rows = loss.base, loss.size
+    fits = (
+        type(memory) is np.ndarray and memory.shape == (3, rows) and data.size == rows == label.size
+    )
+    last = axis in (-1, logits.ndim - 1) and logits.size == rows * logits.shape[-1]
+    if not (fits and last and single(memory, data)):
+        return NotImplemented
+    dx = fresh(logits)
+    arrays = (a.__array_struct__ for a in (logits, label, memory, data, dx))
+    return dx if few("few_losses_back", 5)(*arrays) else NotImplemented
 
 
 # --- Code: normalization --------------------------------------------------------------------------

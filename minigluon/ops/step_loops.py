@@ -2,17 +2,17 @@
 
 # Written from chapters/96j_step_loops.ipynb: edit the chapter, then run `minigluon export`.
 
-from functools import wraps
+from functools import cache, wraps
 from math import inf, prod
 
 import numpy as np
 
-from minigluon.cores import LONG, spread
+from minigluon.cores import LONG, core_matmul, spread
 from minigluon.native import Loops, native
 from minigluon.ops.activations import ALPHA, LAMBDA, LeakyReLU, gelu_slope
 from minigluon.ops.elementwise import above, hypot, modulo, passed, positive, round, smooth_l1
 from minigluon.ops.optimizer import adam_step, adamw_step, momentum_step, quicker, sgd_step
-from minigluon.ops.product_loops import share, threads
+from minigluon.ops.product_loops import LEAST, blocked, share, threads
 from minigluon.ops.reduce import axes, column_sums
 from minigluon.ops.row_loops import parts
 from minigluon.ops.special import erf
@@ -28,6 +28,8 @@ __all__ = [
     "each",
     "fit",
     "is_number",
+    "joins_bias",
+    "layer",
     "loops",
     "momentum",
     "over_rows",
@@ -144,6 +146,18 @@ def add_bias(y, bias, turned, relu):
     return y
 
 
+@cache
+def layer(multiply):
+    """A layer: the product by `multiply`, each piece of which gets bias and relu as it is made."""
+    count = (lambda: 1) if multiply is core_matmul else threads
+
+    def layer(a, b, bias, turned, relu):
+        found = blocked(a, b, None, count(), bias, (2 if turned else 1) + 4 * relu)
+        return add_bias(multiply(a, b), bias, turned, relu) if found is None else found
+
+    return layer
+
+
 def passed_sums(data, like, out=None):
     """`data` where `like` is above 0, else 0, in `out` if given,
     and the sums over all axes but the last.
@@ -188,7 +202,17 @@ def relu_of(writer, node):
     users = writer.users.get((node, 0), [])
     alone = len(users) == 1 and users[0].op.name == "relu" and (node, 0) not in writer.kept
     biased = len(node.inputs) == 3 and type(node.inputs[2]) is tuple
-    return users if alone and biased and worth(writer, node) else ()
+    return users if alone and biased and joins_bias(writer, node) else ()
+
+
+def joins_bias(writer, node):
+    """Whether bias and relu come in the product's own walk, or in one of their own that pays."""
+    shape, units = (writer.outlines.shapes.get(e) for e in ((node, 0), node.inputs[1]))
+    if worth(writer, node):
+        return True
+    single = writer.outlines.types.get((node, 0)) == np.float32
+    blocks = single and shape and units and prod(shape) * prod(units[1:]) > LEAST
+    return bool(blocks and loops)
 
 
 def sums_of(writer, node):
@@ -206,12 +230,12 @@ def over_rows(shape, axis, keepdims, exclude):
     return are_sums_of_columns(shape, chosen, keepdims, np.float32)
 
 
-def spelt_bias(writer, node, product, bias, turned):
-    """A bias, and relu if it is made in the same walk."""
-    if not worth(writer, node):
-        return spelt_plus(writer, node, product, bias, turned)
-    joined = bool(writer.joined[node])
-    return f"{writer.bound('add_bias', add_bias)}({product}, {bias}, {turned}, {joined})"
+def spelt_bias(writer, node, product, factors, bias, turned):
+    """A layer with its bias, and its relu if nobody else reads what comes before."""
+    if not joins_bias(writer, node):
+        return spelt_plus(writer, node, product, factors, bias, turned)
+    joined, multiply = bool(writer.joined[node]), layer(writer.scope[product])
+    return f"{writer.bound('layer', multiply)}({factors}, {bias}, {turned}, {joined})"
 
 
 def spelt_above(writer, node):

@@ -661,15 +661,18 @@ def spelt_dense(writer, node):
     data, weight, *bias = node.inputs
     data = writer.matrix(data, node.settings.get("flatten", True))
     product, weight, turned = writer.product(node), writer.value(weight), writer.turned(node)
-    text = f"{product}({weight}, {data}.T)" if turned else f"{product}({data}, {weight}.T)"
+    factors = f"{weight}, {data}.T" if turned else f"{data}, {weight}.T"
     if bias and bias[0] is not None:
-        text = adding[-1](writer, node, text, writer.value(bias[0]), turned)
+        text = adding[-1](writer, node, product, factors, writer.value(bias[0]), turned)
+    else:
+        text = f"{product}({factors})"
     return f"{text}.T" if turned else writer.shaped(text, node)
 
 
-def spelt_plus(writer, node, product, bias, turned):
+def spelt_plus(writer, node, product, factors, bias, turned):
     """A bias, added to the product of a layer."""
-    return f"{writer.bound('plus', plus)}({product}, {bias}{'[:, None]' if turned else ''})"
+    bias = f"{bias}[:, None]" if turned else bias
+    return f"{writer.bound('plus', plus)}({product}({factors}), {bias})"
 
 
 adding = [spelt_plus]  # the last one is taken
