@@ -298,7 +298,7 @@ def test_a_monitored_sparse_gradient_stays_sparse():
     exe = mx.sym.sum(out).simple_bind(mx.cpu(), {"weight": "write"}, data=(3,))
     mx.monitor.Monitor(1).install(exe)
     exe.forward(is_train=True, data=mx.nd.array([1, 2, 2]))
-    exe.backward()
+    exe.backward([mx.nd.ones(1)])
     assert exe.grad_dict["weight"].stype == "row_sparse"
     assert exe.grad_dict["weight"].indices.asnumpy().tolist() == [1, 2]
 
