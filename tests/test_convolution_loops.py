@@ -89,7 +89,7 @@ def test_deconvolution_is_equal_to_numpys_way(case, called):
     shape, filters, more = CASES[case]
     groups = more.get("num_group", 1)
     settings = {**settings_of(case), "num_filter": filters[1] * groups}
-    x, w = draw(2, filters[0], *(20,) * (len(shape) - 2)), draw(*filters)
+    x, w = draw(2, filters[0], *(40,) * (len(shape) - 2)), draw(*filters)
     g = draw(*mx.nd.Deconvolution(mx.nd.array(x), mx.nd.array(w), **settings).shape)
     called.clear()
     found = results("Deconvolution", (x, w), settings, g)

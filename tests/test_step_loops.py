@@ -450,3 +450,19 @@ def test_arrays_that_are_no_rows_alike_go_numpys_way(called):
         assert (a % b).shape == x.shape or len(b) == 3
     mx.nd.broadcast_hypot(x, y[:1])
     assert not called
+
+
+@pytest.mark.loops
+def test_relu_on_all_cores_keeps_nan_and_memory():
+    from minigluon.native import both_ways
+    from minigluon.ops.step_loops import rectified
+
+    x = np.random.default_rng(0).standard_normal((3, 50_001)).astype("float32")
+    x[0, 5], x[1, 7], x[2, 9] = np.nan, -np.inf, np.inf
+    np.testing.assert_array_equal(*both_ways(lambda: mx.nd.relu(mx.nd.array(x)).asnumpy()))
+    wanted = np.maximum(x, 0)
+    assert rectified(x, out=x) is x
+    np.testing.assert_array_equal(x, wanted)
+    x.flags.writeable = False
+    np.testing.assert_array_equal(rectified(x), wanted)
+    assert rectified(x[:, ::2]).shape == (3, 25_001)

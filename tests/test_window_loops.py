@@ -291,11 +291,18 @@ def test_a_variance_far_from_zero_keeps_its_digits():
     assert np.allclose(y, exact, atol=1e-6)
 
 
-def test_normalizations_in_use_short_runs_and_others_go_the_way_of_numpy(called):
-    x, v = mx.nd.array(draw(3, 5, 9, 8)), mx.nd.ones(5)
-    mx.nd.BatchNorm(x, v, v, v, v)
+def test_normalizations_in_use_are_a_factor_and_a_summand(by_numpy, called):
+    x, v = mx.nd.array(draw(3, 5, 9, 8)), mx.nd.array(draw(5))
+    run = lambda: mx.nd.BatchNorm(x, v, v, v, v * v, fix_gamma=False).asnumpy()
     with autograd.train_mode():
-        mx.nd.BatchNorm(x, v, v, v, v, use_global_stats=True)
+        mx.nd.BatchNorm(x, v, v, v, v * v, use_global_stats=True)
+    np.testing.assert_allclose(run(), by_numpy(run), rtol=1e-4, atol=1e-4)
+    assert called == ["scaled"] * 2
+
+
+def test_normalizations_of_short_runs_and_others_go_the_way_of_numpy(called):
+    x, v = mx.nd.array(draw(3, 5, 9, 8)), mx.nd.ones(5)
+    with autograd.train_mode():
         mx.nd.BatchNorm(x[:, :, :3, :3], v, v, v, v)
         mx.nd.BatchNorm(*(a.astype("float64") for a in (x, v, v, v, v)))
         mx.nd.BatchNorm(x.astype("float16"), v, v, v, v)
@@ -316,7 +323,7 @@ def test_gradients_with_given_statistics(by_numpy, called):
 
     for a, b in zip(run(), by_numpy(run)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-    assert called == ["channels_back"]
+    assert called == ["scaled", "channels_back"]
 
 
 def test_second_derivatives_of_a_normalization(by_numpy):

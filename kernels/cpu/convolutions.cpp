@@ -202,48 +202,70 @@ struct After {
     const float *gain, *shift;
 };
 
-static void carry_out(const Plan &plan, const Piece &piece, const float *x, const float *w, const After &after, float *y) {
-    static thread_local Memory laid, sums;
-    const Axis &r = plan.rows, &c = plan.columns;
-    const size pitch = plan.pitch(), rows = piece.last - piece.first, deep = rows + r.reach, slots = plan.laid.size();
-    const size phase = deep * pitch, plane = (over(slots * phase, LANES) | 1) * LANES;  // an odd number of vectors: all sets of the cache
-    const size area = r.read * c.read, results = r.written * c.written, run = rows * pitch - c.reach, vectors = over(run, LANES);
-    x += (piece.image * plan.groups + piece.group) * plan.read * area;
+// Where a piece's numbers lie: a phase has `deep` rows, a run of results `vectors`, the last of which is not full.
+struct Layout {
+    size pitch, rows, deep, phase, plane, run, vectors, next;  // and the next picture is so far away
+    bool as_it_is;  // one number is read for each result: nothing is laid out
+    bool ends;      // but its last vector, for behind the last picture there is nothing to read
+    Layout(const Plan &plan, const Piece &piece) {
+        const Axis &r = plan.rows, &c = plan.columns;
+        pitch = plan.pitch(), rows = piece.last - piece.first, deep = rows + r.reach, phase = deep * pitch;
+        plane = (over((size)plan.laid.size() * phase, LANES) | 1) * LANES;  // an odd number of vectors: all sets of the cache
+        run = rows * pitch - c.reach, vectors = over(run, LANES), next = plan.groups * plan.read * r.read * c.read;
+        const bool plain = r.in == 1 && c.in == 1 && !r.up && !c.up && !r.reach && !c.reach && plan.laid.size() == 1;
+        as_it_is = plain && !c.first && c.last == c.read && piece.last <= r.read;
+        ends = as_it_is && run % LANES && piece.image + piece.images == plan.n && piece.group + 1 == plan.groups;
+        if (as_it_is) plane = r.read * c.read;
+    }
+};
+
+// Lay channels first..last of all pictures of a piece out; x is the first one.
+static void lay_out(const Plan &plan, const Layout &l, const Piece &piece, size first, size last, const float *x, float *to) {
+    for (size i = 0; i < piece.images; i++)
+        for (size k = first; k < last; k++)
+            for (size s = 0; s < (size)plan.laid.size(); s++)
+                lay(plan, plan.laid[s].first, plan.laid[s].second, piece.first, l.deep,
+                    x + i * l.next + k * plan.rows.read * plan.columns.read, to + (i * plan.read + k) * l.plane + s * l.phase);
+}
+
+// The results of a piece; `there` is its layout, if others have it, too.
+static void carry_out(const Plan &plan, const Piece &piece, const float *there, const float *x, const float *w, const After &after, float *y) {
+    static thread_local Memory laid, sums, end;
+    const Layout l(plan, piece);
+    const size results = plan.rows.written * plan.columns.written, full = (l.vectors - l.ends) * LANES, step = l.vectors * LANES;
     y += (piece.image * plan.groups + piece.group) * plan.written * results;
     w += piece.group * plan.read * plan.written * (least(plan.ws, plan.wf));
-    const size next = plan.groups * plan.read * area;  // picture
-    const bool plain = r.in == 1 && c.in == 1 && !r.up && !c.up && !r.reach && !c.reach && slots == 1;
-    const bool end = piece.image + piece.images == plan.n && piece.group + 1 == plan.groups && (r.read - piece.last) * c.read < LANES;
-    const bool as_it_is = plain && !c.first && c.last == c.read && piece.last <= r.read && !(end && run % LANES);  // nothing behind is read
-    float *to = as_it_is ? nullptr : laid.get(piece.images * plan.read * plane + ACROSS * LANES);
-    if (!as_it_is)
-        for (size i = 0; i < piece.images; i++)
-            for (size k = 0; k < plan.read; k++)
-                for (size s = 0; s < slots; s++)
-                    lay(plan, plan.laid[s].first, plan.laid[s].second, piece.first, deep, x + i * next + k * area,
-                        to + (i * plan.read + k) * plane + s * phase);
-    std::vector<Terms> terms;
+    if (l.as_it_is)
+        there = x + piece.first * l.pitch;
+    else if (!there) {
+        float *to = laid.get(piece.images * plan.read * l.plane + ACROSS * LANES);
+        lay_out(plan, l, piece, 0, plan.read, x, to);
+        there = to;
+    }
+    float *last = l.ends ? end.get(piece.images * plan.read * LANES) : nullptr;
+    for (size i = 0; last && i < piece.images; i++)
+        for (size k = 0; k < plan.read; k++)
+            memcpy(last + (i * plan.read + k) * LANES, there + i * l.next + k * l.plane + full, (l.run - full) * sizeof(float));
     std::vector<std::vector<size>> offsets;
     for (const Phase &p : plan.phases) {
         offsets.push_back(p.x);
-        for (size &o : offsets.back()) o = o / FIELD / FIELD * phase + o / FIELD % FIELD * pitch + o % FIELD;
+        for (size &o : offsets.back()) o = o / FIELD / FIELD * l.phase + o / FIELD % FIELD * l.pitch + o % FIELD;
     }
-    for (size p = 0; p < (size)plan.phases.size(); p++)
-        terms.push_back({plan.read, (size)offsets[p].size(), offsets[p].data(), plan.phases[p].w.data(), as_it_is ? area : plane, plan.ws, plan.wf});
-    float *sum = sums.get(ROWS * vectors * LANES);
-    for (size f = piece.from; f < piece.to; f += ROWS) {
-        const size filters = least(ROWS, piece.to - f);
+    float *sum = sums.get(ROWS * step);
+    for (size f = piece.from; f < piece.to; f += ROWS)
         for (size i = 0; i < piece.images; i++)
-            for (size p = 0; p < (size)terms.size(); p++) {
-                const float *begin = as_it_is ? x + i * next + piece.first * pitch : to + i * plan.read * plane;
-                along(terms[p], filters, vectors, begin, w + f * plan.wf, sum, vectors * LANES, false);
+            for (size p = 0; p < (size)offsets.size(); p++) {
+                const size filters = least(ROWS, piece.to - f);
+                Terms terms{plan.read, (size)offsets[p].size(), offsets[p].data(), plan.phases[p].w.data(), l.plane, plan.ws, plan.wf};
+                along(terms, filters, full / LANES, there + i * (l.as_it_is ? l.next : plan.read * l.plane), w + f * plan.wf, sum, step, false);
+                terms.xs = LANES;
+                if (last) along(terms, filters, 1, last + i * plan.read * LANES, w + f * plan.wf, sum + full, step, false);
                 for (size k = 0; k < filters; k++) {
                     const size channel = piece.group * plan.written + f + k;
-                    lift(plan, plan.phases[p], piece.first, rows, sum + k * vectors * LANES, after.gain ? after.gain[channel] : 1,
+                    lift(plan, plan.phases[p], piece.first, l.rows, sum + k * step, after.gain ? after.gain[channel] : 1,
                          after.shift ? after.shift[channel] : 0, y + i * plan.groups * plan.written * results + (f + k) * results);
                 }
             }
-    }
 }
 
 // The work in pieces: as much of the pictures as the cache holds, and the filters shared where that gives a thread too little.
@@ -270,9 +292,31 @@ static std::vector<Piece> pieces_of(const Plan &plan, size threads) {
     return found;
 }
 
+// All pieces; where the cores share filters, they share the layout, too.
 static void all_of(share_t share, size threads, const Plan &plan, const float *x, const float *w, const After &after, float *y) {
+    static thread_local Memory common;
     const std::vector<Piece> pieces = pieces_of(plan, threads);
-    shared(share, pieces.size(), threads, [&](size i) { carry_out(plan, pieces[i], x, w, after, y); });
+    const size area = plan.rows.read * plan.columns.read, count = pieces.size(), none = -1;
+    const auto begin = [&](const Piece &p) { return x + (p.image * plan.groups + p.group) * plan.read * area; };
+    size parts = 1, numbers = 0, at = 0;  // pieces of the same pictures follow each other
+    while (parts < count && pieces[parts].from > 0) parts++;
+    std::vector<size> places(count, none);
+    for (size i = 0; i < count; i++) {
+        const Layout l(plan, pieces[i]);
+        if (i % parts == 0) at = numbers, numbers += l.as_it_is ? 0 : pieces[i].images * plan.read * l.plane;
+        if (parts > 1 && !l.as_it_is) places[i] = at;
+    }
+    float *to = parts > 1 && numbers ? common.get(numbers + ACROSS * LANES) : nullptr;
+    if (to)
+        shared(share, count, threads, [&](size i) {
+            const size part = i % parts;
+            if (places[i] != none)
+                lay_out(plan, Layout(plan, pieces[i]), pieces[i], plan.read * part / parts, plan.read * (part + 1) / parts,
+                        begin(pieces[i]), to + places[i]);
+        });
+    shared(share, count, threads, [&](size i) {
+        carry_out(plan, pieces[i], places[i] == none ? nullptr : to + places[i], begin(pieces[i]), w, after, y);
+    });
 }
 
 // The gradient of the weights. Here the channels are laid last: then a row of the window is a run of memory, in each place, and the

@@ -24,6 +24,15 @@ void descend(void *share, size threads, size n, float *weights, const float *gra
     });
 }
 
+// y = x, but 0 where x is below; NaN stays NaN.
+void rectify(void *share, size threads, size n, const float *x, float *y) {
+    pieces(share, threads, n, [=](size at, size count) {
+        const float *from = x + at;
+        float *to = y + at;
+        EACH(j, count) to[j] = from[j] < 0 ? 0 : from[j];
+    });
+}
+
 // mom' = momentum mom - lr d, w' = w + mom', with the same d.
 void momentum(void *share, size threads, size n, float *weights, const float *gradients, float *momenta, float lr, float momentum, float wd,
               float rescale, float clip) {

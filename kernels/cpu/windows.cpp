@@ -267,6 +267,17 @@ void channels(void *share, size threads, size n, size c, size run, float eps, co
     });
 }
 
+// The same with a factor and a summand for each channel.
+void scaled(void *share, size threads, size n, size c, size run, const float *x, const float *gain, const float *shift, float *y) {
+    by_channels(share, threads, n * c, [=](size first, size last) {
+        for (size k = first; k < last; k++) {
+            const float a = gain[k % c], b = shift[k % c], *from = x + k * run;
+            float *to = y + k * run;
+            EACH(j, run) to[j] = from[j] * a + b;
+        }
+    });
+}
+
 // Its gradients, of x, gamma and beta. t: 1, or 0 where mean and scale are given numbers.
 void channels_back(void *share, size threads, size n, size c, size run, float t, const float *g, const float *x, const float *gain,
                    const float *mean, const float *scale, float *dx, float *by_gamma, float *by_beta) {

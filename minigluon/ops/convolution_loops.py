@@ -15,7 +15,6 @@ from minigluon.ops.pieces import places
 from minigluon.ops.product_loops import share, threads
 
 __all__ = [
-    "BACK",
     "CALLS",
     "ENOUGH",
     "FAR",
@@ -99,14 +98,12 @@ def by_tiles(n, f, c, sizes):
     return SLACK * (n * tiles * (0.78 * c * f + moved * (c + f)) + 36 * c * f + CALLS)
 
 
-def wins(data, weight, sizes, settings, more=1.0, factor=1.0):
-    """Whether the loop, which computes `more` numbers than wanted, is better than Winograd's way,
-    that costs `factor` times as much.
-    """
+def wins(data, weight, sizes, settings, more=1.0):
+    """Whether the loop, which computes so many numbers for each that is wanted, is better than Winograd's way."""
     if not saves(data, weight, sizes, *settings):
         return True
     n, (f, c) = len(data), weight.shape[:2]
-    return TERM * 9 * n * f * c * math.prod(sizes) * more <= factor * by_tiles(n, f, c, sizes)
+    return TERM * 9 * n * f * c * math.prod(sizes) * more <= by_tiles(n, f, c, sizes)
 
 
 def forwards(data, weight, kernel, stride, dilate, pad, groups, bias=None, gain=None):
@@ -144,8 +141,7 @@ def backwards(data, weight, sizes, kernel, stride, dilate, pad, groups):
     return out
 
 
-RUN, PLACES = 8, 16  # numbers of a run, and places of a picture, from which it pays
-BACK = 1.2  # times what Winograd's way costs forwards
+RUN, PLACES = 8, 32  # numbers of a run, and places of a picture, from which it pays
 
 
 def across(data, inputs, kernel, stride, dilate, pad, groups):
@@ -157,7 +153,7 @@ def across(data, inputs, kernel, stride, dilate, pad, groups):
     if shape[1] * kernel[-1] < RUN or math.prod(data.shape[2:]) < PLACES:
         return None
     w = np.empty(shape, data.dtype)
-    if not wins(inputs, w, data.shape[2:], settings, factor=BACK):
+    if not wins(inputs, w, data.shape[2:], settings):
         return None
     walk("convolve_weight", inputs.shape, data.shape, settings, data, inputs, w)
     return w

@@ -10,7 +10,7 @@ import numpy as np
 from minigluon.cores import LONG, core_matmul, spread
 from minigluon.native import Loops, native
 from minigluon.ops.activations import ALPHA, LAMBDA, LeakyReLU, gelu_slope
-from minigluon.ops.elementwise import above, hypot, modulo, passed, positive, round, smooth_l1
+from minigluon.ops.elementwise import above, hypot, modulo, passed, positive, relu, round, smooth_l1
 from minigluon.ops.optimizer import adam_step, adamw_step, momentum_step, quicker, sgd_step
 from minigluon.ops.product_loops import LEAST, blocked, share, threads
 from minigluon.ops.reduce import axes, column_sums
@@ -35,6 +35,7 @@ __all__ = [
     "over_rows",
     "pairwise",
     "passed_sums",
+    "rectified",
     "relu_of",
     "spelt_above",
     "spelt_bias",
@@ -188,6 +189,23 @@ def _(data, like):
     out = np.empty_like(data)
     loops("passed", data.size, data, like, out)
     return out
+
+
+def rectified(data, out=None):
+    """max(x, 0), into `out` if given, on all cores."""
+    if data.size < MANY or not (walkable(data) and (out is None or walkable(out)) and loops):
+        return positive(data, out)
+    out = np.empty_like(data) if out is None else out
+    loops("rectify", share(), threads(), data.size, data, out)
+    return out
+
+
+@native(relu, MANY)
+def _(data):
+    return rectified(data)
+
+
+relu.into = rectified
 
 
 def worth(writer, node):

@@ -210,14 +210,18 @@ def walk_channels(name, sizes, *arrays):
 
 @native(BatchNorm)
 def _(data, gamma, beta, moving_mean, moving_var, *, eps, fix_gamma, use_global_stats, axis, **_):
-    if use_global_stats or not state.training:
-        return NotImplemented
     vectors = {"gamma": gamma, "beta": beta, "moving_mean": moving_mean, "moving_var": moving_var}
     if (sizes := channels_of(data, axis, **vectors)) is None:
         return NotImplemented
     if fix_gamma:
         gamma[...] = 1
-    y, found = np.empty(data.shape, data.dtype), [np.empty_like(gamma) for _ in range(3)]
+    y = np.empty(data.shape, data.dtype)
+    if use_global_stats or not state.training:
+        scale = 1 / np.sqrt(moving_var + np.float32(eps))
+        gain = gamma * scale
+        walk_channels("scaled", sizes, dense(data), gain, beta - moving_mean * gain, y)
+        return y, moving_mean.copy(), scale, moving_var.copy(), np.zeros_like(gamma, shape=1)
+    found = [np.empty_like(gamma) for _ in range(3)]
     given = dense(data), dense(gamma), dense(beta)
     walk_channels("channels", sizes, float(eps), *given, y, *found)
     return y, *found, np.ones_like(gamma, shape=1)
