@@ -651,3 +651,26 @@ def test_packed_weights_have_gradients_of_gradients():
         found.append([y.asnumpy()] + [g.asnumpy() for g in (*first, *(a.grad for a in arrays))])
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
+@pytest.mark.parametrize("first", [None, 3])
+def test_a_projection_as_wide_as_the_state_is_one(first):
+    """Plans are kept by their sizes: a layer with such a projection has the sizes of one without."""
+    x, found = mx.nd.array(np.random.default_rng(0).normal(size=(4, 2, 5))), {}
+    x.attach_grad()
+    for projection in (first, None if first else 3):
+        layer = rnn.LSTM(3, projection_size=projection, input_size=5)
+        layer.initialize(mx.init.Uniform(0.5))
+        with mx.autograd.record():
+            y = layer(x)
+        y.backward()
+        found[projection] = layer, y.asnumpy(), x.grad.asnumpy()
+    cell, (layer, *wanted) = contrib.LSTMPCell(3, 3, input_size=5), found[3]
+    cell.initialize()
+    for name, p in cell.collect_params().items():
+        p.set_data(getattr(layer, "l0_" + name.removeprefix(cell.prefix)).data())
+    with mx.autograd.record():
+        y, _ = cell.unroll(4, x, layout="TNC", merge_outputs=True)
+    y.backward()
+    for ours, want in zip((y, x.grad), wanted):
+        np.testing.assert_allclose(ours.asnumpy(), want, rtol=1e-5, atol=1e-6)

@@ -150,7 +150,8 @@ class Plan:
         self.cells = self.layers * self.directions
         self.arrays = 4 if mode == "lstm" else 3  # data, parameters and states
         self.parts, self.part, self.most = 1, 0, self.batch
-        self.key = (*shape, mode, self.hidden, self.layers, self.recurrent, self.directions, 1, 0)
+        sizes = self.hidden, self.layers, self.recurrent, self.projected, self.directions
+        self.key = (*shape, mode, *sizes, 1, 0)
 
     def __eq__(self, other):
         return self.key == other.key
