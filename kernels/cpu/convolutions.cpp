@@ -30,7 +30,7 @@ static inline size over(size a, size b) { return (a + b - 1) / b; }  // a / b, r
 struct Memory {
     std::vector<float> numbers;
     float *get(size n) {
-        if ((size)numbers.size() < n + LANES) numbers.resize(n + LANES);
+        if ((size)numbers.size() < n + 16) numbers.resize(n + 16);  // it may begin 15 numbers late, at a line of the cache
         return (float *)(((uintptr_t)numbers.data() + 63) / 64 * 64);
     }
 };
