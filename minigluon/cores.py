@@ -294,7 +294,11 @@ def spread_matmul(a, b, out=None):
     if m * k * n < MANY or alone.threads == 1:
         with alone:
             return core_matmul(a, b, out)
-    out = np.empty((m, n), np.result_type(a, b)) if out is None else out
+    if out is None:
+        out = np.empty((m, n), np.result_type(a, b))
+    elif np.may_share_memory(out, a) or np.may_share_memory(out, b):
+        out[...] = spread_matmul(a, b)  # a part that is done would change what others read
+        return out
     step = -(-max(m, n) // alone.threads)
     parts = [slice(i, i + step) for i in range(0, max(m, n), step)]
     if m >= n:

@@ -166,3 +166,19 @@ def test_helpers_keep_off_the_processor_of_the_caller(monkeypatch):
 def test_where_a_thread_runs_is_one_of_the_processors():
     if hasattr(os, "sched_getaffinity"):
         assert cores.processor() in {*os.sched_getaffinity(0), -1}
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_spread_product_over_its_factor_is_that_of_what_was_there(left, monkeypatch):
+    if cores.alone.threads < 2:
+        pytest.skip("one core: nothing is spread")
+    one_by_one = lambda function, items: [function(item) for item in items]
+    monkeypatch.setattr(cores, "spread", one_by_one)  # the worst case: the first part is done
+    memory = np.random.default_rng(0).standard_normal((500, 500), dtype="f")
+    a = memory[:400] if left else memory[:200, :400].copy()
+    b = memory[:, :300].copy() if left else memory[:400]
+    want, out = a.astype("d") @ b, memory[100 : 100 + len(a), 200 : 200 + b.shape[1]]
+    if not left:
+        want, out = want[:, :400], memory[:200, 100:]
+        b = b[:, :400]
+    assert cores.spread_matmul(a, b, out) is out and np.allclose(out, want, atol=1e-2)
