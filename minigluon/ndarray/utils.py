@@ -9,6 +9,7 @@ import secrets
 import stat
 import struct
 from contextlib import suppress
+from functools import cache
 
 import numpy as np
 
@@ -21,10 +22,13 @@ from minigluon.op import operators
 from minigluon.ops.csr import Sparse
 
 __all__ = [
+    "CPU",
     "LIST",
+    "NAMES",
     "PLACES",
     "Reader",
     "STORAGE",
+    "STORED",
     "TYPES",
     "V1",
     "V2",
@@ -39,6 +43,7 @@ __all__ = [
     "full",
     "histogram",
     "is_array",
+    "layout",
     "load",
     "load_frombuffer",
     "located",
@@ -63,6 +68,9 @@ LIST, V1, V2, V3 = 0x112, 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 TYPES = ("f4", "f8", "f2", "u1", "i4", "i1", "i8", "b1")  # the number of a type is its place here
 PLACES = {"default": (), "row_sparse": ("indices",), "csr": ("indptr", "indices")}
 STORAGE = tuple(PLACES)  # and the same for the kinds of storage
+STORED = [np.dtype(f"<{t}") for t in TYPES]  # the types as they lie in a file
+NAMES = [t.name for t in STORED]
+CPU = Context("cpu")
 
 
 # --- Writing --------------------------------------------------------------------------------------
@@ -82,25 +90,28 @@ def array_chunks(a):
     """The bytes of one array, dense or sparse."""
     values = a if a.stype == "default" else a.data
     places = [getattr(a, name) for name in PLACES[a.stype]]
-    yield struct.pack("<Ii", V2 if a.shape else V3, STORAGE.index(a.stype))
+    shape, on = a.shape, values.context
+    head = struct.pack("<Ii", V2 if shape else V3, STORAGE.index(a.stype))
     if places:
-        yield packed_shape(values)
-    yield packed_shape(a)
-    yield struct.pack("<iii", values.context.device_typeid, values.context.device_id, code(values))
+        head += packed_shape(values.shape)
+    head += packed_shape(shape)
+    head += struct.pack("<iii", on.device_typeid, on.device_id, code(values.dtype))
     for p in places:
-        yield struct.pack("<i", code(p)) + packed_shape(p)
+        head += struct.pack("<i", code(p.dtype)) + packed_shape(p.shape)
+    yield head
     for part in (values, *places):
         yield raw_numbers(part)
 
 
-def packed_shape(a):
-    """The shape of an array: how many axes, and their sizes."""
-    return struct.pack(f"<I{len(a.shape)}q", len(a.shape), *a.shape)
+def packed_shape(shape):
+    """A shape: how many axes, and their sizes."""
+    return struct.pack(f"<I{len(shape)}q", len(shape), *shape)
 
 
-def code(a):
-    """The number of an array's type; MXNetError for a type that the format does not know."""
-    dtype = np.dtype(a.dtype)
+@cache  # a file may have thousands of arrays, but it has few types
+def code(dtype):
+    """The number of a type; MXNetError for one that the format does not know."""
+    dtype = np.dtype(dtype)
     if (name := f"{dtype.kind}{dtype.itemsize}") not in TYPES:
         known = ", ".join(np.dtype(t).name for t in TYPES)
         raise MXNetError(f"a file of arrays cannot hold {dtype}; convert it to one of {known}")
@@ -190,6 +201,8 @@ def path_of(fname):
 
 # --- Reading --------------------------------------------------------------------------------------
 
+layout = cache(struct.Struct)  # of the forms of this format: a few, and 33 shapes
+
 
 class Reader:
     """Reads a file of arrays from front to back; MXNetError names the byte where it makes no sense."""
@@ -208,17 +221,22 @@ class Reader:
             self.fail(f"{what} takes {length} bytes, but only {self.left} are left")
         self.left -= length
 
+    def read(self, length):
+        """The next `length` bytes, claimed before."""
+        if len(found := self.file.read(length)) != length:
+            self.fail("the file became shorter while it was read")
+        return found
+
     def fill(self, buffer, length):
         """Read `length` bytes, claimed before, into `buffer`."""
         if self.file.readinto(buffer) != length:
             self.fail("the file became shorter while it was read")
-        return buffer
 
     def fields(self, form, what):
         """A few numbers, packed as `form` says."""
-        length = struct.calcsize(form)
-        self.claim(length, what)
-        return struct.unpack(form, self.fill(bytearray(length), length))
+        packed = layout(form)
+        self.claim(packed.size, what)
+        return packed.unpack(self.read(packed.size))
 
     # --- Reading ----------------------------------------------------------------------------------
 
@@ -232,7 +250,7 @@ class Reader:
     def sizes(self, axes, size):
         """The sizes of so many axes."""
         shape = self.fields(f"<{axes}{size}", "the shape")
-        if min(shape, default=0) < 0:
+        if shape and min(shape) < 0:
             self.fail(f"the shape {shape}")
         return shape
 
@@ -240,15 +258,15 @@ class Reader:
         """As many numbers as `shape` says, of type `number`, as an array of NumPy."""
         if not 0 <= number < len(TYPES):
             self.fail(f"type {number} is unknown")
-        dtype = np.dtype("<" + TYPES[number])
+        dtype = STORED[number]
         length = math.prod(shape) * dtype.itemsize
-        self.claim(length, f"{dtype.name}{list(shape)}")
+        self.claim(length, f"{NAMES[number]}{list(shape)}")
         try:
             raw = np.empty(shape, dtype)  # an axis of size 0 does not make the others small
         except ValueError as error:
             self.fail(f"the shape {shape}: {error}")
         self.fill(raw.reshape(-1).view("u1"), length)
-        native = raw.astype(dtype.newbyteorder("="), copy=False)
+        native = raw if dtype.isnative else raw.astype(dtype.newbyteorder("="))
         return native.view("u1").astype(bool) if dtype.kind == "b" else native
 
     def array(self):
@@ -306,7 +324,7 @@ class Reader:
         (length,) = self.fields("<Q", "the length of a name")
         self.claim(length, "a name")
         try:
-            return self.fill(bytearray(length), length).decode()
+            return self.read(length).decode()
         except UnicodeDecodeError as error:
             self.fail(f"a name is not UTF-8: {error}")
 
@@ -315,7 +333,7 @@ def located(raw, device, number):
     """An NDArray on the GPU that it was saved from, or else on the CPU."""
     on_gpu = device == Context.devstr2type["gpu"] and number >= 0
     bring = relocated if isinstance(raw, Sparse) else restored
-    return bring(raw, Context("gpu", number) if on_gpu else Context("cpu"))
+    return bring(raw, Context("gpu", number) if on_gpu else CPU)
 
 
 def load(fname):
