@@ -492,6 +492,27 @@ def test_valid_lengths_that_do_not_fit(bad):
 
 
 @pytest.mark.parametrize("hybrid", [False, True])
+@pytest.mark.parametrize("kind", ["RNNCell", "LSTMCell", "GRUCell"])
+def test_a_cell_says_how_many_states_it_takes(kind, hybrid):
+    cell = getattr(rnn, kind)(3, prefix="cell_")
+    cell.initialize()
+    cell.hybridize(hybrid)
+    x, h = mx.nd.ones((2, 4)), mx.nd.zeros((2, 3))
+    right = 2 if kind == "LSTMCell" else 1
+    for states, came in (
+        ([], "0"),
+        ([h] * (3 - right), str(3 - right)),
+        ((h,) * 3, "3"),
+        (h, "an"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"cell: {kind} takes a list of {right} .*{came}.*came"
+        ):
+            cell(x, states)
+    assert len(cell(x, [h] * right)[1]) == len(cell(x, (h,) * right)[1]) == right
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
 def test_states_that_do_not_fit(hybrid):
     for kind, shapes in ((rnn.GRU, [(1, 3, 4)]), (rnn.LSTM, [(1, 2, 4), (1, 2, 5)])):
         layer = kind(4, input_size=3)

@@ -251,6 +251,18 @@ class GatedCell(HybridRecurrentCell):
         shapes = ((rows, input_size), (rows, recurrent_size), (rows,), (rows,))
         self._make(zip(NAMES, shapes, initializers))
 
+    def forward(self, inputs, states):
+        wanted = len(self.state_info())
+        if isinstance(states, NDArray) or (
+            isinstance(states, list | tuple) and len(states) != wanted
+        ):
+            came = f"{len(states)} came" if isinstance(states, list | tuple) else "an array came"
+            raise ValueError(
+                f"{self.name}: {type(self).__name__} takes a list of {wanted} state(s), {came}; "
+                "begin_state(batch_size=…) makes them"
+            )
+        return super().forward(inputs, states)
+
     def _make(self, wanted):
         """Make parameters: triples of a name, a shape and an initializer."""
         for name, shape, init in wanted:
