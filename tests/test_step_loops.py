@@ -413,6 +413,7 @@ WALKS = {
     "modulo": ("modulo", lambda x, y: x % y),
     "hypot": ("hypot_all", lambda x, y: mx.nd.broadcast_hypot(x, y)),
     "round": ("round_all", lambda x, y: mx.nd.round(x)),
+    "sign": ("sign", lambda x, y: mx.nd.sign(x)),
     "smooth_l1": ("smooth_l1", lambda x, y: mx.nd.smooth_l1(x, scalar=3)),
     "smooth_l1, flat": ("smooth_l1", lambda x, y: mx.nd.smooth_l1(x, scalar=0)),
 }

@@ -172,6 +172,9 @@ void round_all(size n, const float *x, float *y) {
     EACH(j, n) y[j] = __builtin_truncf(x[j] + __builtin_copysignf(0.49999997f, x[j]));
 }
 
+// -1, 0 or 1; 0 for NaN.
+void sign(size n, const float *x, float *y) { EACH(j, n) y[j] = (x[j] > 0) - (x[j] < 0); }
+
 // A parabola up to the bend, then a straight line.
 void smooth_l1(size n, float bend, float curvature, const float *x, float *y) {
     EACH(j, n) {

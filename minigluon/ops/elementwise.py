@@ -632,7 +632,8 @@ def abs(data, /):
 def sign(data, /):
     """-1, 0 or 1; 0 for what is not a number."""
     y = np.sign(data, out=np.empty_like(data))
-    y[y != y] = 0
+    if data.dtype.kind in "fV":
+        y[y != y] = 0
     return y
 
 

@@ -10,7 +10,7 @@ from minigluon.autograd import zeros_like
 from minigluon.cores import spread
 from minigluon.ndarray.ndarray import real_dtype
 from minigluon.op import operator
-from minigluon.ops.elementwise import LONG, cast_like, exp, fitted, real, round
+from minigluon.ops.elementwise import LONG, cast_like, exp, fitted, real, round, sign
 
 __all__ = [
     "BERNOULLI",
@@ -390,7 +390,7 @@ def contrib_round_ste(data, /):
 @operator(vjp=(lambda g, y, x: g,), aliases=("_contrib_sign_ste",))
 def contrib_sign_ste(data, /):
     """-1, 0 or 1; its derivative is taken to be 1."""
-    return np.sign(data)
+    return sign.kernel(data)
 
 
 @operator(

@@ -10,7 +10,17 @@ import numpy as np
 from minigluon.cores import LONG, core_matmul, spread
 from minigluon.native import Loops, native
 from minigluon.ops.activations import ALPHA, LAMBDA, LeakyReLU, gelu_slope
-from minigluon.ops.elementwise import above, hypot, modulo, passed, positive, relu, round, smooth_l1
+from minigluon.ops.elementwise import (
+    above,
+    hypot,
+    modulo,
+    passed,
+    positive,
+    relu,
+    round,
+    sign,
+    smooth_l1,
+)
 from minigluon.ops.optimizer import adam_step, adamw_step, momentum_step, quicker, sgd_step
 from minigluon.ops.product_loops import LEAST, blocked, share, threads
 from minigluon.ops.reduce import axes, column_sums
@@ -334,6 +344,11 @@ def _(lhs, rhs):
 @native(round, LONG)
 def _(data):
     return each("round_all", data)
+
+
+@native(sign, LONG)
+def _(data):
+    return each("sign", data)
 
 
 @native(smooth_l1, LONG)
