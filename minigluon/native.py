@@ -159,8 +159,8 @@ def blas_flags():
 
 
 def native(op, least=0, kind="f"):
-    """Make a function the kernel of `op` for NumPy's arrays of single precision, or another `kind`,
-    as a decorator.
+    """Make a function the kernel of `op` for NumPy's arrays of single precision, or of the types
+    in `kind`, as a decorator.
 
     A first array of fewer numbers than `least` goes NumPy's way: a call from Python into C takes
     some microseconds. A second function takes the place of the first.
@@ -186,7 +186,7 @@ def preferred(plain, function, op, least, kind):
     @wraps(plain)
     def kernel(*arrays, **settings):
         x = arrays[0]
-        if type(x) is np.ndarray and x.size >= least and x.dtype.char == kind:
+        if type(x) is np.ndarray and x.size >= least and x.dtype.char in kind:
             own = arrays[: op.most]
             told = {**op.defaults, **dict(zip(op.settings, arrays[op.most :])), **settings}
             if (out := function(*own, **told)) is not NotImplemented:

@@ -443,6 +443,77 @@ def test_one_walk_gives_what_several_give(name, kind, by_numpy, called):
     np.testing.assert_allclose(found, wanted, rtol=1e-6 if rounded else 0, atol=0)
 
 
+def bits(a):
+    """The bits of numbers; a NaN counts as a quiet one, which some processors make of it."""
+    kind, quiet = ("uint16", 1 << 9) if a.dtype == np.float16 else ("uint32", 1 << 22)
+    return np.where(np.isnan(a), a.view(kind) | quiet, a.view(kind))
+
+
+@pytest.mark.loops
+def test_every_half_becomes_single_and_comes_back(called):
+    halves = np.arange(1 << 16, dtype="uint16").view("float16")
+    x = mx.nd.array(halves, dtype="float16")
+    single = x.astype("float32")
+    assert single.dtype == np.float32 and called == ["widen"]
+    assert (bits(single.asnumpy()) == bits(halves.astype("float32"))).all()
+    assert (bits(single.astype("float16").asnumpy()) == bits(halves)).all()
+    assert called == ["widen", "halve"]
+
+
+@pytest.mark.loops
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("seed", range(4))
+def test_floats_become_the_nearest_half(seed, called):
+    rng = np.random.default_rng(seed)
+    some = rng.integers(0, 1 << 32, 1 << 20, dtype="uint32")  # of all sizes, with NaN
+    near = rng.integers(0x32000000, 0x48000000, 1 << 20, dtype="uint32")  # where halves are
+    ties = near & ~np.uint32(0xFFF) | np.uint32(0x1000)
+    for chosen in (some, near, ties, ties + 1, ties - 1, near | 1 << 31):
+        x = chosen.astype("uint32").view("float32")
+        found = mx.nd.array(x).astype("float16").asnumpy()
+        assert (bits(found) == bits(x.astype("float16"))).all()
+    assert {*called} == {"halve"}
+
+
+@pytest.mark.loops
+def test_other_ways_to_half_precision(called):
+    x = mx.nd.array(np.random.default_rng(0).standard_normal((3, 7001)))
+    like = mx.nd.zeros((1,), dtype="float16")
+    ways = (
+        lambda: x.astype("float16"),
+        lambda: mx.nd.cast(x, dtype=np.float16),
+        lambda: mx.nd.amp_cast(x, dtype="float16"),
+        lambda: operators["cast_like"](x, like),
+    )
+    for way in ways:
+        assert way().shape == x.shape and way().dtype == np.float16
+        assert (way().asnumpy() == x.asnumpy().astype("float16")).all()
+    assert called == ["halve"] * 12
+    called.clear()
+    x.attach_grad()
+    with mx.autograd.record():
+        y = x.astype("float16")
+    y.backward(mx.nd.ones_like(y) * 3)
+    assert x.grad.dtype == np.float32 and (x.grad.asnumpy() == 3).all()
+    assert called == ["halve", "widen"]
+
+
+@pytest.mark.loops
+def test_conversions_that_go_numpys_way(called):
+    x = mx.nd.array(np.random.default_rng(0).standard_normal((128, 64)))
+    assert (x[0].astype("float16").asnumpy() == x.asnumpy()[0].astype("float16")).all()  # short
+    columns = np.asfortranarray(x.asnumpy())
+    found = operators["cast"].kernel(columns, "float16")
+    assert (found == columns.astype("float16")).all()
+    swapped = operators["cast"].kernel(columns.astype(">f4", order="C"), "float16")
+    assert (swapped == found).all()
+    for dtype in ("float64", "int32", "float32"):
+        assert (x.astype(dtype).asnumpy() == x.asnumpy().astype(dtype)).all()
+    with pytest.raises(TypeError):
+        x.astype("no type")
+    assert not called
+
+
 @pytest.mark.loops
 def test_arrays_that_are_no_rows_alike_go_numpys_way(called):
     x, y = map(mx.nd.array, numbers("plain"))

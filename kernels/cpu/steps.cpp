@@ -13,6 +13,42 @@ static void pieces(void *share, size threads, size n, Run run) {
     shared((share_t)share, (n + PIECE - 1) / PIECE, threads, [=](size i) { run(i * PIECE, n - i * PIECE < PIECE ? n - i * PIECE : PIECE); });
 }
 
+// The bits of a float, and the float of bits.
+static inline uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static inline float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static const uint32_t BIAS = 112u << 23;  // between the exponents of half and of single precision
+
+// The bits of the half that is nearest to x, the even one of two. Halves below 2^-14 lie as far apart as floats above 1/2;
+// NaN keeps its upper bits, and stays NaN where these are 0.
+static inline uint16_t half_of(float x) {
+    uint32_t bits = bits_of(x), u = bits & 0x7fffffff, moved = u - BIAS;
+    uint32_t normal = (moved + 0xfff + (moved >> 13 & 1)) >> 13;
+    normal = normal < 0x7c00 ? normal : 0x7c00;
+    uint32_t small = bits_of(float_of(u) + 0.5f) - bits_of(0.5f);
+    uint32_t nan = u >> 13 & 0x3ff;
+    nan = 0x7c00 | (nan ? nan : 1);
+    uint32_t half = u < 0x38800000 ? small : normal;
+    return (bits >> 16 & 0x8000) | (u > 0x7f800000 ? nan : half);
+}
+
+// The float of a half's bits.
+static inline float single_of(uint16_t half) {
+    uint32_t u = half & 0x7fff, sign = (uint32_t)(half & 0x8000) << 16;
+    uint32_t small = bits_of((int32_t)u * 0x1p-24f);
+    uint32_t large = (u << 13) + (u < 0x7c00 ? BIAS : 2 * BIAS);
+    return float_of(sign | (u < 0x400 ? small : large));
+}
+
 extern "C" {
 
 // w' = w - lr d, where the clipped gradient is decayed: d = clip(rescale g) + wd w.
@@ -206,6 +242,10 @@ void modulo(size n, size one, const float *x, const float *m, float *y) {
         for (size j = 0; odd && j < some; j++) y[j] = odd_remainder(x[j], one ? d : m[j]);
     }
 }
+
+// Single precision as the bits of half precision, and back.
+void halve(size n, const float *x, uint16_t *y) { EACH(j, n) y[j] = half_of(x[j]); }
+void widen(size n, const uint16_t *x, float *y) { EACH(j, n) y[j] = single_of(x[j]); }
 
 void erf_all(size n, const float *x, float *y) { EACH(j, n) y[j] = erf_of(x[j]); }
 

@@ -9,9 +9,12 @@ import numpy as np
 
 from minigluon.cores import LONG, core_matmul, spread
 from minigluon.native import Loops, native
+from minigluon.ndarray.ndarray import real_dtype
 from minigluon.ops.activations import ALPHA, LAMBDA, LeakyReLU, gelu_slope
 from minigluon.ops.elementwise import (
     above,
+    cast,
+    cast_like,
     hypot,
     modulo,
     passed,
@@ -25,17 +28,20 @@ from minigluon.ops.optimizer import adam_step, adamw_step, momentum_step, quicke
 from minigluon.ops.product_loops import LEAST, blocked, share, threads
 from minigluon.ops.reduce import axes, column_sums
 from minigluon.ops.row_loops import parts
-from minigluon.ops.special import erf
+from minigluon.ops.special import amp_cast, erf
 from minigluon.symbol.hybrid import JOINS, SPELT, adding, are_sums_of_columns, spelt_plus
 
 __all__ = [
+    "CONVERSIONS",
     "MANY",
     "adam",
     "adamw",
     "add_bias",
     "bound",
+    "converted",
     "descent",
     "each",
+    "fill",
     "fit",
     "is_number",
     "joins_bias",
@@ -288,7 +294,11 @@ def each(name, data, *numbers):
     """A loop's result for each number, a new array."""
     if not (walkable(data) and loops):
         return NotImplemented
-    out = np.empty_like(data)
+    return fill(np.empty_like(data), name, data, *numbers)
+
+
+def fill(out, name, data, *numbers):
+    """Let a loop write its result for each number into `out`, which lies as `data` does."""
     x, y = data.reshape(-1), out.reshape(-1)
     spread(lambda at: loops(name, at.stop - at.start, *numbers, x[at], y[at]), parts(x.size, 1))
     return out
@@ -355,3 +365,34 @@ def _(data):
 def _(data, scalar):
     curvature = float(scalar * scalar)
     return each("smooth_l1", data, 1 / curvature if curvature else inf, curvature)
+
+
+# --- Code: half precision and back ----------------------------------------------------------------
+
+CONVERSIONS = {
+    (np.dtype("float32"), np.dtype("float16")): "halve",
+    (np.dtype("float16"), np.dtype("float32")): "widen",
+}
+
+
+def converted(data, dtype):
+    """Single precision as half precision, or half as single, as NumPy's `astype` gives them."""
+    name = CONVERSIONS.get((data.dtype, np.dtype(dtype)))
+    if name is None or not (data.flags.c_contiguous and loops):
+        return NotImplemented
+    return fill(np.empty(data.shape, dtype), name, data)
+
+
+@native(cast, LONG, kind="fe")
+def _(data, dtype):
+    return converted(data, real_dtype(dtype))
+
+
+@native(amp_cast, LONG, kind="fe")
+def _(data, dtype):
+    return converted(data, real_dtype(dtype))
+
+
+@native(cast_like, LONG, kind="fe")
+def _(lhs, rhs):
+    return converted(lhs, rhs.dtype)
