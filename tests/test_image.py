@@ -86,6 +86,37 @@ def test_crops():
     assert one[0, 0].tolist() == [1, 2, 3] and one.shape == (10, 15, 3)
 
 
+def test_borders_of_one_colour():
+    x = given()
+    for kind, value, wanted in (
+        ("uint8", 2.5, 2),
+        ("uint8", 7.6, 8),
+        ("uint8", 300, 255),
+        ("uint8", -5, 0),
+        ("int32", -3.5, -4),
+        ("float32", 2.5, 2.5),
+    ):
+        y = image.copyMakeBorder(x.astype(kind), 1, 2, 3, 4, value=value).asnumpy()
+        assert y.dtype == kind and y.shape == (12, 21, 3)
+        assert (y[1:-2, 3:-4] == BYTES).all()
+        y[1:-2, 3:-4] = wanted
+        assert (y == np.asarray(wanted, kind)).all()
+    for values, wanted in (((9,), [9, 0, 0]), ((1, 2, 3, 4), [1, 2, 3]), ((), [6, 6, 6])):
+        y = image.copyMakeBorder(x, 1, 0, 0, 0, value=6, values=values)
+        assert y[0, 5].asnumpy().tolist() == wanted
+    same = image.copyMakeBorder(x, 0, 0, 0, 0)
+    same[:] = 0
+    for bad in (x[0], x.expand_dims(0)):
+        with pytest.raises(mx.MXNetError, match="H, W, C"):
+            image.copyMakeBorder(bad, 1, 1, 1, 1)
+    with pytest.raises(mx.MXNetError, match="borders"):
+        image.copyMakeBorder(x, 1, 1, -1, 1)
+    assert (x.asnumpy() == BYTES).all()  # a border of no width is a copy too
+    same = image.copyMakeBorder(x, 0, 0, 0, 0, 1)
+    same[:] = 0
+    assert (x.asnumpy() == BYTES).all()
+
+
 def test_rotation_errors():
     x = given("float32").transpose((2, 0, 1))
     both = mx.nd.stack(x, x)

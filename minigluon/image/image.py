@@ -14,7 +14,7 @@ import numpy as np
 from minigluon import ndarray as nd
 from minigluon.base import MXNetError, numeric_types
 from minigluon.io.io import DataBatch, DataIter
-from minigluon.ndarray.ndarray import NDArray, array
+from minigluon.ndarray.ndarray import NDArray, array, place
 from minigluon.numpy.scope import as_asked
 from minigluon.ops.image import GREY, LIGHT, resized
 from minigluon.recordio import MXIndexedRecordIO, MXRecordIO, pillow, unpack
@@ -47,10 +47,12 @@ __all__ = [
     "center_crop",
     "changed",
     "color_normalize",
+    "colour_of",
     "colours",
     "copyMakeBorder",
     "decoded",
     "fixed_crop",
+    "framed",
     "grey_of",
     "imdecode",
     "imread",
@@ -133,31 +135,57 @@ def imresize(src, w, h, interp=1, out=None):
 
 
 def changed(src, raw):
-    """An NDArray of a raw array, on the device of `src`."""
-    return src._alike(array(raw, ctx=src.context, dtype=raw.dtype))
+    """An NDArray of a fresh raw array, on the device of `src`."""
+    return src._alike(place(raw, src.context))
 
 
 BORDERS = {0: "constant", 1: "edge", 2: "symmetric", 3: "wrap", 4: "reflect"}
 
 
 def copyMakeBorder(src, top, bot, left, right, type=0, value=0.0, values=None, out=None):
-    """A picture with borders of `value`, or of one of `values` for each channel.
+    """A picture with borders of `value`, or of one of `values` for each channel, 0 where these end.
 
     `type`: 0 constant, 1 the edge, 2 mirrored with the edge, 3 from the other side, 4 mirrored without.
     """
     type &= ~16  # OpenCV's BORDER_ISOLATED: we look at nothing outside anyway
     if type not in BORDERS:
         raise MXNetError(f"copyMakeBorder: type {type} is not one of {BORDERS}")
-    raw, wide = src.asnumpy(), ((top, bot), (left, right), (0, 0))
-    made = np.pad(raw, wide, mode=BORDERS[type])
+    if src.ndim != 3:
+        raise MXNetError(f"copyMakeBorder: a picture is (H, W, C), not of shape {src.shape}")
+    if min(top, bot, left, right) < 0:
+        raise MXNetError(f"copyMakeBorder: borders {top, bot, left, right} are 0 wide or more")
+    raw, wide = src._data, ((top, bot), (left, right), (0, 0))
+    raw = raw if isinstance(raw, np.ndarray) else src.asnumpy()
     if type == 0:
-        inside = np.pad(np.ones(raw.shape[:2], bool), wide[:2])
-        made[~inside] = value if values is None or len(np.atleast_1d(values)) == 0 else values
+        given = values is not None and np.size(values) > 0
+        made = framed(raw, *wide[:2], colour_of(values, raw.shape[2]) if given else value)
+    else:
+        made = np.pad(raw, wide, mode=BORDERS[type])
     made = changed(src, made)
     if out is None:
         return made
     out[:] = made
     return out
+
+
+def colour_of(values, channels):
+    """A number for each channel: those of `values`, then zeros."""
+    values = np.ravel(values)[:channels]
+    return np.pad(values, (0, channels - len(values)))
+
+
+def framed(raw, rows, columns, colour):
+    """A picture with borders in one colour, rounded and cut to what its type holds."""
+    (top, bot), (left, right), (h, w, channels) = rows, columns, raw.shape
+    if raw.dtype.kind in "iu":
+        limits = np.iinfo(raw.dtype)
+        colour = np.clip(np.rint(colour), limits.min, limits.max)
+    made = np.empty((top + h + bot, left + w + right, channels), raw.dtype)
+    inside = made[top : top + h]
+    inside[:, left : left + w] = raw
+    for border in (made[:top], made[top + h :], inside[:, :left], inside[:, left + w :]):
+        border[...] = colour
+    return made
 
 
 # --- Sizes and parts ------------------------------------------------------------------------------

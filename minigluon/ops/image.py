@@ -159,9 +159,9 @@ def summed(data, tap, axis, dtype):
     """The weighted sums of some pixels along an axis, -3 or -2."""
     places, weights = tap
     total = 0
-    for place, weight in zip(places, weights):
+    for at, weight in zip(places, weights):
         weight = weight.reshape((-1,) + (1,) * (-1 - axis)).astype(dtype)
-        total = total + data.take(on(place, data), axis=axis) * on(weight, data)
+        total = total + data.take(on(at, data), axis=axis) * on(weight, data)
     return total
 
 
