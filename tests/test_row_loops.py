@@ -5,6 +5,7 @@ import pytest
 
 import minigluon as mx
 from minigluon import autograd
+from minigluon.op import operators
 from minigluon.ops import row_loops
 
 R = np.random.default_rng(0)
@@ -266,3 +267,29 @@ def test_other_products_go_numpys_way(called):
     mx.nd.prod(x, axis=0), mx.nd.prod(x.astype("float64"), axis=1)
     mx.nd.nansum(x.reshape((-1, 8)), axis=1)
     assert not called
+
+
+@pytest.mark.parametrize(
+    "shape", [(64, 200), (5, 3001), (3, 4, 1001), (1, 9000), (9001, 1), (4100, 65)]
+)
+def test_running_sums_are_numpys_to_the_last_bit(shape, called):
+    x = draw(*shape, scale=100)
+    x[..., :2] = -0.0
+    x[-1, ..., -1] = np.nan
+    for axis in (-1, len(shape) - 1):
+        found = operators["cumsum"](mx.nd.array(x), axis=axis).asnumpy()
+        assert (found.view("uint32") == x.cumsum(axis).view("uint32")).all()
+    assert called == ["cumsum"] * len(called) and len(called) >= 2
+
+
+def test_running_sums_that_go_numpys_way(called):
+    x = draw(120, 130)
+    for a in (x, x.T, x.astype("float64"), x.astype("int32")):
+        assert (
+            operators["cumsum"](mx.nd.array(a, dtype=a.dtype), axis=0).asnumpy() == a.cumsum(0)
+        ).all()
+    assert (operators["cumsum"](mx.nd.array(x)).asnumpy() == x.cumsum()).all()
+    double = operators["cumsum"](mx.nd.array(x), axis=1, dtype="float64").asnumpy()
+    assert double.dtype == np.float64 and (double == x.cumsum(1, "float64")).all()
+    assert not called
+    assert (operators["cumsum"].kernel(x.T, 1) == x.T.cumsum(1)).all()

@@ -191,6 +191,26 @@ void prod(size rows, size cols, size skip, const float *x, float *y) {
     }
 }
 
+// Sums of each row's first numbers, eight rows at a time: a sum waits for the one before it, but not for other rows'. A tile
+// of the rows is summed elsewhere: rows of 2^k numbers would drive one another out of the cache.
+void cumsum(size rows, size cols, const float *x, float *y) {
+    const size wide = 128;
+    float tile[8][wide + 16] = {};
+    for (size i = 0; i < rows; i += 8, x += 8 * cols, y += 8 * cols) {
+        size some = rows - i < 8 ? rows - i : 8;
+        float sums[8];
+        for (size at = 0; at < cols; at += wide) {
+            size n = cols - at < wide ? cols - at : wide;
+            for (size r = 0; r < some; r++) memcpy(tile[r], x + r * cols + at, n * sizeof(float));
+            if (at == 0)
+                for (size r = 0; r < 8; r++) sums[r] = tile[r][0];
+            for (size j = at == 0; j < n; j++)
+                for (size r = 0; r < 8; r++) tile[r][j] = sums[r] += tile[r][j];
+            for (size r = 0; r < some; r++) memcpy(y + r * cols + at, tile[r], n * sizeof(float));
+        }
+    }
+}
+
 #define BOTH(name, columns)                                                                                                    \
     void name##_norm(size rows, size cols, float eps, const float *gamma, const float *beta, const float *x, float *y,         \
                      float *mean, float *scale) {                                                                              \

@@ -19,7 +19,7 @@ from minigluon.ops.loss import (
 )
 from minigluon.ops.norm_kernels import NORMS, rows_back
 from minigluon.ops.normalization import norm_backward
-from minigluon.ops.norms import nanprod, nansum, prod
+from minigluon.ops.norms import cumsum, nanprod, nansum, prod
 from minigluon.ops.reduce import axes, log_softmax, softmax
 from minigluon.ops.softmax_kernels import log_softmax_back, softmax_back
 
@@ -281,3 +281,13 @@ def folded(name, numbers, data, *, axis, keepdims, exclude):
 
 for op, name, numbers in ((prod, "prod", (0,)), (nanprod, "prod", (1,)), (nansum, "nansum", ())):
     native(op, LEAST)(partial(folded, name, numbers))
+
+
+@native(cumsum, LEAST)
+def _(a, axis, dtype):
+    along = axis in (a.ndim - 1, -1) and len(a.shape) > 1
+    if not along or np.dtype(dtype or a.dtype) != np.float32 or not (single(a) and loops):
+        return NotImplemented
+    out = fresh(a)
+    walk("cumsum", a.shape[-1], (), in_rows(a, a.shape[-1]), in_rows(out, a.shape[-1]))
+    return out
