@@ -70,7 +70,12 @@ ROWS = [
         reference=lambda x: np.array([-2.0, 0, 1, 3]),
         differentiable=(),
     ),
-    Row("contrib_sign_ste", (A,), reference=np.sign, differentiable=()),
+    Row(
+        "contrib_sign_ste",
+        (A,),
+        reference=lambda x: np.where(np.isnan(x), 0, np.sign(x)),
+        differentiable=(),
+    ),
     Row(
         "contrib_gradientmultiplier",
         (A,),
