@@ -179,7 +179,7 @@ def in_float32(op):
     for face in {op, *getattr(op, "revealing", ())}:
         last = face  # kernels for types that they know come before
         kernel, name = face.kernel, "kernel"
-        while hasattr(kernel, "plain"):
+        while kernel is not face.plain and hasattr(kernel, "plain"):
             last, kernel, name = kernel, kernel.plain, "plain"
         setattr(last, name, chosen(kernel, partial(wider, kernel), face))
 
