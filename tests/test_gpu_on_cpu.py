@@ -94,6 +94,28 @@ def test_what_cupy_lacks_in_bfloat16_is_done_otherwise(row, gpu):
         np.testing.assert_allclose(*[v.astype("float32") for v in (g.get(), w)], 3e-2, 3e-2)
 
 
+@pytest.mark.parametrize("rows", [64, 512])
+def test_a_hybridized_network_on_a_gpu_is_that_on_a_core(rows, gpu):
+    """Loops and blocks are for NumPy's arrays, and a program knows it only when it runs."""
+    x = np.random.default_rng(0).standard_normal((rows, 784)).astype("float32")
+    label = np.arange(rows) % 10
+    found = []
+    for ctx in (mx.cpu(), gpu):
+        net, loss = mx.gluon.nn.HybridSequential(), mx.gluon.loss.SoftmaxCELoss()
+        for units, kind in ((256, "relu"), (128, "relu"), (10, None)):
+            net.add(mx.gluon.nn.Dense(units, activation=kind))
+        mx.random.seed(1)
+        net.initialize(mx.init.Constant(0.01), ctx=ctx)
+        net.hybridize(), loss.hybridize()
+        with mx.autograd.record():
+            out = loss(net(mx.nd.array(x, ctx=ctx)), mx.nd.array(label, ctx=ctx))
+        out.backward()
+        grads = [p.grad(ctx).asnumpy() for p in net.collect_params().values()]
+        found.append([out.asnumpy(), *grads])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
 def test_places_that_cupy_would_not_count():
     for key in ((1, [0, 2, 0]), ([True, False], slice(1, None)), (..., np.array([2, 2]))):
         for dtype in ("float32", "int8", "bool"):

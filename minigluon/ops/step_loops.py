@@ -169,8 +169,10 @@ def layer(multiply):
     count = (lambda: 1) if multiply is core_matmul else threads
 
     def layer(a, b, bias, turned, relu):
-        found = blocked(a, b, None, count(), bias, (2 if turned else 1) + 4 * relu)
-        return add_bias(multiply(a, b), bias, turned, relu) if found is None else found
+        ending = (2 if turned else 1) + 4 * relu
+        if type(a) is np.ndarray and (y := blocked(a, b, None, count(), bias, ending)) is not None:
+            return y
+        return add_bias(multiply(a, b), bias, turned, relu)
 
     return layer
 
