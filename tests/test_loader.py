@@ -444,9 +444,15 @@ if __name__ == "__main__":
 def script(tmp_path, transform="double", start="pass", slow=False):
     path = tmp_path / "program.py"
     path.write_text(SCRIPT.format(root=ROOT, transform=transform, start=start, slow=slow))
-    return subprocess.Popen(
-        [sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # as in a shell's background: a child would ignore it too
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(
+            [sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 SPAWN = "import multiprocessing; multiprocessing.set_start_method('spawn')"
