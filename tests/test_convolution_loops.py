@@ -5,7 +5,7 @@ import pytest
 
 import minigluon as mx
 from minigluon import autograd
-from minigluon.native import Loops, by_numpy
+from minigluon.native import by_numpy
 
 R = np.random.default_rng(0)
 pytestmark = pytest.mark.loops
@@ -46,18 +46,6 @@ def settings_of(case):
     shape, filters, more = CASES[case]
     kernel = filters[2:]
     return {"kernel": kernel, "num_filter": filters[0], **more}
-
-
-@pytest.fixture
-def called(monkeypatch):
-    names, plain = [], Loops.__call__
-
-    def call(self, name, *args):
-        names.append(name)
-        return plain(self, name, *args)
-
-    monkeypatch.setattr(Loops, "__call__", call)
-    return names
 
 
 def results(op, arrays, settings, g=None):
