@@ -28,11 +28,13 @@ __all__ = [
     "called",
     "compiled",
     "gemm",
+    "getenv",
     "missing",
     "native",
     "place",
     "preferred",
     "processor",
+    "quick_getenv",
 ]
 
 
@@ -42,6 +44,20 @@ FLAGS = ["-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-fno-excepti
 FLAGS += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-ffp-contract=fast"]
 FLAGS += ["-fopenmp-simd"]  # sums in the order of vectors, where a text says so; no threads
 FLAGS += ["-Wl,-undefined,dynamic_lookup"] * (sys.platform == "darwin")  # Python's own names
+
+
+def quick_getenv():
+    """The C library's function that tells an environment variable's value: it takes 0.2 µs
+    to say that there is none, `os.environ` 1.6.
+    """
+    if os.name == "nt":
+        return lambda name: os.environ.get(name.decode(), "").encode()
+    getenv = ctypes.PyDLL(None).getenv
+    getenv.argtypes, getenv.restype = [ctypes.c_char_p], ctypes.c_char_p
+    return getenv
+
+
+getenv = quick_getenv()
 
 
 class Loops:
@@ -54,7 +70,7 @@ class Loops:
 
     def __bool__(self):
         """Whether there are any: a compiler, and nobody who forbids it."""
-        return os.environ.get("MINIGLUON_NATIVE") != "0" and compiled(self.file) is not None
+        return getenv(b"MINIGLUON_NATIVE") != b"0" and compiled(self.file) is not None
 
     def __call__(self, name, *args):
         """Call a function with arrays, which lie in a row in memory, whole numbers, floats and None."""

@@ -17,9 +17,10 @@ from minigluon.cores import alone, core_matmul, matmul, spread
 
 RNG = np.random.default_rng(0)
 pytestmark = pytest.mark.loops
+BLOCKS = "-DIN_PLACE=1000000" in native.blas_flags()
+TILING = native.missing() is None and loops.tiling()
 needs_blocks = pytest.mark.skipif(
-    "-DIN_PLACE=1000000" not in native.blas_flags(),
-    reason="OpenBLAS copies small matrices too on this processor: products are NumPy's",
+    not (BLOCKS or TILING), reason="products are NumPy's on this processor: neither blocks nor tiles"
 )
 
 
@@ -167,7 +168,8 @@ def test_what_does_not_suit_is_left_alone():
         (a[:1], b),
         (a[:2], b),  # too small
         (np.empty((0, 300), "f"), b),
-        (draw(2000, 2000), draw(2000, 2000)),  # OpenBLAS's threads would begin in each of ours
+        *[(draw(2000, 2000), draw(2000, 2000))] * BLOCKS,  # OpenBLAS's threads in each of ours
+        *[(draw(3, 400), draw(400, 900))] * TILING,  # half of each tile would be for nothing
     ):
         assert loops.blocked(x, y, None, 2) is None
         np.testing.assert_allclose(core_matmul(x, y), np.matmul(x, y), rtol=1e-3, atol=1e-3)
@@ -291,8 +293,24 @@ os._exit(0)
 
 @needs_blocks
 def test_other_processors_go_numpys_way():
-    code = "print(loops.blocked(a, b) is None, (matmul(a, b) == 500).all())"
-    assert run(BEGIN + code, OPENBLAS_CORETYPE="Haswell") == ["True", "True"]
+    code = "print(loops.blocked(a, b) is None, loops.tiling(), (matmul(a, b) == 500).all())"
+    assert run(BEGIN + code, OPENBLAS_CORETYPE="Haswell") == [str(not TILING), str(TILING), "True"]
+
+
+@pytest.mark.skipif(not TILING, reason="products are not all made of tiles on this processor")
+def test_few_multiplications_and_small_stacks():
+    a, b = draw(48, 64), draw(64, 64)
+    assert loops.blocked(a, b) is None  # a call would cost more
+    stack = draw(3, 48, 64), draw(3, 64, 64)
+    close(loops.blocked(*stack), *stack)
+    for m in (3, 4, 6, 16, 100):  # rows that fill tiles, more or less
+        a, b = draw(m, 700), draw(700, 300)
+        found = loops.blocked(a, b, None, 2)
+        assert (found is None) == (m == 3)
+        close(core_matmul(a, b), a, b)
+    a, b = draw(600, 700), draw(700, 400)
+    assert loops.SHORT < 2 * a.size * b.shape[1] < loops.SHORT * 10
+    close(loops.blocked(a, b, None, 2), a, b)  # longer ones, too
 
 
 TILES = """
@@ -308,12 +326,12 @@ int main() {
     };
     const size sides[][3] = {{1, 1, 1}, {8, 16, 32}, {7, 17, 33}, {9, 513, 31}, {300, 40, 70}, {13, 1100, 65}, {530, 600, 5}};
     for (auto [m, k, n] : sides)
-        for (int way = 0; way < 8; way++) {
-            const bool turn_a = way & 1, turn_b = way & 2, add = way & 4;
+        for (int way = 0; way < 16; way++) {
+            const bool turn_a = way & 1, turn_b = way & 2, add = way & 4, strips_too = way & 8;
             const size step_a = (turn_a ? m : k) + 3, step_b = (turn_b ? k : n) + 1, step = n + 2;
             auto a = draw(step_a * (turn_a ? k : m)), b = draw(step_b * (turn_b ? n : k)), c = draw(step * m), before = c;
             Matrix x{a.data(), step_a, turn_a}, y{b.data(), step_b, turn_b};
-            wrong += !tiled(m, k, n, x, y, add, c.data(), step);
+            wrong += strips_too ? !Strips(k, n, y).multiply(m, x, add, c.data(), step) : !tiled(m, k, n, x, y, add, c.data(), step);
             for (size i = 0; i < m; i++)
                 for (size j = 0; j < step; j++) {
                     double sum = add || j >= n ? before[i * step + j] : 0;
@@ -327,7 +345,16 @@ int main() {
 
 
 @pytest.mark.parametrize(
-    "flags", [["-march=native"], ["-mavx", "-mfma"], [], ["-fsanitize=address,undefined"]], ids=str
+    "flags",
+    [
+        ["-march=native"],
+        ["-mavx", "-mfma"],
+        [],
+        ["-D__AVX512F__", "-Wno-psabi"],  # vectors of 512 bits, in pieces
+        ["-fsanitize=address,undefined"],
+        ["-mavx", "-fsanitize=address,undefined"],
+    ],
+    ids=str
 )
 def test_tiles_are_sums_of_products(flags, tmp_path):
     """For vectors of each length that this processor has, and under the sanitizer that finds reads beyond an array's end."""

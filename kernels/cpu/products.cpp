@@ -39,7 +39,7 @@ static bool fits(const Array &x, const Array &result) {
 static constexpr size PAGE = 1024;  // numbers: rows so far apart, or a multiple of it, push each other out of the cache
 
 // Whether it pays to turn a B that is given by its columns: k n steps, which save a twentieth of m k n, or a fifth of them.
-static bool turning(size m, size k, size n, size step) { return k * n <= 2 * CACHED && m >= (step % PAGE ? 256 : 64); }
+static bool turning(size m, size k, size n, size step) { return IN_PLACE && k * n <= 2 * CACHED && m >= (step % PAGE ? 256 : 64); }
 
 // Whether OpenBLAS's way is better than blocks, even if matrices are turned first: they are large, or lie a page apart.
 static bool whole(size m, size k, size n, Matrix a, Matrix b) {
@@ -90,13 +90,15 @@ static void one(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float *
     finish(m, n, c, step, end);
 }
 
-// C = A B on several cores: each piece is a stretch of C's rows, or of its columns.
+static constexpr size LASTING = 1 << 25;  // multiplications from which there are more pieces, so that no core waits long for another one
+
+// C = A B on several cores: each piece is a stretch of C's rows, or of its columns. Blocks are cut into many; tiles into few equal
+// ones, since each of these copies all of the other matrix.
 static void cut(share_t share, int threads, gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float *c, size step, Finish end) {
-    const size sides = most(m, n), each = even(sides, threads), again = m >= n ? k * n : m * k;  // numbers that each piece reads
-    const size few = again > CACHED ? each : b.turned && m >= n ? 256 : 64;  // rows that pay for reading them, or for turning B
-    const size piece = even(sides, most(even(sides, 4 * threads), least(each, few)), m >= n ? 16 : 64);
-    shared(share, (sides + piece - 1) / piece, threads, [=](size i) {
-        const size at = i * piece, stretch = least(piece, sides - at);
+    const size sides = most(m, n), unit = m < n ? ALL_TILES ? WIDE : 64 : ALL_TILES ? TALL : 16, units = (sides + unit - 1) / unit;
+    const size pieces = !ALL_TILES ? units : least(units, m * k * n > LASTING ? 2 * threads : threads);
+    shared(share, pieces, threads, [=](size i) {
+        const size at = units * i / pieces * unit, stretch = least(units * (i + 1) / pieces * unit, sides) - at;
         if (m >= n)
             one(gemm, stretch, k, n, a.from(at, 0), b, c + at * step, step, end.from(at, 0));
         else
@@ -117,19 +119,22 @@ static void stack(gemm_t gemm, size m, size k, size n, const Array &x, const Arr
 }
 
 extern "C" {
+int tiling() { return ALL_TILES; }
+
 // C = A B on `threads` cores, a stack on one, if it pays: products of more than `few` multiplications each. Arrays describe
 // themselves, in capsules. The result tells whether it has been done; what does not suit is left as it was. Called with
 // Python's lock, which is free meanwhile. `ending`: 0, or 1 for a `bias` of each column and 2 for one of each row, and 4 more for relu.
 int product(void *gemm, void *share, size few, size threads, int ending, void *a, void *b, void *c, void *bias) {
     const Array &x = told(a), &y = told(b), &z = told(c);
     const size m = length(x, 2), k = length(x, 1), n = length(y, 1);
-    if (!IN_PLACE || least(m, least(k, n)) < 2 || m * k * n <= few) return 0;
+    if (!(IN_PLACE || ALL_TILES) || least(m, least(k, n)) < 2 || m * k * n <= few) return 0;
     if (k != length(y, 2) || length(z, 2) != m || length(z, 1) != n || !fits(x, z) || !fits(y, z)) return 0;
     if (!floats(x) || !floats(y) || !floats(z) || !(z.flags & WRITABLE)) return 0;
     Matrix left, right, into;
     if (!lies(x, left) || !lies(y, right) || !lies(z, into) || into.turned || meet(x, y) || meet(x, z) || meet(y, z)) return 0;
     for (int i = 3; i <= z.axes; i++)
         if (length(z, i) == 0) return 0;
+    if (!gemm || (ALL_TILES && !by_tiles(m, k, n, left, right))) return 0;
     Finish end;
     if (ending) {
         const Array &v = told(bias);

@@ -45,14 +45,17 @@ static void sweep(gemm_t gemm, size T, size N, size I, size H, const float *x, s
                   size out_step, size out_row, const int32_t *ends, float *work) {
     const size G = GATES[mode] * H, many = together(T, N, G * (I + H), x_step, x_row);
     float *state = work, *inputs = state + G * H, *b = inputs + G * I, *share = b + G;
-    transpose(G, H, w_h, H, state, G);
-    if (x) transpose(G, I, w_x, I, inputs, G);
+    const bool tiles = Shared::pays(N, H, G, {w_h, H, true});
+    if (!tiles) transpose(G, H, w_h, H, state, G);
+    if (!tiles && x) transpose(G, I, w_x, I, inputs, G);
+    const Shared to_state(N, H, G, tiles ? Matrix{w_h, H, true} : Matrix{state, G});
+    const Shared to_inputs(x ? N : 0, I, G, tiles ? Matrix{w_x, I, true} : Matrix{inputs, G});
     EACH(j, G) b[j] = b_x[j] + (mode == GRU && j >= 2 * H ? 0 : b_h[j]);  // a GRU's n: the state's bias goes with its share
     for (size t = 0; t < T; t++) {
         float *a = gates + t * N * G, *old = h + t * N * H, *now = old + N * H, *u = mode == GRU ? share : a;
         if (x && t % many == 0)
-            product(gemm, least(many, T - t) * N, I, G, {x + t * x_step, x_row}, {inputs, G}, 0, a, G);
-        product(gemm, N, H, G, {old, H}, {state, G}, mode == GRU ? 0 : 1, u, G);
+            to_inputs.multiply(gemm, least(many, T - t) * N, {x + t * x_step, x_row}, 0, a, G);
+        to_state.multiply(gemm, N, {old, H}, mode == GRU ? 0 : 1, u, G);
         for (size n = 0; n < N; n++) {
             float *old_c = c + (t * N + n) * H, *new_c = old_c + N * H, *y = out + t * out_step + n * out_row;
             if (ends && t >= ends[n]) {
@@ -121,6 +124,7 @@ static void sweep_back(gemm_t gemm, size T, size N, size I, size H, const float 
                        size g_step, size g_row, float *dh, float *dc, float *d, float *du, float *dx, size dx_step, size dx_row,
                        float *dw_x, float *dw_h, float *db_x, float *db_h, const int32_t *ends, float *work) {
     const size G = GATES[mode] * H, many = together(T, N, G * (I + H), dx_step, dx_row);
+    const Shared of_state(N, G, H, {w_h, H}), of_inputs(dx ? N : 0, G, I, {w_x, I});
     memset(db_x, 0, G * sizeof(float)), memset(db_h, 0, G * sizeof(float));
     for (size t = T - 1; t >= 0; t--) {
         float *d_t = d + t * N * G, *du_t = du + t * N * G;
@@ -133,9 +137,8 @@ static void sweep_back(gemm_t gemm, size T, size N, size I, size H, const float 
                 back<mode>(H, gates + (t * N + n) * G, un + at, h + at, h + next, c + at, c + next, g + t * g_step + n * g_row,
                            dh + n * H, dc + n * H, d_t + n * G, du_t + n * G);
         }
-        product(gemm, N, G, H, {du_t, G}, {w_h, H}, 1, dh, H);
-        if (dx && t % many == 0)
-            product(gemm, least(many, T - t) * N, G, I, {d_t, G}, {w_x, I}, 0, dx + t * dx_step, dx_row);
+        of_state.multiply(gemm, N, {du_t, G}, 1, dh, H);
+        if (dx && t % many == 0) of_inputs.multiply(gemm, least(many, T - t) * N, {d_t, G}, 0, dx + t * dx_step, dx_row);
         add_rows(N, G, d_t, work, db_x);
         if (mode == GRU) add_rows(N, G, du_t, work, db_h);
     }

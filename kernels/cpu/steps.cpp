@@ -152,13 +152,20 @@ static float passed_row(size cols, const float *g, const float *y, float *d) {
 
 extern "C" {
 
-// The gradient of relu, whose result was y, and its sums over the columns, or over the rows of a `turned` matrix.
-void passed_sums(size rows, size cols, size turned, const float *g, const float *y, float *d, float *sums) {
-    if (turned)
-        for (size i = 0; i < rows; i++, g += cols, y += cols, d += cols) sums[i] = passed_row(cols, g, y, d);
-    else
-        for (size j = 0; j < cols; j += TILE)
-            passed_columns(rows, cols - j < TILE ? cols - j : TILE, cols, g + j, y + j, d + j, sums + j);
+// The gradient of relu, whose result was y, and its sums over the columns, or over the rows of a `turned` matrix: in `count` pieces of
+// rows, each of which has sums of its own over columns.
+void passed_sums(void *share, size threads, size count, size rows, size cols, size turned, const float *gradient, const float *result,
+                 float *data, float *total) {
+    shared((share_t)share, count, threads, [=](size piece) {
+        const size from = rows * piece / count, to = rows * (piece + 1) / count;
+        const float *g = gradient + from * cols, *y = result + from * cols;
+        float *d = data + from * cols, *sums = turned ? total : total + piece * cols;
+        if (turned)
+            for (size i = from; i < to; i++, g += cols, y += cols, d += cols) sums[i] = passed_row(cols, g, y, d);
+        else
+            for (size j = 0; j < cols; j += TILE)
+                passed_columns(to - from, cols - j < TILE ? cols - j : TILE, cols, g + j, y + j, d + j, sums + j);
+    });
 }
 
 void passed(size n, const float *g, const float *y, float *d) { EACH(j, n) d[j] = passed_of(g[j], y[j]); }

@@ -19,14 +19,39 @@ from minigluon.cores import (
 )
 from minigluon.native import Loops, compiled, gemm
 
-__all__ = ["LEAST", "SHORT", "blocked", "in_blocks", "loops", "product", "room", "share", "threads"]
+__all__ = [
+    "FEW",
+    "SHORT",
+    "blocked",
+    "in_blocks",
+    "least",
+    "loops",
+    "product",
+    "room",
+    "share",
+    "threads",
+    "tiling",
+]
 
 
 # --- Code: on one core ----------------------------------------------------------------------------
 
 loops = Loops("products")
-LEAST = 1_000_000  # multiplications up to which OpenBLAS itself copies nothing
+FEW = 1 << 15  # multiplications that are too few for any call
 SHORT = 1 << 26  # multiplications up to which it pays that helpers wait awake
+
+
+@cache
+def tiling():
+    """Whether all products are made of tiles, where OpenBLAS copies matrices of any size."""
+    return gemm() is not None and bool(compiled("products").tiling())
+
+
+def least(stack=False):
+    """Multiplications of a product, or of each one of a stack, up to which NumPy's way is taken:
+    OpenBLAS copies nothing then, or a call costs too much.
+    """
+    return 1_000_000 if not tiling() else FEW if stack else 1 << 18
 
 
 @cache
@@ -60,13 +85,14 @@ def blocked(a, b, out=None, threads=1, bias=None, ending=0):
     if min(a.ndim, b.ndim) < 2:
         return None
     work = a.shape[-2] * a.shape[-1] * b.shape[-1]
-    if work <= LEAST or (work > SHORT and threads > 1):
+    if work <= FEW or not (a.dtype.char == b.dtype.char == "f" and loops):
         return None
-    if not (a.dtype.char == b.dtype.char == "f" and loops):
+    few = least(max(a.ndim, b.ndim) > 2)
+    if work <= few or (work > SHORT and threads > 1 and not tiling()):
         return None
     into = room(a, b) if out is None else out
     arrays = (x.__array_struct__ for x in (a, b, into, into if bias is None else bias))
-    return into if product()(gemm(), share(), LEAST, threads, ending, *arrays) else None
+    return into if product()(gemm(), share(), few, threads, ending, *arrays) else None
 
 
 def room(a, b):

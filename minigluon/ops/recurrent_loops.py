@@ -77,7 +77,7 @@ def in_rows(a):
 
 
 NOWHERE = None, 0, 0  # no array
-CACHED = 1 << 18  # numbers that a core's cache holds, as in product.h
+CACHED = 1 << 18  # numbers that a core's cache holds, at most, as in tiles.h
 
 
 def by_all_cores(plan, a):

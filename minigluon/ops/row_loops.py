@@ -24,6 +24,7 @@ from minigluon.ops.reduce import axes, log_softmax, softmax
 from minigluon.ops.softmax_kernels import log_softmax_back, softmax_back
 
 __all__ = [
+    "FEW",
     "LARGE",
     "LEAST",
     "SHORT",
@@ -53,6 +54,7 @@ __all__ = [
 loops = Loops("rows")
 LEAST = 1 << 13  # numbers from which a call into C pays
 LARGE = 1 << 18  # and from which a second core does
+FEW = 1 << 14  # numbers below which losses are one call, with Python's lock
 SHORT = 32  # numbers of a row below which NumPy, which takes many rows at once, is faster
 
 
@@ -131,8 +133,9 @@ for op in (softmax_back, log_softmax_back):  # NumPy's way is short
 
 @native(sparse_softmax_cross_entropy)
 def _(data, label, axis):
-    if data.size < LEAST:
-        return few_losses(data, label, axis)
+    found = few_losses(data, label, axis) if data.size < FEW else NotImplemented
+    if found is not NotImplemented or data.size < LEAST:
+        return found
     cols = laid(data, axis)
     if cols is None or type(label) is not np.ndarray or not single(data):
         return NotImplemented
@@ -145,8 +148,10 @@ def _(data, label, axis):
 
 @native(cross_entropy_back)
 def _(data, logits, loss, label, axis):
-    if logits.size < LEAST:
-        return few_losses_back(data, logits, loss, label, axis)
+    few_of_them = logits.size < FEW
+    found = few_losses_back(data, logits, loss, label, axis) if few_of_them else NotImplemented
+    if found is not NotImplemented or logits.size < LEAST:
+        return found
     cols = laid(logits, axis)
     if cols is None or not single(data, logits, loss):
         return NotImplemented

@@ -25,15 +25,17 @@ from minigluon.ops.elementwise import (
     smooth_l1,
 )
 from minigluon.ops.optimizer import adam_step, adamw_step, momentum_step, quicker, sgd_step
-from minigluon.ops.product_loops import LEAST, blocked, share, threads
+from minigluon.ops.product_loops import blocked, least, share, threads, tiling
 from minigluon.ops.reduce import axes, column_sums
 from minigluon.ops.row_loops import parts
 from minigluon.ops.special import amp_cast, erf
 from minigluon.symbol.hybrid import JOINS, SPELT, adding, are_sums_of_columns, spelt_plus
+from minigluon.symbol.parts import shares_itself
 
 __all__ = [
     "CONVERSIONS",
     "MANY",
+    "OURS",
     "adam",
     "adamw",
     "add_bias",
@@ -43,6 +45,7 @@ __all__ = [
     "each",
     "fill",
     "fit",
+    "helped",
     "is_number",
     "joins_bias",
     "layer",
@@ -188,16 +191,10 @@ def passed_sums(data, like, out=None):
         passed(data, like, out)
         return out, column_sums(out)
     g, y, d = (a.reshape(-1, a.shape[-1]) for a in (g, y, d))
-    pieces = parts(*d.shape)
-    sums = np.empty(len(d) if turned else (len(pieces), d.shape[1]), d.dtype)
-
-    def run(i):
-        at = pieces[i]
-        into = sums[at] if turned else sums[i]
-        loops("passed_sums", at.stop - at.start, d.shape[1], turned, g[at], y[at], d[at], into)
-
-    spread(run, range(len(pieces)))
-    return out, sums if turned else sums[0] if len(sums) == 1 else sums.sum(0)
+    count, cores = len(parts(*d.shape)), threads()
+    sums = np.empty(len(d) if turned else (count, d.shape[1]), d.dtype)
+    loops("passed_sums", share(), cores, count, *d.shape, turned, g, y, d, sums)
+    return out, sums if turned else sums[0] if count == 1 else sums.sum(0)
 
 
 @native(above, MANY)
@@ -247,8 +244,9 @@ def joins_bias(writer, node):
     if worth(writer, node):
         return True
     single = writer.outlines.types.get((node, 0)) == np.float32
-    blocks = single and shape and units and prod(shape) * prod(units[1:]) > LEAST
-    return bool(blocks and loops)
+    if not (single and shape and units and loops):
+        return False
+    return prod(shape) * prod(units[1:]) > least()
 
 
 def sums_of(writer, node):
@@ -287,6 +285,19 @@ def spelt_above(writer, node):
 JOINS.update({"FullyConnected": relu_of, "above": sums_of})
 SPELT["above"] = spelt_above
 adding.append(spelt_bias)
+
+
+OURS = {"FullyConnected", "dense_data", "dense_weight", "relu", "above"}
+
+
+def helped(operator):
+    """Whether the helpers share the work of an operator: products of tiles,
+    and the walks that go with them.
+    """
+    return operator in OURS and bool(loops) and tiling()
+
+
+shares_itself.append(helped)
 
 
 # --- Code: the error function ---------------------------------------------------------------------

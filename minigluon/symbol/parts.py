@@ -24,6 +24,7 @@ __all__ = [
     "agrees",
     "along_an_axis",
     "backward_in_parts",
+    "by_itself",
     "count_for",
     "cut",
     "forward_in_parts",
@@ -41,6 +42,7 @@ __all__ = [
     "reduced",
     "reduces_samples",
     "rule",
+    "shares_itself",
     "spread_out",
     "summed",
     "summed_like",
@@ -273,8 +275,18 @@ def worth(kinds, whole):
     """Whether a program is so large, and its parts so much larger than its sums, that it pays."""
     total = dict.fromkeys((ALL, PART, SUM), 0)
     for entry, kind in kinds.items():
-        total[kind] += math.prod(whole.shapes[entry])
+        if kind != PART or not by_itself(entry):
+            total[kind] += math.prod(whole.shapes[entry])
     return total[PART] >= max(ENOUGH, TIMES * total[SUM])
+
+
+shares_itself = [lambda operator: False]  # the last one tells whose work cores share quickly anyway
+
+
+def by_itself(entry):
+    """Whether cores share the work of a value without parts."""
+    operator = getattr(entry[0], "op", None)
+    return operator is not None and shares_itself[-1](operator.name)
 
 
 def cut(arrays, kinds, count):
