@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 import minigluon as mx
 import minigluon.ops
-from minigluon import autograd, gluon
+from minigluon import autograd, cores, gluon
 from minigluon.executor import run as interpret
 from minigluon.gluon import nn
 from minigluon.op import operator, operators
@@ -207,11 +207,10 @@ def blocks(monkeypatch):
     """Blocks of seven numbers, on two threads, for arrays of any size."""
     monkeypatch.setattr(hybrid, "FUSED", 1)
     monkeypatch.setattr(hybrid, "BLOCK", 7)
-    monkeypatch.setattr(hybrid, "cores", lambda: 2)
-    hybrid.pool.cache_clear()
+    before = cores.alone.threads
+    cores.alone.found[1](2)
     yield
-    hybrid.pool().shutdown()
-    hybrid.pool.cache_clear()
+    cores.alone.found[1](before)
 
 
 def polynomial(x, y):
@@ -258,6 +257,25 @@ def test_a_chain_changes_none_of_its_inputs(blocks):
     op = traced(lambda x: (x + 1) * 2 - x, [(50,)])
     x = np.arange(50, dtype="float32")
     assert (op.kernel(x)[0] == x + 2).all() and (x == np.arange(50)).all()
+
+
+CHAIN = """
+import threading
+import numpy as np
+from minigluon.symbol.hybrid import traced
+
+op = traced(lambda x: (x * 2 + 1).tanh() - x, [(1 << 21,)])
+assert "in_blocks" in op.listing, op.listing
+op.kernel(np.ones(1 << 21, "float32"))
+print(threading.active_count())
+"""
+
+
+def test_a_chain_has_the_threads_of_the_products():
+    env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    env |= {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", CHAIN], capture_output=True, text=True, env=env)
+    assert done.stdout == "1\n", done.stderr
 
 
 @settings(max_examples=60, deadline=None)

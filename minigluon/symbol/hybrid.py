@@ -3,16 +3,11 @@
 # Written from chapters/22_hybridize.ipynb: edit the chapter, then run `minigluon export`.
 
 import builtins
-import ctypes
 import gc
 import keyword
 import math
-import os
 import re
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from contextvars import copy_context
 from functools import cache, cached_property, wraps
 from typing import NamedTuple
 
@@ -21,7 +16,8 @@ import numpy as np
 from minigluon import executor
 from minigluon.autograd import state
 from minigluon.base import MXNetError
-from minigluon.cores import alone, core_matmul, matmul, prompt_matmul
+from minigluon.context import keep_memory
+from minigluon.cores import alone, core_matmul, matmul, prompt_matmul, spread
 from minigluon.ndarray.ndarray import held, require_same_dtype
 from minigluon.op import operator, operators
 from minigluon.ops.reduce import axes, column_sums
@@ -36,9 +32,9 @@ __all__ = [
     "FIRST_DRAWN",
     "FUSED",
     "JOINS",
+    "KEPT",
     "LARGE",
     "LOOPS",
-    "MMAP_THRESHOLD",
     "MOVES",
     "OWNERS",
     "Outlines",
@@ -47,7 +43,6 @@ __all__ = [
     "SHARING",
     "SMALL",
     "SPELT",
-    "TRIM_THRESHOLD",
     "UFUNCS",
     "Writer",
     "Written",
@@ -59,7 +54,6 @@ __all__ = [
     "calls",
     "collect",
     "copied",
-    "cores",
     "differentiate",
     "elsewhere",
     "expanded",
@@ -70,17 +64,14 @@ __all__ = [
     "in_blocks",
     "in_fewer_calls",
     "in_parts",
-    "keep_memory",
     "keepers",
     "kinds_of_both",
     "listed",
     "merged",
     "name_of",
     "needed",
-    "on_slices",
     "outlined",
     "plus",
-    "pool",
     "redrawn",
     "remember",
     "renewed",
@@ -603,7 +594,11 @@ class Writer:
     def chained(self, node):
         """The shape and type of a call that can be part of a chain, else None."""
         shape = self.outlines.shapes.get((node, 0))
-        if self.in_place(node.op) is None or shape is None or math.prod(shape) * cores() < FUSED:
+        if (
+            self.in_place(node.op) is None
+            or shape is None
+            or math.prod(shape) * alone.threads < FUSED
+        ):
             return None
         same = all(self.outlines.shapes.get(a) == shape for a in node.inputs if type(a) is tuple)
         return (shape, self.outlines.types[node, 0]) if same and self.real(node) else None
@@ -780,41 +775,7 @@ BLOCK = 1 << 16  # numbers in a block: measured, smaller ones cost more in calls
 
 def in_blocks(function, size):
     """Call `function` on slices that cover `size` numbers, on all cores if there are many."""
-    slices = [slice(i, i + BLOCK) for i in range(0, size, BLOCK)]
-    shares = min(cores(), len(slices))
-    others = [
-        pool().submit(copy_context().run, on_slices, function, slices[i::shares])
-        for i in range(1, shares)
-    ]
-    on_slices(function, slices[::shares])
-    for other in others:
-        other.result()
-
-
-def on_slices(function, slices):
-    """Call `function` on each slice."""
-    for at in slices:
-        function(at)
-
-
-@cache
-def cores():
-    """How many threads to use: OMP_NUM_THREADS, or the cores of this process, 8 at most."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    there = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return max(1, min(8, there, int(wanted) if wanted.isdigit() else 8))
-
-
-@cache
-def pool():
-    """The threads, made at their first use."""
-    return ThreadPoolExecutor(max(1, cores() - 1), "minigluon-chain")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=pool.cache_clear)
+    spread(function, [slice(i, i + BLOCK) for i in range(0, size, BLOCK)])
 
 
 # --- One operator ---------------------------------------------------------------------------------
@@ -1070,23 +1031,7 @@ def with_whole(function, run, whole, number, note=""):
 # --- A program for each kind of call --------------------------------------------------------------
 
 LOOPS = ("_foreach", "_while_loop", "_cond")
-
-
-def keep_memory():
-    """Let the C library keep what is freed, for the next batch, instead of giving it back at once.
-
-    Pages that come fresh from the system must be cleared and mapped: measured, a quarter of a step of a
-    small transformer. Only glibc has the switch; who sets MALLOC_… variables has decided already.
-    """
-    if any(name.startswith("MALLOC_") for name in os.environ):
-        return
-    with suppress(AttributeError, OSError, TypeError):
-        set_option = ctypes.CDLL(None).mallopt
-        for option, bound in ((TRIM_THRESHOLD, 1 << 30), (MMAP_THRESHOLD, 1 << 30)):
-            set_option(option, bound) or set_option(option, 1 << 25)
-
-
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # numbers in glibc's malloc.h
+KEPT = 1 << 30  # bytes of freed memory for the next batch
 
 
 def uncollected(function):
@@ -1150,7 +1095,7 @@ class Written:
     @uncollected
     def write(self, arrays, wanted):
         """A new program."""
-        keep_memory()
+        keep_memory(KEPT)
         outlines = Outlines()
         for entry, a in zip(self.inputs, arrays):
             outlines.put(entry, a._data.shape, a._data.dtype)
