@@ -15,6 +15,7 @@ __all__ = [
     "GAP",
     "HEAD",
     "HEIGHT",
+    "STYLE",
     "TOLD",
     "WEIGHTS",
     "WIDTH",
@@ -304,12 +305,18 @@ def table(block):
     shapes = [p.shape or (0,) for p in block.collect_params().values()]
     count = sum(math.prod(shape) for shape in shapes)
     more = " so far, some sizes are unknown" if any(0 in shape for shape in shapes) else ""
-    head = "".join(f"<th style='text-align:left'>{h}</th>" for h in ("", "block", "parameters"))
     name = html.escape(block.name)
     return (
-        f"<table><caption>{name}: {count:,} parameters{more}</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<div>{STYLE}<table class='gluon'><caption>{name}: {count:,} parameters{more}</caption>"
+        "<thead><tr><th></th><th>block</th><th>parameters</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+STYLE = (  # pages differ in what they do to cells: JupyterLab moves texts to the right
+    "<style>table.gluon td, table.gluon th "
+    "{text-align: left; vertical-align: top; padding: 0.1em 1em}</style>"
+)
 
 
 def tree(block, name="", depth=0):
@@ -320,13 +327,12 @@ def tree(block, name="", depth=0):
 
 
 def cells(depth, name, block):
-    """The row of a block."""
+    """The row of a block, its name indented by its depth."""
     own = block._reg_params.items()
     told = "<br>".join(html.escape(f"{n} {shape_text(p.shape)}") for n, p in own)
     label = repr(block) if not block._children else type(block).__name__
-    left = f"<td style='text-align:left;padding:0 1em 0 {depth + 0.5}em'>{html.escape(name)}</td>"
-    rest = "".join(f"<td style='text-align:left'>{t}</td>" for t in (html.escape(label), told))
-    return f"<tr>{left}{rest}</tr>"
+    told = "&#8195;" * depth + html.escape(name), html.escape(label), told  # an em a level
+    return f"<tr>{''.join(f'<td>{t}</td>' for t in told)}</tr>"
 
 
 def shape_text(shape):

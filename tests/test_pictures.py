@@ -121,6 +121,11 @@ def test_a_block_shows_a_table():
     net = nn.HybridSequential()
     net.add(nn.Dense(4, in_units=5), nn.Dense(3))
     page = ElementTree.fromstring(net._repr_html_().replace("<br>", "<br/>"))
-    assert "27 parameters" in page.find("caption").text
-    assert len(page.findall("tbody/tr")) == 3
-    assert "3×?" in net._repr_html_() and "unknown" in page.find("caption").text
+    table = page.find("table")
+    assert "27 parameters" in table.find("caption").text
+    assert "3×?" in net._repr_html_() and "unknown" in table.find("caption").text
+    rows = [[cell.text for cell in row] for row in table.findall("tbody/tr")]
+    assert [first for first, *_ in rows] == [None, "\u2003" + "0", "\u2003" + "1"]  # by its depth
+    # what a page does to cells must not put their texts side by side
+    assert not list(page.iter("td"))[0].attrib and "table.gluon td" in page.find("style").text
+    assert table.get("class") == "gluon" and "padding" in page.find("style").text
