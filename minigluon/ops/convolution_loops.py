@@ -71,7 +71,7 @@ def is_for_loops(x, y, groups, *arrays):
     return single and some and bool(loops)
 
 
-LANES = 16
+LANES = 16  # numbers of a vector; processors with shorter ones compute less in vain
 VAIN = 1.6  # numbers that are computed, for each that is wanted, up to which it pays
 FEW = 4  # pictures of a batch that would be turned
 TERM = 0.0185  # ns: to multiply and add a number
