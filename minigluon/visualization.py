@@ -315,7 +315,7 @@ def table(block):
 
 STYLE = (  # pages differ in what they do to cells: JupyterLab moves texts to the right
     "<style>table.gluon td, table.gluon th "
-    "{text-align: left; vertical-align: top; padding: 0.1em 1em}</style>"
+    "{text-align: left !important; vertical-align: top; padding: 0.1em 1em}</style>"
 )
 
 
