@@ -2,7 +2,8 @@
 
 `python benchmarks/gpu.py` takes two or three minutes on one GPU and writes benchmarks/results/DATE-gpu.json. Times are the
 best of five rounds, by the device's own clock. The floor is the larger of bytes over the measured copy bandwidth and
-operations over `--peak`. `--tiny` divides the sizes by 1024 and more, to try the script on the stand-in:
+operations over `--peak`. Each row names the hand-written kernels that it launches: none means that CuPy's own functions did
+it all, or a graph. Where PyTorch fails, the row has its error, and our time all the same. `--tiny` divides the sizes by 1024 and more, to try the script on the stand-in:
 
     MINIGLUON_CUPY=minigluon.gpu_on_cpu python benchmarks/gpu.py --tiny --out gpu.json
 """
@@ -20,6 +21,7 @@ import minigluon as mx
 import minigluon.ops
 from minigluon import autograd
 from minigluon.context import cupy_or_none, gpu_memory_info, num_gpus, put
+from minigluon.kernels import Kernels
 from minigluon.ndarray.ndarray import NDArray
 from minigluon.op import operators
 from minigluon.ops import optimizer, product_kernels
@@ -83,15 +85,16 @@ def kernel(name):
 
 def rows(tiny):
     """Paths over rows: softmax, cross-entropy, layer normalization."""
-    r, c = (16, 64) if tiny else (8192, 16384)
+    r, c, d = (16, 64, 64) if tiny else (8192, 16384, 4096)
     x, g = device(r, c), device(r, c)
     n = x.nbytes
     label = put(rng.integers(0, c, r).astype("float32"), GPU)
-    gamma, beta = (device(c, dtype="float32") for _ in "gb")
+    layers = x.reshape(-1, d)  # as wide as those of networks
+    gamma, beta = (device(d, dtype="float32") for _ in "gb")
     p = kernel("softmax")(x)
     loss = kernel("sparse_softmax_cross_entropy")(x, label)
     one = np.ones_like(loss)
-    y, _, _, m, s = kernel("LayerNorm")(x, gamma, beta)
+    y, _, _, m, s = kernel("LayerNorm")(layers, gamma, beta)
     t = theirs_rows(x, g, label, gamma, beta) if torch else {}
     make = lambda name, ours, bytes: Row(name, ours, t.get(name), bytes)
     yield make("softmax", lambda: kernel("softmax")(x), 2 * n)
@@ -104,11 +107,9 @@ def rows(tiny):
     yield make(
         "cross-entropy backward", lambda: kernel("cross_entropy_back")(one, x, loss, label), 2 * n
     )
-    yield make("layer norm", lambda: kernel("LayerNorm")(x, gamma, beta), 2 * n)
-    over = {"axis": 1, "along": 1}
-    yield make(
-        "layer norm backward", lambda: kernel("norm_backward")(g, x, gamma, m, s, **over), 3 * n
-    )
+    yield make("layer norm", lambda: kernel("LayerNorm")(layers, gamma, beta), 2 * n)
+    back = lambda: kernel("norm_backward")(g.reshape(-1, d), layers, gamma, m, s, axis=1, along=1)
+    yield make("layer norm backward", back, 3 * n)
 
 
 def theirs_rows(x, g, label, gamma, beta):
@@ -118,7 +119,8 @@ def theirs_rows(x, g, label, gamma, beta):
     W, B = tensor(gamma).half(), tensor(beta).half()
     Xg, Wg, Bg = X.clone().requires_grad_(), W.clone().requires_grad_(), B.clone().requires_grad_()
     soft, loss = F.softmax(Xg, -1), F.cross_entropy(Xg, L, reduction="none")
-    norm, one = F.layer_norm(Xg, W.shape, Wg, Bg), torch.ones_like(loss)
+    rows, by_rows = (a.view(-1, len(W)) for a in (Xg, G))
+    norm, one = F.layer_norm(rows, W.shape, Wg, Bg), torch.ones_like(loss)
     back = lambda y, g, xs: lambda: torch.autograd.grad(y, xs, g, retain_graph=True)
     return {
         "softmax": lambda: F.softmax(X, -1),
@@ -127,14 +129,14 @@ def theirs_rows(x, g, label, gamma, beta):
         "softmax backward": back(soft, G, [Xg]),
         "cross-entropy": lambda: F.cross_entropy(X, L, reduction="none"),
         "cross-entropy backward": back(loss, one, [Xg]),
-        "layer norm": lambda: F.layer_norm(X, W.shape, W, B),
-        "layer norm backward": back(norm, G, [Xg, Wg, Bg]),
+        "layer norm": lambda: F.layer_norm(X.view(-1, len(W)), W.shape, W, B),
+        "layer norm backward": back(norm, by_rows, [rows, Wg, Bg]),
     }
 
 
 def batch_norm(tiny):
     """Batch normalization in training."""
-    shape = (2, 4, 4, 4) if tiny else (256, 64, 56, 56)
+    shape = (2, 4, 4, 4) if tiny else (256, 64, 112, 112)
     x, g, c = device(*shape), device(*shape), shape[1]
     gamma, beta, mean = (device(c, dtype="float32") for _ in "gbm")
     var = np.abs(device(c, dtype="float32")) + 1
@@ -164,7 +166,7 @@ def batch_norm(tiny):
 
 def planes(tiny):
     """Normalization over the planes of pictures, group and instance; pooling."""
-    shape = (2, 4, 8, 8) if tiny else (64, 64, 112, 112)
+    shape = (2, 4, 8, 8) if tiny else (96, 64, 112, 112)
     x, g = device(*shape, dtype="float32"), device(*shape, dtype="float32")
     gamma, beta = (device(shape[1], dtype="float32") for _ in "gb")
     few, n = [a[:2] for a in (gamma, beta)], x.nbytes
@@ -254,12 +256,12 @@ def lookups(tiny):
     x = device(n)
 
     def drop():
-        kernel("Dropout")(x, p=0.1, mode="always", rng=1)
+        kernel("Dropout")(x, p=0.1, mode="always")
 
     X = tensor(x) if torch else None
     theirs = (lambda: torch.nn.functional.dropout(X, 0.1)) if torch else None
     yield Row("dropout", drop, theirs, 2 * x.nbytes)
-    r, d, v = (64, 32, 50) if tiny else (65536, 1024, 50000)
+    r, d, v = (64, 32, 50) if tiny else (131072, 1024, 50000)
     index = np.minimum(rng.zipf(1.2, r), v - 1).astype("float32")
     g, table = device(r, d), device(v, d)
     where = put(index, GPU)
@@ -553,7 +555,8 @@ GROUPS += (transcripts, order, networks)
 def seconds(call, own):
     """The best time of a call, of five rounds of at least 20 ms; `own` is CuPy or PyTorch's cuda."""
     call()
-    wait = own.cuda.Device().synchronize if hasattr(own.cuda, "Device") else own.cuda.synchronize
+    wait = own.cuda.synchronize if own is torch else own.cuda.Device().synchronize
+    wait()
     started = time.perf_counter()
     call()
     wait()
@@ -592,9 +595,13 @@ def copy_bandwidth(tiny):
 
 
 def measured(path, bandwidth, peak):
-    """One row of the table."""
-    ours = seconds(path.ours, cupy_or_none())
-    theirs = seconds(path.theirs, torch) if path.theirs else None
+    """One row of the table; an error of PyTorch is a part of it."""
+    names = launched(path.ours)
+    ours, theirs, more = seconds(path.ours, cupy_or_none()), None, {}
+    try:
+        theirs = seconds(path.theirs, torch) if path.theirs else None
+    except Exception as error:
+        more = {"pytorch_error": described(error)}
     floor = max(path.bytes / bandwidth, path.flops / peak)
     return {
         "path": path.name,
@@ -603,7 +610,33 @@ def measured(path, bandwidth, peak):
         "reached": floor / ours if floor else None,
         "pytorch_us": theirs and theirs * 1e6,
         "against_pytorch": theirs and theirs / ours,
+        "kernels": names,
+        **more,
     }
+
+
+def launched(call):
+    """The names of the hand-written kernels that a call launches, each once."""
+    names, launch = [], Kernels.__call__
+
+    def noted(self, name, *args, **settings):
+        names.append(name)
+        launch(self, name, *args, **settings)
+
+    Kernels.__call__ = noted
+    try:
+        call()
+    finally:
+        Kernels.__call__ = launch
+    return sorted({*names})
+
+
+def tf32():
+    """Whether PyTorch's products and convolutions of float32 are of fewer digits than float32 has."""
+    try:
+        return [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
+    except Exception as error:  # its versions name these settings differently
+        return described(error)
 
 
 def versions():
@@ -620,6 +653,7 @@ def versions():
         if hasattr(cupy.cuda.runtime, "runtimeGetVersion")
         else None,
         "pytorch": torch and torch.__version__,
+        "pytorch_tf32": torch and tf32(),
         "numpy": np.__version__,
         "python": platform.python_version(),
         "minigluon": mx.__version__,
@@ -639,7 +673,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no row after")
     given = parser.parse_args()
     if not num_gpus():
-        raise SystemExit("no GPU that CuPy can use: nothing was measured")
+        raise SystemExit("no GPU that CuPy can use: all of this is not yet measured on hardware")
     until = time.perf_counter() + given.seconds
     today = datetime.date.today().isoformat()
     out = Path(given.out or Path(__file__).parent / "results" / f"{today}-gpu.json")
@@ -665,20 +699,28 @@ def give_up_on(found):
 
 
 def paths(tiny, found, out, groups=None):
-    """The rows of all groups that have no result; a group that cannot be prepared becomes a row."""
+    """The rows of all groups that have no result; a group that cannot be prepared becomes a row,
+    and is tried again without PyTorch.
+    """
+    global torch
+    theirs = torch
     for group in groups or GROUPS:
-        done = {row["path"] for row in found["paths"]}
-        if group.__name__ in done:
+        if group.__name__ in {row["path"] for row in found["paths"]}:
             continue
-        try:
-            begun(group.__name__, found, out)
-            for path in group(tiny):
-                if path.name not in done:
-                    yield path
-                    begun(group.__name__, found, out)
-        except Exception as error:
-            found["paths"].append({"path": group.__name__, "error": described(error)})
-            print(f"{group.__name__}: {described(error)}", flush=True)
+        for own in dict.fromkeys((theirs, None)):
+            torch = own
+            done = {row["path"] for row in found["paths"]}
+            try:
+                begun(group.__name__, found, out)
+                for path in group(tiny):
+                    if path.name not in done:
+                        yield path
+                        begun(group.__name__, found, out)
+                break
+            except Exception as error:
+                found["paths"].append({"path": group.__name__, "error": described(error)})
+                print(f"{group.__name__}: {described(error)}", flush=True)
+        torch = theirs
         found.pop("measuring", None)
     out.write_text(json.dumps(found, indent=1) + "\n")
 
@@ -701,7 +743,7 @@ def tried(path, found, out):
     found["paths"].append(row)
     del found["measuring"]
     out.write_text(json.dumps(found, indent=1) + "\n")
-    if "error" in row:
+    if {"error", "pytorch_error"} & {*row}:
         cupy_or_none().cuda.Device().synchronize()
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_session.py --out FOLDER --seconds 540 [--parts card,compile,kernels,benchmark,tests]
 
-What is found is written as it is found: FOLDER/session.json (a summary), kernels.jsonl and tests.jsonl (a line a
-test), gpu.json (the benchmark) and log.txt. A failed test or row is a line, not an end; after an error that leaves the card unusable a
+What is found is written as it is found: FOLDER/session.json (a summary), compile.jsonl, kernels.jsonl and tests.jsonl (a
+line a kernel or test), gpu.json (the benchmark) and log.txt; what is printed last is the table and what went wrong. A failed test or row is a line, not an end; after an error that leaves the card unusable a
 process begins anew behind it. Nothing is installed: NumPy, CuPy, pytest and ml_dtypes must be there, PyTorch may be.
 On the stand-in (MINIGLUON_CUPY=minigluon.gpu_on_cpu) with `--tiny` it tries itself out.
 """
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 FIRST = "test_kernel or test_a_broken_kernel_is_named or test_graph or test_recurrent"
+LARGE = "test_more_than_two_to_the_31_numbers"  # which must not all be there at once
 DEAD = 77  # how a process ends that cannot use the card any more
 
 
@@ -96,18 +98,40 @@ def compiled(pair):
 
 
 def compile_all(session):
-    """All kernels, on all cores."""
-    pairs = instances()
-    if session.given.tiny:
-        pairs = pairs[:8]
+    """All kernels, on all cores, by a process of its own that can be ended."""
+    path = session.out / "compile.jsonl"
+    process = session.start(__file__, "--child", "--out", path, *["--tiny"] * session.given.tiny)
+    ended(process, min(120, session.left() - 10))
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    wrong = [line["wrong"] for line in lines if line["wrong"]]
+    return {"kernels": len(lines), "of": len(instances()), "wrong": wrong}
+
+
+def compile_child(given):
+    """Compile all kernels; a line each."""
     import multiprocessing
 
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(16, os.cpu_count()), mp_context=spawn, initializer=instances
-    ) as pool:
-        wrong = [text for text in pool.map(compiled, pairs, chunksize=4) if text]
-    return {"kernels": len(pairs), "wrong": wrong}
+    pairs = instances()[: 8 if given.tiny else None]
+    with (
+        open(given.out, "w") as file,
+        ProcessPoolExecutor(
+            min(16, os.cpu_count()), mp_context=spawn, initializer=instances
+        ) as pool,
+    ):
+        for pair, wrong in zip(pairs, pool.map(compiled, pairs, chunksize=4)):
+            print(json.dumps({"kernel": pair, "wrong": wrong}), file=file, flush=True)
+
+
+def ended(process, limit):
+    """Whether a process ends by itself within `limit` seconds; after them it is ended."""
+    try:
+        process.wait(max(0, limit))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+    return True
 
 
 # --- Tests ----------------------------------------------------------------------------------------
@@ -126,7 +150,9 @@ class Recorder:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items):
-        mine = [item for i, item in enumerate(items) if i % self.shards == self.shard]
+        items.sort(key=lambda item: "::test_operator" in item.nodeid)  # thousands: they come last
+        shard = lambda i, item: 0 if LARGE in item.nodeid else i % self.shards
+        mine = [item for i, item in enumerate(items) if shard(i, item) == self.shard]
         done = results(self.path)
         items[:] = [item for item in mine[: self.limit] if item.nodeid not in done]
 
@@ -159,8 +185,9 @@ def results(path):
     found = {}
     if Path(path).exists():
         for text in Path(path).read_text().splitlines():
-            line = json.loads(text)
-            found[line["test"]] = line
+            with suppress(ValueError):  # a line that another process is just writing
+                line = json.loads(text)
+                found[line["test"]] = line
     return found
 
 
@@ -179,22 +206,27 @@ def tested(session, part, select, limit, shards):
     begin = lambda i: session.start(
         __file__, "--child", "--shard", f"{i}/{shards}", "--out", path, "--select", select, *tiny
     )
-    running = {i: begin(i) for i in range(shards)}
-    while running and time.monotonic() < until:
-        time.sleep(0.5)
-        for i, process in list(running.items()):
-            if process.poll() is None:
-                continue
-            del running[i]
-            lines = [line for line in results(path).values() if line["shard"] == i]
-            died = [line["test"] for line in lines if line["is_"] == "began"]
-            for test in died:
-                Recorder(path, i, 1, None).write(test=test, is_="died", why="its process ended")
-            if died or process.returncode == DEAD:
-                running[i] = begin(i)
-    for process in running.values():
-        process.kill()
-    return {**summary(results(path).values()), "cut_by_time": bool(running)}
+    running, odd = {i: begin(i) for i in range(shards)}, []
+    try:
+        while running and time.monotonic() < until:
+            time.sleep(0.5)
+            for i, process in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[i]
+                lines = [line for line in results(path).values() if line["shard"] == i]
+                died = [line["test"] for line in lines if line["is_"] == "began"]
+                for test in died:
+                    Recorder(path, i, 1, None).write(test=test, is_="died", why="its process ended")
+                if died or process.returncode == DEAD:
+                    running[i] = begin(i)
+                elif process.returncode not in (0, 1, 5):  # passed, failed, none to run
+                    odd.append(process.returncode)
+    finally:
+        for process in running.values():
+            ended(process, 0)
+    more = {"cut_by_time": bool(running), "ends_of_pytest": odd}
+    return {**summary(results(path).values()), **more}
 
 
 def summary(lines):
@@ -231,16 +263,28 @@ def benchmark(session):
         tries += 1
         more = ["--resume", "--out", path, "--seconds", int(left), *["--tiny"] * session.given.tiny]
         process = session.start("benchmarks/gpu.py", *more)
-        try:
-            if process.wait(left + 15) == 0:
-                break
-        except subprocess.TimeoutExpired:
-            process.kill()
+        if ended(process, left + 15) and process.returncode == 0:
+            break
     rows = json.loads(path.read_text())["paths"] if path.exists() else []
     short = [
         {k: r.get(k) for k in ("path", "us", "reached", "against_pytorch", "error")} for r in rows
     ]
     return {"tries": tries, "rows": len(rows), "table": short}
+
+
+def last_words(found):
+    """What a caller who sees only the end of the output should see."""
+    for part, what in found.items():
+        what = what if type(what) is dict else {"said": what}
+        print(part, {k: v for k, v in what.items() if k not in ("wrong", "table")})
+        for line in what.get("wrong", [])[:12]:
+            print("   wrong:", line[:200].replace("\n", " "))
+        for row in what.get("table", []):
+            numbers = [row[k] if row[k] is None else round(row[k], 2) for k in SHOWN]
+            print(f"   {row['path'][:38]:38s}", *numbers, (row["error"] or "")[:60])
+
+
+SHOWN = "us", "reached", "against_pytorch"
 
 
 PARTS = {
@@ -265,7 +309,8 @@ def main():
     parser.add_argument("--select", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        child(given)
+        child(given) if given.shard else compile_child(given)
+        return
     session = Session(given)
     for part in given.parts.split(","):
         if session.left() < 20:
@@ -275,6 +320,7 @@ def main():
             session.note(part, PARTS[part](session))
         except Exception as error:  # the next part may do
             session.note(part, {"error": f"{type(error).__name__}: {error}"[:2000]})
+    last_words(session.found)
 
 
 if __name__ == "__main__":

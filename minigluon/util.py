@@ -4,11 +4,12 @@
 
 import os
 
-from minigluon.context import num_gpus
+from minigluon.context import gpu_memory_info, num_gpus
 from minigluon.numpy import scope
 
 __all__ = [
     "get_gpu_count",
+    "get_gpu_memory",
     "getenv",
     "is_np_array",
     "is_np_shape",
@@ -54,3 +55,8 @@ def setenv(name, value):
 def get_gpu_count():
     """How many GPUs there are."""
     return num_gpus()
+
+
+def get_gpu_memory(gpu_dev_id):
+    """Bytes of a GPU's memory: (free, all); MXNetError if there is no such GPU."""
+    return gpu_memory_info(gpu_dev_id)

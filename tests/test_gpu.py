@@ -21,7 +21,7 @@ from tests import optimizer_table
 from tests.cases import ROWS
 from tests.reference import golden_layers, golden_rnn
 from tests.test_graphs import NETS, captures, history
-from tests.test_kernels import CASES, listed, plain, widened
+from tests.test_kernels import CASES, listed, plain, read, widened
 from tests.test_ops import shares
 
 minigluon.ops.load()
@@ -105,7 +105,8 @@ def test_kernel(case):
     there = [on_gpu(a) for a in arrays]
     wide = widened(own)
     with autograd.train_mode(), np.errstate(divide="ignore"):
-        close(op.kernel(*there, **settings), plain(op, wide, settings), tolerance)
+        got, want = op.kernel(*there, **settings), plain(op, wide, settings)
+        close(read(name, got, settings), read(name, want, settings), tolerance)
     close(there, wide, tolerance)
 
 

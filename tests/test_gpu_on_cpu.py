@@ -11,6 +11,7 @@ import pytest
 import minigluon as mx
 from minigluon import context, gpu_on_cpu
 from minigluon.context import OutOfMemory, gpu_memory_info, num_gpus
+from minigluon.cuda_on_cpu import available
 from minigluon.gluon.data import pinned
 from minigluon.op import operators
 from minigluon.ops.indexing import add_at
@@ -135,6 +136,7 @@ def test_arrays_go_there_and_back(gpu):
     with pytest.raises(mx.MXNetError, match="Unsupported type"):
         x + mx.nd.array(X)
     assert num_gpus() == 1 and gpu_memory_info(0) == (1 << 30, 1 << 30)
+    assert mx.util.get_gpu_count() == 1 and mx.util.get_gpu_memory(0) == (1 << 30, 1 << 30)
 
 
 def test_out_of_memory_tries_once_more_and_tells(gpu, monkeypatch):
@@ -201,6 +203,8 @@ def test_the_benchmark_for_hardware_runs_on_the_stand_in(monkeypatch, tmp_path):
     missing = [p for p in PATHS.split("; ") if not any(n.startswith(p) for n in names)]
     assert missing == [] and len({*names}) == len(names)
     assert all({"us", "floor_us", "reached", "pytorch_us"} <= {*row} for row in found["paths"])
+    # steps call by call and as graphs launch kernels, too; cuBLAS is the one path without
+    assert [row["path"] for row in found["paths"] if not row["kernels"]] == ["product, cuBLAS fp16"]
 
 
 @pytest.mark.slow
@@ -227,8 +231,51 @@ def test_a_test_that_ends_its_process_is_told_and_the_next_runs(tmp_path):
     recorder.pytest_collection_modifyitems(items)
     assert [item.nodeid for item in items] == ["b", "c"]
     recorder.write(test="a", is_="died", why="its process ended")
+    with path.open("a") as file:
+        file.write('{"shard": 3, "te')  # of a process that is just writing
     found = gpu_session.summary(gpu_session.results(path).values())
     assert found == {"counts": {"died": 1}, "wrong": ["a: its process ended"]}
+
+
+def test_thousands_of_tests_come_last_and_large_ones_one_by_one(tmp_path):
+    from benchmarks import gpu_session
+
+    large = [f"t::{gpu_session.LARGE}[{i}]" for i in range(4)]
+    names = [
+        "t::test_operator[a]",
+        "t::test_memory",
+        *large,
+        "t::test_operator[b]",
+        "t::test_layer",
+    ]
+    shares = []
+    for shard in range(3):
+        items = [SimpleNamespace(nodeid=name) for name in names]
+        recorder = gpu_session.Recorder(tmp_path / "x", shard, 3, None)
+        recorder.pytest_collection_modifyitems(items)
+        shares.append([item.nodeid for item in items])
+    assert sorted(sum(shares, [])) == sorted(names)
+    assert [name for name in shares[0] if name in large] == large
+    for share in shares:
+        assert share == sorted(share, key=lambda name: "operator" in name)
+
+
+def test_a_session_ends_what_does_not_end(tmp_path, capsys):
+    from benchmarks import gpu_session
+
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    assert not gpu_session.ended(sleeper, 0.2) and sleeper.returncode not in (None, 0)
+    assert gpu_session.ended(subprocess.Popen([sys.executable, "-c", ""]), 100)
+    row = {"path": "softmax", "us": 12.3456, "reached": None, "against_pytorch": 1.5, "error": None}
+    gpu_session.last_words(
+        {
+            "tests": {"counts": {"failed": 1}, "wrong": ["why"]},
+            "benchmark": {"table": [row]},
+            "x": "no",
+        }
+    )
+    said = capsys.readouterr().out
+    assert "12.35 None 1.5" in said and "wrong: why" in said and "{'said': 'no'}" in said
 
 
 def test_a_row_that_fails_or_ends_the_benchmark_is_told(gpu, tmp_path):
@@ -247,6 +294,58 @@ def test_a_row_that_fails_or_ends_the_benchmark_is_told(gpu, tmp_path):
     rows = {row["path"]: row.get("error") for row in json.loads(out.read_text())["paths"]}
     assert rows["lost"] == "the process ended in it" and rows["good"] is None
     assert "ZeroDivisionError" in rows["bad"] and rows["broken"] == "ValueError: no more"
+
+
+class Torch:
+    """What the benchmark calls of PyTorch for times; its `cuda.Device` is the name of a type, not a class."""
+
+    def __init__(self):
+        self.waits = 0
+        event = lambda enable_timing: SimpleNamespace(
+            record=lambda: None, synchronize=lambda: None, elapsed_time=lambda other: 3.0
+        )
+        self.cuda = SimpleNamespace(Device=str | None, Event=event, synchronize=self.wait)
+
+    def wait(self):
+        self.waits += 1
+
+
+def test_pytorch_is_measured_and_may_fail(gpu, monkeypatch, tmp_path):
+    from benchmarks import gpu as table
+
+    pytorch = Torch()
+    monkeypatch.setattr(table, "torch", pytorch)
+    calls = []
+    took = table.seconds(lambda: calls.append(1), pytorch)
+    assert took == 3e-3 / ((len(calls) - 2) / 5) and pytorch.waits == 2
+
+    def group(tiny):
+        yield table.Row("theirs fails", lambda: None, lambda: 1 / 0)
+        assert not table.torch, "not with this PyTorch"
+        yield table.Row("ours alone", lambda: None)
+
+    out, found = tmp_path / "gpu.json", {"copy_bandwidth": 1.0, "peak": 1.0, "paths": []}
+    for path in table.paths(True, found, out, [group]):
+        table.tried(path, found, out)
+    rows = {row["path"]: row for row in json.loads(out.read_text())["paths"]}
+    assert rows["theirs fails"]["us"] and "ZeroDivision" in rows["theirs fails"]["pytorch_error"]
+    assert rows["ours alone"]["us"] and "not with this PyTorch" in rows["group"]["error"]
+    assert table.torch is pytorch
+
+
+@pytest.mark.skipif(not available(), reason="no g++: kernels cannot run on the CPU")
+def test_the_benchmark_names_the_kernels_of_a_row(gpu):
+    from benchmarks import gpu as table
+
+    row = next(row for row in table.rows(True) if row.name == "softmax")
+    assert table.launched(row.ours) == ["softmax<__half, 8, false>"]
+    assert table.launched(lambda: None) == []
+
+
+def test_without_a_gpu_the_benchmark_says_so(monkeypatch):
+    monkeypatch.setenv("MINIGLUON_CUPY", "no_such_module")
+    done = subprocess.run([sys.executable, "benchmarks/gpu.py"], capture_output=True, text=True)
+    assert done.returncode and "not yet measured on hardware" in done.stderr
 
 
 PATHS = """fused chain; softmax; softmax backward; log-softmax; log-softmax backward; cross-entropy; \

@@ -52,6 +52,7 @@ __all__ = [
     "normalized",
     "rows_back",
     "rows_of",
+    "shown",
     "single",
     "sums",
     "vector",
@@ -117,7 +118,14 @@ def layer(normalized, data, gamma, beta, *, axis, eps, output_mean_var):
         return NotImplemented
     y, m, r = normalized(data, gamma, beta, last, True, eps)
     m, r = (a.reshape(*data.shape[:-1], 1) for a in (m, r))
-    return y, m.astype(data.dtype), (1 / r).astype(data.dtype), m, r
+    return y, *shown(data, m, r, output_mean_var), m, r
+
+
+def shown(data, m, r, wanted):
+    """Mean and deviation in the type of `data`, if they are `wanted`;
+    else what stands in their places, which costs no launch.
+    """
+    return (m.astype(data.dtype), (1 / r).astype(data.dtype)) if wanted else (m, r)
 
 
 def instance(normalized, data, gamma, beta, *, eps):
@@ -142,8 +150,8 @@ def group(normalized, data, gamma, beta, *, num_groups, eps, output_mean_var):
     flat = data.shape[0], num_groups
     y, m, r = normalized(data.reshape(*flat, -1), gamma, beta, 2, False, eps)
     m, r = m.reshape(*flat, 1), r.reshape(*flat, 1)
-    shown = (a.astype(data.dtype).reshape(flat) for a in (m, 1 / r))
-    return y.reshape(data.shape), *shown, m, r
+    seen = (a.reshape(flat) for a in shown(data, m, r, output_mean_var))
+    return y.reshape(data.shape), *seen, m, r
 
 
 NORMS = {LayerNorm: layer, InstanceNorm: instance, GroupNorm: group}
@@ -183,7 +191,7 @@ def _(data, inputs, gamma, mean, scale, axis, exclude, along, eps, split, num_gr
     sizes = np.int64(rows), np.int32(cols), np.int32(gamma.size)
     args = g, x, gain, single(mean), single(scale), dx, by_gamma, by_beta, *sizes
     kernels(f"norm_back<{kind}, {v}, {flag(columns)}>", grid, block, *args, shared=room)
-    return dx, *(a.sum(axis=0).astype(gamma.dtype) for a in (by_gamma, by_beta))
+    return dx, *(a.sum(axis=0).astype(gamma.dtype, copy=False) for a in (by_gamma, by_beta))
 
 
 def back_launch(rows, cols, packs, columns):
@@ -256,7 +264,7 @@ def batch(data, gamma, beta, moving_mean, moving_var, eps, fix_gamma, fixed, axi
         m, v = single(moving_mean), single(moving_var)
         r = 1 / np.sqrt(v + np.float32(eps))
     y = apply(None, x, None, single(gamma) * r, m, single(beta), kind, c, l)
-    m, r, v = (a.astype(moving_mean.dtype) for a in (m, r, v))
+    m, r, v = (a.astype(moving_mean.dtype, copy=not training) for a in (m, r, v))
     return y, m, r, v, np.full_like(moving_mean, training, shape=1)
 
 
@@ -307,4 +315,4 @@ def _(
     args = part, gain, r, single(mode), by_gamma, by_beta, f, s, o, splits, np.int32(c)
     kernels(f"batch_factors<{kind}>", (-(-c // 256),), (256,), *args, np.float32(n * l))
     dx = apply(g, x, f, s, m, o, kind, c, l)
-    return dx, *(a.astype(gamma.dtype) for a in (by_gamma, by_beta))
+    return dx, *(a.astype(gamma.dtype, copy=False) for a in (by_gamma, by_beta))

@@ -7,7 +7,7 @@ from inspect import signature
 import numpy as np
 
 from minigluon.context import brought, capture, cupy_or_none
-from minigluon.kernels import STORED, WIDE, Kernels, cuda, dense, stored, width
+from minigluon.kernels import STORED, WIDE, Kernels, cpp_name, cuda, dense, stored, width
 from minigluon.op import Operand, operator
 from minigluon.ops.csr import Rows, Sparse, embedding_gradient
 from minigluon.ops.dropout import Dropout, check_rate
@@ -20,6 +20,9 @@ __all__ = [
     "CHUNK",
     "DEFAULTS",
     "LOOKS",
+    "NOT_HERE",
+    "NUMBERS",
+    "RATES",
     "STEPS",
     "drop",
     "dropped",
@@ -51,7 +54,7 @@ CHUNK = 65536
 updates = Kernels(
     "optimizer", [f"update<{t}, {n}>" for t in STORED.values() for n, _ in STEPS.values()]
 )
-tables = {}  # addresses and sizes of the arrays -> what the kernel needs of them, on the device
+tables = {}  # addresses and sizes of the arrays -> what the kernel needs of them, and the last rates
 
 
 def update_together(jobs):
@@ -61,47 +64,59 @@ def update_together(jobs):
     if not jobs or type(jobs[0][1][0]) is np.ndarray:
         return jobs
     kinds, left = {}, []
-    for step, arrays, settings in jobs:
-        # arrays, in the operators that preload them
-        rates = settings["lr"], settings.get("wd", 0.0)
-        kind = kind_of(step, arrays) if all(type(r) in (int, float) for r in rates) else None
+    for job in jobs:
+        step, arrays, settings = job
+        lr, wd = settings["lr"], settings.get("wd", 0.0)
+        # rates are arrays in the operators that preload them
+        told = type(lr) in NUMBERS and type(wd) in NUMBERS
+        kind = kind_of(step, arrays) if told and step in STEPS else None
         if kind is None:
-            left.append((step, arrays, settings))
+            left.append(job)
             continue
-        shared = tuple(sorted((k, v) for k, v in settings.items() if k not in ("lr", "wd")))
-        kinds.setdefault((kind, step, shared), []).append((arrays, settings))
-    for (kind, step, shared), group in kinds.items():
-        update(kind, step, dict(shared), group)
+        shared = tuple([item for item in settings.items() if item[0] not in RATES])
+        group = kinds.setdefault((kind, step, shared), ([], []))
+        group[0].append(arrays)
+        group[1].append((lr, wd))
+    for (kind, step, shared), (arrays, rates) in kinds.items():
+        update(kind, step, {**DEFAULTS[step], **dict(shared)}, arrays, rates)
     return left
+
+
+NUMBERS, RATES = (int, float), ("lr", "wd")
+NOT_HERE = np.ndarray, Sparse
 
 
 def kind_of(step, arrays):
     """The C++ type of the arrays of an update that the kernel can make, or None."""
     w = arrays[0]
-    if step not in STEPS or isinstance(w, np.ndarray | Sparse) or not w.size:
+    if isinstance(w, NOT_HERE) or not w.size:
         return None
-    same = all(type(a) is type(w) and a.shape == w.shape for a in arrays)
-    return stored(*arrays) if same and all(a.flags.c_contiguous for a in arrays) else None
+    own, shape, dtype = type(w), w.shape, w.dtype
+    for a in arrays:  # every parameter of every step passes here: no generators
+        if type(a) is not own or a.shape != shape or a.dtype != dtype or not a.flags.c_contiguous:
+            return None
+    return cpp_name(dtype)
 
 
-def update(kind, step, settings, group):
-    """One launch for all tensors of `group`."""
+def update(kind, step, settings, arrays, rates):
+    """One launch for all tensors of a list of `arrays`, with a rate and a decay each."""
     number, each = STEPS[step]
-    settings = {**DEFAULTS[step], **settings}
-    arrays = [arrays for arrays, _ in group]
-    key = tuple((a.data.ptr, a.size) for tensors in arrays for a in tensors)
+    key = tuple([a.data.ptr for tensors in arrays for a in tensors])
+    key += tuple([tensors[0].size for tensors in arrays])
     if key not in tables:
         if len(tables) > 64:  # other parameters than before, again and again
             tables.clear()
-        tables[key] = table(arrays, each)
-    rates = np.array([(s["lr"], s.get("wd", 0.0)) for _, s in group], "float32")
+        tables[key] = [*table(arrays, each), None, None]
+    found = tables[key]
+    if found[-2] != rates:  # a constant rate is sent once
+        found[-2:] = rates, np.asarray(np.array(rates, "float32"), like=arrays[0][0])
     clip = settings["clip_gradient"]
     beta1 = settings.get("momentum", settings.get("beta1", 0.0))
     numbers = settings["rescale_grad"], -1.0 if clip is None else clip, beta1
     numbers += settings.get("beta2", 0.0), settings.get("epsilon", 0.0)
-    on_device = np.asarray(rates, like=arrays[0][0])
-    args = *tables[key], on_device, np.int32(len(arrays)), np.int32(CHUNK)
-    blocks = len(tables[key][2])
+    *where, _, on_device = found
+    args = *where, on_device, np.int32(len(arrays)), np.int32(CHUNK)
+    blocks = len(where[2])
     updates(f"update<{kind}, {number}>", (blocks,), (256,), *args, *map(np.float32, numbers))
 
 
