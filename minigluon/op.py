@@ -22,6 +22,7 @@ __all__ = [
     "failure",
     "interpreters",
     "into",
+    "living_apart",
     "operator",
     "operators",
     "read_signature",
@@ -207,9 +208,22 @@ def failure(error, op, args, settings):
     """
     if isinstance(error, MXNetError):
         return type(error)(f"in {describe(op, args, settings)}: {error}")
+    if isinstance(error, TypeError) and (apart := living_apart(args)):
+        return BadType(f"in {describe(op, args, settings)}: {apart}")
     if isinstance(error, TypeError | ValueError | IndexError | OverflowError | AttributeError):
         advice = inspect.getdoc(op) or ""
         kind = next((KINDS[k] for k in KINDS if isinstance(error, k)), MXNetError)
         return kind(f"in {describe(op, args, settings)}: {error}\n{op.name}: {advice}")
     error.add_note(f"in {describe(op, args, settings)}")
     return error
+
+
+def living_apart(args):
+    """What to say of arrays of which some are in RAM and some on a GPU; None if there are none."""
+    where = [
+        "the CPU" if hasattr(a, "ctypes") else "a GPU" if hasattr(a, "get") else None for a in args
+    ]
+    if not {"the CPU", "a GPU"} <= {*where}:
+        return None
+    told = ", ".join(f"number {i} on {at}" for i, at in enumerate(where, 1) if at)
+    return f"all arrays of a call live on one context; here {told}. Bring them there: as_in_context"

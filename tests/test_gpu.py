@@ -270,6 +270,6 @@ def test_a_broken_kernel_is_named(monkeypatch):
 
 
 def test_contexts_do_not_mix():
-    with pytest.raises(mx.MXNetError):
+    with pytest.raises(mx.MXNetError, match="number 1 on a GPU, number 2 on the CPU"):
         mx.nd.ones(2, ctx=GPU) + mx.nd.ones(2)
     assert context.num_gpus() >= 1

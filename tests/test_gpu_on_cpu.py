@@ -133,8 +133,17 @@ def test_arrays_go_there_and_back(gpu):
     y = (x * 2).as_in_context(mx.cpu())
     assert y.context == mx.cpu() and isinstance(y._data, np.ndarray)
     np.testing.assert_array_equal(y.asnumpy(), 2 * X)
-    with pytest.raises(mx.MXNetError, match="Unsupported type"):
-        x + mx.nd.array(X)
+    here = mx.nd.array(X)
+    for call in (
+        lambda: x + here,
+        lambda: mx.nd.dot(x, here, transpose_b=True),
+        lambda: mx.nd.concat(x, here, dim=0),
+        lambda: mx.nd.FullyConnected(x, weight=here, num_hidden=2, no_bias=True),
+    ):
+        with pytest.raises(
+            mx.MXNetError, match="number 1 on a GPU, number 2 on the CPU.*as_in_context"
+        ):
+            call()
     assert num_gpus() == 1 and gpu_memory_info(0) == (1 << 30, 1 << 30)
     assert mx.util.get_gpu_count() == 1 and mx.util.get_gpu_memory(0) == (1 << 30, 1 << 30)
 
@@ -154,6 +163,23 @@ def test_out_of_memory_tries_once_more_and_tells(gpu, monkeypatch):
     gpu.empty_cache()
     mx.cpu().empty_cache()
     assert freed == [1]
+
+
+def test_arrays_made_of_nothing_are_made_there(gpu, monkeypatch):
+    monkeypatch.setattr(gpu_on_cpu.pool, "limit", 1 << 20)
+    faces = mx.nd.zeros, mx.nd.ones, mx.nd.empty, mx.np.zeros, mx.np.ones, mx.np.empty
+    for make in (*faces, lambda shape, ctx: mx.nd.full(shape, 3, ctx=ctx)):
+        with pytest.raises(OutOfMemory, match="35184372088832 bytes asked for"):
+            make((1 << 43,), ctx=gpu)  # nor would RAM hold it
+    with gpu:
+        for dtype in ("float32", "float16", "int8", "bool"):
+            found = [mx.nd.zeros((2, 3), dtype=dtype), mx.nd.ones(2, dtype=dtype), mx.np.ones(2)]
+            found += [mx.nd.full((2,), 1, dtype=dtype), mx.nd.full(2, [1, 1], dtype=dtype)]
+            assert {a.context for a in found} == {gpu}
+            assert not found[0].asnumpy().any() and all(a.asnumpy().all() for a in found[1:])
+        out = mx.nd.array([1.0, 2.0], ctx=mx.cpu())
+        mx.nd.zeros(2, out=out)
+    assert out.context == mx.cpu() and out.asnumpy().tolist() == [0, 0]
 
 
 def test_what_is_missing_is_said(monkeypatch):

@@ -12,7 +12,16 @@ import numpy as np
 from numpy import ndarray
 
 from minigluon.base import MXNetError
-from minigluon.context import Context, current_context, fetched, put, read_notes, wait_for_all
+from minigluon.context import (
+    Context,
+    cupy_for,
+    current_context,
+    fetched,
+    put,
+    read_notes,
+    scopes,
+    wait_for_all,
+)
 from minigluon.op import BadType, Operand, describe, failure, interpreters, signature
 
 __all__ = [
@@ -30,6 +39,7 @@ __all__ = [
     "empty",
     "eye",
     "files",
+    "fresh",
     "from_dlpack",
     "from_numpy",
     "full",
@@ -464,28 +474,47 @@ _DTYPE_MX_TO_NP = {-1: None, 0: np.float32, 1: np.float64, 2: np.float16, 3: np.
 _DTYPE_NP_TO_MX = {dtype: number for number, dtype in _DTYPE_MX_TO_NP.items()}
 
 
+def fresh(make, value, shape, dtype, ctx):
+    """A raw array that NumPy's `make` makes; where `ctx` is a GPU it is filled there with `value`,
+    unless that is None, for RAM need not hold what a GPU can.
+    """
+    if ctx is None and not scopes.stack:  # nearly always
+        return make(shape, dtype)
+    ctx = current_context() if ctx is None else Context(ctx)
+    if ctx.device_typeid != 2:
+        return make(shape, dtype)
+    cupy = cupy_for(ctx.device_id)
+    with cupy.cuda.Device(ctx.device_id):
+        raw = cupy.empty(shape, dtype)
+        if value is not None:
+            raw[...] = value
+    return raw
+
+
 def zeros(shape, ctx=None, dtype=None, out=None, **_):
     """An array of zeros."""
-    return made(np.zeros(sizes(shape), real_dtype(dtype)), ctx, out)
+    return made(fresh(np.zeros, 0, sizes(shape), real_dtype(dtype), ctx), ctx, out)
 
 
 def ones(shape, ctx=None, dtype=None, out=None, **_):
     """An array of ones."""
-    return made(np.ones(sizes(shape), real_dtype(dtype)), ctx, out)
+    return made(fresh(np.ones, 1, sizes(shape), real_dtype(dtype), ctx), ctx, out)
 
 
 def full(shape, val, ctx=None, dtype=None, out=None):
     """An array in which every number is `val`."""
     dtype = real_dtype(dtype)
-    val = held(val, dtype) if isinstance(val, int | float) else val
-    raw = np.empty(sizes(shape), dtype)
+    if isinstance(val, int | float):
+        val, raw = held(val, dtype), fresh(np.empty, None, sizes(shape), dtype, ctx)
+    else:
+        raw = np.empty(sizes(shape), dtype)
     raw[...] = val  # np.full does the same, 0.5 µs later
     return made(raw, ctx, out)
 
 
 def empty(shape, ctx=None, dtype=None):
     """An array whose numbers are whatever the memory held."""
-    return place(np.empty(sizes(shape), real_dtype(dtype)), ctx)
+    return place(fresh(np.empty, None, sizes(shape), real_dtype(dtype), ctx), ctx)
 
 
 EXACT = 2**24  # up to here float32 holds every whole number

@@ -392,7 +392,8 @@ def zeros(shape, ctx=None, dtype=None, stype=None, **settings):
     if type(shape) is not tuple or not shape or 0 in shape:  # what `require_sizes` asks first
         require_sizes("zeros", shape)
     if stype is None is dtype and not settings:  # nearly always, 0.3 µs sooner
-        return ndarray.place(np.zeros(ndarray.sizes(shape), ndarray.SINGLE), ctx)
+        raw = ndarray.fresh(np.zeros, 0, ndarray.sizes(shape), ndarray.SINGLE, ctx)
+        return ndarray.place(raw, ctx)
     if stype in (None, "default"):
         return ndarray.zeros(shape, ctx, dtype, **settings)
     return sparse.zeros(stype, shape, ctx, dtype)

@@ -14,7 +14,7 @@ from minigluon.autograd import writable
 from minigluon.base import MXNetError
 from minigluon.context import Context, put
 from minigluon.cores import stacked
-from minigluon.ndarray.ndarray import ArgumentError, NDArray, place, real_dtype, sizes
+from minigluon.ndarray.ndarray import ArgumentError, NDArray, fresh, place, real_dtype, sizes
 from minigluon.op import KINDS, BadValue, interpreters, operator, operators, summary
 from minigluon.ops.indexing import alone, scatter
 from minigluon.ops.reduce import broadcast_along, spread_along
@@ -1108,19 +1108,19 @@ def unpacked(rows):
 def zeros(shape, dtype=None, order="C", ctx=None):
     """An array of zeros."""
     in_c_order("zeros", order)
-    return wrapped(onp.zeros(sizes(shape), real_dtype(dtype)), ctx)
+    return as_np(place(fresh(onp.zeros, 0, sizes(shape), real_dtype(dtype), ctx), ctx))
 
 
 def ones(shape, dtype=None, order="C", ctx=None):
     """An array of ones."""
     in_c_order("ones", order)
-    return wrapped(onp.ones(sizes(shape), real_dtype(dtype)), ctx)
+    return as_np(place(fresh(onp.ones, 1, sizes(shape), real_dtype(dtype), ctx), ctx))
 
 
 def empty(shape, dtype=None, order="C", ctx=None):
     """An array whose numbers are whatever the memory held."""
     in_c_order("empty", order)
-    return wrapped(onp.empty(sizes(shape), real_dtype(dtype)), ctx)
+    return as_np(place(fresh(onp.empty, None, sizes(shape), real_dtype(dtype), ctx), ctx))
 
 
 def full(shape, fill_value, dtype=None, order="C", ctx=None, out=None):

@@ -515,8 +515,8 @@ def one_hot(indices, /, depth, on_value=1.0, off_value=0.0, dtype="float32"):
         out = np.full_like(indices, off_value, shape=(index.size, depth), dtype=dtype)
     rows = np.arange(index.size)
     if index.size and largest(index.view(NATURAL)) >= depth:  # negatives are large
-        inside = (index >= 0) & (index < depth)
-        rows, index = rows[inside], index[inside]
+        rows = np.flatnonzero((index >= 0) & (index < depth))  # where the indices are: maybe a GPU
+        index = index[rows]
     out[rows, index] = on_value
     return out.reshape(*indices.shape, depth)
 

@@ -87,5 +87,13 @@ ROWS = [
     Row("gather_nd", (A, ND), {}, lambda x, i: x[tuple(i)], (0,), ((A, ND + 9), {}), "bounds"),
     Row("scatter_like", (signed(3), A, ND), {}, added(tuple(ND)), (0,)),
     Row("one_hot", (I,), {"depth": 4, "dtype": "float64"}, lambda i, **_: np.eye(4)[i], ()),
+    Row(
+        "one_hot",
+        (np.array([0, 5, -1, 2]),),
+        {"depth": 3, "dtype": "float64"},
+        lambda i, **_: np.eye(6)[i % 6, :3],
+        (),
+        note="out of range",
+    ),
     Row("where", (A > 0, A, -A), {}, np.where, (1, 2), ((A, A, signed(2, 2)), {}), "one shape"),
 ]
