@@ -429,6 +429,7 @@ def networks(tiny):
     theirs = torch_mlp() if torch else None
     yield Row("step of an MLP, as graphs", training(mlp(), (64, 784), 10), theirs)
     yield Row("step of an MLP, call by call", training(mlp(False), (64, 784), 10, False), theirs)
+    yield Row("step of an MLP and its loss, one program", training(Whole(), (64, 784), 10), theirs)
     n, side, classes = (1, 32, 10) if tiny else (64, 224, 1000)
     for dtype in (np.dtype(half_kinds()[-1]).name, "float32"):
         net = mx.gluon.model_zoo.vision.resnet18_v1(classes=classes)
@@ -505,6 +506,18 @@ def mlp(static=True):
     return net
 
 
+class Whole(mx.gluon.HybridBlock):
+    """The MLP and its loss in one program: two launches a step in place of four."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.loss = mlp(), mx.gluon.loss.SoftmaxCrossEntropyLoss()
+        self.hybridize(static_alloc=True)
+
+    def hybrid_forward(self, F, x, label):
+        return self.loss(self.net(x), label)
+
+
 def training(net, shape, classes, static=True, dtype="float32"):
     """A step: forward, loss, backward, update."""
     net.initialize(ctx=GPU)
@@ -512,13 +525,13 @@ def training(net, shape, classes, static=True, dtype="float32"):
     label = mx.nd.array(rng.integers(0, classes, shape[0]), ctx=GPU)
     loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     loss.hybridize(static_alloc=static)
-    net(x)
+    total_of = net if type(net) is Whole else lambda x, label: loss(net(x), label)
+    total_of(x, label)
     trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-3}, kvstore=None)
 
     def step():
         with autograd.record():
-            y = net(x)
-            total = loss(y, label)
+            total = total_of(x, label)
         total.backward()
         trainer.step(shape[0])
 

@@ -1,7 +1,9 @@
 """Every CUDA kernel without a GPU: compiled for two cards, run on the CPU, watched, and against NumPy."""
 
+import itertools
 import re
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -644,6 +646,29 @@ REGISTERS = {
     "blocked": 96,
     "sweep": 96,
 }  # what a kernel may use beyond 64, by the start of its name
+
+
+@pytest.mark.skipif(not nvrtc.available(), reason="no NVRTC: pip install 'minigluon[nvrtc]'")
+@pytest.mark.parametrize("arch", [80, 90])
+def test_a_multiprocessor_has_the_registers_of_the_largest_block(arch):
+    """A launch fails whose threads, in warps, want more than 65,536 registers, in eights."""
+    found = nvrtc.compiled(source("rnn"), recurrent_kernels.cells.names, arch)
+    seen = set()
+    for itemsize, kinds in ((4, ["float"]), (2, ["__half", "__nv_bfloat16"])):
+        for mode, gates in (("rnn_relu", 1), ("rnn_tanh", 1), ("gru", 3), ("lstm", 4)):
+            for batch, hidden in itertools.product((1, 1000), range(1, 300)):
+                sizes = {"batch": batch, "hidden": hidden, "rows": gates * hidden}
+                plan = SimpleNamespace(**sizes, projected=False, mode=mode)
+                n = recurrent_kernels.samples(plan, itemsize)
+                if not n:
+                    continue
+                threads = recurrent_kernels.launch(plan, n)[1][0]
+                end = f"{recurrent_kernels.MODES[mode]}, {n}>"
+                for name in [f"{way}<{k}, {end}" for way in ("sweep", "sweep_back") for k in kinds]:
+                    assert -(-found[name][0] // 8) * 8 * threads <= 65536 and threads <= 1024, name
+                    seen.add(name)
+    assert seen == {name for name in found if name.startswith("sweep")}
+
 
 PLANTED = {  # a case, what is changed in its source, what check mode must say
     "a barrier less": ("softmax block", "__syncthreads();", "", "race"),
