@@ -516,6 +516,7 @@ def grad(heads, variables, head_grads=None, retain_graph=None, create_graph=Fals
     own `.grad` stays as it is. Raises MXNetError for a variable that the heads do not depend on.
     """
     variables = [variables] if isinstance(variables, NDArray) else list(variables)
+    assert variables, "grad: variables cannot be an empty list"
     for i, v in enumerate(variables):
         if v._node is None:
             raise MXNetError(

@@ -13,6 +13,7 @@ from minigluon.context import current_context
 from minigluon.ndarray import sparse
 from minigluon.ndarray.ndarray import NDArray, place, zeros
 from minigluon.op import operator
+from minigluon.ops.sparse import KEEP
 from minigluon.symbol.inference import (
     Facts,
     Inference,
@@ -26,12 +27,16 @@ from minigluon.symbol.symbol import Node, Symbol, in_order, states_of, substitut
 
 __all__ = [
     "BACKENDS",
+    "BY_NUMBER",
     "CachedOp",
     "Executor",
+    "LIKE_INPUT",
     "NAMED",
+    "PASSED",
     "STORAGES",
     "Symbol",
     "UNCERTAIN",
+    "ZERO_AT_ZERO",
     "asks",
     "bind",
     "by_name",
@@ -43,18 +48,24 @@ __all__ = [
     "get_backend_symbol",
     "group_of",
     "heard",
+    "kept_as",
     "moved_to",
     "optimize_for",
     "overheard",
     "passes",
+    "product_storage",
     "renewed",
     "requests",
     "require_shapes",
     "resized",
+    "returned_as",
     "run",
     "simple_bind",
+    "storage_of",
     "storages",
+    "sum_as",
     "tell",
+    "the_only",
 ]
 
 
@@ -270,8 +281,9 @@ class Executor:
             )
             for node in self._order:
                 facts.visit(node)
-            made = [(facts.shapes.get(e), facts.types.get(e)) for e in self._entries]
-            self._outputs = [place(np.zeros(*of), self._ctx) for of in made if of[0] is not None]
+            kinds = kept_as(self._order, {n: a.stype for n, a in arrays.items()})
+            made = [(kinds[e[0]], facts.shapes.get(e), facts.types.get(e)) for e in self._entries]
+            self._outputs = [empty_as(k, s, self._ctx, t) for k, s, t in made if s is not None]
         return self._outputs
 
     arg_arrays = property(lambda self: list(self.arg_dict.values()), doc="Arguments, in order.")
@@ -541,16 +553,97 @@ def simple_bind(
 
 
 def storages(entries, given):
-    """{variable: storage} of the arrays, from `given` or the attributes, and of the gradients."""
+    """{variable: storage} of the arrays, from `given` or the attributes, and of their gradients."""
     nodes = in_order(entries)
     codes = {n.name: n.attrs.get("__storage_type__") for n in nodes if n.op is None}
     stored = {name: STORAGES.get(code, code) for name, code in codes.items()} | given
-    grads = {name: "row_sparse" for name, stype in stored.items() if stype == "row_sparse"}
+    kinds, coming = kept_as(nodes, stored), {node: [] for node in nodes}
+    for node, _ in entries:
+        coming[node].append(kinds[node])
+    for node in reversed(nodes):
+        arrays = [a[0] for a in node.inputs if type(a) is tuple]
+        g = sum_as(coming[node])
+        returned = returned_as(node, [kinds[a] for a in arrays], g) if node.op else ()
+        for a, kind in zip(arrays, returned):
+            coming[a].append(kind)
+    return stored, {n.name: sum_as(coming[n]) for n in nodes if n.op is None}
+
+
+def kept_as(nodes, stored):
+    """{node: storage} of the values in a graph, where variables have the storages `stored`."""
+    kinds = {}
     for node in nodes:
-        always = node.op and node.op.name == "contrib_SparseEmbedding"
-        if always or node.settings.get("sparse_grad"):  # of an Embedding
-            grads[node.inputs[1][0].name] = "row_sparse"
-    return stored, grads
+        inputs = [kinds[a[0]] for a in node.inputs if type(a) is tuple]
+        kinds[node] = storage_of(node, inputs) if node.op else stored.get(node.name) or "default"
+    return kinds
+
+
+def the_only(kinds):
+    """The one storage that there is among `kinds`; dense if there are several, or none."""
+    return kinds.pop() if len(kinds := {*kinds}) == 1 else "default"
+
+
+def sum_as(kinds):
+    """The storage of a sum of arrays of the storages `kinds`."""
+    return "default" if len(kinds) > 1 and "csr" in kinds else the_only(kinds)
+
+
+ZERO_AT_ZERO = {*KEEP.split(), "zeros_like", "slice", "sparse_retain"}
+BY_NUMBER = {"add": 0, "subtract": 0, "multiply": None, "divide": None}
+
+
+def storage_of(node, kinds):
+    """The storage of a call's outputs, from those of its arrays."""
+    name, settings, same = node.op.name, node.settings, the_only(kinds)
+    if name in ZERO_AT_ZERO or (name in BY_NUMBER and len(kinds) == 1):
+        number = node.inputs[1] if len(node.inputs) > 1 else None
+        kept = len(kinds) > 1 or name in ZERO_AT_ZERO or BY_NUMBER[name] in (None, number)
+        return kinds[0] if kept and type(node.inputs[0]) is tuple else "default"
+    if name == "dot":
+        return settings.get("forward_stype") or product_storage(settings, *kinds)
+    if name == "multiply":  # of few numbers and all
+        return the_only({*kinds} - {"default"})
+    if name in ("add", "subtract"):
+        return "default" if node.called.startswith("broadcast") else same
+    if name == "add_n":
+        return sum_as(kinds)
+    if name == "concat":
+        return same if same == "csr" and int(settings.get("dim", 1)) == 0 else "default"
+    summed = name == "_square_sum" and settings.get("keepdims")
+    return "row_sparse" if summed else "default"
+
+
+def product_storage(settings, a, b):
+    """The storage of a product of matrices."""
+    if a == "csr" and settings.get("transpose_a"):
+        few = b != "csr" and not settings.get("transpose_b")
+        return "row_sparse" if few else "default"
+    return "csr" if (a, b) == ("default", "csr") and not settings.get("transpose_a") else "default"
+
+
+PASSED = {
+    "add",
+    "subtract",
+    "identity",
+    "negative",
+    "add_n",
+}  # the gradient itself, or its negative
+LIKE_INPUT = """abs ceil floor relu rint round sign square stop_gradient trunc zeros_like"""
+
+
+def returned_as(node, kinds, g):
+    """The storages of the gradients that a call returns, from that of its output's."""
+    name, settings, dense = node.op.name, node.settings, ["default"] * len(kinds)
+    if name in PASSED or (name in BY_NUMBER and len(kinds) == 1):
+        return [g] * len(kinds)
+    if name in LIKE_INPUT.split():
+        return [the_only([g, kinds[0]])]
+    if name == "_square_sum":
+        return ["row_sparse"]
+    few = name == "contrib_SparseEmbedding" or settings.get("sparse_grad")  # of an Embedding
+    if name == "dot" and (kinds[0], g) == ("csr", "default"):
+        few = not settings.get("transpose_a") and not settings.get("transpose_b")
+    return ["default", "row_sparse"] if few else dense
 
 
 STORAGES = {"0": "default", "1": "row_sparse", "2": "csr"}

@@ -456,9 +456,16 @@ def written(out, y):
     """`y` written into `out`; a list of results into a list of arrays."""
     from minigluon.autograd import assign
 
-    if not isinstance(y, list):
-        return assign(out[0] if isinstance(out, list | tuple) else out, y)
-    return [assign(o, part) for o, part in zip(out, y, strict=True)]
+    if not isinstance(y, list) and not isinstance(out, list | tuple):
+        return assign(out, y)
+    arrays, parts = (a if isinstance(a, list | tuple) else [a] for a in (out, y))
+    if len(arrays) != len(parts):
+        raise MXNetError(
+            f"out has {len(arrays)} arrays for {len(parts)} outputs: give one for each"
+        )
+    for array, part in zip(arrays, parts):
+        assign(array, part)
+    return out
 
 
 # --- Namespaces -----------------------------------------------------------------------------------

@@ -91,10 +91,13 @@ def operator(kernel=None, *, vjp=None, aliases=(), same_dtype=True, listed=True)
 
 
 def into(out, y):
-    """`y`, written into the array `out` if there is one: `x.sum(out=s)`, `np.argmax(x)`."""
+    """`y`, written into the array `out` if there is one: `x.sum(out=s)`, `np.argmax(x)`;
+    several arrays into a list of arrays.
+    """
     if out is None:
         return y
-    out[...] = y
+    for o, part in zip(*([a] if not isinstance(a, list | tuple) else a for a in (out, y))):
+        o[...] = part
     return out
 
 

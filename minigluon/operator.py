@@ -110,6 +110,11 @@ class CustomOpProp:
         outputs, states = self.list_outputs(), self.list_auxiliary_states()
         return in_stype, ["default"] * len(outputs), ["default"] * len(states)
 
+    def infer_storage_type_backward(self, ograd_stype, in_stype, out_stype, igrad_stype, aux_stype):
+        """Kinds of storage on the way back: all dense."""
+        given = ograd_stype, in_stype, out_stype, igrad_stype, aux_stype
+        return tuple(["default"] * len(kinds) for kinds in given)
+
     def declare_backward_dependency(self, out_grad, in_data, out_data):
         """Which arrays `backward` reads; here it is given all of them."""
         return [*(out_grad if self.need_top_grad_ else ()), *in_data, *out_data]

@@ -492,3 +492,12 @@ def test_gradients_of_two_variables_share_no_memory(create_graph):
         one[:] = 7
         np.testing.assert_array_equal(two.asnumpy(), want)
     assert head.asnumpy().max() == 3
+
+
+def test_grad_of_no_variables_is_refused():
+    x = mx.nd.ones(2)
+    x.attach_grad()
+    with autograd.record():
+        y = x * 2
+    with pytest.raises(AssertionError, match="empty list"):
+        autograd.grad(y, [])

@@ -305,3 +305,10 @@ def test_the_arguments_of_an_operator():
     assert mx.operator.get_operator_arguments("_contrib_ROIAlign").names[:2] == ["data", "rois"]
     with pytest.raises(mx.MXNetError, match="no operator 'nothing'"):
         mx.operator.get_operator_arguments("nothing")
+
+
+def test_storage_on_the_way_back_is_dense():
+    found = mx.operator.CustomOpProp().infer_storage_type_backward(
+        ["csr"], ["csr"], ["csr"], ["csr"], []
+    )
+    assert found == (*[["default"]] * 4, [])

@@ -422,3 +422,41 @@ def test_numpys_whole_numbers_are_settings(call, kind):
         mx.nd, lambda n: np.asarray(n, kind) if isinstance(n, list) else np.dtype(kind).type(n)
     )
     assert found.dtype == plain.dtype and np.array_equal(found.asnumpy(), plain.asnumpy())
+
+
+def test_out_takes_lists():
+    """As in MXNet: the list that was given comes back, and it must have an array for each output."""
+    x = nd.arange(16).reshape((4, 4))
+    out = [nd.zeros((4, 2)), nd.zeros((4, 2))]
+    assert nd.split(x, num_outputs=2, axis=1, out=out) is out
+    assert (nd.concat(*out, dim=1).asnumpy() == x.asnumpy()).all()
+    assert x.split(num_outputs=2, axis=0, out=(again := [nd.zeros((2, 4))] * 2)) is again
+    single = [nd.zeros((4, 4))]
+    assert nd.relu(x, out=single) is single and (single[0].asnumpy() == x.asnumpy()).all()
+    with pytest.raises(MXNetError, match="1 arrays for 2 outputs"):
+        nd.split(x, num_outputs=2, axis=1, out=[nd.zeros((4, 2))])
+    turned = nd.zeros((4, 4))
+    assert x.transpose(out=turned) is turned and (turned.asnumpy() == x.asnumpy().T).all()
+    whole = nd.zeros((2, 3))
+    assert nd.full((1,), 5, out=whole) is whole and (whole.asnumpy() == 5).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "uint8"])
+def test_clip_between_crossed_bounds(dtype):
+    """MXNet looks at the upper bound first."""
+    x = nd.array([1, 2, 3, 4, 5], dtype=dtype)
+    x.attach_grad()
+    with mx.autograd.record():
+        y = nd.clip(x, a_min=4, a_max=2)
+    y.backward()
+    assert y.asnumpy().tolist() == [4, 4, 2, 2, 2] and y.dtype == x.dtype
+    assert not x.grad.asnumpy().any()
+    if dtype == "float32":
+        assert np.isnan(nd.clip(nd.array([np.nan]), a_min=4, a_max=2).asnumpy()).all()
+        assert mx.sym.clip(mx.sym.var("x"), a_min=4, a_max=2).eval(x=x)[0].asnumpy().tolist() == [
+            4,
+            4,
+            2,
+            2,
+            2,
+        ]

@@ -153,3 +153,20 @@ def test_functions_of_ones_own_are_asked_as_well():
         y = mx.nd.BlockGrad(mx.nd.exp(x)).sum()  # no loss: nothing
     y.backward()
     assert x.grad.asnumpy().tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("normalization, factor", [("null", 1), ("batch", 1 / 6), ("valid", 1 / 4)])
+def test_a_row_of_labels_too_many(normalization, factor):
+    """MXNet 1.9.1: labels of shape data.shape[:-1] for one softmax a sample; the first ones count."""
+    p = mx.nd.array([[0, 1, 1], [0, 2, 2]])  # 4 of 6 are valid
+    x, ignored = mx.nd.arange(24).reshape((2, 3, 4)) / 10, 1
+    x.attach_grad()
+    with mx.autograd.record():
+        y = mx.nd.SoftmaxOutput(
+            x, p, normalization=normalization, use_ignore=True, ignore_label=ignored
+        )
+    y.backward()
+    want = y.asnumpy().reshape(2, 12).copy()
+    want[0, 0] -= 1
+    want[1] = 0  # its label, the second in memory, is the ignored one
+    assert np.allclose(x.grad.asnumpy().reshape(2, 12), want * factor, atol=1e-6)

@@ -958,6 +958,74 @@ def test_an_executor_has_arrays_with_storage():
     assert e.arg_dict["t"].stype == "row_sparse"
 
 
+D, R, C = "default", "row_sparse", "csr"
+
+
+@pytest.mark.parametrize(
+    "write, storages, grads, output",
+    [
+        (S.dot, (C, D), (D, R), D),
+        (S.dot, (C, R), (D, R), D),
+        (S.dot, (D, R), (D, D), D),
+        (S.dot, (D, C), (D, D), C),
+        (lambda a, b: S.dot(a, b, transpose_a=True), (C, D), (D, D), R),
+        (S.elemwise_add, (R, R), (R, R), R),
+        (S.elemwise_add, (R, D), (D, D), D),
+        (S.broadcast_add, (R, R), (D, D), D),
+        (S.elemwise_mul, (R, D), (D, D), R),
+        (lambda a, b: S.elemwise_div(a, b + 1), (R, R), (D, D), D),
+        (S.add_n, (R, R), (R, R), R),
+        (lambda a, b: S.concat(a, b, dim=0), (C, C), (D, D), C),
+        (S.square, (R,), (R,), R),
+        (S.sin, (R,), (D,), R),
+        (S.relu, (C,), (C,), C),
+        (S.exp, (R,), (D,), D),
+        (lambda a: a * 2, (C,), (C,), C),
+        (lambda a: a + 2, (R,), (D,), D),
+        (lambda a: a + 0, (R,), (R,), R),
+        (lambda a: S.square(a) + a * 2, (R,), (R,), R),
+        (lambda a: S.square(a) + a * 2, (C,), (D,), C),
+        (S.sum, (R,), (D,), D),
+        (lambda a, b: S.dot(a, S.square(b)), (C, R), (D, R), D),
+        (lambda a, b: S.dot(a, S.square(b)), (C, D), (D, D), D),
+    ],
+)
+def test_simple_bind_infers_storage(write, storages, grads, output):
+    """As MXNet 1.9.1 does: gradients, and outputs before they are computed, have these storages."""
+    names = ["a", "b"][: len(storages)]
+    y = write(*map(S.var, names))
+    e = y.simple_bind(
+        mx.cpu(), stype_dict=dict(zip(names, storages)), **dict.fromkeys(names, (4, 4))
+    )
+    assert [a.stype for a in e.arg_arrays] == list(storages)
+    assert [a.stype for a in e.grad_arrays] == list(grads)
+    assert [a.stype for a in e.outputs] == [output]
+    rng = np.random.default_rng(0)
+    for name in names:
+        x = rng.random((4, 4)) * (rng.random((4, 4)) < 0.5)
+        e.arg_dict[name][:] = mx.nd.array(x).tostype(e.arg_dict[name].stype)
+    e.forward(is_train=True)
+    dense = {n: e.arg_dict[n].tostype("default") for n in names}
+    for x in dense.values():
+        x.attach_grad()
+    with mx.autograd.record():
+        z = y.bind(mx.cpu(), dense).forward()[0]
+    assert np.allclose(e.outputs[0].asnumpy(), z.asnumpy())
+    e.backward(mx.nd.ones(e.outputs[0].shape))
+    other = y.bind(mx.cpu(), dense, {n: mx.nd.zeros((4, 4)) for n in names})
+    other.forward(is_train=True)
+    other.backward(mx.nd.ones(z.shape))
+    assert [a.stype for a in e.grad_arrays] == list(grads)
+    for a, b in zip(e.grad_arrays, other.grad_arrays):
+        assert np.allclose(a.asnumpy(), b.asnumpy(), equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["copy", "detach", "gradient", "asnumpy"])
+def test_what_a_symbol_cannot_do_says_so(name):
+    with pytest.raises(S.NotImplementedForSymbol, match=name):
+        getattr(S.var("a"), name)()
+
+
 def test_monitors_call_inputs_as_mxnet_does():
     heard = []
     x, w = S.var("x"), S.var("w")

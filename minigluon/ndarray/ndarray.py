@@ -502,14 +502,17 @@ def ones(shape, ctx=None, dtype=None, out=None, **_):
 
 
 def full(shape, val, ctx=None, dtype=None, out=None):
-    """An array in which every number is `val`."""
+    """An array in which every number is `val`; of `out`, if given, which has its own shape."""
+    if out is not None:
+        out[...] = val
+        return out
     dtype = real_dtype(dtype)
     if isinstance(val, int | float):
         val, raw = held(val, dtype), fresh(np.empty, None, sizes(shape), dtype, ctx)
     else:
         raw = np.empty(sizes(shape), dtype)
     raw[...] = val  # np.full does the same, 0.5 µs later
-    return made(raw, ctx, out)
+    return made(raw, ctx)
 
 
 def empty(shape, ctx=None, dtype=None):

@@ -640,6 +640,10 @@ def sign(data, /):
 @operator(vjp=(lambda g, y, x, a_min, a_max: g * greater_equal(x, a_min) * lesser_equal(x, a_max),))
 def clip(data, /, a_min, a_max):
     """Each number, but at least `a_min` and at most `a_max`; the derivative at these bounds is 1."""
+    if a_min > a_max:  # then no number is between; MXNet looks at `a_max` first
+        high, low = fitted(np.array([a_max, a_min]), data.dtype).tolist()
+        bounded = np.where(data > a_max, high, np.where(data < a_min, low, data))
+        return bounded.astype(data.dtype)
     if data.size < 4096 and data.dtype.kind in "fV":  # NumPy's function takes 2 µs to begin
         return fitted(np.minimum(np.maximum(data, a_min), a_max), data.dtype)
     return fitted(np.clip(data, a_min, a_max), data.dtype)

@@ -125,12 +125,12 @@ def softmax_output_gradient(
         return (data - label.astype(data.dtype)) * grad_scale
     p = middle(data, multi_output, preserve_shape)
     n, _, m = p.shape
-    truth = label.astype("int64").reshape(n, 1, m)
+    labels = label.astype("int64").reshape(-1)
+    truth = labels[: n * m].reshape(n, 1, m)  # MXNet takes a row too many, and reads the first ones
     out = minus_truth(p, truth, 0 if multi_output else smooth_alpha)
-    valid = truth != int(ignore_label)
     if use_ignore:
-        out *= valid
-    out *= grad_scale / divisor(valid, normalization, multi_output)
+        out *= truth != int(ignore_label)
+    out *= grad_scale / divisor(labels != int(ignore_label), normalization, m)
     return out.reshape(data.shape)
 
 
@@ -144,12 +144,11 @@ def minus_truth(p, truth, alpha):
     return out
 
 
-def divisor(valid, normalization, multi_output):
-    """What the gradient of a softmax is divided by; `valid` is (n, 1, m)."""
+def divisor(valid, normalization, places):
+    """What the gradient of softmaxes at `places` a sample is divided by, given which labels are valid."""
     if normalization == "valid":
         return np.maximum(valid.sum(), 1)
-    batch = valid.shape[0] if normalization == "batch" else 1
-    return batch * valid.shape[2] if multi_output else batch
+    return valid.size if normalization == "batch" else places
 
 
 # --- Regression -----------------------------------------------------------------------------------

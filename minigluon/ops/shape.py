@@ -10,7 +10,7 @@ import numpy as np
 from minigluon.autograd import Node, ones_like, state, sum_like, zeros_like
 from minigluon.base import MXNetError
 from minigluon.ndarray.ndarray import ArgumentError, NDArray, zero_is_a_size
-from minigluon.op import Operand, failure, operator
+from minigluon.op import Operand, failure, into, operator
 from minigluon.ops.reduce import at_least_1d, counted, one_axis
 
 __all__ = [
@@ -410,10 +410,10 @@ def reshape_view(self, *shape, **settings):
     return NDArray(data, self._ctx, node)
 
 
-def transpose_method(self, *order, axes=None):
+def transpose_method(self, *order, axes=None, out=None):
     """The axes in another order: `x.transpose(1, 0)`, `x.transpose((1, 0))`, or reversed."""
     order = order[0] if order and isinstance(order[0], tuple | list) else order
-    return transpose(self, axes=order or axes)
+    return into(out, transpose(self, axes=order or axes))
 
 
 def broadcast_to_method(self, shape):

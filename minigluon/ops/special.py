@@ -493,10 +493,10 @@ def reset_arrays(*data, num_arrays):
 
 @operator(vjp=(None, None), aliases=("_contrib_allclose",))
 def contrib_allclose(a, b, /, rtol=1e-5, atol=1e-8, equal_nan=True):
-    """1 if $|a-b|\\le$ `atol` + `rtol` $|b|$ for all numbers of two arrays of one shape, else 0,
-    as uint8.
+    """1 if $|a-b|\\le$ `atol` + `rtol` $|b|$ for all numbers of two arrays of one shape, else 0;
+    uint8, of shape ().
     """
     if a.shape != b.shape:
         raise ValueError(f"shapes {a.shape} and {b.shape}: they must be the same")
     close = np.isclose(a, b, rtol=rtol, atol=atol, equal_nan=equal_nan)
-    return close.all().reshape(1).astype("uint8")
+    return close.all(keepdims=True).reshape(()).astype("uint8")

@@ -607,7 +607,17 @@ def refuse(name):
 
 for name in (
     ["asnumpy", "asscalar", "item", "tolist", "copyto", "as_in_context", "wait_to_read", "backward"]
-    + ["attach_grad", "detach", "__bool__", "__float__", "__int__", "__index__", "__setitem__"]
+    + [
+        "attach_grad",
+        "copy",
+        "detach",
+        "gradient",
+        "__bool__",
+        "__float__",
+        "__int__",
+        "__index__",
+        "__setitem__",
+    ]
     + ["__iadd__", "__isub__", "__imul__", "__itruediv__", "__imod__", "__ipow__"]
 ):
     setattr(Symbol, name, refuse(name))

@@ -56,7 +56,6 @@ EXCEPTIONS = {  # row id -> reason
         ["contrib_hawkesll", "contrib_hawkesll-one event"],
         "MXNet has no gradient of lags, and none that comes through the states at the end",
     ),
-    "contrib_allclose": "MXNet's answer has shape (); here a single number has shape (1,)",
     "broadcast_like": "MXNet wants as many axes on both sides; the adjoint of a sum may add some",
     **{f"sample_{law}-shape{n}": DRAWN for law in LAWS for n in (0, 1)},
     **{f"_random_{law}": DRAWN for law in [*LAWS, "randint"]},
@@ -108,8 +107,4 @@ PROGRAMS = {  # pattern of the line of a program that differs, and how -> reason
 
 EDGES = {  # (row id, type) -> reason: special numbers on which the answers differ
     ("erfinv", "int32"): "there is no answer beyond 1, and no NaN among whole numbers",
-    **{
-        ("contrib_allclose", kind): "MXNet's answer has shape (); here a single number has (1,)"
-        for kind in ("float32", "int32", "uint8")
-    },
 }
