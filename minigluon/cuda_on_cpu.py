@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
+import weakref
 from importlib.resources import files
 from pathlib import Path
 from threading import get_ident
@@ -221,7 +222,9 @@ def empty(shape, dtype=np.float32):
     """Like `cupy.empty`: filled with NaN's bits, and known to the checker as never written."""
     array = np.empty(shape, dtype)
     array.view(np.uint8).fill(0xFF)
-    unwritten.add(array.ctypes.data)
+    at = array.ctypes.data
+    unwritten.add(at)
+    weakref.finalize(array, unwritten.discard, at).atexit = False  # others may get this memory
     return array
 
 

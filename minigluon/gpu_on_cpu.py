@@ -548,6 +548,8 @@ def in_ram(x):
 def done(name, call, args, into=None):
     """The result of a call on arrays of RAM; in a capture, a note of it. `into` is what it changes."""
     stream = get_current_stream()
+    for a in flat([] if into is None else [into]):
+        cuda_on_cpu.unwritten.discard(unwrap(a).ctypes.data)  # what NumPy writes, kernels may read
     if stream.steps is None:
         arrive()
         return wrap(call())

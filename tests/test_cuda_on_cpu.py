@@ -130,3 +130,15 @@ def test_a_launch_gives_its_stacks_back(check):
     kernel((1,), (1024,), (x,))
     assert (x == 1).all()
     assert len(Path("/proc/self/maps").read_text().splitlines()) < before + 200
+
+
+def test_memory_given_back_is_not_unwritten_for_its_next_owner():
+    from minigluon import cuda_on_cpu
+
+    array = cuda_on_cpu.empty((16,))
+    at = array.ctypes.data
+    view = array[2:]
+    del array
+    assert at in cuda_on_cpu.unwritten  # a view has it still
+    del view
+    assert at not in cuda_on_cpu.unwritten

@@ -450,3 +450,15 @@ def test_two_pieces_of_memory_go_back_and_forth(gpu, monkeypatch):
     held = [b.as_in_context(gpu) for b in loader]  # nobody's memory is given away
     np.testing.assert_array_equal(np.concatenate([h.asnumpy() for h in held]), data)
     assert sum(map(len, lane.free.values())) <= 2 * pinned.KEPT
+
+
+@pytest.mark.skipif(not available(), reason="no g++: kernels cannot run on the CPU")
+def test_what_is_filled_by_numpy_is_not_unwritten_for_a_watched_kernel(gpu, monkeypatch):
+    monkeypatch.setitem(gpu_on_cpu.how, "check", True)
+    for make in (mx.nd.zeros, mx.nd.ones, lambda shape, ctx: mx.nd.full(shape, 2, ctx=ctx)):
+        assert mx.nd.softmax(make((2, 8), ctx=gpu)).asnumpy().sum() == 2
+    x = mx.nd.empty((2, 8), ctx=gpu)
+    with pytest.raises(mx.MXNetError, match="uninit"):
+        mx.nd.softmax(x)
+    x[:] = 1
+    assert mx.nd.softmax(x).asnumpy().sum() == 2
