@@ -42,7 +42,7 @@ CASES = {  # function, arrays to differentiate by, other arrays
     "cross-entropy of long rows": (cross_entropy, [LONG], [labels(64, classes=5000)]),
     "cross-entropy, scores of 1e4": (cross_entropy, [1e4 * X], [labels(16, 32, classes=40)]),
     "cross-entropy on two cores": (cross_entropy, [draw(900, 300)], [labels(900, classes=300)]),
-    "the loss": (mx.gluon.loss.SoftmaxCELoss(), [draw(300, 50)], [labels(300, classes=50)]),
+    "the loss": (mx.gluon.loss.SoftmaxCELoss(), [draw(400, 50)], [labels(400, classes=50)]),
     "LayerNorm": (mx.nd.LayerNorm, [X, draw(40), draw(40)], []),
     "LayerNorm, eps": (lambda *a: mx.nd.LayerNorm(*a, eps=0.1), [X, draw(40), draw(40)], []),
     "LayerNorm on two cores": (mx.nd.LayerNorm, [draw(1100, 256), draw(256), draw(256)], []),
