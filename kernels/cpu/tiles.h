@@ -123,32 +123,38 @@ static void fetch_strips(size k, size rows, size q, Matrix a) {
 }
 
 // A tile of C, of which `rows` and `columns` are there, as the sum of k products of a column of a strip of A and a row of one of B.
-static void tile(size k, const float *a, const float *b, float *c, size step, bool add, size rows, size columns) {
-    Vector sums[TALL][2] = {};
+template <size tall>
+static void tile_of(size k, const float *a, const float *b, float *c, size step, bool add, size rows, size columns) {
+    Vector sums[tall][2] = {};
     for (size i = 0; i < rows; i++) __builtin_prefetch(c + i * step, 1), __builtin_prefetch(c + i * step + LONG, 1);
 #pragma GCC unroll 4
     for (size p = 0; p < k; p++, a += TALL, b += WIDE) {
         const Vector left = *(const Vector *)b, right = *(const Vector *)(b + LONG);
         __builtin_prefetch(a + 16 * TALL);
 #pragma GCC unroll 8
-        for (size i = 0; i < TALL; i++) {
+        for (size i = 0; i < tall; i++) {
             const Vector x = a[i] - Vector{};  // the same number in each place
             sums[i][0] += x * left, sums[i][1] += x * right;
         }
     }
     if (columns == WIDE) {
 #pragma GCC unroll 8
-        for (size i = 0; i < TALL; i++)
+        for (size i = 0; i < tall; i++)
             for (size j = 0; j < 2 && i < rows; j++) {
                 Loose *to = (Loose *)(c + i * step + j * LONG);
                 *to = add ? *to + sums[i][j] : sums[i][j];
             }
         return;
     }
-    float found[TALL][WIDE];
+    float found[tall][WIDE];
     memcpy(found, sums, sizeof found);
     for (size i = 0; i < rows; i++)
         for (size j = 0; j < columns; j++) c[i * step + j] = (add ? c[i * step + j] : 0) + found[i][j];
+}
+
+// The last rows are often few: then no more than four are computed, which keep the registers' additions busy still.
+static void tile(size k, const float *a, const float *b, float *c, size step, bool add, size rows, size columns) {
+    (rows > 4 ? tile_of<TALL> : tile_of<4>)(k, a, b, c, step, add, rows, columns);
 }
 
 struct Free {
