@@ -20,7 +20,8 @@ pytestmark = pytest.mark.loops
 BLOCKS = "-DIN_PLACE=1000000" in native.blas_flags()
 TILING = native.missing() is None and loops.tiling()
 needs_blocks = pytest.mark.skipif(
-    not (BLOCKS or TILING), reason="products are NumPy's on this processor: neither blocks nor tiles"
+    not (BLOCKS or TILING),
+    reason="products are NumPy's on this processor: neither blocks nor tiles",
 )
 
 
@@ -354,7 +355,7 @@ int main() {
         ["-fsanitize=address,undefined"],
         ["-mavx", "-fsanitize=address,undefined"],
     ],
-    ids=str
+    ids=str,
 )
 def test_tiles_are_sums_of_products(flags, tmp_path):
     """For vectors of each length that this processor has, and under the sanitizer that finds reads beyond an array's end."""

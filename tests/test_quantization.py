@@ -11,6 +11,7 @@ import pytest
 import minigluon as mx
 from minigluon.contrib import quantization
 from minigluon.gluon import nn
+from tests.reference.exceptions import mxnet_overflows
 
 SIDE = Path(__file__).parent / "reference" / "quantization_side.py"
 
@@ -25,6 +26,7 @@ def test_agrees_with_mxnet(mxnet_python, tmp_path):
     ours = answers(sys.executable, "minigluon", tmp_path / "ours.json")
     theirs = answers(mxnet_python, "mxnet", tmp_path / "theirs.json")
     assert ours.keys() == theirs.keys() and len(ours) == 50
+    right = not mxnet_overflows()  # else what MXNet computes with bytes is no measure
     for key, there in theirs.items():
         here = ours[key]
         assert here["nodes"] == there["nodes"], key
@@ -32,7 +34,7 @@ def test_agrees_with_mxnet(mxnet_python, tmp_path):
         near = 2e-3 if "entropy" in key else 1e-5  # MXNet adds up its divergence in float32
         for name, bounds in there["ranges"].items():
             np.testing.assert_allclose(here["ranges"][name], bounds, rtol=near, atol=near)
-        if "outputs" in there and "uint8" not in key and "entropy" not in key:
+        if "outputs" in there and "uint8" not in key and "entropy" not in key and right:
             # of unsigned bytes MXNet's relu says that they are signed
             np.testing.assert_allclose(here["outputs"], there["outputs"], atol=1e-6)
 
@@ -257,4 +259,5 @@ def test_reads_what_mxnet_quantized(mxnet_python, tmp_path):
     joined, small = load("joined", "net")(x).asnumpy(), load("small", "small")(x).asnumpy()
     np.testing.assert_allclose(joined, exact, rtol=1e-4, atol=1e-5)
     ours, theirs = (abs(a - exact).mean() for a in (small, arrays["bytes"]))
-    assert 0 < ours < 1.5 * theirs < 0.1 * abs(exact).max()
+    assert 0 < ours < 0.1 * abs(exact).max()
+    assert mxnet_overflows() or ours < 1.5 * theirs < 0.1 * abs(exact).max()

@@ -4,12 +4,14 @@ import pytest
 
 from tests.reference import programs
 from tests.reference.compare import NUMBERS, compare, compare_edges
-from tests.reference.exceptions import EDGES, EXCEPTIONS
+from tests.reference.exceptions import EDGES, EXCEPTIONS, mxnet_overflows
 
 
 def test_agrees_with_mxnet(mxnet_python):
     found = compare(mxnet_python)
     agreed = ("agree", "not in MXNet")
+    if mxnet_overflows():
+        found = {n: v for n, v in found.items() if "quantized_fully_connected" not in n}
     assert not {n: v for n, v in found.items() if v not in agreed and n not in EXCEPTIONS}
     assert not [n for n in EXCEPTIONS if found.get(n) in agreed], "no exceptions any more"
 

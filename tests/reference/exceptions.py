@@ -1,5 +1,7 @@
 """Rows of the table that differ from MXNet 1.9.1, each with its reason."""
 
+from pathlib import Path
+
 DRAWN = "the numbers that belong to a seed are others, and MXNet's operators take no `rng`"
 IN_PLACE = "MXNet wants `out=` for it: without, it fails on shapes or types that it does not know"
 MANY = [
@@ -108,3 +110,11 @@ PROGRAMS = {  # pattern of the line of a program that differs, and how -> reason
 EDGES = {  # (row id, type) -> reason: special numbers on which the answers differ
     ("erfinv", "int32"): "there is no answer beyond 1, and no NaN among whole numbers",
 }
+
+
+def mxnet_overflows():
+    """Whether MXNet's products of bytes may be wrong: on processors without VNNI it adds pairs of
+    them in 16 bits, which 2 x 127 x 127 and its like do not fit.
+    """
+    told = Path("/proc/cpuinfo")
+    return told.exists() and "vnni" not in told.read_text()
