@@ -59,6 +59,8 @@ SHAPES = [
     (300, 1000, 300),
     (1100, 31, 33),
     (10_000, 2, 60),
+    (14, 2000, 14),  # of its pieces one is narrow
+    (16, 2000, 18),
     (300, 700, 600),  # tiles, whatever lies how
     (131, 193, 1060),  # tiles for a layer
 ]

@@ -39,7 +39,7 @@ static bool fits(const Array &x, const Array &result) {
 static constexpr size PAGE = 1024;  // numbers: rows so far apart, or a multiple of it, push each other out of the cache
 
 // Whether it pays to turn a B that is given by its columns: k n steps, which save a twentieth of m k n, or a fifth of them.
-static bool turning(size m, size k, size n, size step) { return IN_PLACE && k * n <= 2 * CACHED && m >= (step % PAGE ? 256 : 64); }
+static bool turning(size m, size k, size n, size step) { return k * n <= 2 * CACHED && m >= (step % PAGE ? 256 : 64); }
 
 // Whether OpenBLAS's way is better than blocks, even if matrices are turned first: they are large, or lie a page apart.
 static bool whole(size m, size k, size n, Matrix a, Matrix b) {
@@ -72,9 +72,9 @@ static void finish(size m, size n, float *c, size step, Finish end) {
     all(m, n, c, step, end.bias);
 }
 
-// C = A B on this core.
+// C = A B on this core. A piece of a product of tiles is one, however narrow: OpenBLAS would start threads in each of ours.
 static void one(gemm_t gemm, size m, size k, size n, Matrix a, Matrix b, float *c, size step, Finish end) {
-    if (by_tiles(m, k, n, a, b) && tiled(m, k, n, a, b, false, c, step)) return finish(m, n, c, step, end);
+    if ((ALL_TILES || by_tiles(m, k, n, a, b)) && tiled(m, k, n, a, b, false, c, step)) return finish(m, n, c, step, end);
     const size apart = n % PAGE ? n : n + 16;
     const bool turn = b.turned && !a.turned && turning(m, k, n, b.step);
     float *turned = turn ? (float *)malloc(k * apart * sizeof(float)) : nullptr;

@@ -12,7 +12,13 @@
 #define VECTOR 16
 #endif
 typedef float Vector __attribute__((vector_size(VECTOR)));
-typedef float Loose __attribute__((vector_size(VECTOR), aligned(4)));  // one that lies anywhere
+
+template <size n>
+struct Of {  // vectors of n numbers, which may lie anywhere
+    typedef float Numbers __attribute__((vector_size(4 * n), aligned(4)));
+    typedef int Places __attribute__((vector_size(4 * n)));
+};
+typedef Of<VECTOR / sizeof(float)>::Numbers Loose;
 
 static constexpr size LONG = VECTOR / sizeof(float), WIDE = 2 * LONG;  // numbers of a vector, and columns of a tile
 static constexpr size TALL = VECTOR == 32 ? 6 : 8;                    // rows: half of the registers hold a tile, or most of 16
@@ -50,12 +56,6 @@ static void fetch(Matrix x, size rows, size columns) {
     for (size i = 0; i < rows; i++)
         for (size j = 0; j < columns; j += 64 / sizeof(float)) __builtin_prefetch(x.at(i, j), 0, 2);
 }
-
-template <size n>
-struct Of {  // vectors of n numbers, which may lie anywhere
-    typedef float Numbers __attribute__((vector_size(4 * n), aligned(4)));
-    typedef int Places __attribute__((vector_size(4 * n)));
-};
 
 // A square of n vectors of n numbers, turned: halves change places, then quarters, and so on.
 template <size n, size apart = n / 2>
